@@ -1,0 +1,182 @@
+//! Building a batch: records are encoded once, behind room for the header, so that sealing copies nothing.
+
+use bytes::Bytes;
+
+use crate::compression::Compression;
+use crate::error::BatchError;
+use crate::header::{BatchHeader, CRC_START, HEADER_LEN, LENGTH_START};
+use crate::records::Records;
+use crate::varint;
+
+/// A batch under construction. Empty, it holds no memory.
+#[derive(Debug, Clone, Default)]
+pub struct BatchBuilder {
+    bytes: Vec<u8>,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    last_offset_delta: i32,
+    count: i32,
+}
+
+/// Who sends a batch, so that the log can tell a repeated one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// Producer id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence number of the first record.
+    pub base_sequence: i32,
+}
+
+/// How a batch is completed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SealOptions {
+    /// Codec of the records.
+    pub compression: Compression,
+    /// The producer, if it is idempotent.
+    pub producer: Option<ProducerStamp>,
+    /// Part of a transaction.
+    pub transactional: bool,
+    /// A marker.
+    pub control: bool,
+}
+
+impl BatchBuilder {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty batch with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        BatchBuilder { bytes: Vec::with_capacity(bytes.max(HEADER_LEN)), ..Self::default() }
+    }
+
+    /// Appends a record. `headers` is an encoded section; empty is no headers.
+    #[inline]
+    pub fn push(&mut self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[u8]) {
+        self.push_at(self.last_offset_delta + i32::from(self.count > 0), timestamp, key, value, headers);
+    }
+
+    /// Appends a record at an offset delta of its own, larger than the last: for batches with gaps.
+    #[inline]
+    pub fn push_at(
+        &mut self,
+        offset_delta: i32,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[u8],
+    ) {
+        if self.count == 0 {
+            self.bytes.resize(HEADER_LEN, 0);
+            self.base_timestamp = timestamp;
+            self.max_timestamp = timestamp;
+        }
+        let time_delta = timestamp.wrapping_sub(self.base_timestamp);
+        let size =
+            |field: Option<&[u8]>| field.map_or((1, -1), |f| (varint::len(f.len() as i64) + f.len(), f.len() as i64));
+        let ((key_size, key_len), (value_size, value_len)) = (size(key), size(value));
+        let body = 1
+            + varint::len(time_delta)
+            + varint::len(i64::from(offset_delta))
+            + key_size
+            + value_size
+            + headers.len().max(1);
+
+        let mut head = [0; 50];
+        let mut at = varint::put(&mut head, 0, body as i64) + 1;
+        at = varint::put(&mut head, at, time_delta);
+        at = varint::put(&mut head, at, i64::from(offset_delta));
+        at = varint::put(&mut head, at, key_len);
+        self.bytes.reserve(body + 10);
+        self.bytes.extend_from_slice(&head[..at]);
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        at = varint::put(&mut head, 0, value_len);
+        self.bytes.extend_from_slice(&head[..at]);
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        if headers.is_empty() {
+            self.bytes.push(0);
+        } else {
+            self.bytes.extend_from_slice(headers);
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.last_offset_delta = offset_delta;
+        self.count += 1;
+    }
+
+    /// Bytes so far, with the header.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len().max(HEADER_LEN)
+    }
+
+    /// Number of records.
+    pub fn count(&self) -> i32 {
+        self.count
+    }
+
+    /// Whether there are no records.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The largest time of a record.
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// Offset delta of the last record.
+    pub fn last_offset_delta(&self) -> i32 {
+        self.last_offset_delta
+    }
+
+    /// Completes the batch, at base offset 0: the log sets its own with [`crate::patch_offset`].
+    ///
+    /// # Errors
+    /// When the codec is not in this build.
+    pub fn seal(mut self, options: &SealOptions) -> Result<Vec<u8>, BatchError> {
+        if self.bytes.is_empty() {
+            self.bytes.resize(HEADER_LEN, 0);
+        }
+        if options.compression != Compression::None {
+            let packed = options.compression.compress(&self.bytes[HEADER_LEN..])?;
+            self.bytes.truncate(HEADER_LEN);
+            self.bytes.extend_from_slice(&packed);
+        }
+        let producer = options.producer.unwrap_or(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
+        let mut header = BatchHeader {
+            base_offset: 0,
+            length: (self.bytes.len() - LENGTH_START) as i32,
+            leader_epoch: -1,
+            crc: 0,
+            attributes: BatchHeader::attributes(options.compression, options.transactional, options.control),
+            last_offset_delta: self.last_offset_delta,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            base_sequence: producer.base_sequence,
+            count: self.count,
+        };
+        header.write(&mut self.bytes);
+        header.crc = crc32c::crc32c(&self.bytes[CRC_START..]);
+        header.write(&mut self.bytes);
+        Ok(self.bytes)
+    }
+
+    /// The records, to be read in this process without sealing.
+    pub fn into_records(self, base_offset: i64) -> Records {
+        Records::new(
+            Bytes::from(self.bytes),
+            HEADER_LEN,
+            self.count,
+            base_offset,
+            self.base_timestamp,
+            base_offset + i64::from(self.last_offset_delta) + i64::from(self.count > 0),
+            None,
+        )
+    }
+}

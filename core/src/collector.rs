@@ -1,0 +1,143 @@
+//! The output side of a task: one open batch per topic partition that it writes to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use millstream_wire::BatchBuilder;
+
+use crate::error::{Error, Result};
+use crate::log::{LogError, TopicPartition};
+use crate::partitioner::partition_for_key;
+use crate::time::Timestamp;
+
+/// Index of a topic in a task's [`Collector`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkSlot(usize);
+
+impl SinkSlot {
+    /// Stands for a topic that is not there; the task that holds it is never run.
+    pub(crate) const fn none() -> Self {
+        SinkSlot(usize::MAX)
+    }
+}
+
+/// Looks up how many partitions a topic has, for topics that are only named while running.
+pub(crate) type PartitionLookup = Arc<dyn Fn(&str) -> Result<Option<i32>, LogError> + Send + Sync>;
+
+/// Batches under construction.
+pub struct Collector {
+    sinks: Vec<Sink>,
+    by_topic: HashMap<Arc<str>, SinkSlot>,
+    full: Vec<(SinkSlot, i32, BatchBuilder)>,
+    batch_bytes: usize,
+    /// Bytes in batches that are full, so that a task can be stopped before they grow without bound.
+    full_bytes: usize,
+    lookup: PartitionLookup,
+}
+
+struct Sink {
+    topic: Arc<str>,
+    open: Vec<BatchBuilder>,
+}
+
+impl Collector {
+    pub(crate) fn new(batch_bytes: usize, lookup: PartitionLookup) -> Self {
+        Collector { sinks: Vec::new(), by_topic: HashMap::new(), full: Vec::new(), batch_bytes, full_bytes: 0, lookup }
+    }
+
+    /// The slot of a topic, looked up once per task (or, for topics named while running, once per new name).
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`]: topics are never created by writing to them (features.md 1.1).
+    pub fn slot(&mut self, topic: &str) -> Result<SinkSlot> {
+        if let Some(slot) = self.by_topic.get(topic) {
+            return Ok(*slot);
+        }
+        let partitions =
+            (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))?;
+        let (slot, topic) = (SinkSlot(self.sinks.len()), Arc::<str>::from(topic));
+        let open = (0..partitions).map(|_| BatchBuilder::new()).collect();
+        self.sinks.push(Sink { topic: topic.clone(), open });
+        self.by_topic.insert(topic, slot);
+        Ok(slot)
+    }
+
+    /// Number of partitions of a slot's topic.
+    #[inline]
+    pub fn partitions(&self, slot: SinkSlot) -> i32 {
+        self.sinks[slot.0].open.len() as i32
+    }
+
+    /// The partition that Kafka's default partitioner gives a key. A record without a key stays in the partition
+    /// number it came from, so that the same input gives the same output however it is cut.
+    #[inline]
+    pub fn partition(&self, slot: SinkSlot, key: Option<&[u8]>, source_partition: i32) -> i32 {
+        let partitions = self.partitions(slot);
+        match key {
+            Some(key) => partition_for_key(key, partitions),
+            None => source_partition.rem_euclid(partitions),
+        }
+    }
+
+    /// Appends one record.
+    #[inline]
+    pub fn send(
+        &mut self,
+        slot: SinkSlot,
+        partition: i32,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[u8],
+    ) {
+        let batch = &mut self.sinks[slot.0].open[partition as usize];
+        batch.push(timestamp, key, value, headers);
+        if batch.len() >= self.batch_bytes {
+            self.close(slot, partition);
+        }
+    }
+
+    #[cold]
+    fn close(&mut self, slot: SinkSlot, partition: i32) {
+        let next = BatchBuilder::with_capacity(self.batch_bytes + self.batch_bytes / 8);
+        let batch = std::mem::replace(&mut self.sinks[slot.0].open[partition as usize], next);
+        self.full_bytes += batch.len();
+        self.full.push((slot, partition, batch));
+    }
+
+    /// Bytes in full batches that wait to be sent.
+    pub(crate) fn full_bytes(&self) -> usize {
+        self.full_bytes
+    }
+
+    /// Takes the full batches, and with `all` the open ones too, in the order in which they filled.
+    pub(crate) fn take(
+        &mut self,
+        all: bool,
+        mut send: impl FnMut(TopicPartition, BatchBuilder) -> Result<()>,
+    ) -> Result<()> {
+        self.full_bytes = 0;
+        for (slot, partition, batch) in self.full.drain(..) {
+            send(TopicPartition { topic: self.sinks[slot.0].topic.clone(), partition }, batch)?;
+        }
+        if all {
+            for sink in &mut self.sinks {
+                for (partition, batch) in sink.open.iter_mut().enumerate() {
+                    if !batch.is_empty() {
+                        let next = BatchBuilder::with_capacity(batch.len());
+                        let partition = TopicPartition { topic: sink.topic.clone(), partition: partition as i32 };
+                        send(partition, std::mem::replace(batch, next))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops everything that was not taken.
+    pub(crate) fn clear(&mut self) {
+        self.full.clear();
+        self.full_bytes = 0;
+        self.sinks.iter_mut().flat_map(|s| &mut s.open).for_each(|batch| *batch = BatchBuilder::new());
+    }
+}

@@ -1,0 +1,153 @@
+//! Errors of the runtime, and what a caller may do about them.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::log::{LogError, Offset, TopicPartition};
+use crate::serde::{Half, SerdeError};
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a topology cannot be built, started or run on. One word in size: it is returned per record.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The topology or its surroundings do not fit together; lists every problem at once.
+    Build(Box<Vec<String>>),
+    /// Settings are wrong; lists every problem at once.
+    Config(Box<Vec<String>>),
+    /// The log failed.
+    Log(Box<LogError>),
+    /// A record could not be decoded, and the handler says fail.
+    Undecodable(Box<Undecodable>),
+    /// A key or value could not be encoded for a topic or a store.
+    Unencodable(Box<Unencodable>),
+    /// State could not be read back.
+    State(Box<StateError>),
+    /// A closure or processor of the program returned an error.
+    User(Box<Box<dyn StdError + Send + Sync>>),
+}
+
+impl Error {
+    /// An error of the program's own.
+    pub fn user(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Error::User(Box::new(error.into()))
+    }
+
+    /// Whether trying again may help without anything being changed.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Error::Log(e) if e.is_retriable())
+    }
+
+    /// Whether another member has taken the tasks over.
+    pub fn is_task_migrated(&self) -> bool {
+        matches!(self, Error::Log(e) if e.is_task_migrated())
+    }
+
+    /// Whether the task's state is unusable and must be rebuilt from its changelog.
+    pub fn is_task_corrupted(&self) -> bool {
+        matches!(self, Error::State(_))
+    }
+
+    /// Whether nothing but a change of program, data or settings helps.
+    pub fn is_fatal(&self) -> bool {
+        !self.is_retriable() && !self.is_task_migrated() && !self.is_task_corrupted()
+    }
+}
+
+/// A record that a source could not decode.
+#[derive(Debug, Clone)]
+pub struct Undecodable {
+    /// Where the record is.
+    pub partition: TopicPartition,
+    /// Where in the partition.
+    pub offset: Offset,
+    /// Key or value.
+    pub half: Half,
+    /// The first bytes; `None` for null.
+    pub first_bytes: Option<Vec<u8>>,
+    /// What the serde, or the timestamp extractor, said.
+    pub source: SerdeError,
+}
+
+/// A value that a serde refused.
+#[derive(Debug, Clone)]
+pub struct Unencodable {
+    /// The topic or store it was for.
+    pub topic: String,
+    /// Key or value.
+    pub half: Half,
+    /// What the serde said.
+    pub source: SerdeError,
+}
+
+/// State that could not be read back.
+#[derive(Debug, Clone)]
+pub struct StateError {
+    /// The store.
+    pub store: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl From<LogError> for Error {
+    fn from(error: LogError) -> Self {
+        Error::Log(Box::new(error))
+    }
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Half::Key => "key",
+            Half::Value => "value",
+        })
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, what: &str, problems: &[String]) -> fmt::Result {
+    match problems {
+        [one] => write!(f, "{what}: {one}"),
+        many => {
+            write!(f, "{what}, {} problems:", many.len())?;
+            many.iter().try_for_each(|p| write!(f, "\n- {p}"))
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Build(problems) => list(f, "the topology cannot run", problems),
+            Error::Config(problems) => list(f, "the settings are wrong", problems),
+            Error::Log(error) => error.fmt(f),
+            Error::Undecodable(e) => {
+                write!(f, "cannot decode the {} of {}@{}: {}", e.half, e.partition, e.offset, e.source)?;
+                if let Some(bytes) = &e.first_bytes {
+                    write!(f, "\n  first {} bytes:", bytes.len())?;
+                    bytes.iter().try_for_each(|b| write!(f, " {b:02x}"))?;
+                }
+                write!(
+                    f,
+                    "\n  help: set deserialization.exception.handler to `continue` to skip such records, or name errors.dead.letter.queue.topic.name to keep them"
+                )
+            }
+            Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),
+            Error::State(e) => write!(f, "store `{}`: {}", e.store, e.problem),
+            Error::User(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Log(e) => Some(e.as_ref()),
+            Error::Undecodable(e) => Some(&e.source),
+            Error::Unencodable(e) => Some(&e.source),
+            Error::User(e) => Some(e.as_ref().as_ref()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! One input partition of a task: the batches that were fetched and not processed yet.
+
+use std::collections::VecDeque;
+
+use millstream_wire::Records;
+
+use crate::log::{Fetch, Offset, TopicPartition};
+use crate::time::{NO_TIME, Timestamp};
+
+/// A partition's queue and positions.
+pub struct Input {
+    pub(crate) partition: TopicPartition,
+    /// Index of the source node in the task's program.
+    pub(crate) source: usize,
+    pub(crate) queue: VecDeque<Records>,
+    /// Next record to process; what a commit commits.
+    pub(crate) consumed: Offset,
+    /// Next offset to fetch: behind everything queued.
+    pub(crate) position: Offset,
+    /// First offset not visible at the last fetch; unknown (-1) before the first.
+    pub(crate) end: Offset,
+    /// Partition time (semantics.md 1).
+    pub(crate) time: Timestamp,
+    /// Time of the head, once looked at.
+    pub(crate) head: Option<Timestamp>,
+}
+
+impl Input {
+    pub(crate) fn new(partition: TopicPartition, source: usize) -> Self {
+        Input {
+            partition,
+            source,
+            queue: VecDeque::new(),
+            consumed: 0,
+            position: 0,
+            end: -1,
+            time: NO_TIME,
+            head: None,
+        }
+    }
+
+    /// Drops what is queued and goes back (or forward) to `offset`.
+    pub(crate) fn reset(&mut self, offset: Offset, time: Timestamp) {
+        self.queue.clear();
+        self.head = None;
+        self.consumed = offset;
+        self.position = offset;
+        self.end = -1;
+        self.time = time;
+    }
+
+    /// Queues what a fetch brought.
+    pub(crate) fn take(&mut self, fetch: Fetch) {
+        self.queue.extend(fetch.batches.into_iter().filter(|b| b.remaining() > 0));
+        self.position = fetch.position;
+        self.end = fetch.end;
+        if self.queue.is_empty() {
+            self.consumed = self.position;
+        }
+    }
+
+    /// The batch with the next record; finished batches are dropped on the way.
+    #[inline]
+    pub(crate) fn front(&mut self) -> Option<&mut Records> {
+        while self.queue.front().is_some_and(|batch| batch.remaining() == 0) {
+            self.queue.pop_front();
+        }
+        if self.queue.is_empty() {
+            // Markers and gaps behind the last record count as processed.
+            self.consumed = self.consumed.max(self.position);
+        }
+        self.queue.front_mut()
+    }
+
+    /// Number of queued records.
+    pub(crate) fn buffered(&self) -> usize {
+        self.queue.iter().map(|batch| batch.remaining().max(0) as usize).sum()
+    }
+
+    /// Whether the log has, or may have, records that are not queued here (semantics.md 5).
+    pub(crate) fn may_lag(&self) -> bool {
+        self.end < 0 || self.position < self.end
+    }
+}

@@ -1,0 +1,357 @@
+//! From a topology and what the log holds to tasks and topics: a pure decision, carried out by whoever starts.
+//!
+//! Every problem is found before any topic is created.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::config::RuntimeConfig;
+use crate::context::DeserializationHandler;
+use crate::error::{Error, Result};
+use crate::log::{Admin, TopicPartition, TopicSpec};
+use crate::task::TaskId;
+use crate::topology::{NodeId, NodeKind, StoreId, TopicName, Topics, Topology};
+
+/// What one task reads and keeps.
+#[derive(Debug, Clone)]
+pub struct TaskPlan {
+    /// Its name.
+    pub id: TaskId,
+    /// Its sources, as indices into the topology's.
+    pub sources: Vec<usize>,
+    /// Its input partitions, each with an index into `sources`.
+    pub inputs: Vec<(TopicPartition, usize)>,
+    /// Its stores, each with its changelog partition.
+    pub stores: Vec<(StoreId, Option<TopicPartition>)>,
+}
+
+/// A topology that fits the log.
+#[derive(Debug)]
+pub struct Plan {
+    /// All tasks, by sub-topology and partition.
+    pub tasks: Vec<TaskPlan>,
+    /// What every thread reads into global stores, before anything else.
+    pub globals: TaskPlan,
+    /// Topics that are missing and may be created.
+    pub create: Vec<TopicSpec>,
+    /// Sub-topologies in the order in which records flow through them.
+    pub order: Vec<usize>,
+}
+
+impl Plan {
+    /// Fits a topology to the log.
+    ///
+    /// # Errors
+    /// [`Error::Build`] with every problem at once; nothing has been created then.
+    pub fn new(topology: &Topology, config: &RuntimeConfig, admin: &dyn Admin) -> Result<Plan> {
+        let mut planner = Planner {
+            topology,
+            config,
+            admin,
+            problems: Vec::new(),
+            counts: BTreeMap::new(),
+            create: BTreeMap::new(),
+            topics: Vec::new(),
+        };
+        planner.find_topics()?;
+        planner.size_repartitions();
+        planner.check_copartitions();
+        planner.size_internal_topics()?;
+        if !planner.problems.is_empty() {
+            return Err(Error::Build(Box::new(planner.problems)));
+        }
+        let (tasks, globals) = planner.tasks();
+        Ok(Plan { tasks, globals, create: planner.create.into_values().collect(), order: flow_order(topology) })
+    }
+
+    /// Creates the missing topics. A topic that another member has created meanwhile is fine.
+    ///
+    /// # Errors
+    /// When the log refuses one.
+    pub fn create_topics(&self, admin: &dyn Admin) -> Result<()> {
+        for spec in &self.create {
+            match admin.create_topic(spec) {
+                Ok(()) | Err(crate::log::LogError::TopicExists(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Which tasks each of `threads` threads runs: partition by partition, so that one thread has whole
+    /// co-partitions where it can, and every sub-topology is spread.
+    pub fn assign(&self, threads: usize) -> Vec<Vec<usize>> {
+        let mut assigned = vec![Vec::new(); threads.max(1)];
+        for (index, task) in self.tasks.iter().enumerate() {
+            let thread = (task.id.partition as usize) % threads.max(1);
+            assigned[thread].push(index);
+        }
+        assigned
+    }
+}
+
+/// Sub-topologies in an order in which every repartition topic is written before it is read.
+fn flow_order(topology: &Topology) -> Vec<usize> {
+    let of_node = |node: NodeId| topology.sub_topologies().iter().position(|s| s.nodes.contains(&node));
+    let edges: Vec<(usize, usize)> =
+        topology.repartitions().iter().filter_map(|r| Some((of_node(r.sink)?, of_node(r.source)?))).collect();
+    let mut order: Vec<usize> = Vec::new();
+    let mut left: BTreeSet<usize> = (0..topology.sub_topologies().len()).collect();
+    while let Some(first) = left.first().copied() {
+        let ready = |s: usize| edges.iter().all(|(from, to)| *to != s || from == to || !left.contains(from));
+        // A cycle through repartition topics has no order: take the first.
+        let next = left.iter().copied().find(|s| ready(*s)).unwrap_or(first);
+        left.remove(&next);
+        order.push(next);
+    }
+    order
+}
+
+struct Planner<'a> {
+    topology: &'a Topology,
+    config: &'a RuntimeConfig,
+    admin: &'a dyn Admin,
+    problems: Vec<String>,
+    /// Partitions of every topic known so far, by full name.
+    counts: BTreeMap<String, i32>,
+    create: BTreeMap<String, TopicSpec>,
+    /// Per source, the full names of its topics.
+    topics: Vec<Vec<String>>,
+}
+
+impl Planner<'_> {
+    fn resolve(&self, name: &TopicName) -> String {
+        name.resolve(&self.config.application_id)
+    }
+
+    /// Finds the user's topics, or plans to create them.
+    fn find_topics(&mut self) -> Result<()> {
+        let all = self.admin.topics()?;
+        let topology = self.topology;
+        for source in topology.sources() {
+            let names = match &source.topics {
+                Topics::Named(names) => names.iter().map(|n| self.resolve(n)).collect(),
+                Topics::Pattern(pattern) => {
+                    let whole = |name: &str| pattern.find(name).is_some_and(|m| m.len() == name.len());
+                    all.iter().filter(|name| !name.starts_with("__") && whole(name)).cloned().collect()
+                }
+            };
+            self.topics.push(names);
+        }
+        let mut wanted: BTreeSet<String> = BTreeSet::new();
+        for (source, names) in topology.sources().iter().zip(&self.topics) {
+            match &source.topics {
+                Topics::Named(list) => {
+                    wanted.extend(list.iter().filter(|n| matches!(n, TopicName::User(_))).map(|n| self.resolve(n)))
+                }
+                Topics::Pattern(_) => wanted.extend(names.iter().cloned()),
+            }
+        }
+        for node in topology.nodes() {
+            if let NodeKind::Sink(Some(topic @ TopicName::User(_))) = &node.kind {
+                wanted.insert(self.resolve(topic));
+            }
+        }
+        wanted.extend(topology.declared().keys().cloned());
+        if let DeserializationHandler::DeadLetter(topic) = &self.config.undecodable {
+            wanted.insert(topic.clone());
+        }
+        for topic in wanted {
+            self.find_topic(topic)?;
+        }
+        Ok(())
+    }
+
+    fn find_topic(&mut self, topic: String) -> Result<()> {
+        let declared = self.topology.declared().get(&topic).copied();
+        match (self.admin.partitions(&topic)?, declared) {
+            (Some(found), Some(declared)) if found != declared => self.problems.push(format!(
+                "topic `{topic}` has {found} partitions, the program asks for {declared}\n  help: say {found} in the program; a topic's keys move when its partitions change"
+            )),
+            (Some(found), _) => {
+                self.counts.insert(topic, found);
+            }
+            (None, declared) => match declared.or(self.config.create_topics) {
+                Some(partitions) => {
+                    self.counts.insert(topic.clone(), partitions);
+                    self.plan_topic(topic, partitions, BTreeMap::new());
+                }
+                None => self.problems.push(format!(
+                    "topic `{topic}` does not exist\n  help: create it, or set auto.create.topics.enable=true and num.partitions on the embedded log"
+                )),
+            },
+        }
+        Ok(())
+    }
+
+    fn plan_topic(&mut self, name: String, partitions: i32, configs: BTreeMap<String, String>) {
+        self.create.insert(name.clone(), TopicSpec { name, partitions, configs });
+    }
+
+    /// An unfixed repartition topic has as many partitions as the largest source of the sub-topology that writes it,
+    /// solved through chains (semantics.md 12); as many as the user topics it is co-partitioned with (13).
+    fn size_repartitions(&mut self) {
+        let topology = self.topology;
+        for repartition in topology.repartitions() {
+            if let Some(fixed) = repartition.partitions {
+                self.counts.insert(self.resolve(&TopicName::Repartition(repartition.name.clone())), fixed);
+            }
+        }
+        loop {
+            let before = self.counts.clone();
+            for repartition in topology.repartitions().iter().filter(|r| r.partitions.is_none()) {
+                let writers = topology.sub_topologies().iter().filter(|s| s.nodes.contains(&repartition.sink));
+                let sizes: Option<Vec<i32>> = writers
+                    .flat_map(|s| &s.sources)
+                    .flat_map(|source| &self.topics[*source])
+                    .map(|topic| self.counts.get(topic).copied())
+                    .collect();
+                if let Some(largest) = sizes.and_then(|sizes| sizes.into_iter().max()) {
+                    self.counts.insert(self.resolve(&TopicName::Repartition(repartition.name.clone())), largest);
+                }
+            }
+            for group in topology.copartitions() {
+                let (repartitions, users) = self.split_group(&group.sources);
+                let fixed = |name: &String| {
+                    topology.repartitions().iter().any(|r| {
+                        r.partitions.is_some() && self.resolve(&TopicName::Repartition(r.name.clone())) == *name
+                    })
+                };
+                let from = if users.is_empty() {
+                    let agreed = repartitions.iter().filter(|r| fixed(r)).filter_map(|r| self.counts.get(r)).max();
+                    agreed.or_else(|| repartitions.iter().filter_map(|r| self.counts.get(r)).max()).copied()
+                } else {
+                    users.iter().filter_map(|u| self.counts.get(u)).max().copied()
+                };
+                let Some(from) = from else { continue };
+                let unfixed: Vec<String> = repartitions.iter().filter(|r| !fixed(r)).cloned().collect();
+                self.counts.extend(unfixed.into_iter().map(|name| (name, from)));
+            }
+            if self.counts == before {
+                break;
+            }
+        }
+        for repartition in topology.repartitions() {
+            let name = self.resolve(&TopicName::Repartition(repartition.name.clone()));
+            if !self.counts.contains_key(&name) && self.problems.is_empty() {
+                self.problems.push(format!(
+                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition(name, partitions)"
+                ));
+            }
+        }
+    }
+
+    /// Full names of a group's repartition topics and of its user topics.
+    fn split_group(&self, sources: &BTreeSet<NodeId>) -> (Vec<String>, Vec<String>) {
+        let mut repartitions = Vec::new();
+        let mut users = Vec::new();
+        for (source, names) in self.topology.sources().iter().zip(&self.topics) {
+            if sources.contains(&source.node) {
+                let internal = matches!(&source.topics, Topics::Named(list) if list.iter().any(|n| matches!(n, TopicName::Repartition(_))));
+                if internal { &mut repartitions } else { &mut users }.extend(names.iter().cloned());
+            }
+        }
+        (repartitions, users)
+    }
+
+    fn check_copartitions(&mut self) {
+        for group in self.topology.copartitions() {
+            let (repartitions, users) = self.split_group(&group.sources);
+            let sizes: Vec<(String, i32)> = users
+                .into_iter()
+                .chain(repartitions)
+                .filter_map(|n| Some((n.clone(), *self.counts.get(&n)?)))
+                .collect();
+            let distinct: BTreeSet<i32> = sizes.iter().map(|(_, size)| *size).collect();
+            if distinct.len() > 1 {
+                let list: Vec<String> = sizes.iter().map(|(name, size)| format!("`{name}` {size}")).collect();
+                let most = distinct.last().copied().unwrap_or(1);
+                self.problems.push(format!(
+                    "{} brings topics together that are not co-partitioned: {}\n  help: .repartition(name, {most}) before it, or give the topics equal partitions",
+                    group.operator,
+                    list.join(", ")
+                ));
+            }
+        }
+    }
+
+    fn size_internal_topics(&mut self) -> Result<()> {
+        if !self.problems.is_empty() {
+            return Ok(());
+        }
+        let topology = self.topology;
+        let mut internal: Vec<(String, i32, BTreeMap<String, String>)> = Vec::new();
+        for repartition in topology.repartitions() {
+            let name = self.resolve(&TopicName::Repartition(repartition.name.clone()));
+            let configs = [("cleanup.policy", "delete"), ("segment.bytes", "52428800"), ("retention.ms", "-1")];
+            let configs = configs.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            internal.push((name.clone(), self.counts[&name], configs));
+        }
+        for sub in topology.sub_topologies() {
+            for store in &sub.stores {
+                let store = &topology.stores()[store.0];
+                if let Some(configs) = &store.changelog {
+                    internal.push((
+                        self.resolve(&TopicName::Changelog(store.name.clone())),
+                        self.task_count(&sub.sources),
+                        configs.clone(),
+                    ));
+                }
+            }
+        }
+        for (name, partitions, configs) in internal {
+            match self.admin.partitions(&name)? {
+                None => self.plan_topic(name, partitions, configs),
+                Some(found) if found != partitions => self.problems.push(format!(
+                    "internal topic `{name}` has {found} partitions, the program now needs {partitions}: its state was written by another partitioning\n  help: use a new application.id, or delete the application's internal topics to start afresh"
+                )),
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn task_count(&self, sources: &[usize]) -> i32 {
+        sources.iter().flat_map(|s| &self.topics[*s]).filter_map(|t| self.counts.get(t)).max().copied().unwrap_or(0)
+    }
+
+    fn tasks(&self) -> (Vec<TaskPlan>, TaskPlan) {
+        let topology = self.topology;
+        let changelog = |store: &StoreId, partition| {
+            let description = &topology.stores()[store.0];
+            let name = TopicName::Changelog(description.name.clone());
+            description.changelog.as_ref().map(|_| TopicPartition::new(self.resolve(&name), partition))
+        };
+        let mut tasks = Vec::new();
+        for (number, sub) in topology.sub_topologies().iter().enumerate() {
+            for partition in 0..self.task_count(&sub.sources) {
+                let mut inputs = Vec::new();
+                for (index, source) in sub.sources.iter().enumerate() {
+                    let names =
+                        self.topics[*source].iter().filter(|t| self.counts.get(*t).is_some_and(|n| partition < *n));
+                    inputs.extend(
+                        names.map(|topic| (TopicPartition::new(Arc::<str>::from(topic.as_str()), partition), index)),
+                    );
+                }
+                let stores = sub.stores.iter().map(|store| (*store, changelog(store, partition))).collect();
+                tasks.push(TaskPlan {
+                    id: TaskId { sub_topology: number, partition },
+                    sources: sub.sources.clone(),
+                    inputs,
+                    stores,
+                });
+            }
+        }
+        let sources: Vec<usize> = topology.global_sources().collect();
+        let mut inputs = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            for topic in &self.topics[*source] {
+                inputs.extend((0..self.counts[topic]).map(|p| (TopicPartition::new(topic.as_str(), p), index)));
+            }
+        }
+        let stores =
+            topology.stores().iter().enumerate().filter(|(_, s)| s.global).map(|(i, _)| (StoreId(i), None)).collect();
+        let id = TaskId { sub_topology: topology.sub_topologies().len(), partition: -1 };
+        (tasks, TaskPlan { id, sources, inputs, stores })
+    }
+}

@@ -1,0 +1,231 @@
+//! Turning keys and values into bytes and back: [`Serde`], and the default serde of a type, [`Data`].
+//!
+//! A serde also says what null means to it: only `Option` types can be null.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+pub use millstream_wire::Payload;
+
+use crate::headers::Headers;
+
+/// Whether a value became bytes or is null. A null value is a tombstone in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Encoded {
+    /// The value's bytes were appended.
+    Bytes,
+    /// The value is null; nothing was appended.
+    Null,
+}
+
+/// Which half of a record a serde works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// The key.
+    Key,
+    /// The value.
+    Value,
+}
+
+/// What a serde may know about its place.
+#[derive(Debug, Clone, Copy)]
+pub struct SerdeContext<'a> {
+    /// The topic the bytes come from or go to; for a store, its changelog topic's name without the application id.
+    pub topic: &'a str,
+    /// Key or value.
+    pub half: Half,
+}
+
+/// Bytes from values and values from bytes. Serialisation must be deterministic: stores and joins compare bytes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no serde",
+    label = "a type that implements `Serde` is needed here"
+)]
+pub trait Serde: Clone + Send + Sync + 'static {
+    /// What it encodes.
+    type Value;
+
+    /// Appends the value's bytes to `out`. May add headers (a schema id, say).
+    ///
+    /// # Errors
+    /// When the value has no encoding; `out` may then hold a part of it.
+    fn serialize(
+        &self,
+        value: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError>;
+
+    /// The value of `bytes`, `None` being null. Borrowed bytes can be kept without a copy through [`Payload::to_bytes`].
+    ///
+    /// # Errors
+    /// [`SerdeError::UnexpectedNull`], or what is wrong with the bytes.
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError>;
+
+    /// The value that a person means by `text`, for queries.
+    ///
+    /// # Errors
+    /// When the text means no value of this type.
+    fn from_text(&self, text: &str) -> Result<Self::Value, SerdeError> {
+        Err(SerdeError::invalid(format!("`{text}`: this type cannot be given as text")))
+    }
+
+    /// The part of an encoded key that decides its partition: all of it, but for a windowed key its inner key
+    /// (semantics.md 17).
+    fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
+        encoded
+    }
+}
+
+/// A type that records may hold, with its default serde.
+///
+/// Implemented for text, numbers, bytes and `Option`s of them; for a type of yours by `millstream::json!(MyType)`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no default serde",
+    note = "add `millstream::json!({Self});` next to the type (it must derive Serialize and Deserialize), or give a serde with a `_with` operator"
+)]
+pub trait Data: Clone + 'static {
+    /// The type without null: `T` for `Option<T>`, itself otherwise.
+    type NonNull: Data<NonNull = Self::NonNull>;
+    /// The serde that operators use unless another is given.
+    type Serde: Serde<Value = Self> + Default;
+
+    /// `None` if it is null.
+    fn into_non_null(self) -> Option<Self::NonNull>;
+    /// `None` if it is null.
+    fn as_non_null(&self) -> Option<&Self::NonNull>;
+}
+
+impl<T: Data<NonNull = T>> Data for Option<T> {
+    type NonNull = T;
+    type Serde = Nullable<T::Serde>;
+
+    #[inline]
+    fn into_non_null(self) -> Option<T> {
+        self
+    }
+    #[inline]
+    fn as_non_null(&self) -> Option<&T> {
+        self.as_ref()
+    }
+}
+
+/// Makes `Serde<Value = Option<T>>` of `Serde<Value = T>`: `None` is null.
+#[derive(Debug, Clone, Default)]
+pub struct Nullable<S>(pub S);
+
+impl<S: Serde> Serde for Nullable<S> {
+    type Value = Option<S::Value>;
+
+    #[inline]
+    fn serialize(
+        &self,
+        value: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        match value {
+            Some(value) => self.0.serialize(value, cx, headers, out),
+            None => Ok(Encoded::Null),
+        }
+    }
+
+    #[inline]
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        match bytes {
+            Some(_) => self.0.deserialize(bytes, cx, headers).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn from_text(&self, text: &str) -> Result<Self::Value, SerdeError> {
+        self.0.from_text(text).map(Some)
+    }
+
+    fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
+        self.0.partition_bytes(encoded)
+    }
+}
+
+/// Why a serde could not do its work.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SerdeError {
+    /// Null where the type has none.
+    UnexpectedNull {
+        /// The type, as Rust prints it.
+        wanted: &'static str,
+    },
+    /// A fixed-size type met another number of bytes.
+    Length {
+        /// How many it takes.
+        wanted: usize,
+        /// How many there were.
+        found: usize,
+    },
+    /// The bytes, or the value, mean nothing to this serde.
+    Invalid {
+        /// What is wrong.
+        problem: String,
+        /// The codec's own error.
+        source: Option<Arc<dyn StdError + Send + Sync>>,
+    },
+    /// Something must be fetched first (a schema); the record is tried again later.
+    NotReady {
+        /// What is waited for.
+        waiting_for: String,
+    },
+}
+
+impl SerdeError {
+    /// [`SerdeError::Invalid`] without a source.
+    pub fn invalid(problem: impl Into<String>) -> Self {
+        SerdeError::Invalid { problem: problem.into(), source: None }
+    }
+
+    /// Null where `T` has none.
+    pub fn null<T>() -> Self {
+        SerdeError::UnexpectedNull { wanted: std::any::type_name::<T>() }
+    }
+}
+
+impl fmt::Display for SerdeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SerdeError::UnexpectedNull { wanted } => {
+                let short = wanted.rsplit("::").next().unwrap_or(wanted);
+                write!(
+                    f,
+                    "null, and {short} has no null\n  help: read it as Option<{short}>, as in stream::<Option<{short}>, _>(…) for a key or stream::<_, Option<{short}>>(…) for a value"
+                )
+            }
+            SerdeError::Length { wanted, found } => write!(f, "{found} bytes where the type takes {wanted}"),
+            SerdeError::Invalid { problem, source: Some(source) } => write!(f, "{problem}: {source}"),
+            SerdeError::Invalid { problem, source: None } => write!(f, "{problem}"),
+            SerdeError::NotReady { waiting_for } => write!(f, "waiting for {waiting_for}"),
+        }
+    }
+}
+
+impl StdError for SerdeError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            SerdeError::Invalid { source: Some(source), .. } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The serdes of the library's own types. Numbers are big-endian, text is UTF-8, as Kafka's own serdes write them.
+
+mod bytes;
+mod number;
+mod text;
+
+pub use self::bytes::BytesSerde;
+pub use number::{Number, NumberSerde};
+pub use text::{StringSerde, Text, TextSerde};

@@ -1,0 +1,195 @@
+//! Source nodes: from the bytes of a run of records to typed records.
+//!
+//! The loop is here and generic, so that a run of records costs one dynamic call.
+
+use crate::context::TaskContext;
+use crate::error::{Error, Result, Undecodable};
+use crate::forward::{Downstream, Forward};
+use crate::headers::Headers;
+use crate::input::Input;
+use crate::log::LogError;
+use crate::record::Record;
+use crate::serde::{Half, Payload, Serde, SerdeContext, SerdeError};
+use crate::time::Timestamp;
+
+/// How far a run may go.
+#[derive(Debug, Clone, Copy)]
+pub struct RunLimit {
+    /// The first record later than this ends the run.
+    pub until: Timestamp,
+    /// As many records as this end it too.
+    pub records: usize,
+}
+
+/// Reads the queues of its inputs.
+pub trait SourceNode {
+    /// The time of the queue's head, by the source's extractor; `None` if the queue is empty.
+    fn head_time(&mut self, input: &mut Input) -> Option<Timestamp>;
+
+    /// Processes records of one input, in offset order, up to the limit or the next punctuation. Returns how many.
+    ///
+    /// # Errors
+    /// Whatever the handler, or a node below, returns.
+    fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize>;
+}
+
+/// What a [`TimestampExtractor`] says of a record.
+#[derive(Debug, Clone)]
+pub enum Extracted {
+    /// The record's event time, not negative.
+    Time(Timestamp),
+    /// Drop the record and count it.
+    Drop,
+    /// The record cannot be used; the deserialization handler decides.
+    Fail(SerdeError),
+}
+
+/// Gives a record its event time (semantics.md 6).
+pub trait TimestampExtractor<K, V>: Clone + Send + Sync + 'static {
+    /// Whether the time depends on key or value; then the head of a queue is decoded to be compared with others.
+    const READS_RECORD: bool = true;
+
+    /// The event time. `record.timestamp` is the time in the log; `partition_time` the largest before it.
+    fn extract(&self, record: &Record<K, V>, partition_time: Timestamp) -> Extracted;
+}
+
+/// The default: the time in the log; a negative one fails the record.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RecordTime;
+
+impl<K, V> TimestampExtractor<K, V> for RecordTime {
+    const READS_RECORD: bool = false;
+
+    #[inline]
+    fn extract(&self, record: &Record<K, V>, _: Timestamp) -> Extracted {
+        if record.timestamp >= 0 {
+            Extracted::Time(record.timestamp)
+        } else {
+            Extracted::Fail(SerdeError::invalid(format!(
+                "the record has the negative time {}\n  help: give the source a timestamp extractor",
+                record.timestamp
+            )))
+        }
+    }
+}
+
+/// The source node of streams and tables.
+pub struct Source<KS: Serde, VS: Serde, X> {
+    /// Topic name for the serdes.
+    pub topic: String,
+    /// Key serde.
+    pub key: KS,
+    /// Value serde.
+    pub value: VS,
+    /// Event time.
+    pub extractor: X,
+    /// What follows.
+    pub down: Downstream<Record<KS::Value, VS::Value>>,
+}
+
+impl<KS: Serde, VS: Serde, X> Source<KS, VS, X> {
+    #[inline]
+    fn decode(
+        &self,
+        key: Option<Payload<'_>>,
+        value: Option<Payload<'_>>,
+        headers: &Headers,
+    ) -> Result<(KS::Value, VS::Value), (Half, SerdeError)> {
+        let cx = |half| SerdeContext { topic: &self.topic, half };
+        let key = self.key.deserialize(key, cx(Half::Key), headers).map_err(|e| (Half::Key, e))?;
+        let value = self.value.deserialize(value, cx(Half::Value), headers).map_err(|e| (Half::Value, e))?;
+        Ok((key, value))
+    }
+}
+
+impl<KS, VS, X> SourceNode for Source<KS, VS, X>
+where
+    KS: Serde,
+    VS: Serde,
+    KS::Value: Clone,
+    VS::Value: Clone,
+    X: TimestampExtractor<KS::Value, VS::Value>,
+{
+    fn head_time(&mut self, input: &mut Input) -> Option<Timestamp> {
+        let partition_time = input.time;
+        let front = input.front()?;
+        let raw = front.peek_timestamp()?;
+        if !X::READS_RECORD {
+            return Some(raw);
+        }
+        let mut look = front.clone();
+        let Some(Ok(view)) = look.next() else { return Some(raw) };
+        let headers = Headers::from_section(view.headers);
+        // What cannot be decoded is dealt with when its turn comes: as soon as possible.
+        let Ok((key, value)) = self.decode(view.key, view.value, &headers) else { return Some(partition_time) };
+        let record = Record { key, value, timestamp: view.timestamp, headers };
+        match self.extractor.extract(&record, partition_time) {
+            Extracted::Time(time) => Some(time),
+            Extracted::Drop | Extracted::Fail(_) => Some(partition_time),
+        }
+    }
+
+    fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize> {
+        let mut taken = 0;
+        while taken < limit.records {
+            if taken > 0 && limit.until < Timestamp::MAX {
+                let head = self.head_time(input);
+                if head.is_some_and(|time| time > limit.until) {
+                    break;
+                }
+            }
+            if input.front().is_none() {
+                break;
+            }
+            let Some(batch) = input.queue.front_mut() else { break };
+            let view = match batch.next() {
+                Some(Ok(view)) => view,
+                None => continue,
+                Some(Err(error)) => {
+                    let place = format!("{}@{}", input.partition, input.consumed);
+                    return Err(LogError::Corrupt { place, problem: error.to_string() }.into());
+                }
+            };
+            taken += 1;
+            let (offset, raw_time) = (view.offset, view.timestamp);
+            let headers = Headers::from_section(view.headers);
+            let decoded = self.decode(view.key, view.value, &headers).and_then(|(key, value)| {
+                let record = Record { key, value, timestamp: raw_time, headers: headers.clone() };
+                match self.extractor.extract(&record, input.time) {
+                    Extracted::Time(time) if time >= 0 => Ok(Some(record.with_timestamp(time))),
+                    Extracted::Time(_) | Extracted::Drop => Ok(None),
+                    Extracted::Fail(error) => Err((Half::Value, error)),
+                }
+            });
+            match decoded {
+                Ok(Some(record)) => {
+                    input.time = input.time.max(record.timestamp);
+                    cx.stream_time = cx.stream_time.max(record.timestamp);
+                    cx.offset = offset;
+                    cx.has_record = true;
+                    self.down.forward(cx, record)?;
+                }
+                Ok(None) => cx.drop_record(),
+                Err((half, source)) => {
+                    let slice = |p: Option<Payload<'_>>| p.map(|p| p.as_slice().to_vec());
+                    let (key, value) = (slice(view.key), slice(view.value));
+                    let bytes = if half == Half::Key { &key } else { &value };
+                    let first_bytes = bytes.as_ref().map(|b| b[..b.len().min(16)].to_vec());
+                    let error = Undecodable { partition: input.partition.clone(), offset, half, first_bytes, source };
+                    cx.undecodable(error, key.as_deref(), value.as_deref(), &headers, raw_time)?;
+                }
+            }
+            input.consumed = offset + 1;
+            if cx.stream_time >= cx.punctuate_at {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// An error of a serde while writing to `topic`.
+#[cold]
+pub fn unencodable(topic: &str, half: Half, source: SerdeError) -> Error {
+    Error::Unencodable(Box::new(crate::error::Unencodable { topic: topic.to_owned(), half, source }))
+}

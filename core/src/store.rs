@@ -1,0 +1,104 @@
+//! What core knows of a store: bytes per batch. Keys and values live in `millstream-state`.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use millstream_wire::BatchBuilder;
+
+use crate::error::Result;
+use crate::log::Offset;
+use crate::time::Timestamp;
+
+/// A store of a task, as the runtime sees it: it is flushed, committed, rolled back and restored.
+///
+/// Between two commits a store keeps, for every row it changed, the row as committed. Two generations of that can
+/// exist: the rows of a commit that is under way, and those changed since.
+pub trait StateStore: 'static {
+    /// Writes every row changed since the last flush to the changelog and starts a new generation.
+    ///
+    /// # Errors
+    /// When a row cannot be encoded.
+    fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()>;
+
+    /// The flushed generation is in the log: its undo information can go.
+    fn committed(&mut self);
+
+    /// Goes back to the last commit: undoes what changed since the flush, then what was flushed.
+    fn rollback(&mut self);
+
+    /// Applies one record of the changelog. Only called before the first record is processed.
+    ///
+    /// # Errors
+    /// When the bytes are not what this store writes.
+    fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()>;
+
+    /// About how many bytes of changes wait for the next flush.
+    fn dirty_bytes(&self) -> usize;
+}
+
+/// One record of a changelog, as it is read back.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangelogRecord<'a> {
+    /// Row key.
+    pub key: &'a [u8],
+    /// Row, or `None` for a deletion.
+    pub value: Option<&'a [u8]>,
+    /// The row's time.
+    pub timestamp: Timestamp,
+    /// Encoded header section.
+    pub headers: &'a [u8],
+    /// Offset in the changelog.
+    pub offset: Offset,
+}
+
+/// Builds the changelog batches of one store partition.
+#[derive(Debug, Default)]
+pub struct ChangelogWriter {
+    open: BatchBuilder,
+    full: Vec<BatchBuilder>,
+}
+
+impl ChangelogWriter {
+    const BATCH_BYTES: usize = 256 * 1024;
+
+    /// Appends one row; `value` `None` is a tombstone.
+    #[inline]
+    pub fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, headers: &[u8]) {
+        self.open.push(timestamp, Some(key), value, headers);
+        if self.open.len() >= Self::BATCH_BYTES {
+            self.full.push(std::mem::take(&mut self.open));
+        }
+    }
+
+    /// All batches in order.
+    pub fn into_batches(self) -> impl Iterator<Item = BatchBuilder> {
+        self.full.into_iter().chain((!self.open.is_empty()).then_some(self.open))
+    }
+}
+
+/// A store as its task holds it: once for the runtime, once for the operators that know its type.
+#[derive(Clone)]
+pub struct StoreInstance {
+    pub(crate) state: Rc<RefCell<dyn StateStore>>,
+    typed: Rc<dyn Any>,
+}
+
+impl StoreInstance {
+    /// Puts a store into its task.
+    pub fn new<T: StateStore>(store: T) -> Self {
+        let shared = Rc::new(RefCell::new(store));
+        StoreInstance { state: shared.clone(), typed: shared }
+    }
+
+    /// The store with its type.
+    ///
+    /// # Panics
+    /// If it is of another type: a store id carries its type in the DSL, so this is a bug there.
+    pub fn typed<T: StateStore>(&self) -> Rc<RefCell<T>> {
+        match self.typed.clone().downcast() {
+            Ok(store) => store,
+            Err(_) => panic!("a store id stands for one type, not also for {}", std::any::type_name::<T>()),
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A task: one partition of one sub-topology. Its program lives on one thread; its stores outlive the program.
+//!
+//! ```text
+//!   created ── restore ──► running ── prepare ──► (commit under way) ── committed ──► running
+//!                             ▲                            │
+//!                             └───────── rollback ◄────────┴── any failure
+//! ```
+
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::collector::Collector;
+use crate::context::{OnUndecodable, TaskContext, TimeSlot};
+use crate::error::Result;
+use crate::input::Input;
+use crate::log::{CommittedOffset, Offset, TopicPartition};
+use crate::offset_metadata::OffsetMetadata;
+use crate::plan::TaskPlan;
+use crate::punctuation::{self, PunctuationType};
+use crate::source::RunLimit;
+use crate::store::{ChangelogWriter, StoreInstance};
+use crate::task_builder::{Program, TaskBuilder};
+use crate::time::{NO_TIME, Timestamp};
+use crate::topology::{StoreId, Topology};
+
+/// Names a task: `<sub-topology>_<partition>`, for display only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// Index of the sub-topology.
+    pub sub_topology: usize,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.sub_topology, self.partition)
+    }
+}
+
+/// What a commit makes permanent besides records and rows.
+#[derive(Debug, Clone)]
+struct Snapshot {
+    offsets: Vec<(Offset, Timestamp)>,
+    stream_time: Timestamp,
+    times: Vec<Timestamp>,
+}
+
+/// A task.
+pub struct Task {
+    id: TaskId,
+    topology: Arc<Topology>,
+    application_id: Arc<str>,
+    sources: Vec<usize>,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) stores: Vec<(StoreId, StoreInstance, Option<TopicPartition>)>,
+    globals: Rc<HashMap<StoreId, StoreInstance>>,
+    times: HashMap<String, TimeSlot>,
+    cx: TaskContext,
+    program: Program,
+    committed: Snapshot,
+    /// The snapshot of the commit that is under way.
+    pending: Option<Snapshot>,
+    /// Something happened since the last commit.
+    dirty: bool,
+    /// Since when an empty input holds the task up, on the wall clock.
+    idle_since: Option<Timestamp>,
+}
+
+/// Whether a task may process now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// Its next record has this time.
+    Now(Timestamp),
+    /// It waits for an empty input, at most until this wall-clock time.
+    Until(Timestamp),
+    /// Nothing is queued.
+    Empty,
+}
+
+impl Task {
+    /// A task with empty stores and no nodes yet: restore it, then [`Task::start`] it.
+    pub(crate) fn new(
+        plan: &TaskPlan,
+        topology: Arc<Topology>,
+        application_id: Arc<str>,
+        collector: Collector,
+        globals: Rc<HashMap<StoreId, StoreInstance>>,
+    ) -> Self {
+        let stores = plan
+            .stores
+            .iter()
+            .map(|(id, changelog)| (*id, (topology.stores()[id.0].supplier)(), changelog.clone()))
+            .collect();
+        let partitions = plan.inputs.iter().map(|(partition, _)| partition.clone()).collect();
+        Task {
+            id: plan.id,
+            topology,
+            application_id,
+            sources: plan.sources.clone(),
+            inputs: plan.inputs.iter().map(|(partition, source)| Input::new(partition.clone(), *source)).collect(),
+            stores,
+            globals,
+            times: HashMap::new(),
+            cx: TaskContext::new(collector, partitions),
+            program: Program::default(),
+            committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
+            pending: None,
+            dirty: false,
+            idle_since: None,
+        }
+    }
+
+    /// The task's name.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The task's counters.
+    pub(crate) fn counters(&self) -> crate::counters::Counters {
+        self.cx.counters
+    }
+
+    pub(crate) fn cx(&mut self) -> &mut TaskContext {
+        &mut self.cx
+    }
+
+    /// Builds the nodes and takes up the committed positions, one per input.
+    pub(crate) fn start(
+        &mut self,
+        committed: &[(Offset, Option<OffsetMetadata>)],
+        on_undecodable: OnUndecodable,
+        wall: Timestamp,
+    ) -> Result<()> {
+        self.cx.undecodable = on_undecodable;
+        self.cx.wall = wall;
+        for (input, (offset, metadata)) in self.inputs.iter_mut().zip(committed) {
+            input.reset(*offset, metadata.as_ref().map_or(NO_TIME, |m| m.partition_time));
+            self.cx.stream_time = self.cx.stream_time.max(input.time);
+        }
+        // Every input carries the operators' times of its task; the largest stands (semantics.md 2).
+        let saved = committed.iter().filter_map(|(_, m)| m.as_ref()).flat_map(|m| &m.times);
+        for (name, time) in saved {
+            let slot = *self.times.entry(name.clone()).or_insert_with(|| {
+                self.cx.times.push(NO_TIME);
+                TimeSlot(self.cx.times.len() - 1)
+            });
+            self.cx.advance_time(slot, *time);
+        }
+        self.build()?;
+        self.committed = self.snapshot();
+        Ok(())
+    }
+
+    fn build(&mut self) -> Result<()> {
+        let mut stores: HashMap<StoreId, StoreInstance> =
+            self.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
+        stores.extend(self.globals.iter().map(|(id, store)| (*id, store.clone())));
+        // The old nodes hold the stores too; they go before new ones come.
+        self.program = Program::default();
+        self.program = TaskBuilder::build(
+            &self.topology,
+            &self.sources,
+            &self.application_id,
+            &stores,
+            &mut self.times,
+            &mut self.cx,
+        )?;
+        self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, PunctuationType::StreamTime, &self.cx);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let offsets = self.inputs.iter().map(|i| (i.consumed, i.time)).collect();
+        Snapshot { offsets, stream_time: self.cx.stream_time, times: self.cx.times.clone() }
+    }
+
+    /// Whether it can process now, and at which event time its next record is. `max_idle`: how long an empty input may
+    /// hold it up; `None` never.
+    pub(crate) fn ready(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {
+        let (mut oldest, mut missing, mut lags) = (None::<Timestamp>, false, false);
+        for input in &mut self.inputs {
+            match Self::head(&mut self.program, input) {
+                Some(time) => oldest = Some(oldest.map_or(time, |o| o.min(time))),
+                None => {
+                    missing = true;
+                    lags |= input.may_lag();
+                }
+            }
+        }
+        let Some(oldest) = oldest else {
+            self.idle_since = None;
+            return Ready::Empty;
+        };
+        let Some(max_idle) = max_idle.filter(|_| missing) else {
+            self.idle_since = None;
+            return Ready::Now(oldest);
+        };
+        if lags {
+            return Ready::Until(wall.saturating_add(1));
+        }
+        let since = *self.idle_since.get_or_insert(wall);
+        if wall >= since.saturating_add(max_idle) {
+            if max_idle > 0 {
+                self.cx.counters.enforced_processing += 1;
+            }
+            return Ready::Now(oldest);
+        }
+        Ready::Until(since.saturating_add(max_idle))
+    }
+
+    fn head(program: &mut Program, input: &mut Input) -> Option<Timestamp> {
+        if input.head.is_none() {
+            input.head = program.sources[input.source].head_time(input);
+        }
+        input.head
+    }
+
+    /// Processes records with times up to `until`, at most `records` of them: always the oldest head, the first
+    /// input on a tie (semantics.md 4). Stops when an input runs empty, so that the caller can fetch. Returns how many.
+    pub(crate) fn process(&mut self, until: Timestamp, records: usize) -> Result<usize> {
+        let mut done = 0;
+        while done < records {
+            let mut first: Option<(usize, Timestamp)> = None;
+            let mut limit = until;
+            for index in 0..self.inputs.len() {
+                let Some(time) = Self::head(&mut self.program, &mut self.inputs[index]) else { continue };
+                match first {
+                    // The later input runs only strictly before the earlier one's head.
+                    Some((_, best)) if time >= best => limit = limit.min(time),
+                    Some((_, best)) => {
+                        limit = limit.min(best - 1);
+                        first = Some((index, time));
+                    }
+                    None => first = Some((index, time)),
+                }
+            }
+            let Some((index, head)) = first.filter(|(_, head)| *head <= until) else { break };
+            let input = &mut self.inputs[index];
+            self.cx.input = index;
+            let taken = self.program.sources[input.source].run(
+                &mut self.cx,
+                input,
+                RunLimit { until: limit.max(head), records: records - done },
+            )?;
+            input.head = None;
+            self.cx.counters.process += taken as u64;
+            self.dirty = true;
+            done += taken;
+            if self.cx.stream_time >= self.cx.punctuate_at {
+                self.punctuate(PunctuationType::StreamTime, self.cx.stream_time)?;
+            }
+            if input_is_empty(&self.inputs[index]) {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Fires what is due of one kind.
+    pub(crate) fn punctuate(&mut self, kind: PunctuationType, now: Timestamp) -> Result<()> {
+        self.dirty |= punctuation::fire(&self.program.schedules, kind, now, &mut self.cx)?;
+        if kind == PunctuationType::StreamTime {
+            self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, kind, &self.cx);
+        }
+        Ok(())
+    }
+
+    /// When wall-clock punctuation is due next.
+    pub(crate) fn next_wall_punctuation(&self) -> Timestamp {
+        punctuation::earliest(&self.program.schedules, PunctuationType::WallClockTime, &self.cx)
+    }
+
+    /// Whether a commit would write anything.
+    pub(crate) fn needs_commit(&self) -> bool {
+        self.dirty
+            || self.inputs.iter().zip(&self.committed.offsets).any(|(input, (offset, _))| input.consumed > *offset)
+    }
+
+    /// Whether a node asked for a commit.
+    pub(crate) fn wants_commit(&self) -> bool {
+        self.cx.commit_requested
+    }
+
+    /// Bytes of state changed since the last flush.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.stores.iter().map(|(_, store, _)| store.state.borrow().dirty_bytes()).sum()
+    }
+
+    /// Step (1) of a commit: nodes forward what they held back, the lowest node last, since it may get more.
+    pub(crate) fn flush_nodes(&mut self) -> Result<()> {
+        self.cx.has_record = false;
+        for node in self.program.lifecycles.iter().rev() {
+            node.borrow_mut().on_commit(&mut self.cx)?;
+        }
+        Ok(())
+    }
+
+    /// The input has ended: windows close as if time had gone on.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.cx.has_record = false;
+        for node in self.program.lifecycles.iter().rev() {
+            node.borrow_mut().on_end(&mut self.cx)?;
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Step (2): the changelog batches of every store.
+    pub(crate) fn flush_stores(
+        &mut self,
+        mut send: impl FnMut(&TopicPartition, millstream_wire::BatchBuilder) -> Result<()>,
+    ) -> Result<()> {
+        for (_, store, changelog) in &self.stores {
+            let mut writer = ChangelogWriter::default();
+            store.state.borrow_mut().flush(&mut writer)?;
+            let Some(changelog) = changelog else { continue };
+            writer.into_batches().try_for_each(|batch| send(changelog, batch))?;
+        }
+        Ok(())
+    }
+
+    /// Step (4): the positions to commit. From here until [`Task::committed`] or [`Task::rollback`] a commit is under way.
+    pub(crate) fn prepare(&mut self) -> Vec<(TopicPartition, CommittedOffset)> {
+        let snapshot = self.snapshot();
+        let mut times: Vec<(String, Timestamp)> =
+            self.times.iter().map(|(name, slot)| (name.clone(), snapshot.times[slot.0])).collect();
+        times.sort_unstable();
+        let offsets = self.inputs.iter().zip(&snapshot.offsets).map(|(input, (offset, time))| {
+            let metadata = OffsetMetadata { partition_time: *time, times: times.clone() }.encode();
+            (input.partition.clone(), CommittedOffset { offset: *offset, metadata })
+        });
+        let offsets = offsets.collect();
+        self.pending = Some(snapshot);
+        self.dirty = false;
+        self.cx.commit_requested = false;
+        offsets
+    }
+
+    /// The commit under way has taken effect.
+    pub(crate) fn committed(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.committed = pending;
+            self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
+            self.cx.counters.commit += 1;
+        }
+    }
+
+    /// Back to the last commit: the one way out of every failure. Returns the offsets to read from, one per input.
+    pub(crate) fn rollback(&mut self) -> Result<Vec<Offset>> {
+        self.pending = None;
+        self.dirty = false;
+        self.idle_since = None;
+        self.cx.commit_requested = false;
+        self.cx.counters.rollback += 1;
+        self.cx.collector.clear();
+        self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().rollback());
+        for (input, (offset, time)) in self.inputs.iter_mut().zip(&self.committed.offsets) {
+            input.reset(*offset, *time);
+        }
+        self.cx.stream_time = self.committed.stream_time;
+        self.cx.times.clone_from(&self.committed.times);
+        self.build()?;
+        Ok(self.committed.offsets.iter().map(|(offset, _)| *offset).collect())
+    }
+}
+
+fn input_is_empty(input: &Input) -> bool {
+    input.queue.iter().all(|batch| batch.remaining() == 0)
+}

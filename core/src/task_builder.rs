@@ -1,0 +1,170 @@
+//! Builds the nodes of one task from a topology's suppliers, on the thread that will own them.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::collector::SinkSlot;
+use crate::context::{TaskContext, TimeSlot};
+use crate::error::Result;
+use crate::forward::{Downstream, Forward, Port};
+use crate::punctuation::{Punctuate, PunctuationType, Schedule};
+use crate::source::SourceNode;
+use crate::store::{StateStore, StoreInstance};
+use crate::time::{NO_TIME, Timestamp};
+use crate::topology::{StoreId, TopicName, Topology};
+
+/// A node that has work at a commit or at the end of bounded input.
+pub trait Lifecycle {
+    /// Forwards what was held back until the commit.
+    ///
+    /// # Errors
+    /// Whatever an operator below returns.
+    fn on_commit(&mut self, _cx: &mut TaskContext) -> Result<()> {
+        Ok(())
+    }
+
+    /// Forwards what waits for time to pass, as if it had passed: the input has ended for good.
+    ///
+    /// # Errors
+    /// Whatever an operator below returns.
+    fn on_end(&mut self, _cx: &mut TaskContext) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The nodes of a task.
+#[derive(Default)]
+pub(crate) struct Program {
+    pub(crate) sources: Vec<Box<dyn SourceNode>>,
+    /// In the order of building: a node after everything below it.
+    pub(crate) lifecycles: Vec<Rc<RefCell<dyn Lifecycle>>>,
+    pub(crate) schedules: Vec<Schedule>,
+}
+
+/// Passed to suppliers while a task is built.
+pub struct TaskBuilder<'a> {
+    cx: &'a mut TaskContext,
+    application_id: &'a str,
+    stores: &'a HashMap<StoreId, StoreInstance>,
+    // A port opened twice by one task gives the same listeners.
+    ports: HashMap<usize, Box<dyn Any>>,
+    times: &'a mut HashMap<String, TimeSlot>,
+    program: Program,
+    failure: Option<crate::error::Error>,
+}
+
+impl<'a> TaskBuilder<'a> {
+    /// Runs the suppliers of the given sources.
+    pub(crate) fn build(
+        topology: &Topology,
+        sources: &[usize],
+        application_id: &'a str,
+        stores: &'a HashMap<StoreId, StoreInstance>,
+        times: &'a mut HashMap<String, TimeSlot>,
+        cx: &'a mut TaskContext,
+    ) -> Result<Program> {
+        let mut builder = TaskBuilder {
+            cx,
+            application_id,
+            stores,
+            ports: HashMap::new(),
+            times,
+            program: Program::default(),
+            failure: None,
+        };
+        for source in sources {
+            let node = (topology.sources()[*source].supplier)(&mut builder);
+            builder.program.sources.push(node);
+        }
+        match builder.failure {
+            Some(failure) => Err(failure),
+            None => Ok(builder.program),
+        }
+    }
+
+    /// The listeners of a port.
+    pub fn open<T: 'static>(&mut self, port: &Port<T>) -> Downstream<T> {
+        if let Some(open) = self.ports.get(&port.id) {
+            let shared = open.downcast_ref::<Rc<RefCell<Downstream<T>>>>();
+            return Downstream::Shared(shared.expect("a port id has one type").clone());
+        }
+        let mut listeners: Vec<Box<dyn Forward<T>>> = port.suppliers().iter().map(|supplier| supplier(self)).collect();
+        match listeners.len() {
+            0 => Downstream::None,
+            1 => Downstream::One(listeners.remove(0)),
+            _ => Downstream::Many(listeners),
+        }
+    }
+
+    /// The listeners of a port that several nodes of a task lead to (merge, joins): built once.
+    pub fn open_shared<T: 'static>(&mut self, port: &Port<T>) -> Downstream<T> {
+        if !self.ports.contains_key(&port.id) {
+            let shared = Rc::new(RefCell::new(self.open(port)));
+            self.ports.insert(port.id, Box::new(shared));
+        }
+        self.open(port)
+    }
+
+    /// A store with its type.
+    ///
+    /// # Panics
+    /// If the node is not connected to the store: the builder of the topology has refused that already.
+    pub fn store<T: StateStore>(&self, id: StoreId) -> Rc<RefCell<T>> {
+        self.stores.get(&id).expect("a node's stores are connected to it").typed()
+    }
+
+    /// A store as the supplier of the store made it, for stores that a user implements.
+    pub fn store_instance(&self, id: StoreId) -> Option<&StoreInstance> {
+        self.stores.get(&id)
+    }
+
+    /// The slot of a topic that this task writes. An unknown topic fails the task when it is built.
+    pub fn sink(&mut self, topic: &TopicName) -> SinkSlot {
+        match self.cx.collector.slot(&topic.resolve(self.application_id)) {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                SinkSlot::none()
+            }
+        }
+    }
+
+    /// A time of the task; `name` is unique in the topology and kept with the committed offsets.
+    pub fn time(&mut self, name: &str) -> TimeSlot {
+        if let Some(slot) = self.times.get(name) {
+            return *slot;
+        }
+        let slot = TimeSlot(self.cx.times.len());
+        self.cx.times.push(NO_TIME);
+        self.times.insert(name.to_owned(), slot);
+        slot
+    }
+
+    /// Registers a node's work at commits and at the end. Call it after the ports below the node were opened.
+    pub fn lifecycle(&mut self, node: Rc<RefCell<dyn Lifecycle>>) {
+        self.program.lifecycles.push(node);
+    }
+
+    /// Schedules a punctuation. `name` is unique in the topology; when it fires next survives restarts.
+    pub fn schedule(
+        &mut self,
+        name: &str,
+        kind: PunctuationType,
+        interval: std::time::Duration,
+        node: Rc<RefCell<dyn Punctuate>>,
+        token: usize,
+    ) {
+        let slot = self.time(&format!("{name}.punctuate"));
+        let interval = (interval.as_millis() as Timestamp).max(1);
+        if self.cx.time(slot) == NO_TIME {
+            let first = match kind {
+                PunctuationType::StreamTime => 0,
+                PunctuationType::WallClockTime => self.cx.wall_time() + interval,
+            };
+            self.cx.set_time(slot, first);
+        }
+        self.program.schedules.push(Schedule { kind, interval, next: slot, node, token });
+    }
+}

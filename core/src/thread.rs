@@ -1,0 +1,562 @@
+//! A stream thread: a set of tasks, one reader, one writer, and one step function that never blocks.
+//!
+//! ```text
+//!            ┌────────────────────────── step ──────────────────────────┐
+//!   settle the commit ─► restore ─► fetch ─► process ─► send ─► punctuate ─► commit, if due
+//! ```
+//!
+//! The commit is a state: `Idle`, or `UnderWay` from the hand-over to the log until its outcome. Meanwhile records are
+//! processed, but nothing is sent. The order within a commit is written in [`StreamThread::begin_commit`] and nowhere else.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alignment::{NOTHING, TimeAlignment, UNKNOWN};
+use crate::collector::Collector;
+use crate::config::{ProcessingGuarantee, RuntimeConfig};
+use crate::context::{DeserializationHandler, OnUndecodable};
+use crate::counters::Counters;
+use crate::error::{Error, Result};
+use crate::log::{
+    CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
+    Producer, ProducerOptions, TopicPartition,
+};
+use crate::offset_metadata::OffsetMetadata;
+use crate::plan::Plan;
+use crate::punctuation::PunctuationType;
+use crate::restore::Restore;
+use crate::store::StoreInstance;
+use crate::task::{Ready, Task, TaskId};
+use crate::time::{Now, Timestamp};
+use crate::topology::{OffsetReset, StoreId, Topology};
+use crate::wakeup::Wakeup;
+
+/// What a driver does after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Step again: there is more to do.
+    Again,
+    /// Wait until woken, at most until the clock's ticks show this; `None` is until woken.
+    Wait(Option<Duration>),
+}
+
+/// What a stream thread shares with the process around it.
+#[derive(Clone)]
+pub struct ThreadContext {
+    /// The program.
+    pub topology: Arc<Topology>,
+    /// Its tasks and topics.
+    pub plan: Arc<Plan>,
+    /// Settings.
+    pub config: Arc<RuntimeConfig>,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Event-time drift between tasks.
+    pub alignment: TimeAlignment,
+    /// Names this process among those of the application; part of transactional ids.
+    pub process_id: String,
+}
+
+/// The commit that is under way, if any.
+enum Commit {
+    Idle,
+    UnderWay(Vec<(TopicPartition, CommittedOffset)>),
+}
+
+/// A thread's work. The driver around it owns the real thread, or a test steps it by hand.
+pub struct StreamThread {
+    shared: ThreadContext,
+    name: String,
+    tasks: Vec<Task>,
+    /// Index in the plan of every task, for the alignment.
+    planned: Vec<usize>,
+    /// Task and input of every slot of the consumer.
+    slots: Vec<(usize, usize)>,
+    globals: Option<(Task, Box<dyn Consumer>)>,
+    restore: Option<Restore>,
+    consumer: Box<dyn Consumer>,
+    producer: Box<dyn Producer>,
+    wakeup: Arc<Wakeup>,
+    commit: Commit,
+    last_commit: Duration,
+    /// The tasks are started: restored, positioned, built.
+    running: bool,
+    failed: bool,
+}
+
+impl StreamThread {
+    /// A thread for some of the plan's tasks. Nothing is processed before the first [`StreamThread::step`].
+    ///
+    /// # Errors
+    /// When the log cannot be reached.
+    pub fn new(shared: ThreadContext, name: String, tasks: &[usize], wakeup: Arc<Wakeup>, now: Now) -> Result<Self> {
+        let consumer = shared.log.consumer(&consumer_options(&shared, &name), wakeup.clone())?;
+        let producer = shared.log.producer(&producer_options(&shared, &name), wakeup.clone())?;
+        let mut globals = None;
+        let mut global_stores = HashMap::new();
+        if !shared.plan.globals.sources.is_empty() {
+            let task = Task::new(
+                &shared.plan.globals,
+                shared.topology.clone(),
+                shared.config.application_id.clone(),
+                collector(&shared),
+                Rc::default(),
+            );
+            global_stores = task.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
+            globals = Some((
+                task,
+                shared.log.consumer(&consumer_options(&shared, &format!("{name}-global")), wakeup.clone())?,
+            ));
+        }
+        let global_stores: Rc<HashMap<StoreId, StoreInstance>> = Rc::new(global_stores);
+        let planned = tasks.to_vec();
+        let tasks: Vec<Task> = planned
+            .iter()
+            .map(|index| {
+                let plan = &shared.plan.tasks[*index];
+                Task::new(
+                    plan,
+                    shared.topology.clone(),
+                    shared.config.application_id.clone(),
+                    collector(&shared),
+                    global_stores.clone(),
+                )
+            })
+            .collect();
+        let slots =
+            tasks.iter().enumerate().flat_map(|(t, task)| (0..task.inputs.len()).map(move |i| (t, i))).collect();
+        Ok(StreamThread {
+            shared,
+            name,
+            tasks,
+            planned,
+            slots,
+            globals,
+            restore: None,
+            consumer,
+            producer,
+            wakeup,
+            commit: Commit::Idle,
+            last_commit: now.ticks,
+            running: false,
+            failed: false,
+        })
+    }
+
+    /// Does what can be done now, about `max.poll.records` records at most, and says when to come back.
+    ///
+    /// # Errors
+    /// An error that no handler took. The tasks have been rolled back to their last commit; the thread may be dropped,
+    /// or stepped again to try once more.
+    pub fn step(&mut self, now: Now) -> Result<Next> {
+        match self.try_step(now) {
+            Ok(next) => Ok(next),
+            Err(error) => {
+                self.failed = true;
+                // The first error is the one to report; a rollback that fails too shows at the next step.
+                let _second = self.rollback(now.wall);
+                Err(error)
+            }
+        }
+    }
+
+    fn try_step(&mut self, now: Now) -> Result<Next> {
+        if !self.settle(now)? {
+            return Ok(Next::Again);
+        }
+        if !self.running && !self.start(now)? {
+            return Ok(Next::Again);
+        }
+        self.read_globals(now.wall)?;
+        let fetched = self.fetch()?;
+        let processed = self.process(now)?;
+        for task in &mut self.tasks {
+            if task.next_wall_punctuation() <= now.wall {
+                task.punctuate(PunctuationType::WallClockTime, now.wall)?;
+            }
+        }
+        self.send()?;
+        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
+            self.begin_commit(now)?;
+            self.settle(now)?;
+        }
+        if processed > 0 || fetched {
+            return Ok(Next::Again);
+        }
+        Ok(Next::Wait(self.deadline(now)))
+    }
+
+    /// Ends what is under way and commits what was processed. For an orderly end; a thread that is only dropped loses
+    /// nothing either.
+    ///
+    /// # Errors
+    /// When the last commit fails.
+    pub fn close(&mut self, now: Now) -> Result<()> {
+        self.settle_blocking(now)?;
+        if self.running && !self.failed && self.tasks.iter().any(Task::needs_commit) {
+            self.begin_commit(now)?;
+            self.settle_blocking(now)?;
+        }
+        self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, NOTHING));
+        Ok(())
+    }
+
+    /// Commits now, if there is anything to commit, and waits for the outcome.
+    ///
+    /// # Errors
+    /// When the commit fails; it has been rolled back then.
+    pub fn commit_now(&mut self, now: Now) -> Result<()> {
+        self.settle_blocking(now)?;
+        if self.tasks.iter().any(Task::needs_commit) {
+            self.begin_commit(now)?;
+            self.settle_blocking(now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a commit would write anything.
+    pub fn needs_commit(&self) -> bool {
+        self.tasks.iter().any(Task::needs_commit)
+    }
+
+    /// Whether every input of the sub-topology's tasks here has reached its end offset.
+    pub(crate) fn has_consumed(&self, sub_topology: usize, ends: &HashMap<TopicPartition, Offset>) -> bool {
+        let mut inputs = self.tasks.iter().filter(|t| t.id().sub_topology == sub_topology).flat_map(|t| &t.inputs);
+        self.running && inputs.all(|input| ends.get(&input.partition).is_none_or(|end| input.consumed >= *end))
+    }
+
+    /// Closes windows as if time had gone on, for the tasks of one sub-topology.
+    pub(crate) fn end_input(&mut self, sub_topology: usize) -> Result<()> {
+        self.tasks.iter_mut().filter(|t| t.id().sub_topology == sub_topology).try_for_each(Task::end)
+    }
+
+    /// Whether the tasks are restored and processing.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// The tasks here.
+    pub fn task_ids(&self) -> impl Iterator<Item = TaskId> {
+        self.tasks.iter().map(Task::id)
+    }
+
+    /// Totals over the tasks here.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.tasks.iter().for_each(|task| sum += task.counters());
+        sum
+    }
+
+    /// A store of one task, for queries and tests; `None` if it is not here.
+    pub fn store(&self, task: TaskId, store: StoreId) -> Option<StoreInstance> {
+        let task = self.tasks.iter().find(|t| t.id() == task)?;
+        task.stores.iter().find(|(id, _, _)| *id == store).map(|(_, instance, _)| instance.clone())
+    }
+
+    /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.
+    fn settle(&mut self, now: Now) -> Result<bool> {
+        let Commit::UnderWay(offsets) = &self.commit else { return Ok(true) };
+        let Some(outcome) = self.producer.poll_commit() else { return Ok(true) };
+        let offsets = offsets.clone();
+        self.commit = Commit::Idle;
+        match outcome {
+            CommitOutcome::Done => self.tasks.iter_mut().for_each(Task::committed),
+            CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
+            CommitOutcome::Failed(_) => {
+                self.rollback(now.wall)?;
+                return Ok(false);
+            }
+            CommitOutcome::Unknown(_) => {
+                // A new producer of the same id ends the old transaction; after that the group's offsets tell.
+                self.producer =
+                    self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+                let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
+                let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+                if found.iter().zip(&offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted)) {
+                    self.tasks.iter_mut().for_each(Task::committed);
+                } else {
+                    self.rollback(now.wall)?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn settle_blocking(&mut self, now: Now) -> Result<()> {
+        while matches!(self.commit, Commit::UnderWay(_)) {
+            self.settle(now)?;
+            if matches!(self.commit, Commit::UnderWay(_)) {
+                self.wakeup.wait(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up stores and positions: `true` when the tasks run.
+    fn start(&mut self, now: Now) -> Result<bool> {
+        if self.restore.is_none() {
+            self.restore = Some(Restore::new(&self.shared, &self.name, &self.tasks, self.wakeup.clone())?);
+        }
+        if let Some(restore) = &mut self.restore
+            && !restore.step(&mut self.tasks)?
+        {
+            return Ok(false);
+        }
+        self.restore = None;
+        if let Some((task, consumer)) = &mut self.globals {
+            let admin = self.shared.log.admin();
+            let starts: Result<Vec<Offset>, LogError> =
+                task.inputs.iter().map(|i| admin.start_offset(&i.partition)).collect();
+            let starts = starts?;
+            let assignment: Vec<(TopicPartition, Offset)> =
+                task.inputs.iter().map(|i| i.partition.clone()).zip(starts.iter().copied()).collect();
+            consumer.assign(&assignment)?;
+            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), OnUndecodable::Fail, now.wall)?;
+        }
+        self.read_globals(now.wall)?;
+        let mut assignment = Vec::new();
+        for task in &mut self.tasks {
+            let partitions: Vec<TopicPartition> = task.inputs.iter().map(|i| i.partition.clone()).collect();
+            let committed = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+            let mut positions = Vec::new();
+            for (input, committed) in task.inputs.iter().zip(committed) {
+                let position = match committed {
+                    Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
+                    None => (
+                        first_offset(
+                            &self.shared,
+                            task_source(&self.shared, task.id(), input.source),
+                            &input.partition,
+                            now.wall,
+                        )?,
+                        None,
+                    ),
+                };
+                assignment.push((input.partition.clone(), position.0));
+                positions.push(position);
+            }
+            let handler = match &self.shared.config.undecodable {
+                DeserializationHandler::Fail => OnUndecodable::Fail,
+                DeserializationHandler::Skip => OnUndecodable::Skip,
+                DeserializationHandler::DeadLetter(topic) => {
+                    OnUndecodable::DeadLetter(task.cx().collector.slot(topic)?)
+                }
+            };
+            task.start(&positions, handler, now.wall)?;
+        }
+        self.consumer.assign(&assignment)?;
+        self.last_commit = now.ticks;
+        self.running = true;
+        Ok(true)
+    }
+
+    /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
+    fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
+        let Some((task, consumer)) = &mut self.globals else { return Ok(()) };
+        loop {
+            let mut any = false;
+            for (slot, input) in task.inputs.iter_mut().enumerate() {
+                let fetch = consumer.fetch(slot, self.shared.config.fetch_bytes)?;
+                any |= !fetch.batches.is_empty();
+                input.take(fetch);
+            }
+            if !any {
+                return Ok(());
+            }
+            task.cx().wall = wall;
+            while task.process(Timestamp::MAX, usize::MAX)? > 0 {}
+        }
+    }
+
+    /// Fills the queues that run low. `true` if anything came.
+    fn fetch(&mut self) -> Result<bool> {
+        if !self.producer.has_room() {
+            return Ok(false);
+        }
+        let mut any = false;
+        let low = self.shared.config.poll_records.min(1_000);
+        for (slot, (task, input)) in self.slots.iter().enumerate() {
+            let input = &mut self.tasks[*task].inputs[*input];
+            if input.buffered() >= low {
+                continue;
+            }
+            let fetch = self.consumer.fetch(slot, self.shared.config.fetch_bytes)?;
+            any |= !fetch.batches.is_empty();
+            input.take(fetch);
+        }
+        Ok(any)
+    }
+
+    /// Processes up to `max.poll.records` records: always from the task whose next record is oldest (DESIGN 2.1).
+    fn process(&mut self, now: Now) -> Result<usize> {
+        let config = self.shared.config.clone();
+        // What is processed while a commit is under way waits here for it; more than this, and processing waits.
+        let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
+        if waiting > config.uncommitted_bytes || !self.producer.has_room() {
+            return Ok(0);
+        }
+        let mut ready: Vec<Ready> = Vec::with_capacity(self.tasks.len());
+        for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
+            task.cx().wall = now.wall;
+            let state = task.ready(now.wall, config.max_task_idle);
+            self.shared.alignment.publish(*planned, published(state, task));
+            ready.push(state);
+        }
+        let mut done = 0;
+        while done < config.poll_records {
+            let oldest = ready
+                .iter()
+                .enumerate()
+                .filter_map(|(i, r)| if let Ready::Now(time) = r { Some((*time, i)) } else { None })
+                .min();
+            let Some((head, index)) = oldest else { break };
+            let limit = self.shared.alignment.limit(self.planned[index]);
+            if head > limit {
+                break;
+            }
+            let taken = self.tasks[index].process(limit, config.poll_records - done)?;
+            done += taken;
+            let state = self.tasks[index].ready(now.wall, config.max_task_idle);
+            self.shared.alignment.publish(self.planned[index], published(state, &self.tasks[index]));
+            ready[index] = if taken == 0 { Ready::Empty } else { state };
+        }
+        Ok(done)
+    }
+
+    /// Hands the batches over, unless a commit is under way.
+    fn send(&mut self) -> Result<()> {
+        if !matches!(self.commit, Commit::Idle) {
+            return Ok(());
+        }
+        let producer = &mut self.producer;
+        for task in &mut self.tasks {
+            task.cx().collector.take(true, |to, batch| Ok(producer.send(&to, batch)?))?;
+        }
+        Ok(())
+    }
+
+    fn commit_is_due(&self, now: Now) -> bool {
+        let config = &self.shared.config;
+        let due = now.ticks.saturating_sub(self.last_commit) >= config.commit_interval
+            || self.tasks.iter().any(Task::wants_commit)
+            || self.tasks.iter().map(Task::dirty_bytes).sum::<usize>() > config.uncommitted_bytes / 2;
+        due && self.tasks.iter().any(Task::needs_commit)
+    }
+
+    /// The order of a commit, written once: (1) nodes forward what they held back, (2) changelogs are sent, (3) with
+    /// every other batch; (4) then the offsets, which the log writes only when everything before is acknowledged.
+    /// (5) The stores keep their committed rows until [`StreamThread::settle`] sees `Done`.
+    fn begin_commit(&mut self, now: Now) -> Result<()> {
+        self.last_commit = now.ticks;
+        let mut offsets = Vec::new();
+        for task in &mut self.tasks {
+            task.flush_nodes()?;
+        }
+        self.send()?;
+        let producer = &mut self.producer;
+        for task in &mut self.tasks {
+            task.flush_stores(|to, batch| Ok(producer.send(to, batch)?))?;
+            offsets.extend(task.prepare());
+        }
+        self.producer
+            .commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: offsets.clone() });
+        self.commit = Commit::UnderWay(offsets);
+        Ok(())
+    }
+
+    /// Every failure ends here: the transaction is ended, every task goes back to its last commit, reading goes on
+    /// from there.
+    fn rollback(&mut self, wall: Timestamp) -> Result<()> {
+        if matches!(self.commit, Commit::UnderWay(_)) || self.producer.abort().is_err() {
+            self.commit = Commit::Idle;
+            self.producer =
+                self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+        }
+        if !self.running {
+            return Ok(());
+        }
+        let mut slot = 0;
+        for task in &mut self.tasks {
+            task.cx().wall = wall;
+            for offset in task.rollback()? {
+                self.consumer.seek(slot, offset);
+                slot += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// When to come back if nothing wakes us: for the commit, for punctuation, for a task that waits for another.
+    fn deadline(&self, now: Now) -> Option<Duration> {
+        let until_wall =
+            |wall: Timestamp| now.ticks + Duration::from_millis(wall.saturating_sub(now.wall).max(0) as u64);
+        let commit = self
+            .tasks
+            .iter()
+            .any(Task::needs_commit)
+            .then_some(self.last_commit.saturating_add(self.shared.config.commit_interval));
+        let punctuation =
+            self.tasks.iter().map(Task::next_wall_punctuation).filter(|t| *t != Timestamp::MAX).map(until_wall).min();
+        // Queued records that were not processed wait for an input, for another thread's task, or for room.
+        let held_up = self
+            .tasks
+            .iter()
+            .any(|t| t.inputs.iter().any(|i| i.buffered() > 0))
+            .then(|| now.ticks + Duration::from_millis(1));
+        [commit, punctuation, held_up].into_iter().flatten().min()
+    }
+}
+
+/// What the other tasks must know of a task's next record.
+fn published(ready: Ready, task: &Task) -> Timestamp {
+    match ready {
+        Ready::Now(time) => time,
+        Ready::Empty if task.inputs.iter().any(|i| i.end < 0) => UNKNOWN,
+        Ready::Empty | Ready::Until(_) => NOTHING,
+    }
+}
+
+fn collector(shared: &ThreadContext) -> Collector {
+    let log = shared.log.clone();
+    Collector::new(shared.config.batch_bytes, Arc::new(move |topic: &str| log.admin().partitions(topic)))
+}
+
+pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOptions {
+    let isolation = match shared.config.guarantee {
+        ProcessingGuarantee::ExactlyOnceV2 => Isolation::ReadCommitted,
+        ProcessingGuarantee::AtLeastOnce => Isolation::ReadUncommitted,
+    };
+    ConsumerOptions { client_id: name.to_owned(), group: shared.config.application_id.clone(), isolation }
+}
+
+fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
+    let transactional = shared.config.guarantee == ProcessingGuarantee::ExactlyOnceV2;
+    let id = format!("{}-{}-{name}", shared.config.application_id, shared.process_id);
+    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id) }
+}
+
+/// The topology's source that an input of a task belongs to.
+fn task_source(shared: &ThreadContext, task: TaskId, source: usize) -> usize {
+    shared.topology.sub_topologies()[task.sub_topology].sources[source]
+}
+
+/// Where an input without a committed position starts.
+fn first_offset(shared: &ThreadContext, source: usize, partition: &TopicPartition, wall: Timestamp) -> Result<Offset> {
+    let admin = shared.log.admin();
+    let offset = match shared.topology.sources()[source].reset.unwrap_or(shared.config.offset_reset) {
+        OffsetReset::Earliest => admin.start_offset(partition)?,
+        OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
+        OffsetReset::ByDuration(age) => {
+            admin.offset_for_time(partition, wall.saturating_sub(age.as_millis() as Timestamp))?
+        }
+        OffsetReset::None => {
+            return Err(Error::Config(Box::new(vec![format!(
+                "{partition} has no committed position and auto.offset.reset is `none`\n  help: set it to `earliest` or `latest`"
+            )])));
+        }
+    };
+    Ok(offset)
+}

@@ -1,0 +1,280 @@
+//! A topology: plain data that says what there is, and suppliers that build a task's nodes. Never generic.
+//!
+//! Built by the DSL, frozen, shared between threads. Nodes connected by an edge or a store belong to one
+//! [`SubTopology`]; a repartition topic is no edge, so that is where a topology is cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::source::SourceNode;
+use crate::store::StoreInstance;
+use crate::task_builder::TaskBuilder;
+
+/// Index of a node in its topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// Index of a store in its topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreId(pub usize);
+
+/// A topic as a program names it; internal topics get the application's id in front (DESIGN 3.4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TopicName {
+    /// A topic of the user's.
+    User(String),
+    /// `<application.id>-<name>-repartition`.
+    Repartition(String),
+    /// `<application.id>-<store>-changelog`.
+    Changelog(String),
+}
+
+impl TopicName {
+    /// The topic's full name.
+    pub fn resolve(&self, application_id: &str) -> String {
+        match self {
+            TopicName::User(name) => name.clone(),
+            TopicName::Repartition(name) => format!("{application_id}-{name}-repartition"),
+            TopicName::Changelog(name) => format!("{application_id}-{name}-changelog"),
+        }
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TopicName::User(name) => f.write_str(name),
+            TopicName::Repartition(name) => write!(f, "{name}-repartition"),
+            TopicName::Changelog(name) => write!(f, "{name}-changelog"),
+        }
+    }
+}
+
+/// Which topics a source reads.
+#[derive(Debug, Clone)]
+pub enum Topics {
+    /// These.
+    Named(Vec<TopicName>),
+    /// Every topic of the user's whose whole name matches, found at start.
+    Pattern(regex_lite::Regex),
+}
+
+/// Where a source starts that has no committed position (`auto.offset.reset`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OffsetReset {
+    /// At the first record there is.
+    #[default]
+    Earliest,
+    /// Behind the last.
+    Latest,
+    /// At the first record not older than this before now (KIP-1106).
+    ByDuration(std::time::Duration),
+    /// Nowhere: it is an error.
+    None,
+}
+
+/// One node, for people and for cutting the topology.
+#[derive(Debug, Clone)]
+pub struct NodeDescription {
+    /// `KSTREAM-FILTER-0000000002`, or the user's name.
+    pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// The nodes in front of it.
+    pub inputs: Vec<NodeId>,
+    /// The stores it reads or writes.
+    pub stores: Vec<StoreId>,
+    /// Key and value type of a source or sink, as Rust prints them.
+    pub types: Option<(&'static str, &'static str)>,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    /// Reads topics.
+    Source(Topics),
+    /// Anything between.
+    Processor,
+    /// Writes a topic; `None` if the record decides.
+    Sink(Option<TopicName>),
+}
+
+/// Recipe for a source node.
+pub type SourceSupplier = Arc<dyn Fn(&mut TaskBuilder<'_>) -> Box<dyn SourceNode> + Send + Sync>;
+
+/// A source.
+#[derive(Clone)]
+pub struct SourceDescription {
+    /// Its node.
+    pub node: NodeId,
+    /// What it reads.
+    pub topics: Topics,
+    /// Where it starts.
+    pub reset: Option<OffsetReset>,
+    /// How to build it.
+    pub supplier: SourceSupplier,
+    /// Feeds a global store: every thread reads all partitions before it starts.
+    pub global: bool,
+}
+
+/// A store.
+#[derive(Clone)]
+pub struct StoreDescription {
+    /// Its name.
+    pub name: String,
+    /// Its changelog topic's configuration; `None` for none.
+    pub changelog: Option<BTreeMap<String, String>>,
+    /// How to build it, empty.
+    pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
+    /// One per thread, fed by a global source.
+    pub global: bool,
+}
+
+/// A repartition topic: written by one node, read by another.
+#[derive(Debug, Clone)]
+pub struct RepartitionDescription {
+    /// Its name, without application id.
+    pub name: String,
+    /// Its partitions, if the program fixes them.
+    pub partitions: Option<i32>,
+    /// The node that writes it.
+    pub sink: NodeId,
+    /// The node that reads it.
+    pub source: NodeId,
+}
+
+/// Sources whose partitions must agree, because an operator brings their keys together.
+#[derive(Debug, Clone)]
+pub struct Copartition {
+    /// The operator, for messages.
+    pub operator: String,
+    /// The sources.
+    pub sources: BTreeSet<NodeId>,
+}
+
+/// What the DSL hands to [`Topology::new`].
+#[derive(Clone, Default)]
+pub struct TopologyParts {
+    /// All nodes; a node's inputs come before it.
+    pub nodes: Vec<NodeDescription>,
+    /// All sources.
+    pub sources: Vec<SourceDescription>,
+    /// All stores.
+    pub stores: Vec<StoreDescription>,
+    /// All repartition topics.
+    pub repartitions: Vec<RepartitionDescription>,
+    /// Which sources must have equal partitions.
+    pub copartitions: Vec<Copartition>,
+    /// Topics of the user's with the number of partitions the program asks for.
+    pub declared: BTreeMap<String, i32>,
+}
+
+/// A part of the topology that runs as one task per partition.
+#[derive(Debug, Clone)]
+pub struct SubTopology {
+    /// Its nodes, in order.
+    pub nodes: Vec<NodeId>,
+    /// Indices of its sources.
+    pub sources: Vec<usize>,
+    /// Its stores that belong to tasks (global stores belong to threads).
+    pub stores: Vec<StoreId>,
+}
+
+/// A frozen program.
+pub struct Topology {
+    parts: TopologyParts,
+    sub_topologies: Vec<SubTopology>,
+}
+
+impl Topology {
+    /// Freezes a topology. The parts have been checked by the builder.
+    pub fn new(parts: TopologyParts) -> Self {
+        let sub_topologies = cut(&parts);
+        Topology { parts, sub_topologies }
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[NodeDescription] {
+        &self.parts.nodes
+    }
+
+    /// All sources.
+    pub fn sources(&self) -> &[SourceDescription] {
+        &self.parts.sources
+    }
+
+    /// All stores.
+    pub fn stores(&self) -> &[StoreDescription] {
+        &self.parts.stores
+    }
+
+    /// All repartition topics.
+    pub fn repartitions(&self) -> &[RepartitionDescription] {
+        &self.parts.repartitions
+    }
+
+    /// Sources that must agree in partitions.
+    pub fn copartitions(&self) -> &[Copartition] {
+        &self.parts.copartitions
+    }
+
+    /// Topics with the number of partitions that the program asks for.
+    pub fn declared(&self) -> &BTreeMap<String, i32> {
+        &self.parts.declared
+    }
+
+    /// The parts that run as tasks, numbered as in task ids.
+    pub fn sub_topologies(&self) -> &[SubTopology] {
+        &self.sub_topologies
+    }
+
+    /// Indices of the global sources.
+    pub fn global_sources(&self) -> impl Iterator<Item = usize> {
+        self.parts.sources.iter().enumerate().filter(|(_, s)| s.global).map(|(i, _)| i)
+    }
+}
+
+/// Union-find over nodes by edges and by stores of tasks; what hangs on a global source alone is left out.
+fn cut(parts: &TopologyParts) -> Vec<SubTopology> {
+    let mut parent: Vec<usize> = (0..parts.nodes.len()).collect();
+    fn root(parent: &mut [usize], mut node: usize) -> usize {
+        while parent[node] != node {
+            parent[node] = parent[parent[node]];
+            node = parent[node];
+        }
+        node
+    }
+    let mut join = |a: usize, b: usize| {
+        let (a, b) = (root(&mut parent, a), root(&mut parent, b));
+        parent[a.max(b)] = a.min(b);
+    };
+    let mut first_with_store = BTreeMap::new();
+    for (id, node) in parts.nodes.iter().enumerate() {
+        for input in &node.inputs {
+            join(input.0, id);
+        }
+        for store in node.stores.iter().filter(|s| !parts.stores[s.0].global) {
+            join(*first_with_store.entry(*store).or_insert(id), id);
+        }
+    }
+    let global: BTreeSet<usize> =
+        parts.sources.iter().filter(|s| s.global).map(|s| root(&mut parent, s.node.0)).collect();
+    let mut groups: BTreeMap<usize, SubTopology> = BTreeMap::new();
+    for id in 0..parts.nodes.len() {
+        let root = root(&mut parent, id);
+        if global.contains(&root) {
+            continue;
+        }
+        let group =
+            groups.entry(root).or_insert_with(|| SubTopology { nodes: vec![], sources: vec![], stores: vec![] });
+        group.nodes.push(NodeId(id));
+        group.sources.extend(parts.sources.iter().position(|s| s.node.0 == id));
+        for store in &parts.nodes[id].stores {
+            if !parts.stores[store.0].global && !group.stores.contains(store) {
+                group.stores.push(*store);
+            }
+        }
+    }
+    groups.into_values().collect()
+}

@@ -1,0 +1,40 @@
+//! `group_by_key`, `group_by`: a stream whose equal keys are in one task.
+
+use millstream_core::Data;
+
+use crate::kstream::KStream;
+
+/// A stream grouped by key, to be aggregated. Records without a key are left out and counted.
+pub struct GroupedStream<K, V> {
+    stream: KStream<K, V>,
+}
+
+impl<K, V> Clone for GroupedStream<K, V> {
+    fn clone(&self) -> Self {
+        GroupedStream { stream: self.stream.clone() }
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Groups by the key that the records have. If it may have changed, the aggregation repartitions over a topic
+    /// named after its store.
+    pub fn group_by_key(&self) -> GroupedStream<K::NonNull, V> {
+        GroupedStream { stream: self.without_null_keys() }
+    }
+
+    /// Groups by another key, over the topic `<application.id>-<name>-repartition`.
+    pub fn group_by<K2: Data>(
+        &self,
+        name: &str,
+        f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
+    ) -> GroupedStream<K2::NonNull, V> {
+        GroupedStream { stream: self.select_key(f).without_null_keys().repartition(name) }
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
+    /// The stream in front of an aggregation that keeps `store`.
+    pub(crate) fn stream_for(&self, store: &str) -> KStream<K, V> {
+        self.stream.repartitioned(store)
+    }
+}

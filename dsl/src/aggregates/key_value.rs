@@ -1,0 +1,119 @@
+//! `count`, `reduce`, `aggregate` per key (semantics.md 35, 36). Null values are left out and counted.
+
+use std::sync::Arc;
+
+use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext};
+use millstream_state::Entry;
+
+use crate::aggregates::grouped::GroupedStream;
+use crate::ktable::{KTable, OldValues};
+use crate::stored::Stored;
+
+impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
+    /// Records per key.
+    pub fn count(&self, store: &str) -> KTable<K, i64> {
+        self.fold(store, |_, _, n| Some(n.unwrap_or(0) + 1))
+    }
+
+    /// Folds the values of a key into one of their own type.
+    pub fn reduce(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> V::NonNull + Send + Sync + 'static,
+    ) -> KTable<K, V::NonNull> {
+        self.reduce_or_delete(store, move |sum, value| Some(f(sum, value)))
+    }
+
+    /// As `reduce`; `None` deletes the row, and the next record starts over.
+    pub fn reduce_or_delete(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Option<V::NonNull> + Send + Sync + 'static,
+    ) -> KTable<K, V::NonNull> {
+        self.fold(store, move |_, value, sum| match sum {
+            Some(sum) => f(sum, value),
+            None => Some(value),
+        })
+    }
+
+    /// Folds the values of a key into a value of another type, in place.
+    pub fn aggregate<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V::NonNull, &mut A) + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        self.fold(store, move |key, value, sum| {
+            let mut sum = sum.unwrap_or_else(&init);
+            f(key, value, &mut sum);
+            Some(sum)
+        })
+    }
+
+    /// As `aggregate`, but takes and returns the value; `None` deletes the row.
+    pub fn aggregate_or_delete<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        self.fold(store, move |key, value, sum| f(key, value, sum.unwrap_or_else(&init)))
+    }
+
+    fn fold<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, V::NonNull, Option<A>) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        let stream = self.stream_for(store);
+        let id = Stored::<K, A>::add(&stream.builder, store);
+        let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[id]);
+        let port = stream.builder.port();
+        let old_values = OldValues::stored();
+        let (out, wanted, name, f) = (port.clone(), old_values.clone(), Arc::<str>::from(store), Arc::new(f));
+        stream.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(Aggregate { rows: Stored::open(task, id, &name), f: f.clone(), send_old: wanted.wanted(), down })
+        });
+        KTable {
+            builder: stream.builder.clone(),
+            node,
+            port,
+            sources: stream.sources.clone(),
+            stores: vec![id],
+            rows: Stored::rows(id, store),
+            old_values,
+        }
+    }
+}
+
+/// One fold step per record on the row of its key.
+pub(crate) struct Aggregate<K: Data, A: Data, F> {
+    pub(crate) rows: Stored<K, A>,
+    pub(crate) f: Arc<F>,
+    pub(crate) send_old: bool,
+    pub(crate) down: Downstream<Record<K, Change<A>>>,
+}
+
+impl<K: Data, V: Data, A: Data, F: Fn(&K, V::NonNull, Option<A>) -> Option<A>> Forward<Record<K, V>>
+    for Aggregate<K, A, F>
+{
+    #[inline]
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        let Some(value) = value.into_non_null() else {
+            cx.drop_record();
+            return Ok(());
+        };
+        let (f, send_old) = (&self.f, self.send_old);
+        let (change, timestamp) = self.rows.change(&key, |entry: &mut Entry<A>| {
+            let old = if send_old { entry.value.clone() } else { None };
+            let stored = entry.value.take();
+            let time = if stored.is_some() { timestamp.max(entry.timestamp) } else { timestamp };
+            let new = f(&key, value, stored);
+            *entry = Entry { value: new.clone(), timestamp: time };
+            (Change { old, new }, time)
+        })?;
+        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+    }
+}

@@ -1,0 +1,275 @@
+//! `StreamsBuilder`: where a program starts, and the graph that every operator adds itself to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use millstream_core::{
+    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RepartitionDescription, Result, SourceDescription,
+    SourceSupplier, StoreDescription, StoreId, StoreInstance, TopicName, Topics, Topology, TopologyParts,
+};
+
+/// Builds a [`Topology`]. Clones share one graph.
+///
+/// ```
+/// use millstream_dsl::StreamsBuilder;
+///
+/// let b = StreamsBuilder::new();
+/// b.stream::<String, String>("in").filter(|_, v| !v.is_empty()).to("out");
+/// let topology = b.build()?;
+/// # Ok::<(), millstream_core::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct StreamsBuilder {
+    graph: Arc<Mutex<Graph>>,
+}
+
+#[derive(Default)]
+struct Graph {
+    parts: TopologyParts,
+    problems: Vec<String>,
+    ports: usize,
+    /// Names of topics and stores that operators make, each with its operator.
+    names: BTreeMap<String, String>,
+}
+
+/// A store to be added to the graph.
+pub(crate) struct NewStore {
+    pub(crate) name: String,
+    pub(crate) changelog: Option<BTreeMap<String, String>>,
+    pub(crate) supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
+    pub(crate) global: bool,
+}
+
+impl StreamsBuilder {
+    /// An empty program.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for a topic of the user's with so many partitions: on the embedded log it is created when it is missing.
+    pub fn topic(&self, name: &str, partitions: i32) -> &Self {
+        if partitions < 1 {
+            self.problem(format!("topic `{name}` is asked for with {partitions} partitions\n  help: at least 1"));
+        }
+        self.graph().parts.declared.insert(name.to_owned(), partitions);
+        self
+    }
+
+    /// Freezes the program.
+    ///
+    /// # Errors
+    /// [`Error::Build`] with every problem of the program at once.
+    pub fn build(&self) -> Result<Topology> {
+        let graph = self.graph();
+        let mut problems = graph.problems.clone();
+        problems.extend(overlapping_sources(&graph.parts));
+        if graph.parts.sources.is_empty() {
+            problems.push(
+                "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
+            );
+        }
+        if problems.is_empty() { Ok(Topology::new(graph.parts.clone())) } else { Err(Error::Build(Box::new(problems))) }
+    }
+
+    fn graph(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn problem(&self, problem: String) {
+        self.graph().problems.push(problem);
+    }
+
+    pub(crate) fn port<T>(&self) -> Port<T> {
+        let mut graph = self.graph();
+        graph.ports += 1;
+        Port::new(graph.ports)
+    }
+
+    /// Adds a node between others.
+    pub(crate) fn node(&self, kind: &str, inputs: &[NodeId], stores: &[StoreId]) -> NodeId {
+        self.describe(kind, NodeKind::Processor, inputs, stores, None)
+    }
+
+    fn describe(
+        &self,
+        kind: &str,
+        what: NodeKind,
+        inputs: &[NodeId],
+        stores: &[StoreId],
+        types: Option<(&'static str, &'static str)>,
+    ) -> NodeId {
+        let mut graph = self.graph();
+        let id = NodeId(graph.parts.nodes.len());
+        let name = format!("{kind}-{:010}", id.0);
+        graph.parts.nodes.push(NodeDescription {
+            name,
+            kind: what,
+            inputs: inputs.to_vec(),
+            stores: stores.to_vec(),
+            types,
+        });
+        id
+    }
+
+    /// Adds a source node.
+    pub(crate) fn source<K: 'static, V: 'static>(
+        &self,
+        kind: &str,
+        topics: Topics,
+        reset: Option<millstream_core::OffsetReset>,
+        global: bool,
+        supplier: SourceSupplier,
+    ) -> NodeId {
+        let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(type_names::<K, V>()));
+        self.graph().parts.sources.push(SourceDescription { node, topics, reset, supplier, global });
+        node
+    }
+
+    /// Adds a sink node.
+    pub(crate) fn sink<K: 'static, V: 'static>(&self, input: NodeId, topic: Option<TopicName>) -> NodeId {
+        self.describe("KSTREAM-SINK", NodeKind::Sink(topic), &[input], &[], Some(type_names::<K, V>()))
+    }
+
+    /// Adds a store; its name must be free.
+    pub(crate) fn store_named(&self, store: NewStore) -> StoreId {
+        self.claim(&store.name, "a store");
+        let mut graph = self.graph();
+        let id = StoreId(graph.parts.stores.len());
+        let NewStore { name, changelog, supplier, global } = store;
+        graph.parts.stores.push(StoreDescription { name, changelog, supplier, global });
+        id
+    }
+
+    /// A store as a task would get it, empty, and its name.
+    pub(crate) fn empty_store(&self, id: StoreId) -> (StoreInstance, String) {
+        let (supplier, name) = {
+            let graph = self.graph();
+            let store = &graph.parts.stores[id.0];
+            (store.supplier.clone(), store.name.clone())
+        };
+        (supplier(), name)
+    }
+
+    pub(crate) fn repartition(&self, name: &str, partitions: Option<i32>, sink: NodeId, source: NodeId) {
+        self.claim(&format!("{name}-repartition"), "a repartition topic");
+        self.graph().parts.repartitions.push(RepartitionDescription {
+            name: name.to_owned(),
+            partitions,
+            sink,
+            source,
+        });
+    }
+
+    pub(crate) fn copartition(&self, operator: &str, sources: BTreeSet<NodeId>) {
+        self.graph().parts.copartitions.push(Copartition { operator: operator.to_owned(), sources });
+    }
+
+    /// The sources that feed these nodes.
+    pub(crate) fn sources_of(&self, nodes: &[NodeId]) -> BTreeSet<NodeId> {
+        let graph = self.graph();
+        let mut seen: BTreeSet<NodeId> = BTreeSet::new();
+        let mut next = nodes.to_vec();
+        while let Some(node) = next.pop() {
+            if seen.insert(node) {
+                next.extend(&graph.parts.nodes[node.0].inputs);
+            }
+        }
+        seen.retain(|node| matches!(graph.parts.nodes[node.0].kind, NodeKind::Source(_)));
+        seen
+    }
+
+    /// Takes a name for something that is persisted.
+    fn claim(&self, name: &str, what: &str) {
+        let mut graph = self.graph();
+        let problem = match graph.names.get(name) {
+            Some(other) => Some(format!(
+                "the name `{name}` is used for {other} and again for {what}\n  help: give each operator a name of its own"
+            )),
+            None => check_name(name),
+        };
+        graph.problems.extend(problem);
+        graph.names.insert(name.to_owned(), what.to_owned());
+    }
+}
+
+fn type_names<K, V>() -> (&'static str, &'static str) {
+    (std::any::type_name::<K>(), std::any::type_name::<V>())
+}
+
+/// Kafka's rule for topic names, since every name becomes a part of one.
+fn check_name(name: &str) -> Option<String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 200 || !name.chars().all(legal) {
+        return Some(format!(
+            "`{name}` cannot name a store or topic\n  help: 1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`"
+        ));
+    }
+    None
+}
+
+/// Two sources may share a topic only if their topics are the same (semantics.md 15).
+fn overlapping_sources(parts: &TopologyParts) -> Vec<String> {
+    let named: Vec<BTreeSet<&TopicName>> = parts
+        .sources
+        .iter()
+        .filter_map(|s| if let Topics::Named(names) = &s.topics { Some(names.iter().collect()) } else { None })
+        .collect();
+    let mut problems = Vec::new();
+    for (i, a) in named.iter().enumerate() {
+        for b in &named[i + 1..] {
+            if let Some(shared) = a.intersection(b).next() {
+                problems.push(if a == b {
+                    format!("topic `{shared}` is read by two sources\n  help: read it once and use the stream twice")
+                } else {
+                    format!("topic `{shared}` is in two sources with different topics\n  help: sources may not overlap: read it in one of them")
+                });
+            }
+        }
+    }
+    problems
+}
+
+/// Something that names topics: a name, several, or a [`pattern`].
+pub trait IntoTopics {
+    /// The topics.
+    fn into_topics(self) -> Topics;
+}
+
+impl IntoTopics for &str {
+    fn into_topics(self) -> Topics {
+        Topics::Named(vec![TopicName::User(self.to_owned())])
+    }
+}
+impl IntoTopics for String {
+    fn into_topics(self) -> Topics {
+        self.as_str().into_topics()
+    }
+}
+impl IntoTopics for &[&str] {
+    fn into_topics(self) -> Topics {
+        Topics::Named(self.iter().map(|t| TopicName::User((*t).to_owned())).collect())
+    }
+}
+impl<const N: usize> IntoTopics for [&str; N] {
+    fn into_topics(self) -> Topics {
+        self.as_slice().into_topics()
+    }
+}
+impl IntoTopics for Pattern {
+    fn into_topics(self) -> Topics {
+        Topics::Pattern(self.0)
+    }
+}
+
+/// Every topic whose whole name matches a regular expression.
+#[derive(Debug, Clone)]
+pub struct Pattern(regex_lite::Regex);
+
+/// A [`Pattern`] of topic names.
+///
+/// # Errors
+/// When the expression cannot be read.
+pub fn pattern(expression: &str) -> Result<Pattern> {
+    let regex = regex_lite::Regex::new(expression);
+    regex.map(Pattern).map_err(|e| Error::Build(Box::new(vec![format!("topic pattern `{expression}`: {e}")])))
+}

@@ -1,0 +1,121 @@
+//! `Consumed` and `Produced`: how a topic is read and written.
+
+use std::marker::PhantomData;
+
+use millstream_core::{Data, OffsetReset, RecordTime, Serde};
+
+/// How a source reads: serdes, event time, where it starts.
+#[derive(Debug, Clone)]
+pub struct Consumed<KS, VS, X = RecordTime> {
+    pub(crate) key: KS,
+    pub(crate) value: VS,
+    pub(crate) extractor: X,
+    pub(crate) reset: Option<OffsetReset>,
+}
+
+impl<KS: Serde + Default, VS: Serde + Default> Default for Consumed<KS, VS> {
+    fn default() -> Self {
+        Self::with(KS::default(), VS::default())
+    }
+}
+
+impl<KS: Serde + Default, VS: Serde + Default> Consumed<KS, VS> {
+    /// Default serdes, the record's own time.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Consumed<(), ()> {
+    /// The default serdes of two types: `Consumed::of::<String, Order>()`.
+    pub fn of<K: Data, V: Data>() -> Consumed<K::Serde, V::Serde> {
+        Consumed::new()
+    }
+}
+
+impl<KS, VS> Consumed<KS, VS> {
+    /// These serdes.
+    pub fn with(key: KS, value: VS) -> Self {
+        Consumed { key, value, extractor: RecordTime, reset: None }
+    }
+}
+
+impl<KS, VS, X> Consumed<KS, VS, X> {
+    /// Event time from the record itself: a [`millstream_core::TimestampExtractor`], such as [`event_time`].
+    pub fn timestamps<X2>(self, extractor: X2) -> Consumed<KS, VS, X2> {
+        Consumed { key: self.key, value: self.value, extractor, reset: self.reset }
+    }
+
+    /// Where to start without a committed position.
+    pub fn reset(mut self, reset: OffsetReset) -> Self {
+        self.reset = Some(reset);
+        self
+    }
+}
+
+/// Event time by a function of key and value; a negative time drops the record and counts it.
+pub fn event_time<K, V, F: Fn(&K, &V) -> millstream_core::Timestamp>(f: F) -> EventTime<K, V, F> {
+    EventTime { f: std::sync::Arc::new(f), types: PhantomData }
+}
+
+/// See [`event_time`].
+pub struct EventTime<K, V, F> {
+    f: std::sync::Arc<F>,
+    types: PhantomData<fn(&K, &V)>,
+}
+
+impl<K, V, F> Clone for EventTime<K, V, F> {
+    fn clone(&self) -> Self {
+        EventTime { f: self.f.clone(), types: PhantomData }
+    }
+}
+
+impl<K: 'static, V: 'static, F> millstream_core::TimestampExtractor<K, V> for EventTime<K, V, F>
+where
+    F: Fn(&K, &V) -> millstream_core::Timestamp + Send + Sync + 'static,
+{
+    fn extract(
+        &self,
+        record: &millstream_core::Record<K, V>,
+        _: millstream_core::Timestamp,
+    ) -> millstream_core::Extracted {
+        match (self.f)(&record.key, &record.value) {
+            time if time >= 0 => millstream_core::Extracted::Time(time),
+            _ => millstream_core::Extracted::Drop,
+        }
+    }
+}
+
+/// How a sink writes: serdes and partitioner.
+pub struct Produced<KS: Serde, VS: Serde> {
+    pub(crate) key: KS,
+    pub(crate) value: VS,
+    pub(crate) partitioner: Option<Partitioner<KS::Value, VS::Value>>,
+}
+
+/// Chooses partitions of a record: given key, value and the number of partitions. None is the default partitioner; an
+/// empty list drops the record and counts it; several send a copy to each.
+pub type Partitioner<K, V> = std::sync::Arc<dyn Fn(&K, &V, i32) -> Option<Vec<i32>> + Send + Sync>;
+
+impl<KS: Serde, VS: Serde> Produced<KS, VS> {
+    /// These serdes, the default partitioner.
+    pub fn with(key: KS, value: VS) -> Self {
+        Produced { key, value, partitioner: None }
+    }
+
+    /// Partitions by a function of key, value and the number of partitions.
+    pub fn partitioner(
+        mut self,
+        partitioner: impl Fn(&KS::Value, &VS::Value, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
+    ) -> Self {
+        self.partitioner = Some(std::sync::Arc::new(partitioner));
+        self
+    }
+}
+
+impl Produced<millstream_core::StringSerde, millstream_core::StringSerde> {
+    /// The default serdes of two types: `Produced::of::<String, Order>()`.
+    pub fn of<K: Data, V: Data>() -> Produced<K::Serde, V::Serde> {
+        Produced::with(K::Serde::default(), V::Serde::default())
+    }
+}

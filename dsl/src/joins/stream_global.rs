@@ -1,0 +1,138 @@
+//! `global_table`, and joins with it: rows of every partition, on every thread, looked up by any key (semantics.md 33).
+
+use std::sync::Arc;
+
+use millstream_core::{Data, Downstream, Forward, Nullable, Port, Record, Result, StoreId, TaskContext};
+use millstream_state::Entry;
+
+use crate::builder::{IntoTopics, StreamsBuilder};
+use crate::consumed::Consumed;
+use crate::kstream::KStream;
+use crate::ktable::{LookUp, Rows};
+use crate::stored::Stored;
+
+/// A table that every thread holds whole: read to its end before the first record is processed, and kept up afterwards.
+pub struct GlobalKTable<K, V> {
+    store: StoreId,
+    rows: Rows<K, V>,
+}
+
+impl<K, V> Clone for GlobalKTable<K, V> {
+    fn clone(&self) -> Self {
+        GlobalKTable { store: self.store, rows: self.rows.clone() }
+    }
+}
+
+impl StreamsBuilder {
+    /// A global table of a topic, in the store `store`.
+    pub fn global_table<K: Data<NonNull = K>, V: Data<NonNull = V>>(
+        &self,
+        topic: &str,
+        store: &str,
+    ) -> GlobalKTable<K, V> {
+        let id = Stored::<K, V>::add_global(self, store);
+        let port: Port<Record<Option<K>, Option<V>>> = self.port();
+        let consumed: Consumed<Nullable<K::Serde>, Nullable<V::Serde>> = Consumed::new();
+        let source = self.source_node(topic.into_topics(), consumed, &port, true);
+        self.node("KTABLE-SOURCE", &[source], &[id]);
+        let name = Arc::<str>::from(store);
+        port.subscribe(move |task| Box::new(GlobalRows { rows: Stored::<K, V>::open(task, id, &name) }));
+        GlobalKTable { store: id, rows: Stored::rows(id, store) }
+    }
+}
+
+struct GlobalRows<K: Data, V: Data> {
+    rows: Stored<K, V>,
+}
+
+impl<K: Data, V: Data> Forward<Record<Option<K>, Option<V>>> for GlobalRows<K, V> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<Option<K>, Option<V>>) -> Result<()> {
+        let Record { key, value, timestamp, .. } = record;
+        match key {
+            Some(key) => self.rows.change(&key, |entry| *entry = Entry { value, timestamp }),
+            None => {
+                cx.drop_record();
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Joins every record with the row of the key that `key` finds for it; records that find none are left out.
+    /// `key` is called for null values too.
+    pub fn join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
+        f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        self.global_join(table, key, move |value, row| row.map(|row| f(value, row)))
+    }
+
+    /// Joins every record with the row of the key that `key` finds for it, or with none.
+    pub fn left_join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
+        f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        self.global_join(table, key, move |value, row| Some(f(value, row)))
+    }
+
+    fn global_join<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
+        f: impl Fn(&V::NonNull, Option<&T>) -> Option<R> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let node = self.builder.node("KSTREAM-GLOBALJOIN", &[self.node], &[table.store]);
+        let port = self.builder.port();
+        let (out, rows, functions) = (port.clone(), table.rows.clone(), Arc::new((key, f)));
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(GlobalJoin { rows: rows(task), functions: functions.clone(), down })
+        });
+        KStream {
+            builder: self.builder.clone(),
+            node,
+            port,
+            key_changed: self.key_changed,
+            sources: self.sources.clone(),
+        }
+    }
+}
+
+struct GlobalJoin<K, G, T, F, R> {
+    rows: Box<dyn LookUp<G, T>>,
+    functions: Arc<F>,
+    down: Downstream<Record<K, R>>,
+}
+
+impl<K, V, G, T, R, Key, F> Forward<Record<K, V>> for GlobalJoin<K, G, T, (Key, F), R>
+where
+    K: Data,
+    V: Data,
+    R: Clone,
+    Key: Fn(&K, &V) -> Option<G>,
+    F: Fn(&V::NonNull, Option<&T>) -> Option<R>,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let (key_of, f) = (&self.functions.0, &self.functions.1);
+        let found = key_of(&record.key, &record.value);
+        let Some(value) = record.value.as_non_null() else {
+            cx.drop_record();
+            return Ok(());
+        };
+        let row = found.as_ref().and_then(|key| self.rows.get(key)).map(|(row, _)| row);
+        match f(value, row.as_ref()) {
+            Some(joined) => self.down.forward(cx, record.with_value(joined)),
+            None => {
+                if found.is_none() {
+                    cx.drop_record();
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `KStream`: a stream of records, and where its operators hang on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_core::{Data, Downstream, Forward, NodeId, Port, Record, RecordTime, Serde, Source, TimestampExtractor};
+
+use crate::builder::{IntoTopics, StreamsBuilder};
+use crate::consumed::Consumed;
+
+/// A stream of records with keys `K` and values `V`: a step in a program, to be cloned, stored and extended freely.
+/// A null key or value is `None` in an `Option` type.
+pub struct KStream<K, V> {
+    pub(crate) builder: StreamsBuilder,
+    pub(crate) node: NodeId,
+    pub(crate) port: Port<Record<K, V>>,
+    /// The key may differ from the one that placed the record in its partition (semantics.md 8).
+    pub(crate) key_changed: bool,
+    /// The sources whose partitioning this stream has.
+    pub(crate) sources: Arc<BTreeSet<NodeId>>,
+}
+
+impl<K, V> Clone for KStream<K, V> {
+    fn clone(&self) -> Self {
+        KStream {
+            builder: self.builder.clone(),
+            node: self.node,
+            port: self.port.clone(),
+            key_changed: self.key_changed,
+            sources: self.sources.clone(),
+        }
+    }
+}
+
+impl StreamsBuilder {
+    /// A stream of one or several topics, with the default serdes of its types.
+    pub fn stream<K: Data, V: Data>(&self, topics: impl IntoTopics) -> KStream<K, V> {
+        self.stream_with(topics, Consumed::<K::Serde, V::Serde>::new())
+    }
+
+    /// A stream with serdes, timestamp extractor or reset policy of its own.
+    pub fn stream_with<KS, VS, X>(
+        &self,
+        topics: impl IntoTopics,
+        consumed: Consumed<KS, VS, X>,
+    ) -> KStream<KS::Value, VS::Value>
+    where
+        KS: Serde<Value: Clone + 'static>,
+        VS: Serde<Value: Clone + 'static>,
+        X: TimestampExtractor<KS::Value, VS::Value>,
+    {
+        let topics = topics.into_topics();
+        let port = self.port();
+        let node = self.source_node(topics, consumed, &port, false);
+        KStream { builder: self.clone(), node, port, key_changed: false, sources: Arc::new([node].into()) }
+    }
+
+    /// The source node in front of a port.
+    pub(crate) fn source_node<KS, VS, X>(
+        &self,
+        topics: millstream_core::Topics,
+        consumed: Consumed<KS, VS, X>,
+        port: &Port<Record<KS::Value, VS::Value>>,
+        global: bool,
+    ) -> NodeId
+    where
+        KS: Serde<Value: Clone + 'static>,
+        VS: Serde<Value: Clone + 'static>,
+        X: TimestampExtractor<KS::Value, VS::Value>,
+    {
+        let out = port.clone();
+        let topic = topic_text(&topics);
+        let Consumed { key, value, extractor, reset } = consumed;
+        let supplier =
+            Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn millstream_core::SourceNode> {
+                let down = task.open(&out);
+                Box::new(Source {
+                    topic: topic.clone(),
+                    key: key.clone(),
+                    value: value.clone(),
+                    extractor: extractor.clone(),
+                    down,
+                })
+            });
+        self.source::<KS::Value, VS::Value>("KSTREAM-SOURCE", topics, reset, global, supplier)
+    }
+}
+
+/// What serdes are told of a source's topic.
+fn topic_text(topics: &millstream_core::Topics) -> String {
+    match topics {
+        millstream_core::Topics::Named(names) => names.first().map(ToString::to_string).unwrap_or_default(),
+        millstream_core::Topics::Pattern(pattern) => pattern.as_str().to_owned(),
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// Hangs an operator on this stream: `make` builds its node in front of what follows.
+    pub(crate) fn add<K2, V2, N>(
+        &self,
+        kind: &str,
+        changes_key: bool,
+        make: impl Fn(Downstream<Record<K2, V2>>) -> N + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + 'static,
+        V2: Clone + 'static,
+        N: Forward<Record<K, V>> + 'static,
+    {
+        let node = self.builder.node(kind, &[self.node], &[]);
+        let port = self.builder.port();
+        let out = port.clone();
+        self.port.subscribe(move |task| Box::new(make(task.open(&out))));
+        KStream {
+            builder: self.builder.clone(),
+            node,
+            port,
+            key_changed: self.key_changed || changes_key,
+            sources: self.sources.clone(),
+        }
+    }
+}
+
+/// The default source options of a type pair.
+pub type DefaultConsumed<K, V> = Consumed<<K as Data>::Serde, <V as Data>::Serde, RecordTime>;

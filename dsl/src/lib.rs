@@ -1,0 +1,32 @@
+//! The typed DSL of Millstream: streams, tables and their operators, compiled to a `core::Topology`.
+//!
+//! What it is not: it knows no consumers, offsets or brokers. An operator is one file: a method that describes itself
+//! to the graph and subscribes a supplier, and the node that runs.
+
+mod aggregates;
+mod builder;
+mod consumed;
+mod joins;
+mod json;
+mod kstream;
+mod ktable;
+mod operators;
+mod processor;
+mod stored;
+mod tables;
+mod test_driver;
+
+pub use aggregates::{CogroupedStream, GroupedStream};
+pub use builder::{IntoTopics, Pattern, StreamsBuilder, pattern};
+pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
+pub use joins::GlobalKTable;
+pub use json::Json;
+pub use kstream::{DefaultConsumed, KStream};
+pub use ktable::{KTable, LookUp};
+pub use millstream_core as core;
+pub use operators::{Branches, Split};
+pub use processor::{
+    Clock, FixedKeyRecord, KeyValueStore, Out, Processor, Setup, StoreHandle, ValueOut, ValueProcessor,
+};
+pub use tables::GroupedTable;
+pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};

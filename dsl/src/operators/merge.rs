@@ -1,0 +1,26 @@
+//! `merge`: two streams into one. Each keeps its own order; there is none between them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::kstream::KStream;
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// Both streams' records.
+    pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
+        let node = self.builder.node("KSTREAM-MERGE", &[self.node, other.node], &[]);
+        let port = self.builder.port();
+        for side in [self, other] {
+            let out = port.clone();
+            side.port.subscribe(move |task| Box::new(task.open_shared(&out)));
+        }
+        let sources: BTreeSet<_> = self.sources.union(&other.sources).copied().collect();
+        KStream {
+            builder: self.builder.clone(),
+            node,
+            port,
+            key_changed: self.key_changed || other.key_changed,
+            sources: Arc::new(sources),
+        }
+    }
+}

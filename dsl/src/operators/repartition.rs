@@ -1,0 +1,61 @@
+//! `repartition`: write a stream to an internal topic by its key and read it back, so that equal keys meet.
+
+use std::sync::Arc;
+
+use millstream_core::{Data, Downstream, Forward, Record, RecordTime, Result, TaskContext, TopicName, Topics};
+
+use crate::consumed::{Consumed, Produced};
+use crate::kstream::KStream;
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Repartitions by key over the topic `<application.id>-<name>-repartition`, with as many partitions as the
+    /// largest topic behind this stream has. Null keys go through.
+    pub fn repartition(&self, name: &str) -> KStream<K, V> {
+        self.through(name, None)
+    }
+
+    /// Repartitions into so many partitions.
+    pub fn repartition_to(&self, name: &str, partitions: i32) -> KStream<K, V> {
+        self.through(name, Some(partitions))
+    }
+
+    fn through(&self, name: &str, partitions: Option<i32>) -> KStream<K, V> {
+        let topic = TopicName::Repartition(name.to_owned());
+        let sink = self.builder.sink::<K, V>(self.node, Some(topic.clone()));
+        self.sink_to(topic.clone(), Produced::of::<K, V>());
+        let port = self.builder.port();
+        let node = self.builder.source_node(
+            Topics::Named(vec![topic]),
+            Consumed::<K::Serde, V::Serde, RecordTime>::new(),
+            &port,
+            false,
+        );
+        self.builder.repartition(name, partitions, sink, node);
+        KStream { builder: self.builder.clone(), node, port, key_changed: false, sources: Arc::new([node].into()) }
+    }
+
+    /// Repartitions if the key may have changed.
+    pub(crate) fn repartitioned(&self, name: &str) -> KStream<K, V> {
+        if self.key_changed { self.repartition(name) } else { self.clone() }
+    }
+
+    /// The same stream without null keys, which are counted as dropped (semantics.md 10, 35).
+    pub(crate) fn without_null_keys(&self) -> KStream<K::NonNull, V> {
+        self.add("KSTREAM-FILTER", false, |down| DropNullKeys { down })
+    }
+}
+
+struct DropNullKeys<K, V> {
+    down: Downstream<Record<K, V>>,
+}
+
+impl<K: Data, V: Clone> Forward<Record<K, V>> for DropNullKeys<K::NonNull, V> {
+    #[inline]
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Some(key) = record.key.into_non_null() else {
+            cx.drop_record();
+            return Ok(());
+        };
+        self.down.forward(cx, Record { key, value: record.value, timestamp: record.timestamp, headers: record.headers })
+    }
+}

@@ -1,0 +1,28 @@
+//! `select_key`: another key for every record.
+
+use std::sync::Arc;
+
+use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+
+use crate::kstream::KStream;
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// Gives every record another key. What needs the key afterwards repartitions first.
+    pub fn select_key<K2: Clone + 'static>(&self, f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
+        let f = Arc::new(f);
+        self.add("KSTREAM-KEY-SELECT", true, move |down| SelectKey { f: f.clone(), down })
+    }
+}
+
+struct SelectKey<K2, V, F> {
+    f: Arc<F>,
+    down: Downstream<Record<K2, V>>,
+}
+
+impl<K, V: Clone, K2: Clone, F: Fn(&K, &V) -> K2> Forward<Record<K, V>> for SelectKey<K2, V, F> {
+    #[inline]
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let key = (self.f)(&record.key, &record.value);
+        self.down.forward(cx, record.with_key(key))
+    }
+}

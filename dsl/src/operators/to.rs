@@ -1,0 +1,132 @@
+//! `to`: write a stream to a topic, one for all records or one that each record names.
+
+use std::sync::Arc;
+
+use millstream_core::{
+    Data, Encoded, Forward, Half, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName, unencodable,
+};
+
+use crate::consumed::{Partitioner, Produced};
+use crate::kstream::KStream;
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Writes to a topic with the default serdes, placed by key as Kafka's default partitioner does.
+    pub fn to(&self, topic: &str) {
+        self.to_with(topic, Produced::of::<K, V>());
+    }
+
+    /// Writes every record to the topic that `f` names for it. A topic that is not there is an error: none is created.
+    pub fn to_dynamic(&self, f: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
+        self.builder.sink::<K, V>(self.node, None);
+        let f: Arc<TopicNameExtractor<K, V>> = Arc::new(f);
+        self.port.subscribe(move |_| {
+            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(String::new(), Produced::of::<K, V>()) })
+        });
+    }
+}
+
+/// Names a record's topic.
+type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> String + Send + Sync;
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// Writes to a topic with serdes or a partitioner of its own.
+    pub fn to_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(&self, topic: &str, produced: Produced<KS, VS>) {
+        let topic = TopicName::User(topic.to_owned());
+        self.builder.sink::<K, V>(self.node, Some(topic.clone()));
+        self.sink_to(topic, produced);
+    }
+
+    pub(crate) fn sink_to<KS: Serde<Value = K>, VS: Serde<Value = V>>(
+        &self,
+        topic: TopicName,
+        produced: Produced<KS, VS>,
+    ) {
+        let Produced { key, value, partitioner } = produced;
+        self.port.subscribe(move |task| {
+            let slot = task.sink(&topic);
+            let produced = Produced { key: key.clone(), value: value.clone(), partitioner: partitioner.clone() };
+            Box::new(Sink { slot, writer: SinkWriter::new(topic.to_string(), produced) })
+        });
+    }
+}
+
+/// Encodes records into the task's output.
+struct SinkWriter<KS: Serde, VS: Serde> {
+    topic: String,
+    key: KS,
+    value: VS,
+    partitioner: Option<Partitioner<KS::Value, VS::Value>>,
+    key_bytes: Vec<u8>,
+    value_bytes: Vec<u8>,
+}
+
+impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
+    fn new(topic: String, produced: Produced<KS, VS>) -> Self {
+        let Produced { key, value, partitioner } = produced;
+        SinkWriter { topic, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
+    }
+
+    #[inline]
+    fn write(&mut self, cx: &mut TaskContext, slot: SinkSlot, mut record: Record<KS::Value, VS::Value>) -> Result<()> {
+        self.key_bytes.clear();
+        self.value_bytes.clear();
+        let place = |half| SerdeContext { topic: &self.topic, half };
+        let key = self
+            .key
+            .serialize(&record.key, place(Half::Key), &mut record.headers, &mut self.key_bytes)
+            .map_err(|e| unencodable(&self.topic, Half::Key, e))?;
+        let value = self
+            .value
+            .serialize(&record.value, place(Half::Value), &mut record.headers, &mut self.value_bytes)
+            .map_err(|e| unencodable(&self.topic, Half::Value, e))?;
+        let key = (key == Encoded::Bytes).then_some(self.key_bytes.as_slice());
+        let value = (value == Encoded::Bytes).then_some(self.value_bytes.as_slice());
+        let headers = record.headers.section();
+        if let Some(partitioner) = &self.partitioner {
+            let partitions = cx.collector.partitions(slot);
+            if let Some(chosen) = partitioner(&record.key, &record.value, partitions) {
+                if chosen.is_empty() {
+                    cx.drop_record();
+                }
+                for partition in chosen {
+                    if !(0..partitions).contains(&partition) {
+                        return Err(millstream_core::Error::user(format!(
+                            "a partitioner chose partition {partition} of `{}`, which has {partitions}",
+                            self.topic
+                        )));
+                    }
+                    cx.collector.send(slot, partition, record.timestamp, key, value, headers);
+                }
+                return Ok(());
+            }
+        }
+        let partition = cx.collector.partition(slot, key.map(|k| self.key.partition_bytes(k)), cx.partition());
+        cx.collector.send(slot, partition, record.timestamp, key, value, headers);
+        Ok(())
+    }
+}
+
+struct Sink<KS: Serde, VS: Serde> {
+    slot: SinkSlot,
+    writer: SinkWriter<KS, VS>,
+}
+
+impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for Sink<KS, VS> {
+    #[inline]
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<KS::Value, VS::Value>) -> Result<()> {
+        self.writer.write(cx, self.slot, record)
+    }
+}
+
+struct DynamicSink<KS: Serde, VS: Serde> {
+    f: Arc<TopicNameExtractor<KS::Value, VS::Value>>,
+    sink: SinkWriter<KS, VS>,
+}
+
+impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for DynamicSink<KS, VS> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<KS::Value, VS::Value>) -> Result<()> {
+        self.sink.topic = (self.f)(&record.key, &record.value);
+        let slot = cx.collector.slot(&self.sink.topic)?;
+        self.sink.write(cx, slot, record)
+    }
+}

@@ -1,0 +1,133 @@
+//! `process_values`: a processor that cannot change the key, so that nothing after it repartitions.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use millstream_core::{
+    Data, Downstream, Forward, Headers, Record, Result, StoreId, StoreInstance, TaskContext, Timestamp,
+};
+
+use crate::kstream::KStream;
+use crate::processor::node::{stores_in, stores_of};
+use crate::processor::store::{KeyValueStore, StoreHandle};
+
+/// A record whose key stays as it is.
+#[derive(Debug, Clone)]
+pub struct FixedKeyRecord<K, V> {
+    key: K,
+    /// The value.
+    pub value: V,
+    /// Event time.
+    pub timestamp: Timestamp,
+    /// Headers.
+    pub headers: Headers,
+}
+
+impl<K, V> FixedKeyRecord<K, V> {
+    /// The key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// The same record with another value.
+    pub fn with_value<V2>(self, value: V2) -> FixedKeyRecord<K, V2> {
+        FixedKeyRecord { key: self.key, value, timestamp: self.timestamp, headers: self.headers }
+    }
+}
+
+/// A step written by hand that keeps the key.
+pub trait ValueProcessor: 'static {
+    /// Key.
+    type K: Clone + 'static;
+    /// Value it takes.
+    type VIn: Clone + 'static;
+    /// Value it forwards.
+    type VOut: Clone + 'static;
+
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// An error fails the task, as in [`crate::Processor::process`].
+    fn process(
+        &mut self,
+        record: FixedKeyRecord<Self::K, Self::VIn>,
+        out: &mut ValueOut<'_, Self::K, Self::VOut>,
+    ) -> Result<()>;
+}
+
+/// Where a [`ValueProcessor`] forwards to.
+pub struct ValueOut<'a, K, V> {
+    cx: &'a mut TaskContext,
+    down: &'a mut Downstream<Record<K, V>>,
+}
+
+impl<K: Clone, V: Clone> ValueOut<'_, K, V> {
+    /// Passes a record on.
+    ///
+    /// # Errors
+    /// Whatever an operator below returns.
+    pub fn forward(&mut self, record: FixedKeyRecord<K, V>) -> Result<()> {
+        let FixedKeyRecord { key, value, timestamp, headers } = record;
+        self.down.forward(self.cx, Record { key, value, timestamp, headers })
+    }
+}
+
+/// Given to the function that makes a [`ValueProcessor`]: its stores.
+pub struct ValueSetup<'a> {
+    stores: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
+    now: Rc<Cell<Timestamp>>,
+}
+
+impl ValueSetup<'_> {
+    /// The task's own part of a store.
+    pub fn store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
+        &mut self,
+        store: StoreHandle<K, V>,
+    ) -> KeyValueStore<K, V> {
+        let (instance, name) = (self.stores)(store.id);
+        KeyValueStore::new(&instance, &name, self.now.clone())
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// Processes every record by hand, keeping its key. `make` makes the processor of one task; it is also called once
+    /// while the program is built.
+    pub fn process_values<P: ValueProcessor<K = K, VIn = V>>(
+        &self,
+        make: impl Fn(&mut ValueSetup<'_>) -> P + Send + Sync + 'static,
+    ) -> KStream<K, P::VOut> {
+        let stores = stores_of(&self.builder, |stores| make(&mut ValueSetup { stores, now: Rc::default() }));
+        let node = self.builder.node("KSTREAM-PROCESSVALUES", &[self.node], &stores);
+        let port = self.builder.port();
+        let (out, builder) = (port.clone(), self.builder.clone());
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            let now = Rc::new(Cell::new(0));
+            let mut stores = stores_in(task, &builder);
+            let processor = make(&mut ValueSetup { stores: &mut stores, now: now.clone() });
+            Box::new(ProcessingValues { processor, now, down })
+        });
+        KStream {
+            builder: self.builder.clone(),
+            node,
+            port,
+            key_changed: self.key_changed,
+            sources: self.sources.clone(),
+        }
+    }
+}
+
+struct ProcessingValues<P: ValueProcessor> {
+    processor: P,
+    now: Rc<Cell<Timestamp>>,
+    down: Downstream<Record<P::K, P::VOut>>,
+}
+
+impl<P: ValueProcessor> Forward<Record<P::K, P::VIn>> for ProcessingValues<P> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<P::K, P::VIn>) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        self.now.set(timestamp);
+        let record = FixedKeyRecord { key, value, timestamp, headers };
+        self.processor.process(record, &mut ValueOut { cx, down: &mut self.down })
+    }
+}

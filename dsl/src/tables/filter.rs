@@ -1,0 +1,115 @@
+//! `filter` of a table: a row that does not match is no row (semantics.md 30).
+
+use std::sync::Arc;
+
+use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_state::Entry;
+
+use crate::ktable::{KTable, LookUp, OldValues};
+use crate::stored::Stored;
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
+    /// The rows for which `keep` is true. A row that stops matching, or never matched, becomes a deletion, unless it is
+    /// known that nothing was passed on for it.
+    pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
+        // The rows above tell whether this one was ever passed on (KAFKA-10077).
+        let knows_old = self.old_values.ask();
+        let node = self.builder.node("KTABLE-FILTER", &[self.node], &[]);
+        let port = self.builder.port();
+        let old_values = OldValues::derived(&[&self.old_values]);
+        let keep = Arc::new(keep);
+        let (out, predicate, wanted) = (port.clone(), keep.clone(), old_values.clone());
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(Filter { keep: predicate.clone(), knows_old, send_old: wanted.wanted(), down })
+        });
+        let above = self.rows.clone();
+        let rows = Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn LookUp<K, V>> {
+            Box::new(FilteredRows { above: above(task), keep: keep.clone() })
+        });
+        KTable {
+            builder: self.builder.clone(),
+            node,
+            port,
+            sources: self.sources.clone(),
+            stores: self.stores.clone(),
+            rows,
+            old_values,
+        }
+    }
+
+    /// The rows for which `leave_out` is false.
+    pub fn filter_not(&self, leave_out: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
+        self.filter(move |k, v| !leave_out(k, v))
+    }
+
+    /// The same table with its rows kept in a store of its own, so that look-ups do not compute them again.
+    pub fn materialize(&self, store: &str) -> KTable<K, V> {
+        let id = Stored::<K, V>::add(&self.builder, store);
+        let node = self.builder.node("KTABLE-MATERIALIZE", &[self.node], &[id]);
+        let port = self.builder.port();
+        let old_values = OldValues::stored();
+        let (out, wanted, name) = (port.clone(), old_values.clone(), Arc::<str>::from(store));
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(Materialize { rows: Stored::<K, V>::open(task, id, &name), send_old: wanted.wanted(), down })
+        });
+        KTable {
+            builder: self.builder.clone(),
+            node,
+            port,
+            sources: self.sources.clone(),
+            stores: vec![id],
+            rows: Stored::rows(id, store),
+            old_values,
+        }
+    }
+}
+
+struct Filter<K, V, F> {
+    keep: Arc<F>,
+    knows_old: bool,
+    send_old: bool,
+    down: Downstream<Record<K, Change<V>>>,
+}
+
+impl<K: Data, V: Data, F: Fn(&K, &V) -> bool> Forward<Record<K, Change<V>>> for Filter<K, V, F> {
+    fn forward(&mut self, cx: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
+        let Record { key, value: change, .. } = &mut record;
+        change.new.take_if(|new| !(self.keep)(key, new));
+        change.old.take_if(|old| !(self.keep)(key, old));
+        if self.knows_old && change.old.is_none() && change.new.is_none() {
+            return Ok(());
+        }
+        if !self.send_old {
+            change.old = None;
+        }
+        self.down.forward(cx, record)
+    }
+}
+
+struct FilteredRows<K, V, F> {
+    above: Box<dyn LookUp<K, V>>,
+    keep: Arc<F>,
+}
+
+impl<K, V, F: Fn(&K, &V) -> bool> LookUp<K, V> for FilteredRows<K, V, F> {
+    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
+        self.above.get(key).filter(|(value, _)| (self.keep)(key, value))
+    }
+}
+
+struct Materialize<K: Data, V: Data> {
+    rows: Stored<K, V>,
+    send_old: bool,
+    down: Downstream<Record<K, Change<V>>>,
+}
+
+impl<K: Data, V: Data> Forward<Record<K, Change<V>>> for Materialize<K, V> {
+    fn forward(&mut self, cx: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
+        let (new, timestamp) = (record.value.new.clone(), record.timestamp);
+        let old = self.rows.change(&record.key, |entry| std::mem::replace(entry, Entry { value: new, timestamp }))?;
+        record.value.old = old.value.filter(|_| self.send_old);
+        self.down.forward(cx, record)
+    }
+}

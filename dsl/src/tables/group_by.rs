@@ -1,0 +1,326 @@
+//! `group_by` of a table, and its aggregations: what a row was is subtracted, what it is is added (semantics.md 34).
+
+use std::sync::Arc;
+
+use millstream_core::{
+    Change, Data, Downstream, Encoded, Forward, Headers, Payload, Record, RecordTime, Result, Serde, SerdeContext,
+    SerdeError, TaskContext, TopicName, Topics,
+};
+use millstream_state::Entry;
+
+use crate::consumed::{Consumed, Produced};
+use crate::kstream::KStream;
+use crate::ktable::{KTable, OldValues};
+use crate::stored::Stored;
+
+/// A table whose rows are grouped by another key.
+pub struct GroupedTable<K, V> {
+    changes: KStream<K, Change<V>>,
+}
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
+    /// Groups the rows by another key, over the topic `<application.id>-<name>-repartition`. A null key or value leaves
+    /// the row out.
+    pub fn group_by<K2: Data, V2: Data>(
+        &self,
+        name: &str,
+        f: impl Fn(&K, V) -> (K2, V2) + Send + Sync + 'static,
+    ) -> GroupedTable<K2::NonNull, V2::NonNull> {
+        let has_old = self.old_values.ask();
+        debug_assert!(has_old, "every table with rows has old values");
+        let node = self.builder.node("KTABLE-SELECT", &[self.node], &[]);
+        let port = self.builder.port();
+        let (out, f) = (port.clone(), Arc::new(f));
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(Regroup {
+                f: f.clone(),
+                serde: <K2::NonNull as Data>::Serde::default(),
+                bytes: Default::default(),
+                down,
+            })
+        });
+        let selected =
+            KStream { builder: self.builder.clone(), node, port, key_changed: true, sources: self.sources.clone() };
+        let topic = TopicName::Repartition(name.to_owned());
+        let sink = self.builder.sink::<K2::NonNull, V2::NonNull>(selected.node, Some(topic.clone()));
+        type Changed<V2> = ChangeSerde<<<V2 as Data>::NonNull as Data>::Serde>;
+        let key = <K2::NonNull as Data>::Serde::default();
+        selected.sink_to(topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
+        let port = self.builder.port();
+        let consumed = Consumed::<_, Changed<V2>, RecordTime>::with(key, Changed::<V2>::default());
+        let node = self.builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);
+        self.builder.repartition(name, None, sink, node);
+        GroupedTable {
+            changes: KStream {
+                builder: self.builder.clone(),
+                node,
+                port,
+                key_changed: false,
+                sources: Arc::new([node].into()),
+            },
+        }
+    }
+}
+
+struct Regroup<S, V2, F>
+where
+    S: Serde,
+{
+    f: Arc<F>,
+    serde: S,
+    bytes: [Vec<u8>; 2],
+    down: Downstream<Record<S::Value, Change<V2>>>,
+}
+
+impl<K: Data, V, K2: Data, V2: Data, F: Fn(&K, V) -> (K2, V2)> Forward<Record<K, Change<V>>>
+    for Regroup<<K2::NonNull as Data>::Serde, V2::NonNull, F>
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        let Record { key, value: change, timestamp, headers } = record;
+        let pair = |value: Option<V>| {
+            let (key, value) = (self.f)(&key, value?);
+            Some((key.into_non_null()?, value.into_non_null()?))
+        };
+        let (old, new) = (pair(change.old), pair(change.new));
+        let mut send = |key, old, new, headers: Headers| {
+            self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
+        };
+        match (old, new) {
+            (Some((old_key, old)), Some((new_key, new))) => {
+                let [a, b] = &mut self.bytes;
+                if same_bytes(&self.serde, &old_key, &new_key, a, b)? {
+                    return send(new_key, Some(old), Some(new), headers);
+                }
+                send(old_key, Some(old), None, headers.clone())?;
+                send(new_key, None, Some(new), headers)
+            }
+            (Some((key, old)), None) => send(key, Some(old), None, headers),
+            (None, Some((key, new))) => send(key, None, Some(new), headers),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// Keys are the same when their bytes are.
+fn same_bytes<S: Serde>(
+    serde: &S,
+    left: &S::Value,
+    right: &S::Value,
+    a: &mut Vec<u8>,
+    b: &mut Vec<u8>,
+) -> Result<bool> {
+    let cx = SerdeContext { topic: "", half: millstream_core::Half::Key };
+    let encode = |value, out: &mut Vec<u8>| {
+        out.clear();
+        serde
+            .serialize(value, cx, &mut Headers::new(), out)
+            .map_err(|e| millstream_core::unencodable("a grouped table's key", millstream_core::Half::Key, e))
+    };
+    Ok(encode(left, a)? == encode(right, b)? && a == b)
+}
+
+/// A change on a repartition topic, in Kafka Streams' format: the last byte is 0 for an old value alone, 1 for a new
+/// one alone, 2 for both with the length of the new one in front (KIP-904).
+#[derive(Debug, Clone, Default)]
+struct ChangeSerde<S>(S);
+
+impl<S: Serde> Serde for ChangeSerde<S> {
+    type Value = Change<S::Value>;
+
+    fn serialize(
+        &self,
+        change: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        let flag = match change {
+            Change { old: None, new: None } => {
+                return Err(SerdeError::invalid("a change with neither an old nor a new value"));
+            }
+            Change { old: Some(old), new: None } => {
+                let _bytes = self.0.serialize(old, cx, headers, out)?;
+                0
+            }
+            Change { old: None, new: Some(new) } => {
+                let _bytes = self.0.serialize(new, cx, headers, out)?;
+                1
+            }
+            Change { old: Some(old), new: Some(new) } => {
+                // The length comes first but is known last: four bytes, as Kafka's reader does not care how long a
+                // varint is.
+                let start = out.len();
+                out.extend([0; 5]);
+                let _bytes = self.0.serialize(new, cx, headers, out)?;
+                let len = out.len() - start - 5;
+                put_padded_varint(&mut out[start..start + 5], len as u64 * 2);
+                let _bytes = self.0.serialize(old, cx, headers, out)?;
+                2
+            }
+        };
+        out.push(flag);
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        let payload = bytes.ok_or_else(SerdeError::null::<Change<()>>)?;
+        let owner = payload.to_bytes();
+        let Some((flag, _)) = payload.as_slice().split_last() else {
+            return Err(SerdeError::invalid("an empty change"));
+        };
+        let body = owner.slice(..owner.len() - 1);
+        let value = |bytes: &bytes::Bytes| self.0.deserialize(Some(Payload::from(bytes)), cx, headers);
+        match flag {
+            0 => Ok(Change { old: Some(value(&body)?), new: None }),
+            1 => Ok(Change { old: None, new: Some(value(&body)?) }),
+            2 => {
+                let (len, used) = take_varint(&body)
+                    .ok_or_else(|| SerdeError::invalid("a change without the length of its new value"))?;
+                let len = usize::try_from(len / 2)
+                    .ok()
+                    .filter(|len| *len <= body.len() - used)
+                    .ok_or_else(|| SerdeError::invalid("a change whose new value is cut off"))?;
+                Ok(Change {
+                    new: Some(value(&body.slice(used..used + len))?),
+                    old: Some(value(&body.slice(used + len..))?),
+                })
+            }
+            other => Err(SerdeError::invalid(format!("a change with the unknown flag {other}"))),
+        }
+    }
+}
+
+fn put_padded_varint(out: &mut [u8], mut value: u64) {
+    let last = out.len() - 1;
+    for byte in &mut out[..last] {
+        *byte = (value & 0x7f) as u8 | 0x80;
+        value >>= 7;
+    }
+    out[last] = (value & 0x7f) as u8;
+}
+
+fn take_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (i, byte) in bytes.iter().take(9).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some((value, i + 1));
+        }
+    }
+    None
+}
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
+    /// Rows per group. A group that has lost its last row counts 0; it is not deleted.
+    pub fn count(&self, store: &str) -> KTable<K, i64> {
+        self.aggregate(store, || 0, |_, _, n| *n += 1, |_, _, n| *n -= 1)
+    }
+
+    /// Folds the rows of a group into a value of their own type.
+    pub fn reduce(
+        &self,
+        store: &str,
+        add: impl Fn(V, V) -> V + Send + Sync + 'static,
+        subtract: impl Fn(V, V) -> V + Send + Sync + 'static,
+    ) -> KTable<K, V> {
+        let add = move |_: &K, value, sum: Option<V>| match sum {
+            Some(sum) => add(sum, value),
+            None => value,
+        };
+        self.fold(store, add, move |_, value, sum| subtract(sum, value))
+    }
+
+    /// Folds the rows of a group into a value, in place.
+    pub fn aggregate<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        let add = move |key: &K, value, sum: Option<A>| {
+            let mut sum = sum.unwrap_or_else(&init);
+            add(key, value, &mut sum);
+            sum
+        };
+        let subtract = move |key: &K, value, mut sum| {
+            subtract(key, value, &mut sum);
+            sum
+        };
+        self.fold(store, add, subtract)
+    }
+
+    fn fold<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        add: impl Fn(&K, V, Option<A>) -> A + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        let changes = &self.changes;
+        let id = Stored::<K, A>::add(&changes.builder, store);
+        let node = changes.builder.node("KTABLE-AGGREGATE", &[changes.node], &[id]);
+        let port = changes.builder.port();
+        let old_values = OldValues::stored();
+        let (out, wanted, name, functions) =
+            (port.clone(), old_values.clone(), Arc::<str>::from(store), Arc::new((add, subtract)));
+        changes.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(TableAggregate {
+                rows: Stored::open(task, id, &name),
+                functions: functions.clone(),
+                send_old: wanted.wanted(),
+                down,
+            })
+        });
+        KTable {
+            builder: changes.builder.clone(),
+            node,
+            port,
+            sources: changes.sources.clone(),
+            stores: vec![id],
+            rows: Stored::rows(id, store),
+            old_values,
+        }
+    }
+}
+
+struct TableAggregate<K: Data, A: Data, F> {
+    rows: Stored<K, A>,
+    functions: Arc<F>,
+    send_old: bool,
+    down: Downstream<Record<K, Change<A>>>,
+}
+
+impl<K, V, A, Add, Subtract> Forward<Record<K, Change<V>>> for TableAggregate<K, A, (Add, Subtract)>
+where
+    K: Data,
+    A: Data,
+    Add: Fn(&K, V, Option<A>) -> A,
+    Subtract: Fn(&K, V, A) -> A,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        let Record { key, value: change, timestamp, headers } = record;
+        let (add, subtract) = (&self.functions.0, &self.functions.1);
+        let send_old = self.send_old;
+        let (change, timestamp) = self.rows.change(&key, |entry: &mut Entry<A>| {
+            let old = if send_old { entry.value.clone() } else { None };
+            let time = if entry.value.is_some() { timestamp.max(entry.timestamp) } else { timestamp };
+            let mut sum = entry.value.take();
+            if let Some(value) = change.old {
+                sum = sum.map(|sum| subtract(&key, value, sum));
+            }
+            if let Some(value) = change.new {
+                sum = Some(add(&key, value, sum));
+            }
+            *entry = Entry { value: sum.clone(), timestamp: time };
+            (Change { old, new: sum }, time)
+        })?;
+        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+    }
+}

@@ -1,0 +1,9 @@
+//! Operators of tables, one per file.
+
+mod filter;
+mod group_by;
+mod map_values;
+mod source;
+mod to_stream;
+
+pub use group_by::GroupedTable;

@@ -1,0 +1,309 @@
+//! `TopologyTestDriver`: a program in a test, record by record, with the tasks and the thread of a real run.
+//!
+//! Only the log is another: [`MemoryLog`]. Every record is committed before the next one, as Kafka Streams' driver does.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{
+    Admin, BatchBuilder, Clock, Counters, Data, Encoded, Error, Half, Headers, Log, ManualClock, MemoryLog, Next,
+    NodeKind, Offset, Plan, Record, Result, RuntimeConfig, Serde, SerdeContext, StreamThread, ThreadContext,
+    TimeAlignment, Timestamp, TopicPartition, Topics, Topology, Wakeup, partition_for_key, unencodable,
+};
+
+/// Runs a topology in a test. Handles share the driver; nothing waits, time moves only by [`TopologyTestDriver::advance`].
+#[derive(Clone)]
+pub struct TopologyTestDriver {
+    inner: Rc<RefCell<Inner>>,
+}
+
+struct Inner {
+    log: Arc<MemoryLog>,
+    shared: ThreadContext,
+    clock: ManualClock,
+    thread: StreamThread,
+    read: HashMap<TopicPartition, Offset>,
+}
+
+impl TopologyTestDriver {
+    /// A driver with topics as the program asks for them, one partition if it does not say; the wall clock shows 0.
+    ///
+    /// # Errors
+    /// What starting the program would say.
+    pub fn new(topology: Topology) -> Result<Self> {
+        Self::with_config(topology, RuntimeConfig::embedded("test"))
+    }
+
+    /// A driver with settings of its own.
+    ///
+    /// # Errors
+    /// What starting the program would say.
+    pub fn with_config(topology: Topology, config: RuntimeConfig) -> Result<Self> {
+        // Commits are the driver's: after every record.
+        let config = RuntimeConfig { commit_interval: Duration::MAX, ..config };
+        let log = MemoryLog::new();
+        let admin: &dyn Admin = log.as_ref();
+        let plan = Plan::new(&topology, &config, admin)?;
+        plan.create_topics(admin)?;
+        let shared = ThreadContext {
+            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            topology: Arc::new(topology),
+            plan: Arc::new(plan),
+            config: Arc::new(config),
+            log: Arc::new(log.clone()) as Arc<dyn Log>,
+            process_id: "driver".into(),
+        };
+        let clock = ManualClock::at(0);
+        let thread = start(&shared, &clock)?;
+        let driver = TopologyTestDriver {
+            inner: Rc::new(RefCell::new(Inner { log, shared, clock, thread, read: HashMap::new() })),
+        };
+        driver.run()?;
+        Ok(driver)
+    }
+
+    /// An input of the program.
+    ///
+    /// # Errors
+    /// When the program has no such source, or reads it with other types; the error names both.
+    pub fn input<K: Data, V: Data>(&self, topic: &str) -> Result<TestInput<K, V>> {
+        self.check_types::<K, V>(topic, true)?;
+        Ok(TestInput {
+            driver: self.clone(),
+            topic: topic.to_owned(),
+            key: K::Serde::default(),
+            value: V::Serde::default(),
+        })
+    }
+
+    /// An output of the program, or any topic it writes while running.
+    ///
+    /// # Errors
+    /// When the program writes the topic with other types; the error names both.
+    pub fn output<K: Data, V: Data>(&self, topic: &str) -> Result<TestOutput<K, V>> {
+        self.check_types::<K, V>(topic, false)?;
+        Ok(TestOutput {
+            driver: self.clone(),
+            topic: topic.to_owned(),
+            key: K::Serde::default(),
+            value: V::Serde::default(),
+        })
+    }
+
+    /// Moves the wall clock and lets what is due happen.
+    ///
+    /// # Errors
+    /// What the program returns.
+    pub fn advance(&self, by: Duration) -> Result<()> {
+        self.inner.borrow().clock.advance(by);
+        self.run()
+    }
+
+    /// Processes and commits until nothing is left to do.
+    ///
+    /// # Errors
+    /// What the program returns.
+    pub fn run(&self) -> Result<()> {
+        let Inner { thread, clock, .. } = &mut *self.inner.borrow_mut();
+        loop {
+            let now = clock.now();
+            while thread.step(now)? == Next::Again {}
+            if !thread.needs_commit() {
+                return Ok(());
+            }
+            thread.commit_now(now)?;
+        }
+    }
+
+    /// Drops every task and its stores and starts again from the log: stores come back from their changelogs.
+    ///
+    /// # Errors
+    /// What starting the program says.
+    pub fn restart(&self) -> Result<()> {
+        {
+            let inner = &mut *self.inner.borrow_mut();
+            inner.thread = start(&inner.shared, &inner.clock)?;
+        }
+        self.run()
+    }
+
+    /// Lets every `n`-th commit fail, so that it is rolled back and done again.
+    pub fn fail_commits(&self, every: Option<u64>) {
+        self.inner.borrow().log.fail_commits(every);
+    }
+
+    /// Totals of all tasks since the last restart.
+    pub fn counters(&self) -> Counters {
+        self.inner.borrow().thread.counters()
+    }
+
+    fn check_types<K: Data, V: Data>(&self, topic: &str, source: bool) -> Result<()> {
+        let wanted = (std::any::type_name::<K>(), std::any::type_name::<V>());
+        let inner = self.inner.borrow();
+        let topology = &inner.shared.topology;
+        let names = |topics: &[millstream_core::TopicName]| {
+            topics.iter().any(|t| t.resolve(&inner.shared.config.application_id) == topic)
+        };
+        let mut nodes = topology.nodes().iter().filter(|node| match &node.kind {
+            NodeKind::Source(Topics::Named(topics)) => source && names(topics),
+            NodeKind::Source(Topics::Pattern(pattern)) => source && pattern.is_match(topic),
+            NodeKind::Sink(Some(name)) => !source && names(std::slice::from_ref(name)),
+            NodeKind::Sink(None) | NodeKind::Processor => false,
+        });
+        let Some(node) = nodes.next() else {
+            // A topic chosen by the record has no node of its own.
+            let dynamic = topology.nodes().iter().any(|n| matches!(n.kind, NodeKind::Sink(None)));
+            let known = inner.log.partitions(topic)?.is_some();
+            return if !source && (dynamic || known) {
+                Ok(())
+            } else {
+                Err(Error::Build(Box::new(vec![format!(
+                    "the program has no {} `{topic}`",
+                    if source { "source" } else { "sink" }
+                )])))
+            };
+        };
+        match node.types {
+            Some((key, value)) if (bare(key), bare(value)) != (bare(wanted.0), bare(wanted.1)) => Err(Error::Build(
+                Box::new(vec![format!("`{topic}` holds <{key}, {value}>, asked for as <{}, {}>", wanted.0, wanted.1)]),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A type's name without `Option`: a table's source is nullable although its rows are not.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("core::option::Option<").and_then(|n| n.strip_suffix('>')).unwrap_or(name)
+}
+
+fn start(shared: &ThreadContext, clock: &ManualClock) -> Result<StreamThread> {
+    let all: Vec<usize> = (0..shared.plan.tasks.len()).collect();
+    StreamThread::new(shared.clone(), "driver".into(), &all, Arc::new(Wakeup::default()), clock.now())
+}
+
+/// Pipes records into a topic.
+pub struct TestInput<K: Data, V: Data> {
+    driver: TopologyTestDriver,
+    topic: String,
+    key: K::Serde,
+    value: V::Serde,
+}
+
+impl<K: Data, V: Data> TestInput<K, V> {
+    /// Pipes a record with the wall clock's time and processes it.
+    ///
+    /// # Panics
+    /// When the program fails: this is a test. [`TestInput::try_pipe`] returns the error.
+    pub fn pipe(&self, key: impl Into<K>, value: impl Into<V>) {
+        let now = self.driver.inner.borrow().clock.now().wall;
+        self.pipe_at(now, key, value);
+    }
+
+    /// Pipes a record with a time of its own and processes it.
+    ///
+    /// # Panics
+    /// When the program fails.
+    pub fn pipe_at(&self, timestamp: Timestamp, key: impl Into<K>, value: impl Into<V>) {
+        if let Err(error) = self.try_pipe(Record::new(key.into(), value.into(), timestamp)) {
+            panic!("{error}");
+        }
+    }
+
+    /// Pipes a record and processes it.
+    ///
+    /// # Errors
+    /// What the program returns.
+    pub fn try_pipe(&self, record: Record<K, V>) -> Result<()> {
+        self.enqueue(record)?;
+        self.driver.run()
+    }
+
+    /// Appends a record without processing it: several then come in one fetch.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
+    pub fn enqueue(&self, mut record: Record<K, V>) -> Result<()> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let cx = |half| SerdeContext { topic: &self.topic, half };
+        let has_key = self
+            .key
+            .serialize(&record.key, cx(Half::Key), &mut record.headers, &mut key)
+            .map_err(|e| unencodable(&self.topic, Half::Key, e))?;
+        let has_value = self
+            .value
+            .serialize(&record.value, cx(Half::Value), &mut record.headers, &mut value)
+            .map_err(|e| unencodable(&self.topic, Half::Value, e))?;
+        let key = (has_key == Encoded::Bytes).then_some(key.as_slice());
+        let value = (has_value == Encoded::Bytes).then_some(value.as_slice());
+        let log = self.driver.inner.borrow().log.clone();
+        let partitions = log.partitions(&self.topic)?.unwrap_or(1);
+        let partition = key.map_or(0, |key| partition_for_key(self.key.partition_bytes(key), partitions));
+        let mut batch = BatchBuilder::new();
+        batch.push(record.timestamp, key, value, record.headers.section());
+        Ok(log.append(&TopicPartition::new(self.topic.as_str(), partition), batch)?)
+    }
+}
+
+/// Reads what came out to a topic.
+pub struct TestOutput<K: Data, V: Data> {
+    driver: TopologyTestDriver,
+    topic: String,
+    key: K::Serde,
+    value: V::Serde,
+}
+
+impl<K: Data, V: Data> TestOutput<K, V> {
+    /// Keys and values since the last read, partition by partition, each in order.
+    ///
+    /// # Panics
+    /// When a record cannot be decoded.
+    pub fn read(&self) -> Vec<(K, V)> {
+        self.read_records().into_iter().map(|r| (r.key, r.value)).collect()
+    }
+
+    /// Whole records since the last read.
+    ///
+    /// # Panics
+    /// When a record cannot be decoded.
+    pub fn read_records(&self) -> Vec<Record<K, V>> {
+        match self.try_read() {
+            Ok(records) => records,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Whole records since the last read.
+    ///
+    /// # Errors
+    /// When a record cannot be decoded.
+    pub fn try_read(&self) -> Result<Vec<Record<K, V>>> {
+        let inner = &mut *self.driver.inner.borrow_mut();
+        let mut records = Vec::new();
+        for partition in 0..inner.log.partitions(&self.topic)?.unwrap_or(0) {
+            let partition = TopicPartition::new(self.topic.as_str(), partition);
+            let from = inner.read.entry(partition.clone()).or_default();
+            let (batches, end) = inner.log.read(&partition, *from)?;
+            *from = end;
+            for mut batch in batches {
+                while let Some(view) = batch.next() {
+                    let view = view.map_err(|e| Error::user(e.to_string()))?;
+                    let headers = Headers::from_section(view.headers);
+                    let cx = |half| SerdeContext { topic: &self.topic, half };
+                    let key = self.key.deserialize(view.key, cx(Half::Key), &headers).map_err(Error::user)?;
+                    let value = self.value.deserialize(view.value, cx(Half::Value), &headers).map_err(Error::user)?;
+                    records.push(Record { key, value, timestamp: view.timestamp, headers });
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// A key and value to compare with what [`TestOutput::read`] gives.
+pub fn kv<K, V>(key: impl Into<K>, value: impl Into<V>) -> (K, V) {
+    (key.into(), value.into())
+}

@@ -1,0 +1,218 @@
+//! The key-value table: one row per key, found by one probe, kept decoded.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, Encoded, Half, Headers, Payload, Result, Serde, SerdeContext, StateStore,
+    Timestamp, unencodable,
+};
+use std::hash::BuildHasher;
+
+use crate::key_bytes::KeyBytes;
+use crate::rows::{Entry, RowId, Rows};
+
+/// A row of a scan: key bytes, value, time.
+pub type ScanRow<'a, V> = (&'a [u8], &'a V, Timestamp);
+
+/// Rows by serialised key.
+///
+/// Hashed by the key's bytes; ordered by them as soon as a scan has asked for it once.
+pub struct KeyValueTable<VS: Serde> {
+    name: String,
+    serde: VS,
+    hasher: DefaultHashBuilder,
+    index: HashTable<RowId>,
+    ordered: Option<BTreeMap<KeyBytes, RowId>>,
+    rows: Rows<KeyBytes, VS::Value>,
+    scratch: Vec<u8>,
+}
+
+impl<VS: Serde> KeyValueTable<VS>
+where
+    VS::Value: Clone,
+{
+    /// An empty table. `undo` is false for stores that never roll back (global stores).
+    pub fn new(name: &str, serde: VS, undo: bool) -> Self {
+        KeyValueTable {
+            name: name.to_owned(),
+            serde,
+            hasher: DefaultHashBuilder::default(),
+            index: HashTable::new(),
+            ordered: None,
+            rows: Rows::new(undo),
+            scratch: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn find(&self, key: &[u8]) -> Option<RowId> {
+        let hash = self.hasher.hash_one(key);
+        self.index.find(hash, |id| **self.rows.place(*id) == *key).copied()
+    }
+
+    #[inline]
+    fn find_or_insert(&mut self, key: &[u8]) -> RowId {
+        let hash = self.hasher.hash_one(key);
+        match self.index.find(hash, |id| **self.rows.place(*id) == *key) {
+            Some(id) => *id,
+            None => self.insert(hash, key),
+        }
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8]) -> RowId {
+        let key = KeyBytes::from(key);
+        if let Some(ordered) = &mut self.ordered {
+            let id = self.rows.insert(key.clone());
+            ordered.insert(key, id);
+            let (rows, hasher) = (&self.rows, &self.hasher);
+            self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.place(*id)));
+            return id;
+        }
+        let id = self.rows.insert(key);
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.place(*id)));
+        id
+    }
+
+    /// The row of a key.
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Option<(&VS::Value, Timestamp)> {
+        let entry = self.rows.entry(self.find(key)?);
+        entry.value.as_ref().map(|value| (value, entry.timestamp))
+    }
+
+    /// The row of a key, to be changed in place; empty if there is none.
+    #[inline]
+    pub fn change(&mut self, key: &[u8]) -> &mut Entry<VS::Value> {
+        let id = self.find_or_insert(key);
+        self.rows.change(id)
+    }
+
+    /// Sets or deletes a row and returns what was there.
+    #[inline]
+    pub fn put(
+        &mut self,
+        key: &[u8],
+        value: Option<VS::Value>,
+        timestamp: Timestamp,
+    ) -> Option<(VS::Value, Timestamp)> {
+        let entry = self.change(key);
+        let old = std::mem::replace(entry, Entry { value, timestamp });
+        old.value.map(|value| (value, old.timestamp))
+    }
+
+    /// Rows with keys in a range, in the order of their key bytes. The first scan of a table sorts it once.
+    pub fn range(
+        &mut self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>> {
+        if self.ordered.is_none() {
+            self.ordered = Some(self.index.iter().map(|id| (self.rows.place(*id).clone(), *id)).collect());
+        }
+        // An inverted range is empty; the map would panic.
+        let empty = match (from, to) {
+            (Bound::Included(from), Bound::Included(to)) => from > to,
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+            _ => false,
+        };
+        let rows = &self.rows;
+        let range = (!empty).then(|| self.ordered.iter().flat_map(move |ordered| ordered.range::<[u8], _>((from, to))));
+        range.into_iter().flatten().filter_map(move |(key, id)| {
+            let entry = rows.entry(*id);
+            Some((&**key, entry.value.as_ref()?, entry.timestamp))
+        })
+    }
+
+    /// Number of rows, counting deletions that are not committed yet.
+    pub fn approximate_len(&self) -> usize {
+        self.index.len()
+    }
+
+    fn forget(
+        index: &mut HashTable<RowId>,
+        ordered: &mut Option<BTreeMap<KeyBytes, RowId>>,
+        hasher: &DefaultHashBuilder,
+        id: RowId,
+        key: &KeyBytes,
+    ) {
+        if let Ok(found) = index.find_entry(hasher.hash_one(&**key), |candidate| *candidate == id) {
+            found.remove();
+        }
+        if let Some(ordered) = ordered {
+            ordered.remove(key);
+        }
+    }
+}
+
+impl<VS: Serde> StateStore for KeyValueTable<VS>
+where
+    VS::Value: Clone + 'static,
+{
+    fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
+        let cx = SerdeContext { topic: &self.name, half: Half::Value };
+        for (key, entry) in self.rows.changes() {
+            self.scratch.clear();
+            let mut headers = Headers::new();
+            let encoded = match &entry.value {
+                Some(value) => self
+                    .serde
+                    .serialize(value, cx, &mut headers, &mut self.scratch)
+                    .map_err(|e| unencodable(&self.name, Half::Value, e))?,
+                None => Encoded::Null,
+            };
+            let value = (encoded == Encoded::Bytes).then_some(self.scratch.as_slice());
+            changelog.write(key, value, entry.timestamp.max(0), headers.section());
+        }
+        self.rows.flushed();
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        let (index, ordered, hasher) = (&mut self.index, &mut self.ordered, &self.hasher);
+        self.rows.committed(|id, key| Self::forget(index, ordered, hasher, id, key));
+    }
+
+    fn rollback(&mut self) {
+        let (index, ordered, hasher) = (&mut self.index, &mut self.ordered, &self.hasher);
+        self.rows.rollback(|id, key| Self::forget(index, ordered, hasher, id, key));
+    }
+
+    fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
+        let id = self.find_or_insert(record.key);
+        let entry = decode(&self.name, &self.serde, record)?;
+        let gone = entry.value.is_none();
+        self.rows.load(id, entry);
+        if gone {
+            let key = self.rows.place(id).clone();
+            Self::forget(&mut self.index, &mut self.ordered, &self.hasher, id, &key);
+            self.rows.free(id);
+        }
+        Ok(())
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.rows.changed() * (size_of::<VS::Value>() + 48)
+    }
+}
+
+/// The row that a changelog record says.
+pub(crate) fn decode<VS: Serde>(name: &str, serde: &VS, record: ChangelogRecord<'_>) -> Result<Entry<VS::Value>> {
+    let Some(bytes) = record.value else { return Ok(Entry { value: None, timestamp: record.timestamp }) };
+    // A copy: a row must not keep the batch it was restored from in memory.
+    let owner = bytes::Bytes::copy_from_slice(bytes);
+    let cx = SerdeContext { topic: name, half: Half::Value };
+    let value = serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::from_section(record.headers));
+    match value {
+        Ok(value) => Ok(Entry { value: Some(value), timestamp: record.timestamp }),
+        Err(error) => Err(millstream_core::Error::State(Box::new(millstream_core::StateError {
+            store: name.to_owned(),
+            problem: format!(
+                "changelog record at offset {} cannot be read as this store's value: {error}",
+                record.offset
+            ),
+        }))),
+    }
+}

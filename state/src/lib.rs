@@ -1,0 +1,12 @@
+//! State stores of Millstream: decoded tables with an undo log, their changelog encoding.
+//!
+//! What it is not: it knows no topics, threads or operators. A row is identified and ordered by its serialised key;
+//! only values are decoded. What a table holds is written to the changelog once per changed row and commit.
+
+mod key_bytes;
+mod key_value;
+mod rows;
+
+pub use key_bytes::KeyBytes;
+pub use key_value::{KeyValueTable, ScanRow};
+pub use rows::Entry;
