@@ -1,1 +1,22 @@
-//! Millstream's embedded Kafka log.
+//! Millstream's embedded Kafka log: topics on local disk in Kafka's format, with transactions and group offsets.
+//!
+//! What it is not: it knows no topologies and no tasks; it has one node. [`Broker`] is opened on a data directory and
+//! implements the runtime's log port; a producer's batches are sealed, appended as they are, and handed to readers
+//! by reference.
+
+mod admin;
+mod broker;
+mod data_dir;
+mod door;
+mod fetch;
+mod groups;
+mod options;
+mod partition;
+mod producers;
+mod recovery;
+mod segment;
+mod topic_config;
+mod transactions;
+
+pub use broker::Broker;
+pub use options::{BrokerOptions, Durability};

@@ -1,0 +1,57 @@
+//! Topics and offsets: the runtime's admin port.
+
+use millstream_core::{Admin, CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
+
+use crate::broker::Broker;
+use crate::fetch;
+
+impl Admin for Broker {
+    fn topics(&self) -> Result<Vec<String>, LogError> {
+        Ok(self.topic_names())
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Option<i32>, LogError> {
+        Ok(self.partition_count(topic))
+    }
+
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
+        self.check_open()?;
+        self.create(spec)
+    }
+
+    fn start_offset(&self, partition: &TopicPartition) -> Result<Offset, LogError> {
+        Ok(self.partition(partition)?.start())
+    }
+
+    fn end_offset(&self, partition: &TopicPartition, isolation: Isolation) -> Result<Offset, LogError> {
+        Ok(self.partition(partition)?.end(isolation))
+    }
+
+    fn offset_for_time(&self, id: &TopicPartition, time: Timestamp) -> Result<Offset, LogError> {
+        let partition = self.partition(id)?;
+        let mut offset = partition.offset_before_time(time);
+        loop {
+            let found = fetch::fetch(&partition, offset, 1 << 20, Isolation::ReadUncommitted)?;
+            for mut batch in found.batches {
+                while let Some(Ok(record)) = batch.next() {
+                    if record.timestamp >= time {
+                        return Ok(record.offset);
+                    }
+                }
+            }
+            if found.position == offset {
+                return Ok(offset);
+            }
+            offset = found.position;
+        }
+    }
+
+    fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, LogError> {
+        let groups = self.groups();
+        Ok(partitions.iter().map(|p| groups.get(group, p)).collect())
+    }
+
+    fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
+        self.partition(partition)?.delete_before(before)
+    }
+}

@@ -1,0 +1,149 @@
+//! The in-process door: consumers and producers that call the log directly.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use millstream_core::{
+    Admin, BatchBuilder, CommitOutcome, Consumer, ConsumerOptions, Fetch, GroupOffsets, Isolation, Log, LogError,
+    Offset, Producer, ProducerOptions, TopicPartition, Wakeup,
+};
+use millstream_wire::{ProducerStamp, SealOptions};
+
+use crate::broker::Broker;
+use crate::fetch;
+use crate::groups::{self, OFFSETS_TOPIC};
+use crate::partition::Partition;
+use crate::transactions::Identity;
+
+impl Log for Broker {
+    fn admin(&self) -> &dyn Admin {
+        self
+    }
+
+    fn consumer(&self, options: &ConsumerOptions, wakeup: Arc<Wakeup>) -> Result<Box<dyn Consumer>, LogError> {
+        self.check_open()?;
+        Ok(Box::new(LocalConsumer { broker: self.clone(), isolation: options.isolation, wakeup, slots: Vec::new() }))
+    }
+
+    fn producer(&self, options: &ProducerOptions, wakeup: Arc<Wakeup>) -> Result<Box<dyn Producer>, LogError> {
+        self.check_open()?;
+        let transaction = match &options.transactional_id {
+            Some(id) => {
+                let owner = self.coordinator().initialize(self, id)?;
+                Some(Transaction { id: id.clone(), owner, joined: HashSet::new(), sequences: HashMap::new() })
+            }
+            None => None,
+        };
+        Ok(Box::new(LocalProducer {
+            broker: self.clone(),
+            transaction,
+            partitions: HashMap::new(),
+            outcome: None,
+            wakeup,
+        }))
+    }
+
+    fn is_embedded(&self) -> bool {
+        true
+    }
+}
+
+struct LocalConsumer {
+    broker: Broker,
+    isolation: Isolation,
+    wakeup: Arc<Wakeup>,
+    slots: Vec<(Arc<Partition>, Offset)>,
+}
+
+impl Consumer for LocalConsumer {
+    fn assign(&mut self, partitions: &[(TopicPartition, Offset)]) -> Result<(), LogError> {
+        let found: Result<Vec<_>, LogError> =
+            partitions.iter().map(|(id, offset)| Ok((self.broker.partition(id)?, *offset))).collect();
+        self.slots = found?;
+        self.slots.iter().for_each(|(partition, _)| partition.wait_with(&self.wakeup, self.isolation));
+        Ok(())
+    }
+
+    fn seek(&mut self, slot: usize, offset: Offset) {
+        self.slots[slot].1 = offset;
+    }
+
+    fn fetch(&mut self, slot: usize, max_bytes: usize) -> Result<Fetch, LogError> {
+        let (partition, position) = &mut self.slots[slot];
+        let fetch = fetch::fetch(partition, *position, max_bytes, self.isolation)?;
+        *position = fetch.position;
+        Ok(fetch)
+    }
+}
+
+struct Transaction {
+    id: String,
+    owner: Identity,
+    /// Partitions that the coordinator knows to be part of the ongoing transaction.
+    joined: HashSet<TopicPartition>,
+    sequences: HashMap<TopicPartition, i32>,
+}
+
+struct LocalProducer {
+    broker: Broker,
+    transaction: Option<Transaction>,
+    partitions: HashMap<TopicPartition, Arc<Partition>>,
+    outcome: Option<CommitOutcome>,
+    wakeup: Arc<Wakeup>,
+}
+
+impl Producer for LocalProducer {
+    fn send(&mut self, to: &TopicPartition, batch: BatchBuilder) -> Result<(), LogError> {
+        self.broker.check_open()?;
+        if !self.partitions.contains_key(to) {
+            self.partitions.insert(to.clone(), self.broker.partition(to)?);
+        }
+        let mut options = SealOptions::default();
+        if let Some(transaction) = &mut self.transaction {
+            if !transaction.joined.contains(to) {
+                self.broker.coordinator().join(&transaction.id, transaction.owner, to)?;
+                transaction.joined.insert(to.clone());
+            }
+            let next = transaction.sequences.entry(to.clone()).or_insert(0);
+            options.producer = Some(ProducerStamp {
+                id: transaction.owner.producer_id,
+                epoch: transaction.owner.epoch,
+                base_sequence: *next,
+            });
+            options.transactional = true;
+            // Sequence numbers wrap at 2^31 - 1.
+            *next = (i64::from(*next) + i64::from(batch.count())).rem_euclid(1 << 31) as i32;
+        }
+        let bytes =
+            batch.seal(&options).map_err(|e| LogError::Refused { partition: to.clone(), problem: e.to_string() })?;
+        self.partitions[to].append(bytes).map(drop)
+    }
+
+    fn commit(&mut self, offsets: GroupOffsets) {
+        let outcome = match &mut self.transaction {
+            Some(transaction) => {
+                transaction.joined.clear();
+                self.broker.coordinator().commit(&self.broker, &transaction.id, transaction.owner, &offsets)
+            }
+            None => match self.broker.append_internal(OFFSETS_TOPIC, groups::batch(&offsets, self.broker.now())) {
+                Ok(()) => {
+                    self.broker.groups().apply(&offsets);
+                    CommitOutcome::Done
+                }
+                Err(error) => CommitOutcome::Failed(error),
+            },
+        };
+        self.outcome = Some(outcome);
+        self.wakeup.wake();
+    }
+
+    fn poll_commit(&mut self) -> Option<CommitOutcome> {
+        self.outcome.take()
+    }
+
+    fn abort(&mut self) -> Result<(), LogError> {
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        transaction.joined.clear();
+        self.broker.coordinator().abort(&self.broker, &transaction.id, transaction.owner)
+    }
+}

@@ -1,0 +1,69 @@
+//! Reading a partition for an in-process consumer: batches in order, markers and aborted records left out.
+
+use millstream_core::{Fetch, Isolation, LogError, Offset};
+use millstream_wire::RecordBatch;
+
+use crate::partition::{Partition, Source};
+use crate::producers::Producers;
+
+/// Reads from `offset` on, about `max_bytes` and at least one batch.
+pub(crate) fn fetch(
+    partition: &Partition,
+    offset: Offset,
+    max_bytes: usize,
+    isolation: Isolation,
+) -> Result<Fetch, LogError> {
+    let look = partition.look(offset, max_bytes, isolation)?;
+    let mut fetch = Fetch { batches: Vec::new(), position: offset, end: look.visible_end };
+    match look.source {
+        Source::Nothing => {}
+        Source::Memory(batches) => {
+            for batch in batches {
+                take(partition, &batch, look.producers.as_ref(), &mut fetch)?;
+            }
+        }
+        Source::File(mut reader) => loop {
+            let batches = reader.read(max_bytes)?;
+            if batches.is_empty() {
+                // The end of this segment; the next one begins at the position.
+                match partition.next_reader(fetch.position) {
+                    Some(next) if fetch.position < look.visible_end => reader = next,
+                    _ => break,
+                }
+                continue;
+            }
+            for batch in batches.iter().filter(|b| b.header().next_offset() > offset) {
+                if batch.header().base_offset >= look.visible_end {
+                    break;
+                }
+                take(partition, batch, look.producers.as_ref(), &mut fetch)?;
+            }
+            if fetch.position > offset {
+                break;
+            }
+        },
+    }
+    Ok(fetch)
+}
+
+fn take(
+    partition: &Partition,
+    batch: &RecordBatch,
+    producers: Option<&Producers>,
+    fetch: &mut Fetch,
+) -> Result<(), LogError> {
+    let header = batch.header();
+    if !header.is_control() && !producers.is_some_and(|p| p.is_aborted(header)) {
+        let corrupt = |e: millstream_wire::BatchError| LogError::Corrupt {
+            place: format!("{}@{}", partition.id, header.base_offset),
+            problem: e.to_string(),
+        };
+        let mut records = batch.records().map_err(corrupt)?;
+        if header.base_offset < fetch.position {
+            records.skip_to(fetch.position);
+        }
+        fetch.batches.push(records);
+    }
+    fetch.position = header.next_offset();
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! How a broker is opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_core::Clock;
+
+/// What "acknowledged" means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing is written to disk: for tests.
+    Memory,
+    /// Written to the operating system: survives the end of the process, not a power cut. Kafka's own default.
+    Os,
+}
+
+/// Options of a broker; the names in brackets are Kafka's.
+#[derive(Clone)]
+pub struct BrokerOptions {
+    /// Where topics are kept (`log.dirs`).
+    pub data_dir: PathBuf,
+    /// What "acknowledged" means.
+    pub durability: Durability,
+    /// Record times of markers and offsets, retention.
+    pub clock: Arc<dyn Clock>,
+    /// `log.segment.bytes`: a segment that has reached this is closed.
+    pub segment_bytes: u64,
+    /// `log.retention.ms`; `None` is forever.
+    pub retention_ms: Option<i64>,
+    /// `log.retention.bytes`; `None` is without bound.
+    pub retention_bytes: Option<u64>,
+    /// `message.max.bytes`: a larger batch is refused.
+    pub max_message_bytes: usize,
+    /// Bytes of the newest batches that each partition keeps in memory for its readers.
+    pub tail_bytes: usize,
+}
+
+impl BrokerOptions {
+    /// Kafka's defaults, at durability `os`.
+    pub fn new(data_dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
+        BrokerOptions {
+            data_dir: data_dir.into(),
+            durability: Durability::Os,
+            clock,
+            segment_bytes: 1 << 30,
+            retention_ms: Some(7 * 24 * 3_600_000),
+            retention_bytes: None,
+            max_message_bytes: 1 << 20,
+            tail_bytes: 8 << 20,
+        }
+    }
+
+    /// No files.
+    pub fn memory(clock: Arc<dyn Clock>) -> Self {
+        BrokerOptions { durability: Durability::Memory, tail_bytes: usize::MAX, ..Self::new("", clock) }
+    }
+}

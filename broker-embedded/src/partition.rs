@@ -1,0 +1,285 @@
+//! A partition: segments on disk, its newest batches in memory, its transactions, and who waits for it.
+//!
+//! Its state is behind one lock. Appending holds it for the write; reading holds it only to count references or to find
+//! the file to read.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wakeup};
+use millstream_wire::{Limits, RecordBatch, patch_offset};
+
+use crate::producers::Producers;
+use crate::segment::{Segment, SegmentReader};
+use crate::topic_config::TopicConfig;
+
+/// One node: the epoch of its leadership never changes.
+const LEADER_EPOCH: i32 = 0;
+
+pub(crate) struct Partition {
+    pub(crate) id: TopicPartition,
+    config: TopicConfig,
+    /// `None` at durability `memory`.
+    dir: Option<PathBuf>,
+    tail_limit: usize,
+    state: Mutex<State>,
+}
+
+/// What recovery found, and what appends change.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) producers: Producers,
+    /// The newest batches, without gaps up to `end`.
+    tail: VecDeque<RecordBatch>,
+    tail_bytes: usize,
+    waiting: Vec<(Weak<Wakeup>, Isolation)>,
+}
+
+/// Where a reader goes on.
+pub(crate) enum Source {
+    /// Batches from memory, and the offset behind them.
+    Memory(Vec<RecordBatch>),
+    /// A file to be read without the lock.
+    File(SegmentReader),
+    /// There is nothing to see.
+    Nothing,
+}
+
+/// A look at a partition: where to read, and what of it may be seen.
+pub(crate) struct Look {
+    pub(crate) source: Source,
+    /// First offset that may not be seen.
+    pub(crate) visible_end: Offset,
+    /// Transactions as of this look: needed only for committed reading.
+    pub(crate) producers: Option<Producers>,
+}
+
+impl State {
+    fn visible_end(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.end,
+            Isolation::ReadCommitted => self.producers.last_stable(self.end),
+        }
+    }
+
+    fn wake(&mut self, stable_moved: bool) {
+        self.waiting.retain(|(wakeup, isolation)| {
+            let Some(wakeup) = wakeup.upgrade() else { return false };
+            if stable_moved || *isolation == Isolation::ReadUncommitted {
+                wakeup.wake();
+            }
+            true
+        });
+    }
+}
+
+impl Partition {
+    pub(crate) fn new(
+        id: TopicPartition,
+        config: TopicConfig,
+        dir: Option<PathBuf>,
+        tail_limit: usize,
+        state: State,
+    ) -> Self {
+        Partition { id, config, dir, tail_limit, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, problem: String) -> LogError {
+        LogError::Refused { partition: self.id.clone(), problem }
+    }
+
+    /// Appends a batch from outside after looking at all of it.
+    pub(crate) fn append_checked(&self, bytes: &[u8]) -> Result<Offset, LogError> {
+        let mut rest = Bytes::copy_from_slice(bytes);
+        let refused = |e: millstream_wire::BatchError| self.refused(e.to_string());
+        let batch = RecordBatch::split_from(&mut rest)
+            .map_err(refused)?
+            .ok_or_else(|| self.refused("the batch is cut off".into()))?;
+        if !rest.is_empty() {
+            return Err(self.refused(format!("{} bytes follow the batch", rest.len())));
+        }
+        if batch.header().is_control() {
+            return Err(self.refused("only the log itself writes markers".into()));
+        }
+        batch.validate(&Limits::default()).map_err(refused)?;
+        self.append(bytes.to_vec())
+    }
+
+    /// Appends a sealed batch and returns the offset of its first record. After an error nothing was appended.
+    pub(crate) fn append(&self, mut bytes: Vec<u8>) -> Result<Offset, LogError> {
+        if bytes.len() > self.config.max_message_bytes.max(4096) && self.id.topic.as_bytes().first() != Some(&b'_') {
+            return Err(self.refused(format!(
+                "{} bytes are more than max.message.bytes={}\n  help: raise max.message.bytes of the topic, or lower batch.size",
+                bytes.len(),
+                self.config.max_message_bytes
+            )));
+        }
+        let mut state = self.state();
+        let base = state.end;
+        patch_offset(&mut bytes, base, LEADER_EPOCH);
+        let refused = |e: millstream_wire::BatchError| self.refused(e.to_string());
+        let batch = RecordBatch::split_from(&mut Bytes::from(bytes))
+            .map_err(refused)?
+            .ok_or_else(|| self.refused("the batch is cut off".into()))?;
+        let header = *batch.header();
+        if header.producer_id >= 0 && !state.producers.allows(header.producer_id, header.producer_epoch) {
+            return Err(LogError::Fenced { transactional_id: format!("producer {}", header.producer_id) });
+        }
+        if let Some(dir) = &self.dir {
+            let full = state.segments.last().is_none_or(|s| {
+                (s.size > 0 && s.size + batch.bytes().len() as u64 > self.config.segment_bytes)
+                    || !s.fits(header.last_offset())
+            });
+            if full {
+                if let Some(closed) = state.segments.last() {
+                    closed.write_indexes()?;
+                }
+                state.segments.push(Segment::create(dir, base)?);
+            }
+            if let Some(active) = state.segments.last_mut() {
+                active.append(&header, batch.bytes())?;
+            }
+        }
+        let stable = state.producers.last_stable(state.end);
+        state.producers.apply(&batch);
+        state.end = header.next_offset();
+        state.tail_bytes += batch.bytes().len();
+        state.tail.push_back(batch);
+        while state.tail_bytes > self.tail_limit && state.tail.len() > 1 {
+            let oldest = state.tail.pop_front();
+            state.tail_bytes -= oldest.map_or(0, |b| b.bytes().len());
+        }
+        let end = state.end;
+        let stable_moved = state.producers.last_stable(end) > stable;
+        state.wake(stable_moved);
+        Ok(base)
+    }
+
+    /// Finds where to read from `offset` on.
+    pub(crate) fn look(&self, offset: Offset, max_bytes: usize, isolation: Isolation) -> Result<Look, LogError> {
+        let state = self.state();
+        if offset < state.start || offset > state.end {
+            return Err(LogError::OutOfRange {
+                partition: self.id.clone(),
+                offset,
+                start: state.start,
+                end: state.end,
+            });
+        }
+        let visible_end = state.visible_end(isolation);
+        let source = if offset >= visible_end {
+            Source::Nothing
+        } else if state.tail.front().is_some_and(|b| b.header().base_offset <= offset) {
+            let first = state.tail.partition_point(|b| b.header().next_offset() <= offset);
+            let mut bytes = 0;
+            let mut batches = Vec::new();
+            for batch in state.tail.range(first..) {
+                if bytes >= max_bytes || batch.header().base_offset >= visible_end {
+                    break;
+                }
+                bytes += batch.bytes().len();
+                batches.push(batch.clone());
+            }
+            Source::Memory(batches)
+        } else {
+            let at = state.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
+            state.segments.get(at).map_or(Source::Nothing, |segment| Source::File(segment.reader(offset)))
+        };
+        let producers = (isolation == Isolation::ReadCommitted).then(|| state.producers.clone());
+        Ok(Look { source, visible_end, producers })
+    }
+
+    /// The reader behind the segment that holds `offset`; `None` if that was the last.
+    pub(crate) fn next_reader(&self, offset: Offset) -> Option<SegmentReader> {
+        let state = self.state();
+        let at = state.segments.partition_point(|s| s.base <= offset).checked_sub(1)?;
+        (offset < state.end).then(|| state.segments[at].reader(offset))
+    }
+
+    pub(crate) fn start(&self) -> Offset {
+        self.state().start
+    }
+
+    pub(crate) fn end(&self, isolation: Isolation) -> Offset {
+        self.state().visible_end(isolation)
+    }
+
+    pub(crate) fn wait_with(&self, wakeup: &Arc<Wakeup>, isolation: Isolation) {
+        self.state().waiting.push((Arc::downgrade(wakeup), isolation));
+    }
+
+    /// Offset at or before the first record of at least `time`, from where to look closer.
+    pub(crate) fn offset_before_time(&self, time: Timestamp) -> Offset {
+        let state = self.state();
+        let segment = state.segments.iter().find(|s| s.max_timestamp >= time);
+        segment.map_or(state.start, |s| s.offset_before_time(time)).max(state.start)
+    }
+
+    /// Moves the start of the log; whole segments below it are deleted.
+    pub(crate) fn delete_before(&self, before: Offset) -> Result<(), LogError> {
+        let mut state = self.state();
+        if before > state.end {
+            return Err(LogError::OutOfRange {
+                partition: self.id.clone(),
+                offset: before,
+                start: state.start,
+                end: state.end,
+            });
+        }
+        if before <= state.start {
+            return Ok(());
+        }
+        if let Some(dir) = &self.dir {
+            crate::recovery::write_start(dir, before)?;
+        }
+        state.start = before;
+        state.producers.trim(before);
+        while state.segments.get(1).is_some_and(|next| next.base <= before) {
+            state.segments.remove(0).delete()?;
+        }
+        while state.tail.front().is_some_and(|b| b.header().next_offset() <= before) {
+            let gone = state.tail.pop_front();
+            state.tail_bytes -= gone.map_or(0, |b| b.bytes().len());
+        }
+        Ok(())
+    }
+
+    /// Deletes closed segments that are older, or more, than the topic keeps.
+    pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
+        if !self.config.deletes {
+            return Ok(());
+        }
+        let before = {
+            let state = self.state();
+            let mut total: u64 = state.segments.iter().map(|s| s.size).sum();
+            let stable = state.producers.last_stable(state.end);
+            let mut before = None;
+            for pair in state.segments.windows(2) {
+                let (segment, next) = (&pair[0], &pair[1]);
+                let old = self.config.retention_ms.is_some_and(|ms| segment.max_timestamp < now - ms);
+                let many = self.config.retention_bytes.is_some_and(|bytes| total > bytes + segment.size.min(total));
+                if !(old || many) || next.base > stable {
+                    break;
+                }
+                total -= segment.size;
+                before = Some(next.base);
+            }
+            before
+        };
+        before.map_or(Ok(()), |before| self.delete_before(before))
+    }
+
+    /// Writes what is only in memory, before the broker ends.
+    pub(crate) fn close(&self) -> Result<(), LogError> {
+        self.state().segments.last().map_or(Ok(()), Segment::write_indexes)
+    }
+}

@@ -1,0 +1,113 @@
+//! A topic's configuration: Kafka's keys, checked, with the defaults of the broker.
+
+use std::collections::BTreeMap;
+
+use millstream_core::LogError;
+
+use crate::options::BrokerOptions;
+
+/// The keys that are known, with their smallest value where they are numbers.
+const KEYS: [(&str, Option<i64>); 14] = [
+    ("cleanup.policy", None),
+    ("compression.type", None),
+    ("delete.retention.ms", Some(0)),
+    ("max.compaction.lag.ms", Some(1)),
+    ("max.message.bytes", Some(0)),
+    ("message.timestamp.type", None),
+    ("min.cleanable.dirty.ratio", None),
+    ("min.compaction.lag.ms", Some(0)),
+    ("min.insync.replicas", Some(1)),
+    ("retention.bytes", Some(-1)),
+    ("retention.ms", Some(-1)),
+    ("segment.bytes", Some(1024)),
+    ("segment.ms", Some(1)),
+    ("file.delete.delay.ms", Some(0)),
+];
+
+/// What a partition needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicConfig {
+    pub(crate) given: BTreeMap<String, String>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) retention_ms: Option<i64>,
+    pub(crate) retention_bytes: Option<u64>,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) deletes: bool,
+}
+
+impl TopicConfig {
+    pub(crate) fn new(given: &BTreeMap<String, String>, broker: &BrokerOptions) -> Result<Self, LogError> {
+        for (key, value) in given {
+            check(key, value)?;
+        }
+        let number = |key: &str| given.get(key).and_then(|v| v.parse::<i64>().ok());
+        let bounded = |key: &str, default: Option<i64>| number(key).map_or(default, |n| (n >= 0).then_some(n));
+        Ok(TopicConfig {
+            segment_bytes: number("segment.bytes").map_or(broker.segment_bytes, |n| n as u64),
+            retention_ms: bounded("retention.ms", broker.retention_ms),
+            retention_bytes: bounded("retention.bytes", broker.retention_bytes.map(|n| n as i64)).map(|n| n as u64),
+            max_message_bytes: number("max.message.bytes").map_or(broker.max_message_bytes, |n| n as usize),
+            deletes: given.get("cleanup.policy").is_none_or(|p| p.split(',').any(|p| p.trim() == "delete")),
+            given: given.clone(),
+        })
+    }
+}
+
+fn check(key: &str, value: &str) -> Result<(), LogError> {
+    let invalid = |problem: String| Err(LogError::InvalidConfig { key: key.to_owned(), problem });
+    let Some((_, smallest)) = KEYS.iter().find(|(name, _)| *name == key) else {
+        let nearest = KEYS.iter().map(|(name, _)| *name).min_by_key(|name| distance(name, key));
+        return invalid(format!("unknown; did you mean `{}`?", nearest.unwrap_or_default()));
+    };
+    if let Some(smallest) = smallest {
+        return match value.parse::<i64>() {
+            Ok(n) if n >= *smallest => Ok(()),
+            _ => invalid(format!("`{value}` is not a whole number of at least {smallest}")),
+        };
+    }
+    let allowed: &[&str] = match key {
+        "cleanup.policy" => &["delete", "compact", "compact,delete", "delete,compact"],
+        "compression.type" => &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
+        "message.timestamp.type" => &["CreateTime", "LogAppendTime"],
+        _ => {
+            return if value.parse::<f64>().is_ok_and(|r| (0.0..=1.0).contains(&r)) {
+                Ok(())
+            } else {
+                invalid(format!("`{value}` is not between 0 and 1"))
+            };
+        }
+    };
+    if allowed.contains(&value) { Ok(()) } else { invalid(format!("`{value}` is none of {}", allowed.join(", "))) }
+}
+
+/// Edits between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Kafka's rule for topic names.
+pub(crate) fn check_name(name: &str) -> Result<(), LogError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let rule = if name.is_empty() {
+        "it is empty"
+    } else if name == "." || name == ".." {
+        "`.` and `..` are folders"
+    } else if name.len() > 249 {
+        "at most 249 characters"
+    } else if !name.chars().all(legal) {
+        "only a-z, A-Z, 0-9, `.`, `_` and `-`"
+    } else {
+        return Ok(());
+    };
+    Err(LogError::InvalidTopic { name: name.to_owned(), rule })
+}
