@@ -1,7 +1,7 @@
 //! scratch
+use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::*;
-use millstream_broker::{Broker,BrokerOptions};
-use millstream_dsl::{StreamsBuilder};
+use millstream_dsl::StreamsBuilder;
 use std::sync::Arc;
 fn cpu() -> u128 {
     let s = std::fs::read_to_string("/proc/self/schedstat").unwrap();
@@ -9,10 +9,12 @@ fn cpu() -> u128 {
 }
 fn run(name: &str, n: u64, keys: u64, topology: Topology, guarantee: ProcessingGuarantee) {
     let config = RuntimeConfig { guarantee, ..RuntimeConfig::embedded("bench") };
-    let dir = std::path::PathBuf::from("/tmp/msbench"); let _ = std::fs::remove_dir_all(&dir);
+    let dir = std::path::PathBuf::from("/tmp/msbench");
+    let _ = std::fs::remove_dir_all(&dir);
     let log = Broker::open(BrokerOptions::new(&dir, Arc::new(SystemClock::default()))).unwrap();
-    let admin: &dyn Admin = &log; let w = Arc::new(Wakeup::default());
-    let mut prod = log.producer(&ProducerOptions{client_id:"".into(), transactional_id:None}, w).unwrap();
+    let admin: &dyn Admin = &log;
+    let w = Arc::new(Wakeup::default());
+    let mut prod = log.producer(&ProducerOptions { client_id: "".into(), transactional_id: None }, w).unwrap();
     let plan = Plan::new(&topology, &config, admin).unwrap();
     plan.create_topics(admin).unwrap();
     let mut builders: Vec<BatchBuilder> = (0..4).map(|_| BatchBuilder::new()).collect();

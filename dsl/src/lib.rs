@@ -15,8 +15,11 @@ mod processor;
 mod stored;
 mod tables;
 mod test_driver;
+mod windows;
 
-pub use aggregates::{CogroupedStream, GroupedStream};
+pub use aggregates::{
+    CogroupedStream, FixedWindows, GroupedStream, SessionWindowedStream, TimeWindowedStream, WindowsOf,
+};
 pub use builder::{IntoTopics, Pattern, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
 pub use joins::GlobalKTable;
@@ -30,3 +33,6 @@ pub use processor::{
 };
 pub use tables::GroupedTable;
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
+pub use windows::{
+    DAY, EmitStrategy, HOUR, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed, WindowedSerde,
+};

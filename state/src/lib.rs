@@ -6,7 +6,9 @@
 mod key_bytes;
 mod key_value;
 mod rows;
+mod timed;
 
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, ScanRow};
 pub use rows::Entry;
+pub use timed::{Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};

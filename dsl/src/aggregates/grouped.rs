@@ -2,7 +2,9 @@
 
 use millstream_core::Data;
 
+use crate::aggregates::windowed::{SessionWindowedStream, TimeWindowedStream};
 use crate::kstream::KStream;
+use crate::windows::{SessionWindows, SlidingWindows, TimeWindows};
 
 /// A stream grouped by key, to be aggregated. Records without a key are left out and counted.
 pub struct GroupedStream<K, V> {
@@ -36,5 +38,39 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     /// The stream in front of an aggregation that keeps `store`.
     pub(crate) fn stream_for(&self, store: &str) -> KStream<K, V> {
         self.stream.repartitioned(store)
+    }
+}
+
+/// A kind of windows, and what a stream grouped in them is.
+pub trait WindowsOf<K, V> {
+    /// The windowed stream.
+    type Windowed;
+    /// Puts a grouped stream into these windows.
+    fn windowed(self, grouped: &GroupedStream<K, V>) -> Self::Windowed;
+}
+
+impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for TimeWindows {
+    type Windowed = TimeWindowedStream<K, V>;
+    fn windowed(self, grouped: &GroupedStream<K, V>) -> Self::Windowed {
+        grouped.in_fixed_windows(self.into())
+    }
+}
+impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for SlidingWindows {
+    type Windowed = TimeWindowedStream<K, V>;
+    fn windowed(self, grouped: &GroupedStream<K, V>) -> Self::Windowed {
+        grouped.in_fixed_windows(self.into())
+    }
+}
+impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for SessionWindows {
+    type Windowed = SessionWindowedStream<K, V>;
+    fn windowed(self, grouped: &GroupedStream<K, V>) -> Self::Windowed {
+        grouped.in_sessions(self)
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
+    /// Groups by windows besides the key: [`TimeWindows`], [`SlidingWindows`] or [`SessionWindows`].
+    pub fn windowed_by<W: WindowsOf<K, V>>(&self, windows: W) -> W::Windowed {
+        windows.windowed(self)
     }
 }

@@ -3,6 +3,8 @@
 mod cogroup;
 mod grouped;
 mod key_value;
+mod windowed;
 
 pub use cogroup::CogroupedStream;
-pub use grouped::GroupedStream;
+pub use grouped::{GroupedStream, WindowsOf};
+pub use windowed::{FixedWindows, SessionWindowedStream, TimeWindowedStream};

@@ -1,0 +1,35 @@
+//! What is common to all windowed aggregations: their own stream time, and what has been emitted (semantics.md 3, 42).
+
+use millstream_core::{NO_TIME, TaskBuilder, TaskContext, TimeSlot, Timestamp};
+
+/// The two times of a windowed aggregation; committed with the offsets.
+#[derive(Clone, Copy)]
+pub(crate) struct WindowClock {
+    stream_time: TimeSlot,
+    closed: TimeSlot,
+}
+
+impl WindowClock {
+    pub(crate) fn new(task: &mut TaskBuilder<'_>, store: &str) -> Self {
+        WindowClock {
+            stream_time: task.time(&format!("{store}.stream-time")),
+            closed: task.time(&format!("{store}.closed")),
+        }
+    }
+
+    /// Takes a record's time into account and returns the largest so far.
+    #[inline]
+    pub(crate) fn observe(&self, cx: &mut TaskContext, time: Timestamp) -> Timestamp {
+        cx.advance_time(self.stream_time, time)
+    }
+
+    /// The close time up to which windows were emitted, if `close_time` is beyond it; it is then the new one.
+    pub(crate) fn close(&self, cx: &mut TaskContext, close_time: Timestamp) -> Option<Option<Timestamp>> {
+        let last = cx.time(self.closed);
+        if close_time < 0 || last >= close_time {
+            return None;
+        }
+        cx.set_time(self.closed, close_time);
+        Some((last != NO_TIME).then_some(last))
+    }
+}

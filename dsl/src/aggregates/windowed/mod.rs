@@ -1,0 +1,9 @@
+//! Windowed aggregations: one node for windows of a fixed size, one for sessions, one store each.
+
+mod close;
+mod session;
+mod store;
+mod time;
+
+pub use session::SessionWindowedStream;
+pub use time::{FixedWindows, TimeWindowedStream};

@@ -1,0 +1,282 @@
+//! Session windows (semantics.md 35, 39 to 43).
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{
+    Change, Data, Downstream, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext,
+    Timestamp,
+};
+use millstream_state::{Entry, SessionBounds};
+
+use crate::aggregates::grouped::GroupedStream;
+use crate::aggregates::windowed::close::WindowClock;
+use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
+use crate::aggregates::windowed::time::WindowSpec;
+use crate::builder::StreamsBuilder;
+use crate::kstream::KStream;
+use crate::ktable::{KTable, OldValues, Rows};
+use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed, millis};
+
+/// A grouped stream in sessions.
+pub struct SessionWindowedStream<K, V> {
+    grouped: GroupedStream<K, V>,
+    pub(crate) spec: WindowSpec<SessionWindows>,
+}
+
+impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
+    pub(crate) fn in_sessions(&self, windows: SessionWindows) -> SessionWindowedStream<K, V> {
+        SessionWindowedStream { grouped: self.clone(), spec: WindowSpec::new(windows) }
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
+    /// Keeps sessions readable for so long behind the newest; at least gap and grace.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.spec.retention = Some(millis(retention));
+        self
+    }
+
+    /// Passes every session on once, when gap and grace are over.
+    pub fn emit_on_close(mut self) -> Self {
+        self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Records per key and session; null values count.
+    pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        self.fold(store, |_, _, n| Some(n.unwrap_or(0) + 1), |_, a, b| a.unwrap_or(0) + b)
+    }
+
+    /// Folds the values of a session into one of their own type; null values are left out.
+    pub fn reduce(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> V::NonNull + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        let f = Arc::new(f);
+        let merge = f.clone();
+        self.fold(
+            store,
+            move |_, value: V, sum| match (sum, value.into_non_null()) {
+                (Some(sum), Some(value)) => Some(f(sum, value)),
+                (sum, value) => sum.or(value),
+            },
+            move |_, a, b| match a {
+                Some(a) => merge(a, b),
+                None => b,
+            },
+        )
+    }
+
+    /// Folds the values of a session into a value of another type, in place. `merge` makes one value of those of two
+    /// sessions that grow together: what is merged so far, and the next.
+    pub fn aggregate<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let init = Arc::new(init);
+        let first = init.clone();
+        let fold = move |key: &K, value, sum: Option<A>| {
+            let mut sum = sum.unwrap_or_else(&*init);
+            f(key, value, &mut sum);
+            Some(sum)
+        };
+        self.fold(store, fold, move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(&*first), b))
+    }
+
+    fn fold<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        merge: impl Fn(&K, Option<A>, A) -> A + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let stream = self.grouped.stream_for(store);
+        let result = SessionTableBuilder::add(&stream, store, self.spec);
+        let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
+        result.subscribe(&stream, f, Arc::new(merge));
+        result.into_table(node, stream.sources.clone(), stream.builder)
+    }
+}
+
+/// The result of a session aggregation under construction, that several inputs may share.
+pub(crate) struct SessionTableBuilder<K, A> {
+    pub(crate) id: StoreId,
+    port: Port<Record<Windowed<K>, Change<A>>>,
+    old_values: OldValues,
+    store: Arc<str>,
+    spec: WindowSpec<SessionWindows>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
+    pub(crate) fn add<V>(stream: &KStream<K, V>, store: &str, spec: WindowSpec<SessionWindows>) -> Self {
+        let builder = &stream.builder;
+        let least = spec.windows.gap + spec.windows.grace;
+        let retention = spec.retention.unwrap_or(least);
+        if retention < least {
+            builder.problem(format!(
+                "`{store}` keeps sessions for {retention} ms\n  help: gap and grace need at least {least} ms"
+            ));
+        }
+        // A session that ended exactly gap and grace ago may still merge (semantics.md 41): one more millisecond.
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + 1);
+        SessionTableBuilder { id, port: builder.port(), old_values: OldValues::stored(), store: store.into(), spec }
+    }
+
+    pub(crate) fn subscribe<V: Data, M: Fn(&K, Option<A>, A) -> A + Send + Sync + 'static>(
+        &self,
+        stream: &KStream<K, V>,
+        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        merge: Arc<M>,
+    ) {
+        let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
+        let (f, spec) = (Arc::new(f), self.spec);
+        stream.port.subscribe(move |task| {
+            let down = task.open_shared(&out);
+            let node = SessionAggregate {
+                rows: TimedStore::open(task, id, &store),
+                clock: WindowClock::new(task, &store),
+                functions: (f.clone(), merge.clone()),
+                spec,
+                send_old: wanted.wanted(),
+                down,
+                values: PhantomData,
+            };
+            let node = Rc::new(RefCell::new(node));
+            if spec.emit == EmitStrategy::OnWindowClose {
+                task.lifecycle(node.clone());
+            }
+            Box::new(SharedSessions(node))
+        });
+    }
+
+    pub(crate) fn into_table(
+        self,
+        node: NodeId,
+        sources: Arc<BTreeSet<NodeId>>,
+        builder: StreamsBuilder,
+    ) -> KTable<Windowed<K>, A> {
+        let (id, store) = (self.id, self.store);
+        let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
+            let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
+            let place = |w: Window| SessionBounds { end: w.end, start: w.start };
+            Box::new(WindowedRows { store, place, types: PhantomData })
+        });
+        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values }
+    }
+}
+
+struct SessionAggregate<K: Data, V, A: Data, F, M> {
+    rows: TimedStore<SessionBounds, K, A>,
+    clock: WindowClock,
+    functions: (Arc<F>, Arc<M>),
+    spec: WindowSpec<SessionWindows>,
+    send_old: bool,
+    down: Downstream<Record<Windowed<K>, Change<A>>>,
+    values: PhantomData<fn(V)>,
+}
+
+struct SharedSessions<N>(Rc<RefCell<N>>);
+
+impl<K, V, A, F, M> Forward<Record<K, V>> for SharedSessions<SessionAggregate<K, V, A, F, M>>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A>,
+    M: Fn(&K, Option<A>, A) -> A,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        self.0.borrow_mut().process(cx, record)
+    }
+}
+
+impl<K, V, A, F, M> SessionAggregate<K, V, A, F, M>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A>,
+    M: Fn(&K, Option<A>, A) -> A,
+{
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Record { key, value, timestamp: time, headers } = record;
+        let SessionWindows { gap, grace } = self.spec.windows;
+        let close_time = self.clock.observe(cx, time) - grace - gap;
+        // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
+        let from = SessionBounds { end: time - gap, start: Timestamp::MIN };
+        let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
+        let mut found = self.rows.fetch(&key, from..=to)?;
+        found.retain(|(bounds, _, _)| bounds.start <= time + gap);
+        let point = SessionBounds { end: time, start: time };
+        let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
+        let (mut merged, mut sum) = (point, None);
+        for (bounds, value, _) in &found {
+            sum = Some(merge(&key, sum, value.clone()));
+            merged = SessionBounds { end: merged.end.max(bounds.end), start: merged.start.min(bounds.start) };
+        }
+        if merged.end < close_time {
+            cx.drop_late_record();
+        } else {
+            if merged != point {
+                for (bounds, old, _) in found {
+                    self.rows.change(&key, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
+                    self.pass_on(cx, &key, bounds, Change { old: Some(old), new: None })?;
+                }
+            }
+            let new = f(&key, value, sum);
+            let entry = Entry { value: new.clone(), timestamp: merged.end };
+            self.rows.change(&key, merged, |row| *row = entry)?;
+            self.pass_on(cx, &key, merged, Change { old: None, new })?;
+        }
+        self.emit_closed(cx, close_time, &headers)
+    }
+
+    /// A session's result has the time of its end and no headers (semantics.md 39).
+    fn pass_on(&mut self, cx: &mut TaskContext, key: &K, bounds: SessionBounds, mut change: Change<A>) -> Result<()> {
+        if self.spec.emit == EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        if !self.send_old {
+            change.old = None;
+        }
+        let key = Windowed { key: key.clone(), window: Window { start: bounds.start, end: bounds.end } };
+        self.down.forward(cx, Record::new(key, change, bounds.end))
+    }
+
+    fn emit_closed(&mut self, cx: &mut TaskContext, close_time: Timestamp, headers: &Headers) -> Result<()> {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
+        // The end is inclusive: a session closes when its end is passed.
+        let from = SessionBounds { end: last.unwrap_or(0).max(0), start: Timestamp::MIN };
+        let to = SessionBounds { end: close_time - 1, start: Timestamp::MAX };
+        for (bounds, key, value, _) in self.rows.closing(from..=to)? {
+            let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
+            let value = Change { old: None, new: Some(value) };
+            self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+        }
+        Ok(())
+    }
+}
+
+impl<K, V, A, F, M> Lifecycle for SessionAggregate<K, V, A, F, M>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    F: Fn(&K, V, Option<A>) -> Option<A>,
+    M: Fn(&K, Option<A>, A) -> A,
+{
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
+    }
+}

@@ -1,0 +1,105 @@
+//! A windowed store in its task, addressed by typed keys.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, StoreId, StoreInstance,
+    TaskBuilder, Timestamp, unencodable,
+};
+use millstream_state::{Entry, Place, TimedTable};
+
+use crate::builder::{NewStore, StreamsBuilder};
+use crate::ktable::LookUp;
+use crate::windows::{Window, Windowed};
+
+pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
+    table: Rc<RefCell<TimedTable<P, V::Serde>>>,
+    name: Arc<str>,
+    serde: K::Serde,
+    key: RefCell<Vec<u8>>,
+}
+
+impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
+    /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11).
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp) -> StoreId {
+        let configs = [
+            ("cleanup.policy", "compact,delete".to_owned()),
+            ("retention.ms", retention.saturating_add(86_400_000).to_string()),
+        ];
+        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
+        let table = name.to_owned();
+        let supplier = Arc::new(move || {
+            StoreInstance::new(TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention))
+        });
+        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+    }
+
+    pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
+        TimedStore { table: task.store(id), name: name.clone(), serde: K::Serde::default(), key: RefCell::default() }
+    }
+
+    #[inline]
+    fn encode(&self, key: &K) -> Result<RefMut<'_, Vec<u8>>> {
+        let mut bytes = self.key.borrow_mut();
+        bytes.clear();
+        let cx = SerdeContext { topic: &self.name, half: Half::Key };
+        let encoded = self
+            .serde
+            .serialize(key, cx, &mut Headers::new(), &mut bytes)
+            .map_err(|e| unencodable(&self.name, Half::Key, e))?;
+        debug_assert_eq!(encoded, Encoded::Bytes, "a table's key is not null");
+        Ok(bytes)
+    }
+
+    fn decode(&self, key: &[u8]) -> Result<K> {
+        let owner = bytes::Bytes::copy_from_slice(key);
+        let cx = SerdeContext { topic: &self.name, half: Half::Key };
+        self.serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new()).map_err(|e| {
+            let problem = format!("a key cannot be read back: {e}");
+            Error::State(Box::new(StateError { store: self.name.to_string(), problem }))
+        })
+    }
+
+    /// Changes the row at a place; the store's time moves with it.
+    #[inline]
+    pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
+        let key = self.encode(key)?;
+        let mut table = self.table.borrow_mut();
+        table.observe(place.time());
+        Ok(f(table.change(&key, place)))
+    }
+
+    /// The rows of a key at places within a range, ascending.
+    pub(crate) fn fetch(&self, key: &K, places: RangeInclusive<P>) -> Result<Vec<(P, V, Timestamp)>> {
+        let key = self.encode(key)?;
+        let table = self.table.borrow();
+        Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
+    }
+
+    /// The rows of all keys at places within a range, in the order in which they are emitted.
+    pub(crate) fn closing(&self, places: RangeInclusive<P>) -> Result<Vec<(P, K, V, Timestamp)>> {
+        let found = self.table.borrow().closing(places);
+        found.into_iter().map(|(place, key, value, time)| Ok((place, self.decode(&key)?, value, time))).collect()
+    }
+}
+
+/// Rows of a windowed table by windowed key.
+pub(crate) struct WindowedRows<P: Place, K: Data, V: Data, F> {
+    pub(crate) store: TimedStore<P, K, V>,
+    pub(crate) place: F,
+    pub(crate) types: PhantomData<fn() -> P>,
+}
+
+impl<P: Place, K: Data, V: Data, F: Fn(Window) -> P> LookUp<Windowed<K>, V> for WindowedRows<P, K, V, F> {
+    fn get(&self, key: &Windowed<K>) -> Option<(V, Timestamp)> {
+        let place = (self.place)(key.window);
+        let key = self.store.encode(&key.key).ok()?;
+        let table = self.store.table.borrow();
+        table.get(&key, place).map(|(value, time)| (value.clone(), time))
+    }
+}

@@ -1,0 +1,496 @@
+//! Tumbling, hopping and sliding windows (semantics.md 35, 37, 38, 42, 45).
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{
+    Change, Data, Downstream, Forward, Headers, Lifecycle, Port, Record, Result, StoreId, TaskContext, Timestamp,
+};
+use millstream_state::{Entry, WindowStart};
+
+use crate::aggregates::grouped::GroupedStream;
+use crate::aggregates::windowed::close::WindowClock;
+use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
+use crate::kstream::KStream;
+use crate::ktable::{KTable, OldValues, Rows};
+use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed, millis};
+
+/// Windows of a fixed size.
+#[derive(Debug, Clone, Copy)]
+pub enum FixedWindows {
+    /// At multiples.
+    Time(TimeWindows),
+    /// With the records.
+    Sliding(SlidingWindows),
+}
+
+impl From<TimeWindows> for FixedWindows {
+    fn from(windows: TimeWindows) -> Self {
+        FixedWindows::Time(windows)
+    }
+}
+impl From<SlidingWindows> for FixedWindows {
+    fn from(windows: SlidingWindows) -> Self {
+        FixedWindows::Sliding(windows)
+    }
+}
+
+impl FixedWindows {
+    fn size(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size,
+            FixedWindows::Sliding(w) => w.difference,
+        }
+    }
+
+    pub(crate) fn grace(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.grace,
+            FixedWindows::Sliding(w) => w.grace,
+        }
+    }
+
+    /// The least time for which rows must be kept (semantics.md 44).
+    pub(crate) fn retention(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size + w.grace,
+            FixedWindows::Sliding(w) => 2 * w.difference + w.grace + 1,
+        }
+    }
+
+    fn window(&self, start: Timestamp) -> Window {
+        Window { start, end: start + self.size() }
+    }
+
+    /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
+    /// whose end is inclusive, when it is passed.
+    fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> std::ops::RangeInclusive<WindowStart> {
+        let (size, inclusive) = match self {
+            FixedWindows::Time(w) => (w.size, 0),
+            FixedWindows::Sliding(w) => (w.difference, 1),
+        };
+        let from = last.map_or(0, |last| (last - size + 1 - inclusive).max(0));
+        WindowStart(from)..=WindowStart(close_time - size - inclusive)
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        match self {
+            FixedWindows::Time(w) => w.problem(),
+            FixedWindows::Sliding(_) => None,
+        }
+    }
+}
+
+/// A grouped stream in windows of a fixed size.
+pub struct TimeWindowedStream<K, V> {
+    grouped: GroupedStream<K, V>,
+    pub(crate) spec: WindowSpec<FixedWindows>,
+}
+
+/// Windows, how long they are kept, and when they are passed on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WindowSpec<W> {
+    pub(crate) windows: W,
+    pub(crate) retention: Option<Timestamp>,
+    pub(crate) emit: EmitStrategy,
+}
+
+impl<W> WindowSpec<W> {
+    pub(crate) fn new(windows: W) -> Self {
+        WindowSpec { windows, retention: None, emit: EmitStrategy::OnUpdate }
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
+    pub(crate) fn in_fixed_windows(&self, windows: FixedWindows) -> TimeWindowedStream<K, V> {
+        TimeWindowedStream { grouped: self.clone(), spec: WindowSpec::new(windows) }
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
+    /// Keeps windows readable for so long behind the newest; at least size and grace.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.spec.retention = Some(millis(retention));
+        self
+    }
+
+    /// Passes every window on once, when its grace is over.
+    pub fn emit_on_close(mut self) -> Self {
+        self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Records per key and window. Null values count, except in sliding windows.
+    pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        self.fold(store, |_, _, n| Some(n.unwrap_or(0) + 1))
+    }
+
+    /// Folds the values of a key and window into one of their own type; null values are left out and counted.
+    pub fn reduce(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> V::NonNull + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        self.reduce_or_delete(store, move |sum, value| Some(f(sum, value)))
+    }
+
+    /// As `reduce`; `None` deletes the window's row, and the next record starts over.
+    pub fn reduce_or_delete(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Option<V::NonNull> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        self.fold(store, move |_, value: V, sum| match (sum, value.into_non_null()) {
+            (Some(sum), Some(value)) => f(sum, value),
+            (None, value) => value,
+            (sum, None) => sum,
+        })
+    }
+
+    /// Folds the values of a key and window into a value of another type, in place. Null values come as they are,
+    /// except in sliding windows, which leave them out.
+    pub fn aggregate<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold(store, move |key, value, sum| {
+            let mut sum = sum.unwrap_or_else(&init);
+            f(key, value, &mut sum);
+            Some(sum)
+        })
+    }
+
+    fn fold<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let stream = self.grouped.stream_for(store);
+        let result = WindowedTable::add(&stream, store, self.spec);
+        let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
+        result.subscribe(&stream, f);
+        result.into_table(node, stream.sources.clone(), stream.builder)
+    }
+}
+
+/// The result of a windowed aggregation under construction: its store and port, that several inputs may share.
+pub(crate) struct WindowedTable<K, A> {
+    pub(crate) id: StoreId,
+    port: Port<Record<Windowed<K>, Change<A>>>,
+    old_values: OldValues,
+    store: Arc<str>,
+    spec: WindowSpec<FixedWindows>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
+    pub(crate) fn add<V>(stream: &KStream<K, V>, store: &str, spec: WindowSpec<FixedWindows>) -> Self {
+        let builder = &stream.builder;
+        if let Some(problem) = spec.windows.problem() {
+            builder.problem(format!("`{store}`: {problem}"));
+        }
+        let least = spec.windows.retention();
+        let retention = spec.retention.unwrap_or(least);
+        if retention < least {
+            builder.problem(format!(
+                "`{store}` keeps windows for {retention} ms\n  help: size and grace need at least {least} ms"
+            ));
+        }
+        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention);
+        WindowedTable { id, port: builder.port(), old_values: OldValues::stored(), store: store.into(), spec }
+    }
+
+    /// Hangs a fold on an input.
+    pub(crate) fn subscribe<V: Data>(
+        &self,
+        stream: &KStream<K, V>,
+        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+    ) {
+        let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
+        let (f, spec) = (Arc::new(f), self.spec);
+        stream.port.subscribe(move |task| {
+            let down = task.open_shared(&out);
+            let node = WindowAggregate {
+                rows: TimedStore::open(task, id, &store),
+                clock: WindowClock::new(task, &store),
+                f: f.clone(),
+                spec,
+                send_old: wanted.wanted(),
+                down,
+                values: PhantomData,
+            };
+            let node = Rc::new(RefCell::new(node));
+            if spec.emit == EmitStrategy::OnWindowClose {
+                task.lifecycle(node.clone());
+            }
+            Box::new(SharedAggregate(node))
+        });
+    }
+
+    pub(crate) fn into_table(
+        self,
+        node: millstream_core::NodeId,
+        sources: Arc<BTreeSet<millstream_core::NodeId>>,
+        builder: crate::builder::StreamsBuilder,
+    ) -> KTable<Windowed<K>, A> {
+        let (id, store) = (self.id, self.store);
+        let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
+            let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
+            Box::new(WindowedRows { store, place: |w: Window| WindowStart(w.start), types: PhantomData })
+        });
+        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values }
+    }
+}
+
+struct WindowAggregate<K: Data, V, A: Data, F> {
+    rows: TimedStore<WindowStart, K, A>,
+    clock: WindowClock,
+    f: Arc<F>,
+    spec: WindowSpec<FixedWindows>,
+    send_old: bool,
+    down: Downstream<Record<Windowed<K>, Change<A>>>,
+    values: PhantomData<fn(V)>,
+}
+
+struct SharedAggregate<N>(Rc<RefCell<N>>);
+
+impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> Forward<Record<K, V>>
+    for SharedAggregate<WindowAggregate<K, V, A, F>>
+{
+    #[inline]
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        self.0.borrow_mut().process(cx, record)
+    }
+}
+
+impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggregate<K, V, A, F> {
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let now = self.clock.observe(cx, record.timestamp);
+        let close_time = now - self.spec.windows.grace();
+        match self.spec.windows {
+            FixedWindows::Time(windows) => {
+                for start in windows.starts(record.timestamp) {
+                    if start + windows.size > close_time {
+                        self.update(cx, &record, start, None)?;
+                    } else {
+                        cx.drop_late_record();
+                    }
+                }
+            }
+            FixedWindows::Sliding(windows) => {
+                if record.value.as_non_null().is_none() {
+                    cx.drop_record();
+                    return Ok(());
+                }
+                if record.timestamp + windows.difference < close_time {
+                    cx.drop_late_record();
+                    return Ok(());
+                }
+                if record.timestamp < windows.difference {
+                    self.slide_early(cx, &record, windows.difference, close_time)?;
+                } else {
+                    self.slide(cx, &record, windows.difference, close_time)?;
+                }
+            }
+        }
+        self.emit_closed(cx, close_time, &record.headers)
+    }
+
+    /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
+    /// of another.
+    fn update(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, V>,
+        start: Timestamp,
+        from: Option<Option<(A, Timestamp)>>,
+    ) -> Result<()> {
+        let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
+        let value = record.value.clone();
+        let (change, timestamp) = self.rows.change(&record.key, WindowStart(start), |entry: &mut Entry<A>| {
+            let (stored, time) = match from {
+                None => (entry.value.take(), entry.timestamp),
+                Some(None) => (None, timestamp),
+                Some(Some((value, time))) => (Some(value), time),
+            };
+            let old = if send_old { stored.clone() } else { None };
+            let time = if stored.is_some() { timestamp.max(time) } else { timestamp };
+            let new = f(&record.key, value, stored);
+            *entry = Entry { value: new.clone(), timestamp: time };
+            (Change { old, new }, time)
+        })?;
+        self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
+    }
+
+    fn pass_on(
+        &mut self,
+        cx: &mut TaskContext,
+        key: &K,
+        start: Timestamp,
+        change: Change<A>,
+        timestamp: Timestamp,
+        headers: Headers,
+    ) -> Result<()> {
+        if self.spec.emit == EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        let key = Windowed { key: key.clone(), window: self.spec.windows.window(start) };
+        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+    }
+
+    /// A fold step on a sliding window that is still open; `from` as in `update`.
+    fn slide_into(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, V>,
+        start: Timestamp,
+        from: Option<Option<(A, Timestamp)>>,
+        close_time: Timestamp,
+    ) -> Result<()> {
+        if start + self.spec.windows.size() >= close_time {
+            self.update(cx, record, start, from)
+        } else {
+            cx.drop_late_record();
+            Ok(())
+        }
+    }
+
+    /// A record at `t` is in every window that starts in [t - difference, t]. It may open three: its own left window
+    /// [t - difference, t], its own right window from t + 1, and the right window of the record before it.
+    fn slide(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, V>,
+        difference: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<()> {
+        let time = record.timestamp;
+        let (mut left, mut right) = (None::<(A, Timestamp)>, None::<(A, Timestamp)>);
+        let (mut has_left, mut has_right) = (false, false);
+        let mut previous = None;
+        let mut starts = BTreeSet::new();
+        let range = WindowStart((time - 2 * difference).max(0))..=WindowStart(time + 1);
+        for (WindowStart(start), value, newest) in self.rows.fetch(&record.key, range)?.into_iter().rev() {
+            starts.insert(start);
+            let end = start + difference;
+            if start == time + 1 {
+                has_right = true;
+            } else if end > time {
+                right.get_or_insert((value, newest));
+                self.slide_into(cx, record, start, None, close_time)?;
+            } else if end == time {
+                has_left = true;
+                self.slide_into(cx, record, start, None, close_time)?;
+                if newest >= time {
+                    return Ok(());
+                }
+                previous = Some(newest);
+            } else {
+                left = Some((value, newest));
+                previous = Some(newest);
+                break;
+            }
+        }
+        if let Some(previous) = previous {
+            self.open_right_of_previous(cx, record, previous + 1, difference, &starts, close_time)?;
+        }
+        if !has_left {
+            let shares = previous.is_some_and(|previous| time - difference <= previous);
+            let from = left.filter(|_| shares).map(|(value, _)| (value, time));
+            self.slide_into(cx, record, time - difference, Some(from), close_time)?;
+        }
+        if !has_right {
+            self.open_right(cx, record, right)?;
+        }
+        Ok(())
+    }
+
+    /// Records before `difference` share one window [0, difference] instead of left windows of their own.
+    fn slide_early(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, V>,
+        difference: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<()> {
+        let time = record.timestamp;
+        let (mut combined, mut right) = (None::<(A, Timestamp)>, None::<(A, Timestamp)>);
+        let mut has_right = false;
+        let mut previous = None;
+        let mut starts = BTreeSet::new();
+        for (WindowStart(start), value, newest) in
+            self.rows.fetch(&record.key, WindowStart(0)..=WindowStart(time + 1))?
+        {
+            starts.insert(start);
+            if start == 0 {
+                combined = Some((value, newest));
+                previous = (newest < time).then_some(newest);
+            } else if start <= time {
+                right = Some((value, newest));
+                self.slide_into(cx, record, start, None, close_time)?;
+            } else {
+                has_right = true;
+            }
+        }
+        if !has_right {
+            let right = right.or_else(|| combined.clone());
+            self.open_right(cx, record, right)?;
+        }
+        if let Some(previous) = previous {
+            self.open_right_of_previous(cx, record, previous + 1, difference, &starts, close_time)?;
+        }
+        let from = combined.is_none().then_some(None);
+        self.slide_into(cx, record, 0, from, close_time)
+    }
+
+    /// The right window of the present record holds what comes after it: the content of the window it was found in.
+    fn open_right(&mut self, cx: &mut TaskContext, record: &Record<K, V>, from: Option<(A, Timestamp)>) -> Result<()> {
+        let Some((value, newest)) = from.filter(|(_, newest)| *newest > record.timestamp) else { return Ok(()) };
+        let start = record.timestamp + 1;
+        let entry = Entry { value: Some(value.clone()), timestamp: newest };
+        self.rows.change(&record.key, WindowStart(start), |row| *row = entry)?;
+        let change = Change { old: None, new: Some(value) };
+        self.pass_on(cx, &record.key, start, change, newest, record.headers.clone())
+    }
+
+    fn open_right_of_previous(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, V>,
+        start: Timestamp,
+        difference: Timestamp,
+        starts: &BTreeSet<Timestamp>,
+        close_time: Timestamp,
+    ) -> Result<()> {
+        if starts.contains(&start) || start + difference < record.timestamp {
+            return Ok(());
+        }
+        self.slide_into(cx, record, start, Some(None), close_time)
+    }
+
+    fn emit_closed(&mut self, cx: &mut TaskContext, close_time: Timestamp, headers: &Headers) -> Result<()> {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
+        for (WindowStart(start), key, value, timestamp) in
+            self.rows.closing(self.spec.windows.closing(last, close_time))?
+        {
+            let key = Windowed { key, window: self.spec.windows.window(start) };
+            let value = Change { old: None, new: Some(value) };
+            self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> Lifecycle for WindowAggregate<K, V, A, F> {
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
+    }
+}

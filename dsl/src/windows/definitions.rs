@@ -1,0 +1,107 @@
+//! The kinds of windows.
+
+use std::time::Duration;
+
+use millstream_core::Timestamp;
+
+use crate::windows::millis;
+
+/// Windows of a fixed size at fixed multiples: tumbling, or hopping if they advance by less than their size. The start
+/// is inclusive, the end exclusive, aligned to 1970 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeWindows {
+    pub(crate) size: Timestamp,
+    pub(crate) advance: Timestamp,
+    pub(crate) grace: Timestamp,
+}
+
+impl TimeWindows {
+    /// Tumbling windows of a size, without grace.
+    pub fn of(size: Duration) -> Self {
+        TimeWindows { size: millis(size), advance: millis(size), grace: 0 }
+    }
+
+    /// A window begins every `advance`.
+    pub fn advance_by(mut self, advance: Duration) -> Self {
+        self.advance = millis(advance);
+        self
+    }
+
+    /// How long after its end a window still takes records.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = millis(grace);
+        self
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        (self.size < 1 || self.advance < 1 || self.advance > self.size).then(|| {
+            format!(
+                "windows of {} ms that advance by {} ms\n  help: at least 1 ms, and no more than the size",
+                self.size, self.advance
+            )
+        })
+    }
+
+    /// Starts of the windows that hold a time, ascending (semantics.md 37).
+    #[inline]
+    pub(crate) fn starts(&self, time: Timestamp) -> impl Iterator<Item = Timestamp> + use<> {
+        let first = (time - self.size + self.advance).max(0) / self.advance * self.advance;
+        let advance = self.advance;
+        (0..).map(move |i| first + i * advance).take_while(move |start| *start <= time)
+    }
+}
+
+/// Windows that slide with the records: one for every set of records at most `difference` apart. Both ends inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlidingWindows {
+    pub(crate) difference: Timestamp,
+    pub(crate) grace: Timestamp,
+}
+
+impl SlidingWindows {
+    /// Windows of records at most `difference` apart, without grace.
+    pub fn of(difference: Duration) -> Self {
+        SlidingWindows { difference: millis(difference), grace: 0 }
+    }
+
+    /// How long after its end a window still takes records.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = millis(grace);
+        self
+    }
+}
+
+/// Sessions: records of a key that follow each other within `gap`. Both ends inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionWindows {
+    pub(crate) gap: Timestamp,
+    pub(crate) grace: Timestamp,
+}
+
+impl SessionWindows {
+    /// Sessions that end after `gap` without a record, without grace.
+    pub fn of(gap: Duration) -> Self {
+        SessionWindows { gap: millis(gap), grace: 0 }
+    }
+
+    /// How long after its end, and the gap, a session still takes records.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = millis(grace);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_start_at_multiples_and_hold_their_time() {
+        let ms = Duration::from_millis;
+        let starts = |w: TimeWindows, t| w.starts(t).collect::<Vec<_>>();
+        assert_eq!(starts(TimeWindows::of(ms(10)), 9), [0]);
+        assert_eq!(starts(TimeWindows::of(ms(10)), 10), [10]);
+        assert_eq!(starts(TimeWindows::of(ms(10)).advance_by(ms(4)), 3), [0]);
+        assert_eq!(starts(TimeWindows::of(ms(10)).advance_by(ms(4)), 13), [4, 8, 12]);
+    }
+}

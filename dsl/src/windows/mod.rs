@@ -1,0 +1,33 @@
+//! Windows: which stretches of event time a record belongs to, and the key of a windowed result.
+
+mod definitions;
+mod windowed_key;
+
+pub use definitions::{SessionWindows, SlidingWindows, TimeWindows};
+pub use windowed_key::{Window, Windowed, WindowedSerde};
+
+use std::time::Duration;
+
+/// A second.
+pub const SECOND: Duration = Duration::from_secs(1);
+/// A minute.
+pub const MIN: Duration = Duration::from_secs(60);
+/// An hour.
+pub const HOUR: Duration = Duration::from_secs(3600);
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Milliseconds, as event time counts.
+pub(crate) fn millis(duration: Duration) -> millstream_core::Timestamp {
+    millstream_core::Timestamp::try_from(duration.as_millis()).unwrap_or(millstream_core::Timestamp::MAX / 4)
+}
+
+/// When a windowed result is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EmitStrategy {
+    /// Every change of a window.
+    #[default]
+    OnUpdate,
+    /// Every window once, when its grace is over.
+    OnWindowClose,
+}

@@ -1,0 +1,85 @@
+//! `Windowed<K>`: a key in a window.
+
+use std::fmt;
+
+use millstream_core::{Data, Encoded, Headers, Payload, Serde, SerdeContext, SerdeError, Timestamp};
+
+/// A stretch of event time, in milliseconds since 1970 UTC. Whether the end is in it depends on the kind of window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    /// First time in it.
+    pub start: Timestamp,
+    /// Its end.
+    pub end: Timestamp,
+}
+
+/// A key in a window.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Windowed<K> {
+    /// The key.
+    pub key: K,
+    /// The window.
+    pub window: Window,
+}
+
+impl<K: fmt::Display> fmt::Display for Windowed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}@{}/{}]", self.key, self.window.start, self.window.end)
+    }
+}
+
+/// Key bytes, end, start: Kafka's format of session keys, which says both ends for every kind of window. The record is
+/// placed by the inner key (semantics.md 17).
+#[derive(Debug, Clone, Default)]
+pub struct WindowedSerde<S>(pub S);
+
+impl<S: Serde> Serde for WindowedSerde<S> {
+    type Value = Windowed<S::Value>;
+
+    fn serialize(
+        &self,
+        value: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        if self.0.serialize(&value.key, cx, headers, out)? == Encoded::Null {
+            return Err(SerdeError::invalid("the inner key of a windowed key is null"));
+        }
+        out.extend(value.window.end.to_be_bytes());
+        out.extend(value.window.start.to_be_bytes());
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        let owner = bytes.ok_or_else(SerdeError::null::<Windowed<()>>)?.to_bytes();
+        let split = owner.split_last_chunk::<8>().and_then(|(rest, start)| {
+            let (key, end) = rest.split_last_chunk::<8>()?;
+            Some((key.len(), Window { start: Timestamp::from_be_bytes(*start), end: Timestamp::from_be_bytes(*end) }))
+        });
+        let (len, window) = split.ok_or_else(|| SerdeError::invalid("too short for a windowed key"))?;
+        let key = owner.slice(..len);
+        Ok(Windowed { key: self.0.deserialize(Some(Payload::from(&key)), cx, headers)?, window })
+    }
+
+    fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
+        &encoded[..encoded.len().saturating_sub(16)]
+    }
+}
+
+impl<K: Data<NonNull = K>> Data for Windowed<K> {
+    type NonNull = Self;
+    type Serde = WindowedSerde<K::Serde>;
+
+    fn into_non_null(self) -> Option<Self> {
+        Some(self)
+    }
+    fn as_non_null(&self) -> Option<&Self> {
+        Some(self)
+    }
+}
