@@ -18,7 +18,8 @@ mod test_driver;
 mod windows;
 
 pub use aggregates::{
-    CogroupedStream, FixedWindows, GroupedStream, SessionWindowedStream, TimeWindowedStream, WindowsOf,
+    CogroupedStream, FixedWindows, GroupedStream, SessionCogroup, SessionWindowedStream, TimeWindowedStream,
+    WindowedCogroup, WindowsOf,
 };
 pub use builder::{IntoTopics, Pattern, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};

@@ -1,29 +1,27 @@
 //! `cogroup`: several grouped streams folded into one row per key, each by its own function (KIP-150).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_core::{Data, NodeId, StoreId, TaskBuilder};
+use millstream_core::{Change, Data, NodeId, Port, Record, StoreId, TaskBuilder};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::key_value::Aggregate;
+use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowSpec, WindowedTable};
 use crate::builder::StreamsBuilder;
+use crate::kstream::KStream;
 use crate::ktable::{KTable, OldValues};
 use crate::stored::Stored;
+use crate::windows::{EmitStrategy, SessionWindows, Windowed, millis};
 
-/// How one input of a cogroup is hung on the common store, once store and initialiser are known.
-type Attach<K, A> = Arc<dyn Fn(&str, Init<A>, StoreId, &Table<K, A>) -> NodeId + Send + Sync>;
 type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
+type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
 
-/// The result under construction: its port and old values.
-struct Table<K, A> {
-    port: millstream_core::Port<millstream_core::Record<K, millstream_core::Change<A>>>,
-    old_values: OldValues,
-}
-
-/// Several grouped streams that share one row per key.
+/// Several grouped streams that share one row per key. Null values are left out and counted.
 pub struct CogroupedStream<K, A> {
     builder: StreamsBuilder,
-    inputs: Vec<Attach<K, A>>,
+    inputs: Vec<Arc<dyn Input<K, A>>>,
 }
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
@@ -32,8 +30,7 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         &self,
         f: impl Fn(&K, V::NonNull, &mut A) + Send + Sync + 'static,
     ) -> CogroupedStream<K, A> {
-        let none = CogroupedStream { builder: self.stream_for("").builder.clone(), inputs: Vec::new() };
-        none.cogroup(self, f)
+        CogroupedStream { builder: self.builder().clone(), inputs: Vec::new() }.cogroup(self, f)
     }
 }
 
@@ -56,45 +53,195 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
         other: &GroupedStream<K, V>,
         f: impl Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
     ) -> Self {
-        let (other, f) = (other.clone(), Arc::new(f));
-        self.inputs.push(Arc::new(move |store, init, id, table| {
-            let stream = other.stream_for(store);
-            let node = stream.builder.node("COGROUPKSTREAM-AGGREGATE", &[stream.node], &[id]);
-            let (out, wanted, name, f) =
-                (table.port.clone(), table.old_values.clone(), Arc::<str>::from(store), f.clone());
-            stream.port.subscribe(move |task: &mut TaskBuilder<'_>| {
-                let down = task.open_shared(&out);
-                let (f, init) = (f.clone(), init.clone());
-                let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
-                Box::new(Aggregate {
-                    rows: Stored::open(task, id, &name),
-                    f: Arc::new(fold),
-                    send_old: wanted.wanted(),
-                    down,
-                })
-            });
-            node
-        }));
+        self.inputs.push(Arc::new(Folded { grouped: other.clone(), f: Arc::new(f) }));
         self
     }
 
     /// Folds all streams; `init` makes the value of a key that has none.
     pub fn aggregate(self, store: &str, init: impl Fn() -> A + Send + Sync + 'static) -> KTable<K, A> {
         let id = Stored::<K, A>::add(&self.builder, store);
-        let table = Table { port: self.builder.port(), old_values: OldValues::stored() };
+        let (port, old_values): (Port<Record<K, Change<A>>>, _) = (self.builder.port(), OldValues::stored());
         let init: Init<A> = Arc::new(init);
-        let nodes: Vec<NodeId> = self.inputs.iter().map(|attach| attach(store, init.clone(), id, &table)).collect();
-        let sources: std::collections::BTreeSet<NodeId> = self.builder.sources_of(&nodes);
-        self.builder.copartition(&format!("cogroup `{store}`"), sources.clone());
-        let node = self.builder.node("COGROUPKSTREAM-MERGE", &nodes, &[]);
-        KTable {
-            builder: self.builder,
-            node,
-            port: table.port,
-            sources: Arc::new(sources),
-            stores: vec![id],
-            rows: Stored::rows(id, store),
-            old_values: table.old_values,
+        let target = KeyValueTarget { id, store: store.into(), port: port.clone(), old_values: old_values.clone() };
+        let (node, sources) = self.hang(store, id, |input, node| input.fold_rows(node, &target, init.clone()));
+        let rows = Stored::rows(id, store);
+        KTable { builder: self.builder, node, port, sources: Arc::new(sources), stores: vec![id], rows, old_values }
+    }
+
+    /// Folds in tumbling or hopping ([`crate::TimeWindows`]) or sliding ([`crate::SlidingWindows`]) windows.
+    pub fn windowed_by(self, windows: impl Into<FixedWindows>) -> WindowedCogroup<K, A> {
+        WindowedCogroup { streams: self, spec: WindowSpec::new(windows.into()) }
+    }
+
+    /// Folds in sessions.
+    pub fn in_sessions(self, windows: SessionWindows) -> SessionCogroup<K, A> {
+        SessionCogroup { streams: self, spec: WindowSpec::new(windows) }
+    }
+
+    /// Adds every input's node in front of one merge node, and the co-partitioning of their sources.
+    fn hang(
+        &self,
+        store: &str,
+        id: StoreId,
+        attach: impl Fn(&dyn Input<K, A>, &mut dyn FnMut(NodeId) -> NodeId),
+    ) -> (NodeId, BTreeSet<NodeId>) {
+        let mut nodes = Vec::new();
+        for input in &self.inputs {
+            attach(input.as_ref(), &mut |stream| {
+                let node = self.builder.node("COGROUPKSTREAM-AGGREGATE", &[stream], &[id]);
+                nodes.push(node);
+                node
+            });
         }
+        let sources = self.builder.sources_of(&nodes);
+        self.builder.copartition(&format!("cogroup `{store}`"), sources.clone());
+        (self.builder.node("COGROUPKSTREAM-MERGE", &nodes, &[]), sources)
+    }
+}
+
+/// A cogroup in windows of a fixed size.
+pub struct WindowedCogroup<K, A> {
+    streams: CogroupedStream<K, A>,
+    spec: WindowSpec<FixedWindows>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
+    /// Keeps windows readable for so long behind the newest; at least size and grace.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.spec.retention = Some(millis(retention));
+        self
+    }
+
+    /// Passes every window on once, when its grace is over.
+    pub fn emit_on_close(mut self) -> Self {
+        self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Folds all streams; `init` makes the value of a key and window that has none.
+    pub fn aggregate(self, store: &str, init: impl Fn() -> A + Send + Sync + 'static) -> KTable<Windowed<K>, A> {
+        let target = WindowedTable::add(&self.streams.builder, store, self.spec);
+        let init: Init<A> = Arc::new(init);
+        let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
+            input.fold_windows(node, &target, init.clone())
+        };
+        let (node, sources) = self.streams.hang(store, target.id, attach);
+        target.into_table(node, Arc::new(sources), self.streams.builder)
+    }
+}
+
+/// A cogroup in sessions.
+pub struct SessionCogroup<K, A> {
+    streams: CogroupedStream<K, A>,
+    spec: WindowSpec<SessionWindows>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
+    /// Keeps sessions readable for so long behind the newest; at least gap and grace.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.spec.retention = Some(millis(retention));
+        self
+    }
+
+    /// Passes every session on once, when gap and grace are over.
+    pub fn emit_on_close(mut self) -> Self {
+        self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Folds all streams; `merge` makes one value of those of two sessions that grow together.
+    pub fn aggregate(
+        self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let target = SessionTableBuilder::add(&self.streams.builder, store, self.spec);
+        let init: Init<A> = Arc::new(init);
+        let first = init.clone();
+        let merge: Merge<K, A> = Arc::new(move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b));
+        let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
+            input.fold_sessions(node, &target, init.clone(), merge.clone());
+        };
+        let (node, sources) = self.streams.hang(store, target.id, attach);
+        target.into_table(node, Arc::new(sources), self.streams.builder)
+    }
+}
+
+/// Where unwindowed folds go.
+struct KeyValueTarget<K, A> {
+    id: StoreId,
+    store: Arc<str>,
+    port: Port<Record<K, Change<A>>>,
+    old_values: OldValues,
+}
+
+/// One input of a cogroup, whose value type only it knows.
+trait Input<K, A>: Send + Sync {
+    fn fold_rows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &KeyValueTarget<K, A>, init: Init<A>);
+    fn fold_windows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &WindowedTable<K, A>, init: Init<A>);
+    fn fold_sessions(
+        &self,
+        node: &mut dyn FnMut(NodeId) -> NodeId,
+        target: &SessionTableBuilder<K, A>,
+        init: Init<A>,
+        merge: Merge<K, A>,
+    );
+}
+
+struct Folded<K, V, F> {
+    grouped: GroupedStream<K, V>,
+    f: Arc<F>,
+}
+
+impl<K: Data<NonNull = K>, V: Data, F> Folded<K, V, F> {
+    fn stream(&self, store: &str, node: &mut dyn FnMut(NodeId) -> NodeId) -> KStream<K, V> {
+        let stream = self.grouped.stream_for(store);
+        node(stream.node);
+        stream
+    }
+}
+
+impl<K, V, A, F> Input<K, A> for Folded<K, V, F>
+where
+    K: Data<NonNull = K>,
+    V: Data,
+    A: Data<NonNull = A>,
+    F: Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
+{
+    fn fold_rows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &KeyValueTarget<K, A>, init: Init<A>) {
+        let stream = self.stream(&target.store, node);
+        let (id, out, wanted, name) = (target.id, target.port.clone(), target.old_values.clone(), target.store.clone());
+        let f = self.f.clone();
+        stream.port.subscribe(move |task: &mut TaskBuilder<'_>| {
+            let down = task.open_shared(&out);
+            let (f, init) = (f.clone(), init.clone());
+            let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
+            Box::new(Aggregate {
+                rows: Stored::open(task, id, &name),
+                f: Arc::new(fold),
+                send_old: wanted.wanted(),
+                down,
+            })
+        });
+    }
+
+    fn fold_windows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &WindowedTable<K, A>, init: Init<A>) {
+        let stream = self.stream(&target.store, node).without_null_values();
+        let f = self.f.clone();
+        target.subscribe(&stream, move |key, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init())));
+    }
+
+    fn fold_sessions(
+        &self,
+        node: &mut dyn FnMut(NodeId) -> NodeId,
+        target: &SessionTableBuilder<K, A>,
+        init: Init<A>,
+        merge: Merge<K, A>,
+    ) {
+        let stream = self.stream(&target.store, node).without_null_values();
+        let f = self.f.clone();
+        let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
+        target.subscribe(&stream, fold, Arc::new(move |key: &K, a: Option<A>, b: A| merge(key, a, b)));
     }
 }

@@ -35,6 +35,10 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
+    pub(crate) fn builder(&self) -> &crate::builder::StreamsBuilder {
+        &self.stream.builder
+    }
+
     /// The stream in front of an aggregation that keeps `store`.
     pub(crate) fn stream_for(&self, store: &str) -> KStream<K, V> {
         self.stream.repartitioned(store)

@@ -5,6 +5,6 @@ mod grouped;
 mod key_value;
 mod windowed;
 
-pub use cogroup::CogroupedStream;
+pub use cogroup::{CogroupedStream, SessionCogroup, WindowedCogroup};
 pub use grouped::{GroupedStream, WindowsOf};
 pub use windowed::{FixedWindows, SessionWindowedStream, TimeWindowedStream};

@@ -39,6 +39,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         if self.key_changed { self.repartition(name) } else { self.clone() }
     }
 
+    /// The same stream without null values, which are counted as dropped.
+    pub(crate) fn without_null_values(&self) -> KStream<K, V::NonNull> {
+        self.add("KSTREAM-FILTER", false, |down| DropNullValues { down })
+    }
+
     /// The same stream without null keys, which are counted as dropped (semantics.md 10, 35).
     pub(crate) fn without_null_keys(&self) -> KStream<K::NonNull, V> {
         self.add("KSTREAM-FILTER", false, |down| DropNullKeys { down })
@@ -57,5 +62,19 @@ impl<K: Data, V: Clone> Forward<Record<K, V>> for DropNullKeys<K::NonNull, V> {
             return Ok(());
         };
         self.down.forward(cx, Record { key, value: record.value, timestamp: record.timestamp, headers: record.headers })
+    }
+}
+
+struct DropNullValues<K, V> {
+    down: Downstream<Record<K, V>>,
+}
+
+impl<K: Clone, V: Data> Forward<Record<K, V>> for DropNullValues<K, V::NonNull> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Some(value) = record.value.into_non_null() else {
+            cx.drop_record();
+            return Ok(());
+        };
+        self.down.forward(cx, Record { key: record.key, value, timestamp: record.timestamp, headers: record.headers })
     }
 }

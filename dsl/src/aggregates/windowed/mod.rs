@@ -5,5 +5,7 @@ mod session;
 mod store;
 mod time;
 
+pub(crate) use session::SessionTableBuilder;
 pub use session::SessionWindowedStream;
 pub use time::{FixedWindows, TimeWindowedStream};
+pub(crate) use time::{WindowSpec, WindowedTable};

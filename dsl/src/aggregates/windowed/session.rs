@@ -1,6 +1,6 @@
 //! Session windows (semantics.md 35, 39 to 43).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -99,7 +99,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         merge: impl Fn(&K, Option<A>, A) -> A + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);
-        let result = SessionTableBuilder::add(&stream, store, self.spec);
+        let result = SessionTableBuilder::add(&stream.builder, store, self.spec);
         let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
         result.subscribe(&stream, f, Arc::new(merge));
         result.into_table(node, stream.sources.clone(), stream.builder)
@@ -111,13 +111,13 @@ pub(crate) struct SessionTableBuilder<K, A> {
     pub(crate) id: StoreId,
     port: Port<Record<Windowed<K>, Change<A>>>,
     old_values: OldValues,
-    store: Arc<str>,
+    pub(crate) store: Arc<str>,
     spec: WindowSpec<SessionWindows>,
+    inputs: Cell<usize>,
 }
 
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
-    pub(crate) fn add<V>(stream: &KStream<K, V>, store: &str, spec: WindowSpec<SessionWindows>) -> Self {
-        let builder = &stream.builder;
+    pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<SessionWindows>) -> Self {
         let least = spec.windows.gap + spec.windows.grace;
         let retention = spec.retention.unwrap_or(least);
         if retention < least {
@@ -127,7 +127,14 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         }
         // A session that ended exactly gap and grace ago may still merge (semantics.md 41): one more millisecond.
         let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + 1);
-        SessionTableBuilder { id, port: builder.port(), old_values: OldValues::stored(), store: store.into(), spec }
+        SessionTableBuilder {
+            id,
+            port: builder.port(),
+            old_values: OldValues::stored(),
+            store: store.into(),
+            spec,
+            inputs: Cell::new(0),
+        }
     }
 
     pub(crate) fn subscribe<V: Data, M: Fn(&K, Option<A>, A) -> A + Send + Sync + 'static>(
@@ -138,11 +145,13 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
         let (f, spec) = (Arc::new(f), self.spec);
+        // Every input of a cogroup keeps a time of its own.
+        let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = SessionAggregate {
                 rows: TimedStore::open(task, id, &store),
-                clock: WindowClock::new(task, &store),
+                clock: WindowClock::new(task, &clock),
                 functions: (f.clone(), merge.clone()),
                 spec,
                 send_old: wanted.wanted(),

@@ -1,6 +1,6 @@
 //! Tumbling, hopping and sliding windows (semantics.md 35, 37, 38, 42, 45).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use millstream_state::{Entry, WindowStart};
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
+use crate::builder::StreamsBuilder;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, OldValues, Rows};
 use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed, millis};
@@ -172,7 +173,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);
-        let result = WindowedTable::add(&stream, store, self.spec);
+        let result = WindowedTable::add(&stream.builder, store, self.spec);
         let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
         result.subscribe(&stream, f);
         result.into_table(node, stream.sources.clone(), stream.builder)
@@ -184,13 +185,13 @@ pub(crate) struct WindowedTable<K, A> {
     pub(crate) id: StoreId,
     port: Port<Record<Windowed<K>, Change<A>>>,
     old_values: OldValues,
-    store: Arc<str>,
+    pub(crate) store: Arc<str>,
     spec: WindowSpec<FixedWindows>,
+    inputs: Cell<usize>,
 }
 
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
-    pub(crate) fn add<V>(stream: &KStream<K, V>, store: &str, spec: WindowSpec<FixedWindows>) -> Self {
-        let builder = &stream.builder;
+    pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<FixedWindows>) -> Self {
         if let Some(problem) = spec.windows.problem() {
             builder.problem(format!("`{store}`: {problem}"));
         }
@@ -202,7 +203,14 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
             ));
         }
         let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention);
-        WindowedTable { id, port: builder.port(), old_values: OldValues::stored(), store: store.into(), spec }
+        WindowedTable {
+            id,
+            port: builder.port(),
+            old_values: OldValues::stored(),
+            store: store.into(),
+            spec,
+            inputs: Cell::new(0),
+        }
     }
 
     /// Hangs a fold on an input.
@@ -213,11 +221,13 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
         let (f, spec) = (Arc::new(f), self.spec);
+        // Every input of a cogroup keeps a time of its own.
+        let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = WindowAggregate {
                 rows: TimedStore::open(task, id, &store),
-                clock: WindowClock::new(task, &store),
+                clock: WindowClock::new(task, &clock),
                 f: f.clone(),
                 spec,
                 send_old: wanted.wanted(),
@@ -270,6 +280,11 @@ impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> Forward<Re
 
 impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggregate<K, V, A, F> {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        if matches!(self.spec.windows, FixedWindows::Sliding(_)) && record.value.as_non_null().is_none() {
+            // It does not even move the operator's time.
+            cx.drop_record();
+            return Ok(());
+        }
         let now = self.clock.observe(cx, record.timestamp);
         let close_time = now - self.spec.windows.grace();
         match self.spec.windows {
@@ -283,10 +298,6 @@ impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggr
                 }
             }
             FixedWindows::Sliding(windows) => {
-                if record.value.as_non_null().is_none() {
-                    cx.drop_record();
-                    return Ok(());
-                }
                 if record.timestamp + windows.difference < close_time {
                     cx.drop_late_record();
                     return Ok(());

@@ -1,0 +1,107 @@
+//! Runs folders of golden traces: `golden DIR [--only NAME,…] [--store memory] [--via driver|thread] [--cut step|one]
+//! [--abort-every N] [--restart-every N] [--emit DIR]`. Prints a line per file, then `N passed, M failed`.
+#![expect(clippy::print_stdout, reason = "a program whose output is its result")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use millstream_tests::golden::{Cut, Options, Trace, Via, emit, replay};
+
+struct Arguments {
+    dir: PathBuf,
+    only: Vec<String>,
+    emit: Option<PathBuf>,
+    options: Options,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut dir = None;
+    let mut only = Vec::new();
+    let mut emit = None;
+    let mut options = Options { via: Via::Driver, cut: Cut::Step, abort_every: None, restart_every: None };
+    let mut rest = std::env::args().skip(1);
+    while let Some(flag) = rest.next() {
+        if !flag.starts_with("--") {
+            dir = Some(PathBuf::from(flag));
+            continue;
+        }
+        let value = rest.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        let number = || value.parse().map_err(|_| format!("{flag} {value}: not a number"));
+        match (flag.as_str(), value.as_str()) {
+            ("--only", _) => only = value.split(',').map(str::to_owned).collect(),
+            ("--emit", _) => emit = Some(PathBuf::from(&value)),
+            ("--store", "memory") => {}
+            ("--store", _) => return Err(format!("--store {value}: only `memory` is there yet")),
+            ("--via", "driver") => options.via = Via::Driver,
+            ("--via", "thread") => options.via = Via::Thread,
+            ("--cut", "step") => options.cut = Cut::Step,
+            ("--cut", "one") => options.cut = Cut::One,
+            ("--abort-every", _) => options.abort_every = Some(number()?),
+            ("--restart-every", _) => options.restart_every = Some(number()? as usize),
+            _ => return Err(format!("unknown: {flag} {value}")),
+        }
+    }
+    Ok(Arguments { dir: dir.ok_or("which folder of traces?")?, only, emit, options })
+}
+
+/// `Ok`: all cases passed (or were written).
+fn run_file(path: &Path, arguments: &Arguments) -> Result<usize, String> {
+    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let mut trace: Trace = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    if let Some(folder) = &arguments.emit {
+        for case in &mut trace.cases {
+            emit(&trace.topology, case, &arguments.options).map_err(|e| e.to_string())?;
+        }
+        let text = serde_json::to_string(&trace).map_err(|e| e.to_string())?;
+        fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+        fs::write(folder.join(path.file_name().unwrap_or_default()), text).map_err(|e| e.to_string())?;
+        return Ok(trace.cases.len());
+    }
+    for case in &trace.cases {
+        let at = |text: String| format!("seed {} {:?}: {text}", case.seed, case.params);
+        match replay(&trace.topology, case, &arguments.options) {
+            Ok(None) => {}
+            Ok(Some(difference)) => return Err(at(difference)),
+            Err(error) => return Err(at(error.to_string())),
+        }
+    }
+    Ok(trace.cases.len())
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(problem) => {
+            println!("golden: {problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut files: Vec<PathBuf> = match fs::read_dir(&arguments.dir) {
+        Ok(entries) => entries
+            .filter_map(|e| Some(e.ok()?.path()))
+            .filter(|p| p.extension().is_some_and(|e| e == "json"))
+            .collect(),
+        Err(error) => {
+            println!("golden: {}: {error}", arguments.dir.display());
+            return ExitCode::from(2);
+        }
+    };
+    files.sort();
+    let name = |path: &Path| path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let (mut passed, mut failed) = (0, 0);
+    for path in files.iter().filter(|p| arguments.only.is_empty() || arguments.only.contains(&name(p))) {
+        match run_file(path, &arguments) {
+            Ok(cases) => {
+                passed += 1;
+                println!("ok   {} ({cases} cases)", name(path));
+            }
+            Err(problem) => {
+                failed += 1;
+                println!("FAIL {}: {problem}", name(path));
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    if failed > 0 || passed == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

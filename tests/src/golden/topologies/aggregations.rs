@@ -1,0 +1,100 @@
+//! Section *Aggregations*, and the compositions of two of them.
+
+use millstream_dsl::{GroupedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows};
+
+use crate::golden::topologies::{KEPT, Params, Text, count_out, counts_out, first, table_out, text_out};
+
+fn reducer(a: String, v: String) -> Text {
+    (v != "del").then(|| format!("{a},{v}"))
+}
+
+fn tumbling(p: &Params<'_>) -> TimeWindows {
+    TimeWindows::of(p.ms("size")).grace(p.ms("grace"))
+}
+
+fn sliding(p: &Params<'_>) -> SlidingWindows {
+    SlidingWindows::of(p.ms("difference")).grace(p.ms("grace"))
+}
+
+fn sessions(p: &Params<'_>) -> SessionWindows {
+    SessionWindows::of(p.ms("gap")).grace(p.ms("grace"))
+}
+
+fn append(_: &String, v: Text, a: &mut String) {
+    a.push_str(&v.as_deref().map_or("~".into(), first));
+}
+
+pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
+    let grouped = || -> GroupedStream<String, Text> { b.stream::<Text, Text>("in").group_by_key() };
+    match name {
+        "count" => counts_out(&grouped().count("counts")),
+        "reduce" => table_out(&grouped().reduce_or_delete("reduced", reducer)),
+        "aggregate" => {
+            let fold = |_: &String, v: String, a: String| (v != "del").then(|| a + &first(&v));
+            table_out(&grouped().aggregate_or_delete("aggregated", String::new, fold));
+        }
+        "word-count" => {
+            let words = b
+                .stream::<Text, Text>("in")
+                .flat_map_values(|v| v.iter().flat_map(|v| v.split(' ')).map(str::to_owned).collect::<Vec<_>>());
+            counts_out(&words.group_by("by-word", |_, w| w.clone()).count("counts"));
+        }
+        "tumbling-count" => count_out(&grouped().windowed_by(tumbling(p)).retention(KEPT).count("counts")),
+        "tumbling-reduce" => {
+            let stream = b.stream::<Text, Text>("in").filter(|_, v| v.is_some());
+            let windowed = stream.group_by_key().windowed_by(tumbling(p)).retention(KEPT);
+            text_out(&windowed.reduce_or_delete("reduced", reducer));
+        }
+        "hopping-aggregate" => {
+            let windows = tumbling(p).advance_by(p.ms("advance"));
+            text_out(&grouped().windowed_by(windows).retention(KEPT).aggregate("aggregated", String::new, append));
+        }
+        "sliding-count" => count_out(&grouped().windowed_by(sliding(p)).retention(KEPT).count("counts")),
+        "sliding-aggregate" => {
+            text_out(&grouped().windowed_by(sliding(p)).retention(KEPT).aggregate("aggregated", String::new, append));
+        }
+        "session-count" => count_out(&grouped().windowed_by(sessions(p)).retention(KEPT).count("counts")),
+        "session-aggregate" => {
+            let windowed = grouped().windowed_by(sessions(p)).retention(KEPT);
+            text_out(&windowed.aggregate("aggregated", String::new, append, |_, x, y| format!("{x}|{y}")));
+        }
+        "tumbling-count-final" => {
+            count_out(&grouped().windowed_by(tumbling(p)).retention(KEPT).emit_on_close().count("counts"))
+        }
+        "sliding-count-final" => {
+            count_out(&grouped().windowed_by(sliding(p)).retention(KEPT).emit_on_close().count("counts"))
+        }
+        "session-count-final" => {
+            count_out(&grouped().windowed_by(sessions(p)).retention(KEPT).emit_on_close().count("counts"))
+        }
+        "cogroup" | "cogroup-tumbling" | "cogroup-session" => cogroup(name, b, p),
+        "two-level-aggregate" => {
+            let counts = grouped().windowed_by(tumbling(p)).retention(KEPT).count("counts").to_stream();
+            let by_window = counts.group_by("by-window", |k, _| k.window.start.to_string());
+            let fold = |_: &String, n: i64, a: &mut String| {
+                a.push_str(&n.to_string());
+            };
+            table_out(&by_window.aggregate("aggregated", String::new, fold));
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn cogroup(name: &str, b: &StreamsBuilder, p: &Params<'_>) {
+    let left = b.stream::<Text, Text>("left").group_by_key();
+    let right = b.stream::<Text, Text>("right").group_by_key();
+    let both = left.cogroup(|_, v: String, a: &mut String| *a += &format!("L{}", first(&v)));
+    if name == "cogroup" {
+        let fold = |_: &String, v: String, a: String| (v != "del").then(|| format!("{a}R{}", first(&v)));
+        table_out(&both.cogroup_or_delete(&right, fold).aggregate("cogrouped", String::new));
+        return;
+    }
+    let both = both.cogroup(&right, |_, v: String, a| *a += &format!("R{}", first(&v)));
+    if name == "cogroup-tumbling" {
+        text_out(&both.windowed_by(tumbling(p)).retention(KEPT).aggregate("cogrouped", String::new));
+    } else {
+        let merge = |_: &String, x: String, y: String| format!("{x}|{y}");
+        text_out(&both.in_sessions(sessions(p)).retention(KEPT).aggregate("cogrouped", String::new, merge));
+    }
+}

@@ -1,0 +1,88 @@
+//! The topologies of the catalogue, built through the public DSL.
+
+mod aggregations;
+mod processors;
+mod stateless;
+mod stream_joins;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_core::{Error, Result, Topology};
+use millstream_dsl::{KStream, KTable, StreamsBuilder, Windowed};
+
+/// A nullable text: key or value of every source.
+pub(crate) type Text = Option<String>;
+
+/// A case's parameters.
+pub(crate) struct Params<'a>(&'a BTreeMap<String, i64>);
+
+impl Params<'_> {
+    /// A parameter in milliseconds.
+    pub(crate) fn ms(&self, name: &str) -> Duration {
+        Duration::from_millis(self.0.get(name).copied().unwrap_or_default().max(0) as u64)
+    }
+}
+
+/// Windowed stores keep at least this, so that nothing expires in the traces.
+pub(crate) const KEPT: Duration = Duration::from_secs(100);
+
+/// Builds a topology of the catalogue.
+///
+/// # Errors
+/// When its name is unknown, or the program is wrong.
+pub(crate) fn build(name: &str, params: &BTreeMap<String, i64>) -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    let p = Params(params);
+    let known = stateless::add(name, &b)
+        || aggregations::add(name, &b, &p)
+        || tables::add(name, &b, &p)
+        || stream_joins::add(name, &b, &p)
+        || processors::add(name, &b, &p);
+    if known { b.build() } else { Err(Error::Build(Box::new(vec![format!("no topology `{name}`")]))) }
+}
+
+/// The first character.
+pub(crate) fn first(v: &str) -> String {
+    v.chars().next().map(String::from).unwrap_or_default()
+}
+
+/// Not null, and an even number of characters.
+pub(crate) fn even(v: &Text) -> bool {
+    v.as_ref().is_some_and(|v| v.chars().count().is_multiple_of(2))
+}
+
+/// The text, or `null`.
+pub(crate) fn shown(v: Option<&String>) -> String {
+    v.cloned().unwrap_or_else(|| "null".into())
+}
+
+/// `l+r`.
+pub(crate) fn plus(l: Option<&String>, r: Option<&String>) -> String {
+    format!("{}+{}", shown(l), shown(r))
+}
+
+/// Writes a windowed table to `out` with key `k[start,end]`.
+pub(crate) fn text_out(table: &KTable<Windowed<String>, String>) {
+    windowed_out(&table.to_stream());
+}
+
+/// Writes windowed counts to `out` as text.
+pub(crate) fn count_out(table: &KTable<Windowed<String>, i64>) {
+    windowed_out(&table.to_stream().map_values(|n| n.map(|n| n.to_string())));
+}
+
+fn windowed_out(stream: &KStream<Windowed<String>, Text>) {
+    stream.map(|k, v| (format!("{}[{},{}]", k.key, k.window.start, k.window.end), v)).to("out");
+}
+
+/// Writes a table of text to `out`.
+pub(crate) fn table_out(table: &KTable<String, String>) {
+    table.to_stream().to("out");
+}
+
+/// Writes a table of counts to `out` as text.
+pub(crate) fn counts_out(table: &KTable<String, i64>) {
+    table.to_stream().map_values(|n| n.map(|n| n.to_string())).to("out");
+}

@@ -1,0 +1,186 @@
+//! Where a topology is run: in the test driver, or by a stream thread on the embedded log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_broker::{Broker, BrokerOptions};
+use millstream_core::{
+    Admin, BatchBuilder, Clock, Consumer, ConsumerOptions, Isolation, Log, ManualClock, Next, Plan, Producer,
+    ProducerOptions, Record, Result, RuntimeConfig, StreamThread, ThreadContext, TimeAlignment, TopicPartition,
+    Topology, Wakeup,
+};
+use millstream_dsl::{TestInput, TestOutput, TopologyTestDriver};
+
+use crate::faults::FailingCommits;
+use crate::golden::case::Emitted;
+
+type Text = Option<String>;
+
+/// Output topics of all topologies.
+const OUTPUTS: [&str; 4] = ["out", "out-a", "out-even", "out-rest"];
+
+/// Runs a topology; what was queued is processed by `run`.
+pub(crate) trait World {
+    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()>;
+    fn run(&mut self) -> Result<()>;
+    fn advance(&mut self, by: Duration) -> Result<()>;
+    fn restart(&mut self) -> Result<()>;
+    /// What came out since the last call, topic by topic.
+    fn outputs(&mut self) -> Result<Vec<Emitted>>;
+}
+
+/// The test driver.
+pub(crate) struct Driver {
+    driver: TopologyTestDriver,
+    outputs: Vec<(&'static str, TestOutput<Text, Text>)>,
+}
+
+impl Driver {
+    pub(crate) fn new(topology: Topology, abort_every: Option<u64>) -> Result<Self> {
+        let driver = TopologyTestDriver::new(topology)?;
+        driver.fail_commits(abort_every);
+        let outputs = OUTPUTS.iter().filter_map(|topic| Some((*topic, driver.output(topic).ok()?))).collect();
+        Ok(Driver { driver, outputs })
+    }
+}
+
+impl World for Driver {
+    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()> {
+        let input: TestInput<Text, Text> = self.driver.input(topic)?;
+        input.enqueue(Record::new(key, value, ts))
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.driver.run()
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<()> {
+        self.driver.advance(by)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.driver.restart()
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Emitted>> {
+        let mut all = Vec::new();
+        for (topic, output) in &self.outputs {
+            let records = output.try_read()?.into_iter();
+            all.extend(records.map(|r| Emitted {
+                topic: (*topic).into(),
+                key: r.key,
+                value: r.value,
+                ts: r.timestamp,
+            }));
+        }
+        Ok(all)
+    }
+}
+
+/// A stream thread on an embedded log in a folder of its own.
+pub(crate) struct Thread {
+    shared: ThreadContext,
+    clock: Arc<ManualClock>,
+    thread: StreamThread,
+    input: Box<dyn Producer>,
+    output: Box<dyn Consumer>,
+    topics: Vec<&'static str>,
+    _folder: tempfile::TempDir,
+}
+
+impl Thread {
+    pub(crate) fn new(topology: Topology, abort_every: Option<u64>) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(millstream_core::Error::user)?;
+        let clock = Arc::new(ManualClock::at(0));
+        let broker = Broker::open(BrokerOptions::new(folder.path(), clock.clone()))?;
+        let wakeup = Arc::new(Wakeup::default());
+        // The clock stands still: commits come from `run`, when nothing is left to process.
+        let config = RuntimeConfig { commit_interval: Duration::MAX, ..RuntimeConfig::embedded("golden") };
+        let plan = Plan::new(&topology, &config, &broker)?;
+        plan.create_topics(&broker)?;
+        let input =
+            broker.producer(&ProducerOptions { client_id: "input".into(), transactional_id: None }, wakeup.clone())?;
+        let options =
+            ConsumerOptions { client_id: "output".into(), group: "".into(), isolation: Isolation::ReadCommitted };
+        let mut output = broker.consumer(&options, wakeup)?;
+        let mut topics = Vec::new();
+        for topic in OUTPUTS {
+            if broker.partitions(topic)?.is_some() {
+                topics.push(topic);
+            }
+        }
+        output.assign(&topics.iter().map(|t| (TopicPartition::new(*t, 0), 0)).collect::<Vec<_>>())?;
+        let log: Arc<dyn Log> = Arc::new(FailingCommits::new(Arc::new(broker), abort_every.unwrap_or(0)));
+        let shared = ThreadContext {
+            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            topology: Arc::new(topology),
+            plan: Arc::new(plan),
+            config: Arc::new(config),
+            log,
+            process_id: "golden".into(),
+        };
+        let thread = start(&shared, &clock)?;
+        let mut world = Thread { shared, clock, thread, input, output, topics, _folder: folder };
+        world.run()?;
+        Ok(world)
+    }
+}
+
+fn start(shared: &ThreadContext, clock: &ManualClock) -> Result<StreamThread> {
+    let all: Vec<usize> = (0..shared.plan.tasks.len()).collect();
+    StreamThread::new(shared.clone(), "thread".into(), &all, Arc::new(Wakeup::default()), clock.now())
+}
+
+impl World for Thread {
+    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()> {
+        let mut batch = BatchBuilder::new();
+        batch.push(ts, key.as_ref().map(String::as_bytes), value.as_ref().map(String::as_bytes), &[]);
+        Ok(self.input.send(&TopicPartition::new(topic, 0), batch)?)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        loop {
+            let now = self.clock.now();
+            while self.thread.step(now)? == Next::Again {}
+            if !self.thread.needs_commit() {
+                return Ok(());
+            }
+            self.thread.commit_now(now)?;
+        }
+    }
+
+    fn advance(&mut self, by: Duration) -> Result<()> {
+        self.clock.advance(by);
+        self.run()
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.thread = start(&self.shared, &self.clock)?;
+        self.run()
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Emitted>> {
+        let mut all = Vec::new();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        for (slot, topic) in self.topics.iter().enumerate() {
+            loop {
+                let fetch = self.output.fetch(slot, 1 << 20)?;
+                if fetch.batches.is_empty() {
+                    break;
+                }
+                for mut batch in fetch.batches {
+                    while let Some(record) = batch.next() {
+                        let record = record.map_err(|e| millstream_core::Error::user(e.to_string()))?;
+                        all.push(Emitted {
+                            topic: (*topic).into(),
+                            key: record.key.map(|k| text(k.as_slice())),
+                            value: record.value.map(|v| text(v.as_slice())),
+                            ts: record.timestamp,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+}
