@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::LogError;
+use millstream_core::{LogError, nearest_word};
 
 use crate::options::BrokerOptions;
 
@@ -56,8 +56,8 @@ impl TopicConfig {
 fn check(key: &str, value: &str) -> Result<(), LogError> {
     let invalid = |problem: String| Err(LogError::InvalidConfig { key: key.to_owned(), problem });
     let Some((_, smallest)) = KEYS.iter().find(|(name, _)| *name == key) else {
-        let nearest = KEYS.iter().map(|(name, _)| *name).min_by_key(|name| distance(name, key));
-        return invalid(format!("unknown; did you mean `{}`?", nearest.unwrap_or_default()));
+        let nearest = nearest_word(key, KEYS.iter().map(|(name, _)| *name));
+        return invalid(nearest.map_or("unknown".into(), |nearest| format!("unknown; did you mean `{nearest}`?")));
     };
     if let Some(smallest) = smallest {
         return match value.parse::<i64>() {
@@ -78,21 +78,6 @@ fn check(key: &str, value: &str) -> Result<(), LogError> {
         }
     };
     if allowed.contains(&value) { Ok(()) } else { invalid(format!("`{value}` is none of {}", allowed.join(", "))) }
-}
-
-/// Edits between two words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Kafka's rule for topic names.

@@ -1,0 +1,268 @@
+//! Settings as people write them: Kafka's keys, from a file, the environment and flags, each with its origin kept.
+//!
+//! The later of file, environment and flags wins. Every problem is listed at once; an unknown key is a warning that
+//! names the nearest known one, an unknown flag is refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::{ProcessingGuarantee, RuntimeConfig};
+use crate::context::DeserializationHandler;
+use crate::error::{Error, Result};
+use crate::nearest_word::nearest_word;
+use crate::topology::OffsetReset;
+
+/// The keys that are known, each with what it means.
+pub const SETTINGS: [(&str, &str); 20] = [
+    ("application.id", "names the consumer group, the internal topics and the state"),
+    ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
+    ("auto.offset.reset", "where to start without a committed position: earliest, latest, none (earliest)"),
+    ("batch.size", "bytes of an output batch (65536)"),
+    ("bootstrap.servers", "a Kafka cluster to run on; without it, everything runs in this process"),
+    ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
+    ("data.dir", "folder of the embedded log (./<application.id>-data)"),
+    ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
+    ("durability", "of the embedded log: memory, os (os)"),
+    ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded"),
+    ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
+    ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
+    ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
+    ("max.poll.records", "records between two looks at commits and new input (10000)"),
+    ("max.task.idle.ms", "how long an empty input partition holds a task up; -1 never (0)"),
+    ("max.task.skew.ms", "event time by which a task may run ahead of another; -1 any (3600000)"),
+    ("num.partitions", "of topics that are created because they are missing (1)"),
+    ("num.stream.threads", "stream threads (1)"),
+    ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
+    ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
+];
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In the program.
+    Program,
+    /// A line of a file.
+    File(PathBuf, usize),
+    /// A variable of the environment.
+    Environment(String),
+    /// A flag of the command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Program => f.write_str("program"),
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// Values by key.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    values: BTreeMap<String, (String, Origin)>,
+    warnings: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Settings {
+    /// No settings: all defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a value in the program. What is read afterwards replaces it.
+    pub fn set(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.take(key, value.to_string(), Origin::Program);
+        self
+    }
+
+    /// Reads the lines `key=value` of a properties file.
+    pub fn read_properties(&mut self, path: &std::path::Path, text: &str) {
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with(['#', '!']) {
+                continue;
+            }
+            let origin = Origin::File(path.to_owned(), number + 1);
+            match line.split_once(['=', ':']) {
+                Some((key, value)) => self.take(key.trim(), value.trim().to_owned(), origin),
+                None => self.problems.push(format!("{origin}: `{line}` is not key=value")),
+            }
+        }
+    }
+
+    /// Reads variables such as `MILLSTREAM_NUM_STREAM_THREADS`.
+    pub fn read_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        for (name, value) in variables {
+            if let Some(key) = name.strip_prefix("MILLSTREAM_") {
+                self.take(&key.to_lowercase().replace('_', "."), value, Origin::Environment(name.clone()));
+            }
+        }
+    }
+
+    /// Reads flags, `--key=value` or `--key value`. Others are left to the caller, by name in `own`; unknown ones are
+    /// problems. Returns the caller's.
+    pub fn read_flags(&mut self, flags: impl Iterator<Item = String>, own: &[&str]) -> Vec<(String, String)> {
+        let mut flags = flags.peekable();
+        let mut found = Vec::new();
+        while let Some(flag) = flags.next() {
+            let Some(name) = flag.strip_prefix("--") else {
+                self.problems.push(format!("`{flag}` is not expected here\n  help: flags are --key=value"));
+                continue;
+            };
+            let (name, value) = match name.split_once('=') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (name.to_owned(), flags.next_if(|next| !next.starts_with("--"))),
+            };
+            let known = SETTINGS.iter().any(|(key, _)| *key == name);
+            match value {
+                _ if !known && !own.contains(&name.as_str()) => {
+                    self.problems.push(format!("unknown flag `--{name}`{}", nearest(&name)))
+                }
+                None if known => self.problems.push(format!("flag `--{name}` needs a value")),
+                Some(value) if known => self.take(&name, value, Origin::Flag),
+                value => found.push((name, value.unwrap_or_default())),
+            }
+        }
+        found
+    }
+
+    fn take(&mut self, key: &str, value: String, origin: Origin) {
+        if !SETTINGS.iter().any(|(known, _)| *known == key) {
+            self.warnings.push(format!("unknown setting `{key}` ({origin}){}", nearest(key)));
+        }
+        self.values.insert(key.to_owned(), (value, origin));
+    }
+
+    /// A value and its origin.
+    pub fn get(&self, key: &str) -> Option<(&str, &Origin)> {
+        self.values.get(key).map(|(value, origin)| (value.as_str(), origin))
+    }
+
+    /// What looks wrong but does not stop anything.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// A value of another type; what cannot be read is a problem that [`Settings::config`] reports.
+    pub fn parsed<T: FromStr>(&mut self, key: &str, wanted: &str) -> Option<T> {
+        let (value, origin) = self.values.get(key)?;
+        match value.parse() {
+            Ok(value) => Some(value),
+            Err(_) => {
+                self.problems.push(format!("`{key}` is `{value}` ({origin}), wanted is {wanted}"));
+                None
+            }
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, key: &str, allowed: &[(&str, T)]) -> Option<T> {
+        let (value, origin) = self.values.get(key)?;
+        let found = allowed.iter().find(|(name, _)| name == value).map(|(_, value)| *value);
+        if found.is_none() {
+            let names: Vec<&str> = allowed.iter().map(|(name, _)| *name).collect();
+            self.problems.push(format!("`{key}` is `{value}` ({origin}), wanted is one of {}", names.join(", ")));
+        }
+        found
+    }
+
+    /// The runtime's settings, on the embedded log unless `bootstrap.servers` is set.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with every problem found so far.
+    pub fn config(&mut self, application_id: &str) -> Result<RuntimeConfig> {
+        let id = self.get("application.id").map_or(application_id, |(id, _)| id).to_owned();
+        let embedded = self.get("bootstrap.servers").is_none();
+        let mut config = if embedded { RuntimeConfig::embedded(&id) } else { RuntimeConfig::cluster(&id) };
+        let guarantees = [
+            ("at_least_once", ProcessingGuarantee::AtLeastOnce),
+            ("exactly_once_v2", ProcessingGuarantee::ExactlyOnceV2),
+        ];
+        if let Some(guarantee) = self.one_of("processing.guarantee", &guarantees) {
+            config.guarantee = guarantee;
+            config.commit_interval =
+                Duration::from_millis(if guarantee == ProcessingGuarantee::ExactlyOnceV2 { 100 } else { 30_000 });
+        }
+        let number = "a whole number";
+        let set = |value: Option<usize>, field: &mut usize| *field = value.filter(|n| *n > 0).unwrap_or(*field);
+        set(self.parsed("num.stream.threads", number), &mut config.threads);
+        set(self.parsed("max.poll.records", number), &mut config.poll_records);
+        set(self.parsed("max.partition.fetch.bytes", number), &mut config.fetch_bytes);
+        set(self.parsed("batch.size", number), &mut config.batch_bytes);
+        set(self.parsed("statestore.uncommitted.max.bytes", number), &mut config.uncommitted_bytes);
+        if let Some(ms) = self.parsed("commit.interval.ms", number) {
+            config.commit_interval = Duration::from_millis(ms);
+        }
+        let unbounded = |ms: i64| (ms >= 0).then_some(ms);
+        if let Some(ms) = self.parsed("max.task.idle.ms", number) {
+            config.max_task_idle = unbounded(ms);
+        }
+        if let Some(ms) = self.parsed("max.task.skew.ms", number) {
+            config.max_task_skew = unbounded(ms);
+        }
+        let resets =
+            [("earliest", OffsetReset::Earliest), ("latest", OffsetReset::Latest), ("none", OffsetReset::None)];
+        if let Some(reset) = self.one_of("auto.offset.reset", &resets) {
+            config.offset_reset = reset;
+        }
+        if self.one_of("deserialization.exception.handler", &[("fail", false), ("continue", true)]) == Some(true) {
+            config.undecodable = DeserializationHandler::Skip;
+        }
+        if let Some((topic, _)) = self.get("errors.dead.letter.queue.topic.name") {
+            config.undecodable = DeserializationHandler::DeadLetter(topic.to_owned());
+        }
+        let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
+        let partitions = self.parsed("num.partitions", number).unwrap_or(1);
+        config.create_topics = create.then_some(partitions);
+        if self.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(Error::Config(Box::new(std::mem::take(&mut self.problems))))
+        }
+    }
+}
+
+/// `, did you mean …` for a key that is nearly one of ours.
+fn nearest(key: &str) -> String {
+    let known = nearest_word(key, SETTINGS.iter().map(|(known, _)| *known));
+    known.map(|known| format!(", did you mean `{known}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_place_wins_and_every_problem_is_listed() {
+        let mut settings = Settings::new();
+        settings.read_properties(
+            std::path::Path::new("app.properties"),
+            "num.stream.threads=2\nnum.stream.thread = 9\nnonsense\n",
+        );
+        settings.read_environment([("MILLSTREAM_NUM_STREAM_THREADS".to_owned(), "3".to_owned())].into_iter());
+        let own = settings.read_flags(
+            ["--commit.interval.ms=x", "--stdin", "lines", "--foo"].map(String::from).into_iter(),
+            &["stdin"],
+        );
+        assert_eq!(own, [("stdin".to_owned(), "lines".to_owned())]);
+        assert_eq!(
+            settings.get("num.stream.threads").map(|(v, o)| (v, o.to_string())),
+            Some(("3", "environment MILLSTREAM_NUM_STREAM_THREADS".into()))
+        );
+        assert_eq!(
+            settings.warnings(),
+            ["unknown setting `num.stream.thread` (app.properties:2), did you mean `num.stream.threads`?"]
+        );
+        let text = settings.config("app").map_err(|e| e.to_string()).err().unwrap_or_default();
+        for part in ["app.properties:3", "unknown flag `--foo`", "`commit.interval.ms` is `x` (flag)"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A running application: its stream threads on real threads, their common state, and how they end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::alignment::TimeAlignment;
+use crate::config::RuntimeConfig;
+use crate::counters::Counters;
+use crate::error::{Error, Result};
+use crate::log::{Isolation, Log, Offset, TopicPartition};
+use crate::plan::Plan;
+use crate::thread::{Next, StreamThread, ThreadContext};
+use crate::time::Clock;
+use crate::topology::Topology;
+use crate::wakeup::Wakeup;
+
+/// The state of an application, as in Kafka Streams.
+///
+/// ```text
+///   Created ─► Rebalancing ─► Running ─► PendingShutdown ─► NotRunning
+///                   └────────────┴─► PendingError ─► Error
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not started.
+    Created,
+    /// Tasks are being restored.
+    Rebalancing,
+    /// All tasks process.
+    Running,
+    /// Threads are ending in order.
+    PendingShutdown,
+    /// All threads have ended in order.
+    NotRunning,
+    /// A thread has failed, the others are ending.
+    PendingError,
+    /// All threads have ended after a failure.
+    Error,
+}
+
+type Listener = Box<dyn Fn(State, State) + Send + Sync>;
+
+/// What the threads of an application share.
+struct Shared {
+    context: ThreadContext,
+    clock: Arc<dyn Clock>,
+    stop: AtomicBool,
+    wakeups: Vec<Arc<Wakeup>>,
+    progress: Mutex<Progress>,
+    listener: Option<Listener>,
+    bounded: Mutex<Option<Bounded>>,
+}
+
+struct Progress {
+    state: State,
+    running: Vec<bool>,
+    ended: usize,
+    counters: Vec<Counters>,
+    error: Option<Error>,
+}
+
+/// A run that ends with its input: sub-topology by sub-topology, in the order of flow (DESIGN 3.17).
+struct Bounded {
+    phase: usize,
+    ends: HashMap<TopicPartition, Offset>,
+    /// Threads that have not finished this phase.
+    left: usize,
+}
+
+/// An application.
+pub struct Streams {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Streams {
+    /// Fits a topology to a log and creates the topics that are missing; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Error::Build`] with every problem at once, before any topic is created.
+    pub fn new(topology: Topology, config: RuntimeConfig, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<Self> {
+        let plan = Plan::new(&topology, &config, log.admin())?;
+        plan.create_topics(log.admin())?;
+        let threads = config.threads.clamp(1, plan.tasks.len().max(1));
+        let context = ThreadContext {
+            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            topology: Arc::new(topology),
+            plan: Arc::new(plan),
+            config: Arc::new(config),
+            log,
+            process_id: "embedded".to_owned(),
+        };
+        let progress = Progress {
+            state: State::Created,
+            running: vec![false; threads],
+            ended: 0,
+            counters: vec![Counters::default(); threads],
+            error: None,
+        };
+        let shared = Shared {
+            context,
+            clock,
+            stop: AtomicBool::new(false),
+            wakeups: (0..threads).map(|_| Arc::default()).collect(),
+            progress: Mutex::new(progress),
+            listener: None,
+            bounded: Mutex::new(None),
+        };
+        Ok(Streams { shared: Arc::new(shared), threads: Vec::new() })
+    }
+
+    /// Calls `listener` with the old and the new state at every change. Must be set before the start.
+    pub fn on_state_change(&mut self, listener: impl Fn(State, State) + Send + Sync + 'static) {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.listener = Some(Box::new(listener));
+        }
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(&mut self) -> Result<()> {
+        self.shared.change(State::Rebalancing);
+        let assignment = self.shared.context.plan.assign(self.shared.wakeups.len());
+        for (number, tasks) in assignment.into_iter().enumerate() {
+            let shared = self.shared.clone();
+            let name = format!("{}-StreamThread-{}", shared.context.config.application_id, number + 1);
+            let thread =
+                std::thread::Builder::new().name(name.clone()).spawn(move || drive(&shared, number, name, &tasks));
+            self.threads.push(thread.map_err(Error::user)?);
+        }
+        Ok(())
+    }
+
+    /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been
+    /// processed: windows close, all is committed, and the threads end.
+    ///
+    /// # Errors
+    /// The error that stopped a thread.
+    pub fn run_to_end(mut self) -> Result<Counters> {
+        self.start()?;
+        self.drain()?;
+        self.join()
+    }
+
+    /// Lets a started application end with its input: what is in the input topics now is the last that is processed.
+    ///
+    /// # Errors
+    /// When the log cannot say where the topics end.
+    pub fn drain(&self) -> Result<()> {
+        let ends = phase_ends(&self.shared.context, 0)?;
+        let left = self.shared.wakeups.len();
+        *self.shared.bounded() = Some(Bounded { phase: 0, ends, left });
+        self.shared.wakeups.iter().for_each(|w| w.wake());
+        Ok(())
+    }
+
+    /// Waits until the threads have ended by themselves, or by [`Streams::stopper`].
+    ///
+    /// # Errors
+    /// The error that stopped a thread.
+    pub fn join(&mut self) -> Result<Counters> {
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                let _first =
+                    self.shared.progress().error.get_or_insert_with(|| Error::user("a stream thread panicked"));
+            }
+        }
+        let mut progress = self.shared.progress();
+        match progress.error.take() {
+            Some(error) => Err(error),
+            None => Ok(progress.total()),
+        }
+    }
+
+    /// Ends the threads in order, after a last commit.
+    ///
+    /// # Errors
+    /// The error that stopped a thread.
+    pub fn close(&mut self) -> Result<Counters> {
+        self.stopper().stop();
+        self.join()
+    }
+
+    /// Something to stop the application with from elsewhere, a signal handler say.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.shared.clone())
+    }
+
+    /// The application's state.
+    pub fn state(&self) -> State {
+        self.shared.progress().state
+    }
+
+    /// Totals over all tasks.
+    pub fn counters(&self) -> Counters {
+        self.shared.progress().total()
+    }
+
+    /// The topics, tasks and settings of this run.
+    pub fn context(&self) -> &ThreadContext {
+        &self.shared.context
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.stopper().stop();
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Stops an application.
+#[derive(Clone)]
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    /// Asks all threads to end in order; does not wait for it.
+    pub fn stop(&self) {
+        self.0.stop.store(true, Ordering::SeqCst);
+        self.0.wakeups.iter().for_each(|w| w.wake());
+    }
+}
+
+impl Progress {
+    fn total(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.counters.iter().for_each(|c| sum += *c);
+        sum
+    }
+}
+
+impl Shared {
+    fn bounded(&self) -> MutexGuard<'_, Option<Bounded>> {
+        self.bounded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, to: State) {
+        let from = std::mem::replace(&mut self.progress().state, to);
+        if let Some(listener) = self.listener.as_ref().filter(|_| from != to) {
+            listener(from, to);
+        }
+    }
+
+    fn publish(&self, number: usize, thread: &StreamThread) {
+        let started = {
+            let mut progress = self.progress();
+            progress.counters[number] = thread.counters();
+            progress.running[number] = thread.is_running();
+            progress.state == State::Rebalancing && progress.running.iter().all(|r| *r)
+        };
+        if started {
+            self.change(State::Running);
+        }
+    }
+}
+
+/// One thread's life.
+fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(shared, number, name, tasks)));
+    let error = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            Some(Error::user(format!("a stream thread panicked: {}", text.unwrap_or_else(|| "no message".into()))))
+        }
+    };
+    // A thread that has ended holds nobody up.
+    tasks.iter().for_each(|task| shared.context.alignment.publish(*task, crate::alignment::NOTHING));
+    let failed = error.is_some();
+    let (all_ended, any_failed) = {
+        let mut progress = shared.progress();
+        if let Some(error) = error {
+            progress.error.get_or_insert(error);
+        }
+        progress.ended += 1;
+        (progress.ended == shared.wakeups.len(), progress.error.is_some())
+    };
+    if failed {
+        shared.change(State::PendingError);
+        shared.stop.store(true, Ordering::SeqCst);
+        shared.wakeups.iter().for_each(|w| w.wake());
+    }
+    if all_ended {
+        shared.change(if any_failed { State::Error } else { State::NotRunning });
+    }
+}
+
+fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<()> {
+    let wakeup = shared.wakeups[number].clone();
+    let mut thread = StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?;
+    let mut phase = 0;
+    loop {
+        let now = shared.clock.now();
+        if shared.stop.load(Ordering::Relaxed) {
+            if shared.progress().error.is_none() {
+                shared.change(State::PendingShutdown);
+            }
+            thread.close(now)?;
+            shared.publish(number, &thread);
+            return Ok(());
+        }
+        let next = thread.step(now)?;
+        shared.publish(number, &thread);
+        if finish_phase(shared, &mut phase, &mut thread)? {
+            shared.change(State::PendingShutdown);
+            thread.close(shared.clock.now())?;
+            shared.publish(number, &thread);
+            return Ok(());
+        }
+        if let Next::Wait(until) = next {
+            // Shutdown and the phases of a bounded run are looked at now and then, should a wake be missed.
+            let longest =
+                if shared.bounded().is_some() { Duration::from_millis(1) } else { Duration::from_millis(500) };
+            let timeout = until.map_or(longest, |until| until.saturating_sub(shared.clock.now().ticks).min(longest));
+            wakeup.wait(timeout);
+        }
+    }
+}
+
+/// Ends the thread's part of the present phase of a bounded run when its input is consumed; `true` after the last.
+fn finish_phase(shared: &Shared, phase: &mut usize, thread: &mut StreamThread) -> Result<bool> {
+    let order = &shared.context.plan.order;
+    let consumed = match shared.bounded().as_ref() {
+        None => return Ok(false),
+        Some(bounded) if bounded.phase >= order.len() => return Ok(true),
+        Some(bounded) => bounded.phase == *phase && thread.has_consumed(order[*phase], &bounded.ends),
+    };
+    if consumed {
+        thread.commit_now(shared.clock.now())?;
+        thread.end_input(order[*phase])?;
+        thread.commit_now(shared.clock.now())?;
+        *phase += 1;
+        if let Some(bounded) = shared.bounded().as_mut() {
+            bounded.left -= 1;
+            if bounded.left == 0 {
+                bounded.phase += 1;
+                bounded.left = shared.wakeups.len();
+                bounded.ends = phase_ends(&shared.context, bounded.phase)?;
+            }
+        }
+    }
+    Ok(shared.bounded().as_ref().is_some_and(|bounded| bounded.phase >= order.len()))
+}
+
+/// The end offsets of a phase's input partitions.
+fn phase_ends(context: &ThreadContext, phase: usize) -> Result<HashMap<TopicPartition, Offset>> {
+    let Some(sub_topology) = context.plan.order.get(phase) else { return Ok(HashMap::new()) };
+    let tasks = context.plan.tasks.iter().filter(|t| t.id.sub_topology == *sub_topology);
+    let inputs = tasks.flat_map(|t| &t.inputs);
+    inputs.map(|(p, _)| Ok((p.clone(), context.log.admin().end_offset(p, Isolation::ReadCommitted)?))).collect()
+}
