@@ -1,1 +1,46 @@
 //! Millstream: Kafka Streams for Rust, with the broker inside.
+//!
+//! ```
+//! use millstream::prelude::*;
+//!
+//! fn word_count() -> Result<Topology> {
+//!     let b = StreamsBuilder::new();
+//!     b.stream::<Option<String>, String>("lines")
+//!         .flat_map_values(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+//!         .group_by("by-word", |_, word| word.clone())
+//!         .count("counts")
+//!         .to_stream()
+//!         .to("word-counts");
+//!     b.build()
+//! }
+//!
+//! let t = TopologyTestDriver::new(word_count()?)?;
+//! t.input::<Option<String>, String>("lines")?.pipe(None, "a b a");
+//! assert_eq!(t.output::<String, i64>("word-counts")?.read(), [kv("a", 1), kv("b", 1), kv("a", 2)]);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! [`run`] is the whole of a `main`: started plain, the program has its log in its own process, durable on local disk.
+
+mod console;
+mod run;
+
+pub use millstream_broker as broker;
+pub use millstream_core as core;
+pub use millstream_dsl as dsl;
+pub use millstream_dsl::json;
+pub use run::{embedded_log, run, run_with};
+
+/// What a pipeline needs.
+pub mod prelude {
+    pub use millstream_core::{
+        Change, Data, Error, Headers, OffsetReset, Record, Result, Serde, SerdeError, Settings, Streams, Text,
+        Timestamp, Topology,
+    };
+    pub use millstream_dsl::{
+        Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR, Json, KStream, KTable,
+        KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows, Setup, SlidingWindows, StoreHandle,
+        StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Window, Windowed, event_time, kv,
+        pattern,
+    };
+}

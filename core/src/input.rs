@@ -72,6 +72,11 @@ impl Input {
         self.queue.front_mut()
     }
 
+    /// Whether nothing is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.iter().all(|batch| batch.remaining() == 0)
+    }
+
     /// Number of queued records.
     pub(crate) fn buffered(&self) -> usize {
         self.queue.iter().map(|batch| batch.remaining().max(0) as usize).sum()

@@ -252,7 +252,7 @@ impl Task {
             if self.cx.stream_time >= self.cx.punctuate_at {
                 self.punctuate(PunctuationType::StreamTime, self.cx.stream_time)?;
             }
-            if input_is_empty(&self.inputs[index]) {
+            if self.inputs[index].is_empty() {
                 break;
             }
         }
@@ -365,8 +365,4 @@ impl Task {
         self.build()?;
         Ok(self.committed.offsets.iter().map(|(offset, _)| *offset).collect())
     }
-}
-
-fn input_is_empty(input: &Input) -> bool {
-    input.queue.iter().all(|batch| batch.remaining() == 0)
 }

@@ -378,15 +378,29 @@ impl StreamThread {
         }
         let mut any = false;
         let low = self.shared.config.poll_records.min(1_000);
-        for (slot, (task, input)) in self.slots.iter().enumerate() {
-            let input = &mut self.tasks[*task].inputs[*input];
-            if input.buffered() >= low {
-                continue;
+        for slot in 0..self.slots.len() {
+            let (task, input) = self.slots[slot];
+            if self.tasks[task].inputs[input].buffered() < low {
+                any |= self.fetch_slot(slot)?;
             }
-            let fetch = self.consumer.fetch(slot, self.shared.config.fetch_bytes)?;
-            any |= !fetch.batches.is_empty();
-            input.take(fetch);
         }
+        // An input that was looked at before another one got its records may have got some meanwhile that are older: a
+        // table's rows, say, written before the stream's records. What is empty is looked at again.
+        for slot in 0..self.slots.len() {
+            let (task, input) = self.slots[slot];
+            let inputs = &self.tasks[task].inputs;
+            if any && inputs.len() > 1 && inputs[input].is_empty() {
+                self.fetch_slot(slot)?;
+            }
+        }
+        Ok(any)
+    }
+
+    fn fetch_slot(&mut self, slot: usize) -> Result<bool> {
+        let (task, input) = self.slots[slot];
+        let fetch = self.consumer.fetch(slot, self.shared.config.fetch_bytes)?;
+        let any = !fetch.batches.is_empty();
+        self.tasks[task].inputs[input].take(fetch);
         Ok(any)
     }
 
@@ -406,6 +420,7 @@ impl StreamThread {
             ready.push(state);
         }
         let mut done = 0;
+        let mut began = None;
         while done < config.poll_records {
             let oldest = ready
                 .iter()
@@ -413,7 +428,11 @@ impl StreamThread {
                 .filter_map(|(i, r)| if let Ready::Now(time) = r { Some((*time, i)) } else { None })
                 .min();
             let Some((head, index)) = oldest else { break };
-            let limit = self.shared.alignment.limit(self.planned[index]);
+            // Batches leave at the end of a step, task by task: a step that went on for longer in event time than half
+            // the skew would itself put records out of order for whoever reads them.
+            let span =
+                config.max_task_skew.map_or(Timestamp::MAX, |skew| began.get_or_insert(head).saturating_add(skew / 2));
+            let limit = self.shared.alignment.limit(self.planned[index]).min(span);
             if head > limit {
                 break;
             }
@@ -505,7 +524,7 @@ impl StreamThread {
             .tasks
             .iter()
             .any(|t| t.inputs.iter().any(|i| i.buffered() > 0))
-            .then(|| now.ticks + Duration::from_millis(1));
+            .then(|| now.ticks + Duration::from_micros(100));
         [commit, punctuation, held_up].into_iter().flatten().min()
     }
 }

@@ -1,0 +1,107 @@
+//! Standard input as a topic, and a topic on standard output.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use millstream_broker::Broker;
+use millstream_core::{
+    Admin, BatchBuilder, Clock, Consumer, ConsumerOptions, Error, Isolation, Log, NodeKind, Payload, ProducerOptions,
+    Result, SystemClock, ThreadContext, TopicPartition, Wakeup,
+};
+
+/// Appends every line as a record without a key, at the time it is read, to partition 0.
+pub(crate) fn feed(log: &Broker, topic: &str, lines: impl BufRead) -> Result<()> {
+    let options = ProducerOptions { client_id: "stdin".into(), transactional_id: None };
+    let mut producer = log.producer(&options, Arc::new(Wakeup::default()))?;
+    let to = TopicPartition::new(topic, 0);
+    let clock = SystemClock::default();
+    for line in lines.lines() {
+        let line = line.map_err(Error::user)?;
+        let mut batch = BatchBuilder::new();
+        batch.push(clock.now().wall, None, Some(line.as_bytes()), &[]);
+        producer.send(&to, batch)?;
+    }
+    Ok(())
+}
+
+/// Prints a topic's records as they are committed: `key<tab>value`.
+pub(crate) struct Printer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Printer {
+    /// Starts at the topic's present end.
+    pub(crate) fn start(log: &Broker, topic: &str, context: &ThreadContext) -> Result<Printer> {
+        let mut sinks = context.topology.nodes().iter().filter(|n| match &n.kind {
+            NodeKind::Sink(Some(name)) => name.resolve(&context.config.application_id) == topic,
+            _ => false,
+        });
+        let types = sinks.next().and_then(|n| n.types).unwrap_or(("", ""));
+        let wakeup = Arc::new(Wakeup::default());
+        let options =
+            ConsumerOptions { client_id: "stdout".into(), group: "".into(), isolation: Isolation::ReadCommitted };
+        let mut consumer = log.consumer(&options, wakeup.clone())?;
+        let partitions = log.partitions(topic)?.unwrap_or(0);
+        let ids = (0..partitions).map(|p| TopicPartition::new(topic, p));
+        let assignment: Result<Vec<_>> =
+            ids.map(|id| Ok((id.clone(), log.end_offset(&id, Isolation::ReadCommitted)?))).collect();
+        let assignment = assignment?;
+        consumer.assign(&assignment)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            loop {
+                // Looked at before the last round, so that nothing that was there then is left out.
+                let last = stopped.load(Ordering::SeqCst);
+                let printed = print(consumer.as_mut(), assignment.len(), types)?;
+                if last && !printed {
+                    return Ok(());
+                }
+                if !printed {
+                    wakeup.wait(Duration::from_millis(50));
+                }
+            }
+        });
+        Ok(Printer { stop, thread })
+    }
+
+    /// Prints what is left and ends.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().map_err(|_| Error::user("printing failed"))?
+    }
+}
+
+fn print(consumer: &mut dyn Consumer, slots: usize, types: (&str, &str)) -> Result<bool> {
+    let mut any = false;
+    let mut out = std::io::stdout().lock();
+    for slot in 0..slots {
+        for mut batch in consumer.fetch(slot, 1 << 20)?.batches {
+            while let Some(record) = batch.next() {
+                let record = record.map_err(|e| Error::user(e.to_string()))?;
+                any = true;
+                writeln!(out, "{}\t{}", show(record.key, types.0), show(record.value, types.1)).map_err(Error::user)?;
+            }
+        }
+    }
+    out.flush().map_err(Error::user)?;
+    Ok(any)
+}
+
+/// Bytes as the program's type means them: whole numbers as such, the rest as text.
+fn show(bytes: Option<Payload<'_>>, type_name: &str) -> String {
+    let Some(payload) = bytes else { return "null".into() };
+    let bytes = payload.as_slice();
+    let bare = type_name.strip_prefix("core::option::Option<").and_then(|t| t.strip_suffix('>')).unwrap_or(type_name);
+    match (bare, bytes.first_chunk::<8>(), bytes.first_chunk::<4>()) {
+        ("i64", Some(n), _) if bytes.len() == 8 => i64::from_be_bytes(*n).to_string(),
+        ("u64", Some(n), _) if bytes.len() == 8 => u64::from_be_bytes(*n).to_string(),
+        ("f64", Some(n), _) if bytes.len() == 8 => f64::from_be_bytes(*n).to_string(),
+        ("i32", _, Some(n)) if bytes.len() == 4 => i32::from_be_bytes(*n).to_string(),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}

@@ -1,0 +1,102 @@
+//! `run`: a program's whole `main`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_broker::{Broker, BrokerOptions, Durability};
+use millstream_core::{Error, Log, ProcessingGuarantee, Result, Settings, Streams, SystemClock, Topology};
+
+use crate::console::{Printer, feed};
+
+/// Flags of [`run`] besides the settings.
+const FLAGS: [&str; 3] = ["stdin", "stdout", "help"];
+
+/// Runs a topology until it is stopped (Ctrl-C), with settings from `app.properties`, from variables such as
+/// `MILLSTREAM_NUM_STREAM_THREADS`, and from flags such as `--num.stream.threads=2`.
+///
+/// With `--stdin TOPIC` the lines of standard input become records of a topic, and the program ends when they do. With
+/// `--stdout TOPIC` the records of a topic are printed as they come.
+///
+/// # Errors
+/// Wrong settings, a topology that does not fit the log, or what stopped the application.
+pub fn run(application_id: &str, topology: Topology) -> Result<()> {
+    run_with(application_id, topology, Settings::new())
+}
+
+/// As [`run`], with settings of the program's own below those of file, environment and flags.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings) -> Result<()> {
+    let file = PathBuf::from("app.properties");
+    if let Ok(text) = std::fs::read_to_string(&file) {
+        settings.read_properties(&file, &text);
+    }
+    settings.read_environment(std::env::vars());
+    let own = settings.read_flags(std::env::args().skip(1), &FLAGS);
+    let own = |name: &str| own.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.clone());
+    if own("help").is_some() {
+        let mut out = std::io::stdout().lock();
+        for (key, meaning) in millstream_core::SETTINGS {
+            writeln!(out, "--{key:<38} {meaning}").map_err(Error::user)?;
+        }
+        return Ok(());
+    }
+    let config = settings.config(application_id)?;
+    settings.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if let Some((servers, origin)) = settings.get("bootstrap.servers") {
+        return Err(Error::Config(Box::new(vec![format!(
+            "bootstrap.servers={servers} ({origin}): this build runs on the embedded log only\n  help: leave bootstrap.servers out"
+        )])));
+    }
+    let clock = Arc::new(SystemClock::default());
+    let log = embedded_log(&config.application_id, &mut settings, clock.clone())?;
+    let guarantee = match config.guarantee {
+        ProcessingGuarantee::AtLeastOnce => "at_least_once",
+        ProcessingGuarantee::ExactlyOnceV2 => "exactly_once_v2",
+    };
+    let interval = config.commit_interval;
+    let mut streams = Streams::new(topology, config, Arc::new(log.clone()) as Arc<dyn Log>, clock)?;
+    let context = streams.context();
+    eprintln!(
+        "{}: {} tasks on {} threads, {guarantee} every {interval:?}",
+        context.config.application_id,
+        context.plan.tasks.len(),
+        context.config.threads
+    );
+    let printer = own("stdout").map(|topic| Printer::start(&log, &topic, context)).transpose()?;
+    let stopper = streams.stopper();
+    // A second handler in one process is refused; the program then keeps its own.
+    let _already_set = ctrlc::set_handler(move || stopper.stop());
+    streams.start()?;
+    if let Some(topic) = own("stdin") {
+        feed(&log, &topic, std::io::stdin().lock())?;
+        streams.drain()?;
+    }
+    streams.join()?;
+    if let Some(printer) = printer {
+        printer.finish()?;
+    }
+    Ok(log.close()?)
+}
+
+/// The log in this process that settings describe: in `data.dir`, `./<application.id>-data` unless it is set.
+///
+/// # Errors
+/// When the folder cannot be used, or a setting is wrong.
+pub fn embedded_log(application_id: &str, settings: &mut Settings, clock: Arc<SystemClock>) -> Result<Broker> {
+    let dir = settings.get("data.dir").map_or_else(|| format!("{application_id}-data"), |(dir, _)| dir.to_owned());
+    let mut options = BrokerOptions::new(dir, clock);
+    if settings.get("durability").is_some_and(|(d, _)| d == "memory") {
+        options.durability = Durability::Memory;
+        options.tail_bytes = usize::MAX;
+    }
+    if let Some(bytes) = settings.parsed("log.segment.bytes", "a number of bytes") {
+        options.segment_bytes = bytes;
+    }
+    if let Some(ms) = settings.parsed::<i64>("log.retention.ms", "milliseconds, or -1") {
+        options.retention_ms = (ms >= 0).then_some(ms);
+    }
+    Ok(Broker::open(options)?)
+}
