@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::alignment::TimeAlignment;
+use crate::alignment::{Head, TimeAlignment};
 use crate::config::RuntimeConfig;
 use crate::counters::Counters;
 use crate::error::{Error, Result};
@@ -280,7 +280,7 @@ fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
         }
     };
     // A thread that has ended holds nobody up.
-    tasks.iter().for_each(|task| shared.context.alignment.publish(*task, crate::alignment::NOTHING));
+    tasks.iter().for_each(|task| shared.context.alignment.publish(*task, Head::Ended));
     let failed = error.is_some();
     let (all_ended, any_failed) = {
         let mut progress = shared.progress();

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::alignment::{NOTHING, TimeAlignment, UNKNOWN};
+use crate::alignment::{Head, TimeAlignment};
 use crate::collector::Collector;
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::context::{DeserializationHandler, OnUndecodable};
@@ -111,6 +111,7 @@ impl StreamThread {
             ));
         }
         let global_stores: Rc<HashMap<StoreId, StoreInstance>> = Rc::new(global_stores);
+        shared.alignment.register(&wakeup);
         let planned = tasks.to_vec();
         let tasks: Vec<Task> = planned
             .iter()
@@ -170,8 +171,9 @@ impl StreamThread {
             return Ok(Next::Again);
         }
         self.read_globals(now.wall)?;
+        let position = self.shared.alignment.position();
         let fetched = self.fetch()?;
-        let processed = self.process(now)?;
+        let processed = self.process(now, position)?;
         for task in &mut self.tasks {
             if task.next_wall_punctuation() <= now.wall {
                 task.punctuate(PunctuationType::WallClockTime, now.wall)?;
@@ -199,7 +201,7 @@ impl StreamThread {
             self.begin_commit(now)?;
             self.settle_blocking(now)?;
         }
-        self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, NOTHING));
+        self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
     }
 
@@ -405,7 +407,7 @@ impl StreamThread {
     }
 
     /// Processes up to `max.poll.records` records: always from the task whose next record is oldest (DESIGN 2.1).
-    fn process(&mut self, now: Now) -> Result<usize> {
+    fn process(&mut self, now: Now, position: Timestamp) -> Result<usize> {
         let config = self.shared.config.clone();
         // What is processed while a commit is under way waits here for it; more than this, and processing waits.
         let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
@@ -416,7 +418,7 @@ impl StreamThread {
         for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
             task.cx().wall = now.wall;
             let state = task.ready(now.wall, config.max_task_idle);
-            self.shared.alignment.publish(*planned, published(state, task));
+            self.shared.alignment.publish(*planned, published(state, task, position));
             ready.push(state);
         }
         let mut done = 0;
@@ -432,14 +434,18 @@ impl StreamThread {
             // the skew would itself put records out of order for whoever reads them.
             let span =
                 config.max_task_skew.map_or(Timestamp::MAX, |skew| began.get_or_insert(head).saturating_add(skew / 2));
-            let limit = self.shared.alignment.limit(self.planned[index]).min(span);
+            let limit = self.shared.alignment.limit(self.planned[index]);
+            if head > limit {
+                self.shared.alignment.look_again(&self.wakeup, head);
+            }
+            let limit = limit.min(span);
             if head > limit {
                 break;
             }
             let taken = self.tasks[index].process(limit, config.poll_records - done)?;
             done += taken;
             let state = self.tasks[index].ready(now.wall, config.max_task_idle);
-            self.shared.alignment.publish(self.planned[index], published(state, &self.tasks[index]));
+            self.shared.alignment.publish(self.planned[index], published(state, &self.tasks[index], position));
             ready[index] = if taken == 0 { Ready::Empty } else { state };
         }
         Ok(done)
@@ -530,11 +536,11 @@ impl StreamThread {
 }
 
 /// What the other tasks must know of a task's next record.
-fn published(ready: Ready, task: &Task) -> Timestamp {
+fn published(ready: Ready, task: &Task, position: Timestamp) -> Head {
     match ready {
-        Ready::Now(time) => time,
-        Ready::Empty if task.inputs.iter().any(|i| i.end < 0) => UNKNOWN,
-        Ready::Empty | Ready::Until(_) => NOTHING,
+        Ready::Now(time) => Head::At(time),
+        Ready::Empty if task.inputs.iter().any(|i| i.end < 0) => Head::Unknown,
+        Ready::Empty | Ready::Until(_) => Head::NoneAt(position),
     }
 }
 

@@ -13,8 +13,9 @@ use serde::Serialize;
 use crate::data::{airlines, flights, planes};
 use crate::pipeline::PARTITIONS;
 
-/// Records of a batch: few enough that a killed replay loses little time, many enough to be fast.
-const BATCH: i32 = 200;
+/// All partitions' batches leave together after so much scheduled time: no partition is ahead of another by more, as
+/// with a real source, and also when the replay is killed.
+const BATCH_TIME: Timestamp = 15 * 60_000;
 
 /// Writes all records, `speed` of them a second at most; tells `progress` how many are in the topic, of how many.
 ///
@@ -24,18 +25,23 @@ pub fn replay(log: &Broker, speed: Option<u32>, mut progress: impl FnMut(usize, 
     let options = ProducerOptions { client_id: "replay".into(), transactional_id: None };
     let mut producer = log.producer(&options, Arc::new(Wakeup::default()))?;
     let mut airlines_topic = Replay::new(log, "airlines", 1)?;
-    airlines().iter().try_for_each(|(code, airline)| airlines_topic.add(producer.as_mut(), code, 0, airline))?;
+    airlines().iter().try_for_each(|(code, airline)| airlines_topic.add(code, 0, airline))?;
     airlines_topic.send(producer.as_mut())?;
     let mut planes_topic = Replay::new(log, "planes", PARTITIONS)?;
-    planes()?.iter().try_for_each(|(tail, plane)| planes_topic.add(producer.as_mut(), tail, 0, plane))?;
+    planes()?.iter().try_for_each(|(tail, plane)| planes_topic.add(tail, 0, plane))?;
     planes_topic.send(producer.as_mut())?;
 
     let flights = flights()?;
     let mut topic = Replay::new(log, "flights", PARTITIONS)?;
     let began = Instant::now();
     let mut skipped = None;
+    let mut sent = 0;
     for (number, flight) in flights.iter().enumerate() {
-        topic.add(producer.as_mut(), flight.key(), flight.departure(), flight)?;
+        if flight.scheduled >= sent + BATCH_TIME {
+            topic.send(producer.as_mut())?;
+            sent = flight.scheduled;
+        }
+        topic.add(flight.key(), flight.departure(), flight)?;
         if number % 500 == 499 {
             let first = *skipped.get_or_insert(number);
             if topic.skipping {
@@ -72,9 +78,9 @@ impl Replay {
     }
 
     /// Adds a record, unless it is in the topic already: every partition has the first so many of its records.
-    fn add(&mut self, producer: &mut dyn Producer, key: &str, time: Timestamp, value: &impl Serialize) -> Result<()> {
+    fn add(&mut self, key: &str, time: Timestamp, value: &impl Serialize) -> Result<()> {
         let partition = partition_for_key(key.as_bytes(), self.partitions.len() as i32);
-        let (id, there, batch) = &mut self.partitions[partition as usize];
+        let (_, there, batch) = &mut self.partitions[partition as usize];
         if *there > 0 {
             *there -= 1;
             return Ok(());
@@ -83,9 +89,6 @@ impl Replay {
         self.json.clear();
         serde_json::to_writer(&mut self.json, value).map_err(Error::user)?;
         batch.push(time, Some(key.as_bytes()), Some(&self.json), &[]);
-        if batch.count() >= BATCH {
-            producer.send(id, std::mem::take(batch))?;
-        }
         Ok(())
     }
 
