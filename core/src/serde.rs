@@ -74,6 +74,7 @@ pub trait Serde: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the text means no value of this type.
+    #[expect(clippy::wrong_self_convention, reason = "it makes a value from text, by a serde that may have settings")]
     fn from_text(&self, text: &str) -> Result<Self::Value, SerdeError> {
         Err(SerdeError::invalid(format!("`{text}`: this type cannot be given as text")))
     }

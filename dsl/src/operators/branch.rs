@@ -81,7 +81,10 @@ impl<K: Clone + 'static, V: Clone + 'static> Split<K, V> {
     }
 }
 
-struct Branch<K, V>(Vec<(Option<Predicate<K, V>>, Downstream<Record<K, V>>)>);
+struct Branch<K, V>(Vec<Case<K, V>>);
+
+/// A branch that runs; without a predicate it takes everything.
+type Case<K, V> = (Option<Predicate<K, V>>, Downstream<Record<K, V>>);
 
 impl<K: Clone, V: Clone> Forward<Record<K, V>> for Branch<K, V> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
