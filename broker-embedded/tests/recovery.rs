@@ -1,0 +1,189 @@
+//! What an unclean end leaves is found again: whole batches stay, a torn one goes, damage in the middle is reported.
+
+mod common;
+
+use std::fs;
+
+use common::{Outcome, batch, commit, copy, create, id, open, options, producer, read};
+use millstream_broker::Broker;
+use millstream_core::{Admin, Isolation, LogError};
+
+const ALL: Isolation = Isolation::ReadUncommitted;
+
+#[test]
+fn records_survive_a_clean_and_an_unclean_end() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, crashed) = (folder.path().join("a"), folder.path().join("b"));
+    let broker = open(&dir)?;
+    create(&broker, "t", 2)?;
+    let mut p = producer(&broker, None)?;
+    p.send(&id("t", 1), batch(&["a", "b"]))?;
+    p.send(&id("t", 1), batch(&["c"]))?;
+    copy(&dir, &crashed);
+    broker.close()?;
+    drop((p, broker));
+    for dir in [dir, crashed] {
+        let broker = open(&dir)?;
+        assert_eq!(broker.partitions("t")?, Some(2));
+        assert_eq!(read(&broker, &id("t", 1), 0, ALL)?, ["a", "b", "c"]);
+        assert_eq!(read(&broker, &id("t", 1), 1, ALL)?, ["b", "c"]);
+        producer(&broker, None)?.send(&id("t", 1), batch(&["d"]))?;
+        assert_eq!(read(&broker, &id("t", 1), 2, ALL)?, ["c", "d"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_batch_torn_at_any_byte_is_cut_off_and_nothing_before_it() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let broker = open(&dir)?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, None)?;
+    p.send(&id("t", 0), batch(&["first"]))?;
+    let file = "t-0/00000000000000000000.log";
+    let whole = fs::metadata(dir.join(file)).expect("a segment").len();
+    p.send(&id("t", 0), batch(&["second"]))?;
+    let end = fs::metadata(dir.join(file)).expect("a segment").len();
+    for len in whole..=end {
+        let torn = folder.path().join(format!("torn-{len}"));
+        copy(&dir, &torn);
+        fs::OpenOptions::new().write(true).open(torn.join(file)).and_then(|f| f.set_len(len)).expect("a cut");
+        let broker = open(&torn)?;
+        let wanted: &[&str] = if len == end { &["first", "second"] } else { &["first"] };
+        assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, wanted, "cut at {len} of {end}");
+        producer(&broker, None)?.send(&id("t", 0), batch(&["next"]))?;
+        assert_eq!(read(&broker, &id("t", 0), wanted.len() as i64, ALL)?, ["next"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn damage_inside_a_closed_segment_is_reported() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, crashed) = (folder.path().join("a"), folder.path().join("b"));
+    let mut small = options(&dir);
+    small.segment_bytes = 200;
+    let broker = Broker::open(small)?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, None)?;
+    for value in ["a", "b", "c", "d", "e", "f"] {
+        p.send(&id("t", 0), batch(&[value]))?;
+    }
+    copy(&dir, &crashed);
+    let file = crashed.join("t-0/00000000000000000000.log");
+    let mut bytes = fs::read(&file).expect("a segment");
+    bytes[65] ^= 1;
+    fs::write(&file, bytes).expect("a write");
+    let error = open(&crashed).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("00000000000000000000.log") && error.contains("checksum"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn segments_roll_and_old_ones_go_and_index_files_are_not_needed() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let small = || {
+        let mut options = options(&dir);
+        options.segment_bytes = 300;
+        options.retention_ms = Some(100);
+        options.tail_bytes = 0;
+        options
+    };
+    let broker = Broker::open(small())?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, None)?;
+    for number in 0..20 {
+        p.send(&id("t", 0), batch(&[&number.to_string()]))?;
+    }
+    let all: Vec<String> = (0..20).map(|n: i32| n.to_string()).collect();
+    assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, all);
+    broker.close()?;
+    drop((p, broker));
+    for entry in fs::read_dir(dir.join("t-0")).expect("a folder").flatten() {
+        if entry.path().extension().is_some_and(|e| e == "index") {
+            fs::write(entry.path(), b"garbage").expect("a write");
+        }
+    }
+    let broker = Broker::open(small())?;
+    for offset in 0..20 {
+        assert_eq!(read(&broker, &id("t", 0), offset, ALL)?, all[offset as usize..]);
+    }
+    // The clock shows 1000, the records' time is 5: everything but the active segment is too old.
+    broker.tick()?;
+    let start = broker.start_offset(&id("t", 0))?;
+    assert!(start > 10 && start < 20, "{start}");
+    assert!(matches!(read(&broker, &id("t", 0), 0, ALL), Err(LogError::OutOfRange { .. })));
+    assert_eq!(read(&broker, &id("t", 0), start, ALL)?, all[start as usize..]);
+    Ok(())
+}
+
+#[test]
+fn a_directory_has_one_owner_and_one_format() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let broker = open(&dir)?;
+    let error = open(&dir).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("in use by pid") && error.contains("help:"), "{error}");
+    drop(broker);
+    fs::write(dir.join("meta.properties"), "magic=millstream-log\nversion=99\n").expect("a write");
+    let error = open(&dir).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("format 99"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_with_a_batch_refuses_it_and_appends_nothing() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = open(&folder.path().join("a"))?;
+    create(&broker, "t", 1)?;
+    let good = batch(&["a"]).seal(&Default::default()).expect("a batch");
+    let refused = |bytes: &[u8]| matches!(broker.append(&id("t", 0), bytes), Err(LogError::Refused { .. }));
+    for at in 12..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        // Four bytes of leader epoch are not covered: the log sets them itself.
+        assert!((12..16).contains(&at) || refused(&bad), "byte {at}");
+        assert!(refused(&good[..at]), "cut at {at}");
+    }
+    let mut long = good.clone();
+    long.push(0);
+    assert!(refused(&long));
+    let value = "x".repeat(2 << 20);
+    assert!(refused(&batch(&[&value]).seal(&Default::default()).expect("a batch")));
+    let end = broker.end_offset(&id("t", 0), ALL)?;
+    assert_eq!(broker.append(&id("t", 0), &good)?, end);
+    Ok(())
+}
+
+#[test]
+fn positions_of_groups_survive() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let broker = open(&dir)?;
+    create(&broker, "in", 1)?;
+    let mut p = producer(&broker, None)?;
+    assert!(matches!(commit(p.as_mut(), 7), millstream_core::CommitOutcome::Done));
+    drop((p, broker));
+    assert_eq!(common::committed(&open(&dir)?), Some(7));
+    Ok(())
+}
+
+#[test]
+fn bad_names_and_settings_name_the_rule() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = open(&folder.path().join("a"))?;
+    for name in ["", "..", "a/b", "ä", &"x".repeat(250)] {
+        assert!(matches!(create(&broker, name, 1), Err(LogError::InvalidTopic { .. })), "{name}");
+    }
+    let spec = millstream_core::TopicSpec {
+        name: "t".into(),
+        partitions: 1,
+        configs: [("retention.mss".into(), "1".into())].into(),
+    };
+    let error = broker.create_topic(&spec).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("did you mean `retention.ms`"), "{error}");
+    assert_eq!(broker.partitions("t")?, None);
+    Ok(())
+}
