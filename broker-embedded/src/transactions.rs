@@ -65,7 +65,8 @@ impl Coordinator {
         let prepared: BTreeSet<i64> =
             self.ids.values().filter(|t| t.status == PREPARE_COMMIT).map(|t| t.producer_id).collect();
         for partition in broker.partitions_of_all_topics() {
-            for (producer_id, epoch) in partition.state().producers.open() {
+            let open = partition.state().producers.open();
+            for (producer_id, epoch) in open {
                 self.next_producer_id = self.next_producer_id.max(producer_id + 1);
                 let marker = if prepared.contains(&producer_id) { Marker::Commit } else { Marker::Abort };
                 partition.append(marker_batch(marker, Identity { producer_id, epoch }, broker.now())?)?;
