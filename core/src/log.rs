@@ -107,6 +107,11 @@ pub trait Consumer: Send {
     /// # Errors
     /// [`LogError::OutOfRange`] when retention has passed the position; the position stays.
     fn fetch(&mut self, slot: usize, max_bytes: usize) -> Result<Fetch, LogError>;
+
+    /// How soon to fetch again without having been woken; `None` for a log that wakes.
+    fn look_again(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 /// What a [`Consumer::fetch`] brought.

@@ -531,7 +531,8 @@ impl StreamThread {
             .iter()
             .any(|t| t.inputs.iter().any(|i| i.buffered() > 0))
             .then(|| now.ticks + Duration::from_micros(100));
-        [commit, punctuation, held_up].into_iter().flatten().min()
+        let look = self.consumer.look_again().map(|after| now.ticks + after);
+        [commit, punctuation, held_up, look].into_iter().flatten().min()
     }
 }
 
