@@ -1,4 +1,4 @@
-//! `./dev bench [--records N] [--json FILE]`: what a record costs, through the public DSL, the stream thread and the
+//! `./dev bench [--records N] [--only PROGRAM] [--json FILE]`: what a record costs, through the public DSL, the stream thread and the
 //! embedded log at durability `os`.
 //!
 //! What it does not show: another machine, a network, a foreign cluster, state beyond memory. The machine may be shared:
@@ -24,7 +24,11 @@ fn main() -> ExitCode {
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
     let records: u64 = value("--records").and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
     let mut table = Table::default();
-    if let Err(error) = all(records, &mut table) {
+    let result = match value("--only") {
+        Some(name) => only(&name, records, &mut table),
+        None => all(records, &mut table),
+    };
+    if let Err(error) = result {
         println!("error: {error}");
         return ExitCode::FAILURE;
     }
@@ -40,6 +44,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// One program, at 10^5 keys: to look at closely.
+fn only(name: &str, records: u64, table: &mut Table) -> Result<()> {
+    let input = Input::new(records, 100_000)?;
+    let found = Program::ALL.into_iter().find(|p| format!("{p:?}").eq_ignore_ascii_case(name));
+    let program =
+        found.ok_or_else(|| millstream_core::Error::user(format!("no program `{name}` among {:?}", Program::ALL)))?;
+    for _ in 0..3 {
+        table.add(programs::run(&input, program, 1)?);
+    }
+    Ok(())
 }
 
 fn all(records: u64, table: &mut Table) -> Result<()> {

@@ -12,6 +12,7 @@ mod collector;
 mod config;
 mod context;
 mod counters;
+mod describe;
 mod error;
 mod forward;
 mod headers;

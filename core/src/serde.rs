@@ -79,6 +79,10 @@ pub trait Serde: Clone + Send + Sync + 'static {
         Err(SerdeError::invalid(format!("`{text}`: this type cannot be given as text")))
     }
 
+    /// Lets go of memory that a value only shares: called for values that are kept, so that a row does not hold the
+    /// whole batch it came in.
+    fn detach(&self, _value: &mut Self::Value) {}
+
     /// The part of an encoded key that decides its partition: all of it, but for a windowed key its inner key
     /// (semantics.md 17).
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
@@ -155,6 +159,12 @@ impl<S: Serde> Serde for Nullable<S> {
 
     fn from_text(&self, text: &str) -> Result<Self::Value, SerdeError> {
         self.0.from_text(text).map(Some)
+    }
+
+    fn detach(&self, value: &mut Self::Value) {
+        if let Some(value) = value {
+            self.0.detach(value);
+        }
     }
 
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {

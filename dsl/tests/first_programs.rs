@@ -86,3 +86,78 @@ fn throttles_until_the_clock_says_otherwise() -> Result<()> {
     assert_eq!(passed.read(), [kv("ann", 1)]);
     Ok(())
 }
+
+#[test]
+fn a_topology_describes_itself_as_kafka_streams_does() -> Result<()> {
+    let text = word_count()?.describe();
+    let wanted = "\
+Topologies:
+   Sub-topology: 0
+    Source: KSTREAM-SOURCE-0000000000 (topics: [lines])
+      --> KSTREAM-FLATMAPVALUES-0000000001
+    Processor: KSTREAM-FLATMAPVALUES-0000000001 (stores: [])
+      --> KSTREAM-KEY-SELECT-0000000002
+      <-- KSTREAM-SOURCE-0000000000
+    Processor: KSTREAM-KEY-SELECT-0000000002 (stores: [])
+      --> KSTREAM-FILTER-0000000003
+      <-- KSTREAM-FLATMAPVALUES-0000000001
+    Processor: KSTREAM-FILTER-0000000003 (stores: [])
+      --> KSTREAM-SINK-0000000004
+      <-- KSTREAM-KEY-SELECT-0000000002
+    Sink: KSTREAM-SINK-0000000004 (topic: by-word-repartition)
+      <-- KSTREAM-FILTER-0000000003
+
+   Sub-topology: 1
+    Source: KSTREAM-SOURCE-0000000005 (topics: [by-word-repartition])
+      --> KSTREAM-AGGREGATE-0000000006
+    Processor: KSTREAM-AGGREGATE-0000000006 (stores: [counts])
+      --> KTABLE-TOSTREAM-0000000007
+      <-- KSTREAM-SOURCE-0000000005
+    Processor: KTABLE-TOSTREAM-0000000007 (stores: [])
+      --> KSTREAM-SINK-0000000008
+      <-- KSTREAM-AGGREGATE-0000000006
+    Sink: KSTREAM-SINK-0000000008 (topic: word-counts)
+      <-- KTABLE-TOSTREAM-0000000007
+
+";
+    assert_eq!(text, wanted);
+    Ok(())
+}
+
+#[test]
+fn on_commit_a_row_is_passed_on_once() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("in").group_by_key().count("counts").emit_on_commit().to_stream().to("out");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let (input, out) = (t.input::<String, String>("in")?, t.output::<String, i64>("out")?);
+    for key in ["a", "b", "a", "a"] {
+        input.enqueue(Record::new(key.into(), "x".into(), 0))?;
+    }
+    t.run()?;
+    assert_eq!(out.read(), [kv("a", 3), kv("b", 1)]);
+    Ok(())
+}
+
+#[test]
+fn every_problem_of_a_program_is_listed_at_once() {
+    let b = StreamsBuilder::new();
+    let stream = b.stream::<String, String>("in");
+    stream.group_by_key().count("same");
+    stream.group_by_key().count("same");
+    b.stream::<String, String>(["in", "other"]).to_table("bad name");
+    let text = b.build().err().map(|e| e.to_string()).unwrap_or_default();
+    for part in ["3 problems", "`same` is used", "`bad name` cannot name", "topic `in` is in two sources"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn partitions_that_do_not_fit_are_refused_before_any_topic_exists() {
+    let b = StreamsBuilder::new();
+    b.topic("orders", 6).topic("customers", 4);
+    let customers = b.table::<String, String>("customers", "customers");
+    b.stream::<String, String>("orders").join_table("joined", &customers, |o, c| format!("{o}{c}")).to("out");
+    let built = b.build().and_then(|topology| TopologyTestDriver::new(topology).map(drop));
+    let text = built.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(text.contains("not co-partitioned") && text.contains("`orders` 6") && text.contains("help:"), "{text}");
+}

@@ -152,20 +152,8 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        let cx = SerdeContext { topic: &self.name, half: Half::Value };
-        for (key, entry) in self.rows.changes() {
-            self.scratch.clear();
-            let mut headers = Headers::new();
-            let encoded = match &entry.value {
-                Some(value) => self
-                    .serde
-                    .serialize(value, cx, &mut headers, &mut self.scratch)
-                    .map_err(|e| unencodable(&self.name, Half::Value, e))?,
-                None => Encoded::Null,
-            };
-            let value = (encoded == Encoded::Bytes).then_some(self.scratch.as_slice());
-            changelog.write(key, value, entry.timestamp.max(0), headers.section());
-        }
+        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        self.rows.for_each_change(|key, entry| write_row(name, serde, scratch, key, entry, changelog))?;
         self.rows.flushed();
         Ok(())
     }
@@ -196,6 +184,30 @@ where
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 48)
     }
+}
+
+/// Writes a row to the changelog, and lets it go of memory that it only shares.
+pub(crate) fn write_row<VS: Serde>(
+    name: &str,
+    serde: &VS,
+    scratch: &mut Vec<u8>,
+    key: &[u8],
+    entry: &mut Entry<VS::Value>,
+    changelog: &mut ChangelogWriter,
+) -> Result<()> {
+    scratch.clear();
+    let mut headers = Headers::new();
+    let encoded = match &mut entry.value {
+        Some(value) => {
+            serde.detach(value);
+            let cx = SerdeContext { topic: name, half: Half::Value };
+            serde.serialize(value, cx, &mut headers, scratch).map_err(|e| unencodable(name, Half::Value, e))?
+        }
+        None => Encoded::Null,
+    };
+    let value = (encoded == Encoded::Bytes).then_some(scratch.as_slice());
+    changelog.write(key, value, entry.timestamp.max(0), headers.section());
+    Ok(())
 }
 
 /// The row that a changelog record says.

@@ -9,13 +9,10 @@ use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use millstream_core::{
-    ChangelogRecord, ChangelogWriter, Encoded, Half, Headers, Result, Serde, SerdeContext, StateError, StateStore,
-    Timestamp, unencodable,
-};
+use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateError, StateStore, Timestamp};
 
 use crate::key_bytes::KeyBytes;
-use crate::key_value::decode;
+use crate::key_value::{decode, write_row};
 use crate::rows::{Entry, RowId, Rows};
 
 /// What places a row in time, besides its key.
@@ -292,23 +289,14 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        let cx = SerdeContext { topic: &self.name, half: Half::Value };
-        for ((run, place), entry) in self.rows.changes() {
-            self.scratch.clear();
-            self.key_scratch.clear();
-            self.key_scratch.extend_from_slice(&self.runs[*run as usize].key);
-            place.encode(&mut self.key_scratch);
-            let mut headers = Headers::new();
-            let encoded = match &entry.value {
-                Some(value) => self
-                    .serde
-                    .serialize(value, cx, &mut headers, &mut self.scratch)
-                    .map_err(|e| unencodable(&self.name, Half::Value, e))?,
-                None => Encoded::Null,
-            };
-            let value = (encoded == Encoded::Bytes).then_some(self.scratch.as_slice());
-            changelog.write(&self.key_scratch, value, entry.timestamp.max(0), headers.section());
-        }
+        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        let (runs, key) = (&self.runs, &mut self.key_scratch);
+        self.rows.for_each_change(|(run, place), entry| {
+            key.clear();
+            key.extend_from_slice(&runs[*run as usize].key);
+            place.encode(key);
+            write_row(name, serde, scratch, key, entry, changelog)
+        })?;
         self.rows.flushed();
         self.flushed_observed = self.observed;
         Ok(())

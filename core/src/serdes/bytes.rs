@@ -21,7 +21,7 @@ impl<T> Default for BytesSerde<T> {
 }
 
 macro_rules! bytes_serde {
-    ($($type:ty, $from:expr;)*) => {$(
+    ($($type:ty, $from:expr, $detach:expr;)*) => {$(
         impl Serde for BytesSerde<$type> {
             type Value = $type;
 
@@ -38,6 +38,10 @@ macro_rules! bytes_serde {
 
             fn from_text(&self, text: &str) -> Result<$type, SerdeError> {
                 Ok(text.as_bytes().to_vec().into())
+            }
+
+            fn detach(&self, value: &mut $type) {
+                $detach(value)
             }
         }
 
@@ -56,6 +60,6 @@ macro_rules! bytes_serde {
     )*};
 }
 bytes_serde! {
-    Bytes, |b: Payload<'_>| b.to_bytes();
-    Vec<u8>, |b: Payload<'_>| b.as_slice().to_vec();
+    Bytes, |b: Payload<'_>| b.to_bytes(), |b: &mut Bytes| *b = Bytes::copy_from_slice(b);
+    Vec<u8>, |b: Payload<'_>| b.as_slice().to_vec(), |_: &mut Vec<u8>| ();
 }

@@ -112,6 +112,10 @@ impl Serde for TextSerde {
     fn from_text(&self, text: &str) -> Result<Text, SerdeError> {
         Ok(text.into())
     }
+
+    fn detach(&self, value: &mut Text) {
+        *value = Text::from(value.as_str());
+    }
 }
 
 /// The serde of `String`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Data, Downstream, Forward, Nullable, Port, Record, Result, StoreId, TaskContext};
+use millstream_core::{Data, Downstream, Forward, Nullable, Port, Record, Result, Serde, StoreId, TaskContext};
 use millstream_state::Entry;
 
 use crate::builder::{IntoTopics, StreamsBuilder};
@@ -47,7 +47,10 @@ struct GlobalRows<K: Data, V: Data> {
 
 impl<K: Data, V: Data> Forward<Record<Option<K>, Option<V>>> for GlobalRows<K, V> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<Option<K>, Option<V>>) -> Result<()> {
-        let Record { key, value, timestamp, .. } = record;
+        let Record { key, mut value, timestamp, .. } = record;
+        if let Some(value) = &mut value {
+            V::Serde::default().detach(value);
+        }
         match key {
             Some(key) => self.rows.change(&key, |entry| *entry = Entry { value, timestamp }),
             None => {

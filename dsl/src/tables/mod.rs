@@ -1,5 +1,6 @@
 //! Operators of tables, one per file.
 
+mod emit_on_commit;
 mod filter;
 mod group_by;
 mod map_values;
