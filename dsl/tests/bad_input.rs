@@ -1,0 +1,69 @@
+//! A record that cannot be decoded: the handler's choice, and an error that says where it is and what to do.
+
+use millstream_core::{DeserializationHandler, Record, Result, RuntimeConfig};
+use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+
+/// A driver for a program that reads numbers from topics that hold text: `good` holds eight bytes, a number.
+fn driver(undecodable: DeserializationHandler) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    b.stream::<Option<String>, i64>("numbers").map_values(|n| n + 1).to("out");
+    // A second way into the topic, with another type, for the test alone.
+    b.stream::<Option<String>, Option<String>>("texts").to("numbers");
+    TopologyTestDriver::with_config(b.build()?, RuntimeConfig { undecodable, ..RuntimeConfig::embedded("test") })
+}
+
+const GOOD: &str = "\0\0\0\0\0\0\0\u{7}";
+
+#[test]
+fn failing_names_topic_partition_offset_and_bytes_and_loses_nothing() -> Result<()> {
+    let t = driver(DeserializationHandler::Fail)?;
+    let (texts, out) = (t.input::<Option<String>, Option<String>>("texts")?, t.output::<Option<String>, i64>("out")?);
+    texts.pipe(None, GOOD.to_owned());
+    assert_eq!(out.read(), [kv(None, 8)]);
+    let error =
+        texts.try_pipe(Record::new(None, Some("nonsense!".into()), 0)).err().map(|e| e.to_string()).unwrap_or_default();
+    for part in
+        ["value of numbers-0@1", "9 bytes where the type takes 8", "6e 6f 6e", "deserialization.exception.handler"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_null_that_the_type_has_not_names_the_remedy() -> Result<()> {
+    let t = driver(DeserializationHandler::Fail)?;
+    let texts = t.input::<Option<String>, Option<String>>("texts")?;
+    let error = texts.try_pipe(Record::new(None, None, 0)).err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("Option<i64>"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn skipping_goes_on_behind_the_record_and_counts_it() -> Result<()> {
+    let t = driver(DeserializationHandler::Skip)?;
+    let (texts, out) = (t.input::<Option<String>, Option<String>>("texts")?, t.output::<Option<String>, i64>("out")?);
+    for text in ["bad", GOOD, "worse", GOOD] {
+        texts.enqueue(Record::new(None, Some(text.into()), 0))?;
+    }
+    t.run()?;
+    assert_eq!(out.read(), [kv(None, 8), kv(None, 8)]);
+    assert_eq!(t.counters().dropped_records, 2);
+    Ok(())
+}
+
+#[test]
+fn a_dead_letter_keeps_the_bytes_and_says_why_in_its_headers() -> Result<()> {
+    let t = driver(DeserializationHandler::DeadLetter("letters".into()))?;
+    let texts = t.input::<Option<String>, Option<String>>("texts")?;
+    let letters = t.output::<Option<String>, Option<String>>("letters")?;
+    texts.pipe_at(7, Some("k".to_owned()), Some("bad".to_owned()));
+    let found = letters.read_records();
+    let [letter] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((letter.key.as_deref(), letter.value.as_deref(), letter.timestamp), (Some("k"), Some("bad"), 7));
+    let header = |name: &str| letter.headers.last(&format!("__streams.errors.{name}")).map(String::from_utf8_lossy);
+    assert_eq!(header("topic").as_deref(), Some("numbers"));
+    assert_eq!((header("partition").as_deref(), header("offset").as_deref()), (Some("0"), Some("0")));
+    assert_eq!(t.counters().dead_letter, 1);
+    Ok(())
+}
