@@ -1,5 +1,4 @@
 //! What the broker's tests share: opening, producing, reading.
-#![expect(dead_code, reason = "every test uses some of it")]
 
 use std::fs;
 use std::path::Path;
@@ -11,44 +10,44 @@ use millstream_core::{
     ManualClock, Producer, ProducerOptions, TopicPartition, TopicSpec, Wakeup,
 };
 
-pub type Outcome = Result<(), LogError>;
+pub(crate) type Outcome = Result<(), LogError>;
 
-pub fn options(dir: &Path) -> BrokerOptions {
+pub(crate) fn options(dir: &Path) -> BrokerOptions {
     BrokerOptions::new(dir, Arc::new(ManualClock::at(1_000)))
 }
 
-pub fn open(dir: &Path) -> Result<Broker, LogError> {
+pub(crate) fn open(dir: &Path) -> Result<Broker, LogError> {
     Broker::open(options(dir))
 }
 
-pub fn id(topic: &str, partition: i32) -> TopicPartition {
+pub(crate) fn id(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition::new(topic, partition)
 }
 
-pub fn create(broker: &Broker, topic: &str, partitions: i32) -> Outcome {
+pub(crate) fn create(broker: &Broker, topic: &str, partitions: i32) -> Outcome {
     broker.create_topic(&TopicSpec { name: topic.into(), partitions, configs: Default::default() })
 }
 
-pub fn producer(broker: &Broker, transactional_id: Option<&str>) -> Result<Box<dyn Producer>, LogError> {
+pub(crate) fn producer(broker: &Broker, transactional_id: Option<&str>) -> Result<Box<dyn Producer>, LogError> {
     let options = ProducerOptions { client_id: "test".into(), transactional_id: transactional_id.map(Into::into) };
     broker.producer(&options, Arc::new(Wakeup::default()))
 }
 
-pub fn batch(values: &[&str]) -> BatchBuilder {
+pub(crate) fn batch(values: &[&str]) -> BatchBuilder {
     let mut batch = BatchBuilder::new();
     values.iter().for_each(|v| batch.push(5, Some(b"k"), Some(v.as_bytes()), &[]));
     batch
 }
 
 /// Ends a transaction with a position of group `g`.
-pub fn commit(producer: &mut dyn Producer, offset: i64) -> CommitOutcome {
+pub(crate) fn commit(producer: &mut dyn Producer, offset: i64) -> CommitOutcome {
     let committed = CommittedOffset { offset, metadata: "m".into() };
     producer.commit(GroupOffsets { group: "g".into(), offsets: vec![(id("in", 0), committed)] });
     producer.poll_commit().expect("an embedded commit is over at once")
 }
 
 /// Values that a reader sees from `offset` on.
-pub fn read(
+pub(crate) fn read(
     broker: &Broker,
     partition: &TopicPartition,
     offset: i64,
@@ -74,13 +73,13 @@ pub fn read(
     }
 }
 
-pub fn committed(broker: &Broker) -> Option<i64> {
+pub(crate) fn committed(broker: &Broker) -> Option<i64> {
     let found = broker.committed("g", &[id("in", 0)]).expect("an answer");
     found[0].as_ref().map(|c| c.offset)
 }
 
 /// Copies a data directory as a crash would leave it: as it is now, without the mark of a clean end.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

@@ -1,0 +1,167 @@
+//! The tables against plain maps: random changes, flushes, commits, rollbacks, and restores from what was flushed.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use millstream_core::{ChangelogRecord, ChangelogWriter, NumberSerde, StateStore};
+use millstream_state::{KeyValueTable, TimedTable, WindowStart};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8, Option<i64>),
+    Flush,
+    Committed,
+    Rollback,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0..20u8, proptest::option::of(0..100i64)).prop_map(|(k, v)| Step::Put(k, v)),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Committed),
+        1 => Just(Step::Rollback),
+    ];
+    proptest::collection::vec(step, 0..200)
+}
+
+/// What a changelog leaves: the last value of every key.
+type Compacted = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Rows as a flush writes them.
+type Written = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Flushes a store and returns its changelog, in order.
+fn flush(store: &mut dyn StateStore) -> Written {
+    let mut writer = ChangelogWriter::default();
+    store.flush(&mut writer).expect("numbers can be written");
+    let mut rows = Vec::new();
+    for batch in writer.into_batches() {
+        let mut records = batch.into_records(0);
+        while let Some(record) = records.next() {
+            let record = record.expect("a whole record");
+            rows.push((record.key.expect("a key").as_slice().to_vec(), record.value.map(|v| v.as_slice().to_vec())));
+        }
+    }
+    rows
+}
+
+fn restore(store: &mut dyn StateStore, log: &Compacted) {
+    for (key, value) in log {
+        let record = ChangelogRecord { key, value: value.as_deref(), timestamp: 0, headers: &[], offset: 0 };
+        store.restore(record).expect("what was flushed can be restored");
+    }
+}
+
+/// Runs steps on a store and on maps; `put` and `rows` are the store's own.
+fn check<S: StateStore>(
+    steps: Vec<Step>,
+    make: impl Fn() -> S,
+    put: impl Fn(&mut S, u8, Option<i64>),
+    rows: impl Fn(&mut S) -> BTreeMap<u8, i64>,
+) {
+    let mut store = make();
+    let (mut now, mut committed) = (BTreeMap::new(), BTreeMap::new());
+    let mut under_way: Option<(BTreeMap<u8, i64>, Written)> = None;
+    let mut log = Compacted::new();
+    for step in steps {
+        match step {
+            Step::Put(key, value) => {
+                put(&mut store, key, value);
+                match value {
+                    Some(value) => drop(now.insert(key, value)),
+                    None => drop(now.remove(&key)),
+                }
+            }
+            Step::Flush if under_way.is_none() => under_way = Some((now.clone(), flush(&mut store))),
+            Step::Committed => {
+                if let Some((state, written)) = under_way.take() {
+                    committed = state;
+                    log.extend(written);
+                    store.committed();
+                }
+            }
+            Step::Rollback => {
+                under_way = None;
+                now.clone_from(&committed);
+                store.rollback();
+            }
+            Step::Flush => {}
+        }
+        assert_eq!(rows(&mut store), now);
+    }
+    let mut restored = make();
+    restore(&mut restored, &log);
+    assert_eq!(rows(&mut restored), committed, "restored from what was committed");
+}
+
+proptest! {
+    #[test]
+    fn a_key_value_table_is_a_map_that_can_go_back(steps in steps()) {
+        check(
+            steps,
+            || KeyValueTable::new("t", NumberSerde::<i64>::default(), true),
+            |table, key, value| {
+                table.put(&[key], value, 0);
+            },
+            |table| {
+                let scanned: BTreeMap<u8, i64> = table.range(Bound::Unbounded, Bound::Unbounded).map(|(k, v, _)| (k[0], *v)).collect();
+                for key in 0..20 {
+                    assert_eq!(table.get(&[key]).map(|(v, _)| *v), scanned.get(&key).copied());
+                }
+                scanned
+            },
+        );
+    }
+
+    #[test]
+    fn a_window_table_is_a_map_that_can_go_back(steps in steps()) {
+        // Four keys with five windows each.
+        let place = |key: u8| ([key / 5], WindowStart(i64::from(key % 5) * 10));
+        check(
+            steps,
+            || TimedTable::<WindowStart, _>::new("t", NumberSerde::<i64>::default(), 1_000),
+            |table, key, value| {
+                let (key, start) = place(key);
+                table.observe(start.0);
+                table.change(&key, start).value = value;
+            },
+            |table| {
+                let all = WindowStart(0)..=WindowStart(100);
+                let mut found = BTreeMap::new();
+                for key in 0..4u8 {
+                    let bytes = [key];
+                    let fetched = table.fetch(&bytes, all.clone());
+                    found.extend(fetched.map(|(start, value, _)| (key * 5 + (start.0 / 10) as u8, *value)));
+                }
+                let closing: BTreeMap<u8, i64> =
+                    table.closing(all).into_iter().map(|(start, key, value, _)| (key[0] * 5 + (start.0 / 10) as u8, value)).collect();
+                assert_eq!(found, closing);
+                found
+            },
+        );
+    }
+}
+
+#[test]
+fn what_is_older_than_the_retention_is_gone_at_once_and_comes_back_with_a_rollback() {
+    let mut table = TimedTable::<WindowStart, _>::new("t", NumberSerde::<i64>::default(), 100);
+    table.observe(0);
+    table.change(b"k", WindowStart(0)).value = Some(1);
+    flush(&mut table);
+    table.committed();
+    let seen = |table: &TimedTable<WindowStart, NumberSerde<i64>>| table.get(b"k", WindowStart(0)).map(|(v, _)| *v);
+    table.observe(99);
+    assert_eq!(seen(&table), Some(1));
+    table.observe(100);
+    assert_eq!(seen(&table), None);
+    table.rollback();
+    assert_eq!(seen(&table), Some(1));
+    // Passed over for good, it is removed.
+    table.observe(1_000);
+    table.change(b"k", WindowStart(1_000)).value = Some(2);
+    flush(&mut table);
+    table.committed();
+    table.rollback();
+    assert_eq!(table.closing(WindowStart(0)..=WindowStart(2_000)).len(), 1);
+}
