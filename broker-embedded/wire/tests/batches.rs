@@ -42,7 +42,7 @@ fn read(batch: &RecordBatch) -> Result<Vec<Made>, BatchError> {
     Ok(found)
 }
 
-fn split(bytes: Vec<u8>) -> Result<Option<RecordBatch>, BatchError> {
+fn parse(bytes: Vec<u8>) -> Result<Option<RecordBatch>, BatchError> {
     RecordBatch::split_from(&mut Bytes::from(bytes))
 }
 
@@ -62,7 +62,7 @@ proptest! {
                 Err(error) => return Err(TestCaseError::fail(error.to_string())),
             };
             patch_offset(&mut bytes, 1_000, 5);
-            let batch = split(bytes).expect("a batch").expect("a whole one");
+            let batch = parse(bytes).expect("a batch").expect("a whole one");
             let facts = batch.validate(&Limits::default()).expect("nothing wrong");
             prop_assert_eq!(facts.null_key, records.iter().any(|r| r.1.is_none()));
             let h = batch.header();
@@ -87,7 +87,7 @@ proptest! {
             bytes[23..27].copy_from_slice(&9i32.to_be_bytes());
             bytes[57..61].copy_from_slice(&10i32.to_be_bytes());
         }
-        if let Ok(Some(batch)) = split(bytes) {
+        if let Ok(Some(batch)) = parse(bytes) {
             let _refused_or_not = (batch.validate(&Limits { decompressed: 1 << 16 }), read(&batch));
         }
     }
@@ -99,7 +99,7 @@ fn every_cut_and_every_flipped_bit_is_noticed() {
         vec![(5, Some(b"k".to_vec()), Some(b"value".to_vec()), vec![("h".into(), None)]), (4, None, None, vec![])];
     let whole = build(&records).seal(&SealOptions::default()).expect("a batch");
     for cut in 0..whole.len() {
-        assert!(!matches!(split(whole[..cut].to_vec()), Ok(Some(_))), "cut at {cut}");
+        assert!(!matches!(parse(whole[..cut].to_vec()), Ok(Some(_))), "cut at {cut}");
     }
     for bit in 0..whole.len() * 8 {
         // Base offset and leader epoch are the log's own and not covered.
@@ -109,7 +109,7 @@ fn every_cut_and_every_flipped_bit_is_noticed() {
         }
         let mut bytes = whole.clone();
         bytes[byte] ^= 1 << (bit % 8);
-        let noticed = match split(bytes) {
+        let noticed = match parse(bytes) {
             Ok(Some(batch)) => batch.validate(&Limits::default()).is_err(),
             Ok(None) | Err(_) => true,
         };
@@ -165,7 +165,7 @@ fn a_bomb_is_stopped_at_the_limit() {
         if compression == Compression::None {
             continue;
         }
-        let batch = split(bytes).expect("a batch").expect("a whole one");
+        let batch = parse(bytes).expect("a batch").expect("a whole one");
         let refused = batch.records_within(&Limits { decompressed: 1 << 20 });
         assert!(matches!(refused, Err(BatchError::TooLarge { .. })), "{compression}: {refused:?}");
     }
