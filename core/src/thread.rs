@@ -1,8 +1,8 @@
 //! A stream thread: a set of tasks, one reader, one writer, and one step function that never blocks.
 //!
 //! ```text
-//!            ┌────────────────────────── step ──────────────────────────┐
-//!   settle the commit ─► restore ─► fetch ─► process ─► send ─► punctuate ─► commit, if due
+//!            ┌─────────────────────────────── step ───────────────────────────────┐
+//!   settle the commit ─► restore ─► fetch ─► globals ─► process ─► send ─► punctuate ─► commit, if due
 //! ```
 //!
 //! The commit is a state: `Idle`, or `UnderWay` from the hand-over to the log until its outcome. Meanwhile records are
@@ -30,8 +30,11 @@ use crate::restore::Restore;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Now, Timestamp};
-use crate::topology::{OffsetReset, StoreId, Topology};
+use crate::topology::{OffsetReset, StoreId, TopicName, Topology};
 use crate::wakeup::Wakeup;
+
+/// `repartition.purge.interval.ms`.
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a driver does after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,7 @@ pub struct StreamThread {
     wakeup: Arc<Wakeup>,
     commit: Commit,
     last_commit: Duration,
+    last_purge: Duration,
     /// The tasks are started: restored, positioned, built.
     running: bool,
     failed: bool,
@@ -141,6 +145,7 @@ impl StreamThread {
             wakeup,
             commit: Commit::Idle,
             last_commit: now.ticks,
+            last_purge: now.ticks,
             running: false,
             failed: false,
         })
@@ -170,9 +175,10 @@ impl StreamThread {
         if !self.running && !self.start(now)? {
             return Ok(Next::Again);
         }
-        self.read_globals(now.wall)?;
         let position = self.shared.alignment.position();
         let fetched = self.fetch()?;
+        // After the fetch: a row that was written before a record is then seen before it.
+        self.read_globals(now.wall)?;
         let processed = self.process(now, position)?;
         for task in &mut self.tasks {
             if task.next_wall_punctuation() <= now.wall {
@@ -264,7 +270,10 @@ impl StreamThread {
         let offsets = offsets.clone();
         self.commit = Commit::Idle;
         match outcome {
-            CommitOutcome::Done => self.tasks.iter_mut().for_each(Task::committed),
+            CommitOutcome::Done => {
+                self.tasks.iter_mut().for_each(Task::committed);
+                self.purge(now, &offsets)?;
+            }
             CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
             CommitOutcome::Failed(_) => {
                 self.rollback(now.wall)?;
@@ -285,6 +294,20 @@ impl StreamThread {
             }
         }
         Ok(true)
+    }
+
+    /// Forgets records of repartition topics that are committed: nobody else reads them (semantics.md 11).
+    fn purge(&mut self, now: Now, committed: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
+        if now.ticks.saturating_sub(self.last_purge) < PURGE_INTERVAL {
+            return Ok(());
+        }
+        self.last_purge = now.ticks;
+        let names = self.shared.topology.repartitions().iter().map(|r| TopicName::Repartition(r.name.clone()));
+        let names: Vec<String> = names.map(|n| n.resolve(&self.shared.config.application_id)).collect();
+        for (partition, offset) in committed.iter().filter(|(p, _)| names.iter().any(|n| *n == *p.topic)) {
+            self.shared.log.admin().delete_records(partition, offset.offset)?;
+        }
+        Ok(())
     }
 
     fn settle_blocking(&mut self, now: Now) -> Result<()> {

@@ -61,7 +61,7 @@ fn demo() -> Result<()> {
     // The topics are there before anything is replayed into them.
     Plan::new(&topology, &config, log.admin())?.create_topics(log.admin())?;
     let dir = settings.get("data.dir").map(|(dir, _)| dir.to_owned()).unwrap_or_default();
-    println!("log       {dir}   ready {:?}   Ctrl-C stops; run again to continue", began.elapsed());
+    println!("log       {dir}   ready {}   Ctrl-C stops; run again to continue", seconds(began));
 
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
@@ -81,7 +81,7 @@ fn demo() -> Result<()> {
     // A table's rows have the time 0: they are read before the flights, wherever they are.
     let mut streams = Streams::new(topology, config, Arc::new(log.clone()) as Arc<dyn Log>, clock)?;
     streams.start()?;
-    println!("pipeline  flights-demo   {} tasks   started {:?}", streams.context().plan.tasks.len(), began.elapsed());
+    println!("pipeline  flights-demo   {} tasks   started {}", streams.context().plan.tasks.len(), seconds(began));
 
     let mut screen = Screen::new(&log)?;
     let mut drained = false;
@@ -104,13 +104,23 @@ fn demo() -> Result<()> {
         results::write(&log, &out)?;
     }
     println!(
-        "done      {} records processed, {} late, {} commits, {:?}",
+        "done      {} records processed, {} late, {} commits, {}",
         counters.process,
         counters.late_records,
         counters.commit,
-        began.elapsed()
+        seconds(began)
     );
     Ok(log.close()?)
+}
+
+/// Time since, for people.
+fn seconds(began: Instant) -> String {
+    let elapsed = began.elapsed();
+    if elapsed < Duration::from_secs(1) {
+        format!("{} ms", elapsed.as_millis())
+    } else {
+        format!("{:.1} s", elapsed.as_secs_f64())
+    }
 }
 
 /// What is shown meanwhile: a table that is drawn over itself on a terminal, a line now and then elsewhere.
@@ -134,10 +144,14 @@ impl Screen {
         began: Instant,
     ) -> Result<()> {
         let rate = counters.process as f64 / began.elapsed().as_secs_f64();
-        let line = format!(
-            "replayed {done} of {all} flights   processed {} ({rate:.0}/s)   late {}",
-            counters.process, counters.late_records
-        );
+        let line = if all == 0 {
+            "waiting: reading a year of flights".to_owned()
+        } else {
+            format!(
+                "replayed {done} of {all} flights   processed {} ({rate:.0}/s)   late {}",
+                counters.process, counters.late_records
+            )
+        };
         if !self.terminal {
             if self.last.elapsed() > Duration::from_secs(1) {
                 self.last = Instant::now();
