@@ -44,7 +44,7 @@ impl DataDir {
             .truncate(false)
             .open(&lock_path)
             .map_err(|e| io("cannot write in the data directory, opening", &lock_path, e))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
@@ -77,6 +77,17 @@ impl DataDir {
         let mark = self.path.join(CLEAN);
         fs::write(&mark, b"").map_err(|e| io("cannot write", &mark, e))
     }
+}
+
+/// A process that was killed a moment ago lets go of its files a moment later.
+fn lock_soon(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..10 {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(50)),
+            answer => return answer,
+        }
+    }
+    lock.try_lock()
 }
 
 fn check_format(path: &Path) -> Result<(), LogError> {

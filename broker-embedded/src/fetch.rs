@@ -6,8 +6,22 @@ use millstream_wire::RecordBatch;
 use crate::partition::{Partition, Source};
 use crate::producers::Producers;
 
-/// Reads from `offset` on, about `max_bytes` and at least one batch.
+/// Reads from `offset` on, about `max_bytes` and at least one batch that may be seen; none only at the visible end.
+/// Markers and aborted records before it are passed over.
 pub(crate) fn fetch(
+    partition: &Partition,
+    offset: Offset,
+    max_bytes: usize,
+    isolation: Isolation,
+) -> Result<Fetch, LogError> {
+    let mut fetch = fetch_some(partition, offset, max_bytes, isolation)?;
+    while fetch.batches.is_empty() && fetch.position < fetch.end {
+        fetch = fetch_some(partition, fetch.position, max_bytes, isolation)?;
+    }
+    Ok(fetch)
+}
+
+fn fetch_some(
     partition: &Partition,
     offset: Offset,
     max_bytes: usize,

@@ -175,3 +175,25 @@ fn a_transaction_that_was_open_at_a_crash_is_aborted() -> Outcome {
     assert_eq!(read(&broker, &id("t", 0), 0, COMMITTED)?, ["after"]);
     Ok(())
 }
+
+#[test]
+fn aborted_records_are_passed_over_however_many_there_are() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = open(&folder.path().join("a"))?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, Some("app"))?;
+    for _ in 0..20 {
+        p.send(
+            &id("t", 0),
+            batch(&["gone, and longer than one fetch of two hundred bytes can hold, so that it alone fills it"]),
+        )?;
+        p.abort()?;
+    }
+    p.send(&id("t", 0), batch(&["seen"]))?;
+    assert!(matches!(commit(p.as_mut(), 1), CommitOutcome::Done));
+    let options = millstream_core::ConsumerOptions { client_id: "t".into(), group: "".into(), isolation: COMMITTED };
+    let mut consumer = millstream_core::Log::consumer(&broker, &options, Default::default())?;
+    consumer.assign(&[(id("t", 0), 0)])?;
+    assert_eq!(consumer.fetch(0, 200)?.batches.len(), 1, "an empty fetch would mean the end");
+    Ok(())
+}

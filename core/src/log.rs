@@ -102,7 +102,8 @@ pub trait Consumer: Send {
     fn seek(&mut self, slot: usize, offset: Offset);
 
     /// Takes what is there for a slot, at most about `max_bytes` (always at least one batch), and moves its
-    /// position. Nothing there is an empty fetch.
+    /// position. An empty fetch means that nothing is left to see for now: markers and aborted records are passed over
+    /// before it is said.
     ///
     /// # Errors
     /// [`LogError::OutOfRange`] when retention has passed the position; the position stays.

@@ -85,6 +85,10 @@ pub struct StreamThread {
     commit: Commit,
     last_commit: Duration,
     last_purge: Duration,
+    /// Event time of the first record since the last commit.
+    uncommitted_since: Option<Timestamp>,
+    /// The unit of work spans as much event time as it may.
+    span_is_full: bool,
     /// The tasks are started: restored, positioned, built.
     running: bool,
     failed: bool,
@@ -146,6 +150,8 @@ impl StreamThread {
             commit: Commit::Idle,
             last_commit: now.ticks,
             last_purge: now.ticks,
+            uncommitted_since: None,
+            span_is_full: false,
             running: false,
             failed: false,
         })
@@ -465,6 +471,14 @@ impl StreamThread {
             if head > limit {
                 break;
             }
+            // Threads commit on their own. When one's unit of work is lost and the others' are not, its records come
+            // again behind theirs: by no more than half the skew.
+            if let Some(skew) = config.max_task_skew.filter(|_| config.threads > 1)
+                && head > self.uncommitted_since.get_or_insert(head).saturating_add(skew / 2)
+            {
+                self.span_is_full = true;
+                break;
+            }
             let taken = self.tasks[index].process(limit, config.poll_records - done)?;
             done += taken;
             let state = self.tasks[index].ready(now.wall, config.max_task_idle);
@@ -489,6 +503,7 @@ impl StreamThread {
     fn commit_is_due(&self, now: Now) -> bool {
         let config = &self.shared.config;
         let due = now.ticks.saturating_sub(self.last_commit) >= config.commit_interval
+            || self.span_is_full
             || self.tasks.iter().any(Task::wants_commit)
             || self.tasks.iter().map(Task::dirty_bytes).sum::<usize>() > config.uncommitted_bytes / 2;
         due && self.tasks.iter().any(Task::needs_commit)
@@ -499,6 +514,7 @@ impl StreamThread {
     /// (5) The stores keep their committed rows until [`StreamThread::settle`] sees `Done`.
     fn begin_commit(&mut self, now: Now) -> Result<()> {
         self.last_commit = now.ticks;
+        (self.uncommitted_since, self.span_is_full) = (None, false);
         let mut offsets = Vec::new();
         for task in &mut self.tasks {
             task.flush_nodes()?;
@@ -523,6 +539,7 @@ impl StreamThread {
             self.producer =
                 self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
         }
+        (self.uncommitted_since, self.span_is_full) = (None, false);
         if !self.running {
             return Ok(());
         }
