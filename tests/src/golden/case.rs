@@ -24,27 +24,37 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-/// A record comes in, or the wall clock moves.
+/// Something happens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Step {
-    /// Topic of the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub topic: Option<String>,
-    /// Its key.
-    #[serde(default)]
-    pub key: Option<String>,
-    /// Its value.
-    #[serde(default)]
-    pub value: Option<String>,
-    /// Its time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ts: Option<i64>,
-    /// Milliseconds by which the wall clock moves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub advance_wall_clock: Option<u64>,
-    /// What comes out.
+    /// What it is.
+    #[serde(flatten)]
+    pub input: Input,
+    /// What comes out; not known yet where a run is to fill it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<Vec<Emitted>>,
+}
+
+/// A record comes in, or the wall clock moves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Input {
+    /// The wall clock moves.
+    Clock {
+        /// By so many milliseconds.
+        advance_wall_clock: u64,
+    },
+    /// A record comes in.
+    Record {
+        /// Its topic.
+        topic: String,
+        /// Its key.
+        key: Option<String>,
+        /// Its value.
+        value: Option<String>,
+        /// Its time.
+        ts: i64,
+    },
 }
 
 /// A record that came out.

@@ -1,9 +1,11 @@
 //! The golden traces: what Apache Kafka Streams emits for the same input, step by step (`tests/golden/CATALOGUE.md`).
 
 mod case;
+mod catalogue;
 mod replay;
 mod topologies;
 mod world;
 
-pub use case::{Case, Emitted, Step, Trace};
-pub use replay::{Cut, Options, Via, emit, replay};
+pub use case::{Case, Emitted, Input, Step, Trace};
+pub use catalogue::{Section, sections};
+pub use replay::{Cut, Options, Replay, Via, emit, replay};

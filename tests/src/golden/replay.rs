@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use millstream_core::Result;
+use millstream_core::{Error, Result};
 
-use crate::golden::case::{Case, Emitted, Step};
+use crate::golden::case::{Case, Emitted, Input, Step};
 use crate::golden::topologies;
-use crate::golden::world::{Driver, Thread, World};
+use crate::golden::world::{Commits, Driver, Thread, World};
 
 /// Where cases are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,34 +41,55 @@ pub struct Options {
     pub restart_every: Option<usize>,
 }
 
-/// Runs a case; the records that came out of each step. With [`Cut::One`] all are at the last step.
-fn run(topology: &str, case: &Case, options: &Options) -> Result<Vec<Vec<Emitted>>> {
+/// How a replay went.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// The first difference from the trace, to be read; none if all is as it should be.
+    pub difference: Option<String>,
+    /// How often a task was rolled back: without any, failing commits have shown nothing.
+    pub rollbacks: u64,
+}
+
+/// What came out.
+struct Found {
+    /// The records of each step. With [`Cut::One`] all are at the last step.
+    out: Vec<Vec<Emitted>>,
+    rollbacks: u64,
+}
+
+/// Runs a case.
+fn run(topology: &str, case: &Case, options: &Options) -> Result<Found> {
     let built = topologies::build(topology, &case.params)?;
     let detour = built.sub_topologies().len() > 1 || built.global_sources().next().is_some();
+    let within_fetch = options.cut == Cut::One && options.abort_every.is_some();
+    let commits = Commits { abort_every: options.abort_every, within_fetch };
     let mut world: Box<dyn World> = match options.via {
-        Via::Driver => Box::new(Driver::new(built, options.abort_every)?),
-        Via::Thread => Box::new(Thread::new(built, options.abort_every)?),
+        Via::Driver => Box::new(Driver::new(built, commits)?),
+        Via::Thread => Box::new(Thread::new(built, commits)?),
     };
     let mut out = vec![Vec::new(); case.steps.len()];
-    let mut queued: VecDeque<&Step> = VecDeque::new();
+    let mut queued: VecDeque<Head<'_>> = VecDeque::new();
     for (number, step) in case.steps.iter().enumerate() {
         if options.restart_every.is_some_and(|every| number > 0 && number.is_multiple_of(every)) {
             world.run()?;
             queued.clear();
             world.restart()?;
         }
-        if let Some(by) = step.advance_wall_clock {
-            world.run()?;
-            queued.clear();
-            world.advance(Duration::from_millis(by))?;
-        } else {
-            if options.cut == Cut::One && !may_join(&queued, step, detour) {
+        match &step.input {
+            Input::Clock { advance_wall_clock } => {
                 world.run()?;
                 queued.clear();
+                world.advance(Duration::from_millis(*advance_wall_clock))?;
             }
-            queued.push_back(step);
-            let topic = step.topic.as_deref().unwrap_or("in");
-            world.queue(topic, step.key.clone(), step.value.clone(), step.ts.unwrap_or(0))?;
+            Input::Record { topic, key, value, ts } => {
+                let head = Head { topic, ts: *ts };
+                if options.cut == Cut::One && !may_join(&queued, head, detour) {
+                    world.run()?;
+                    queued.clear();
+                }
+                queued.push_back(head);
+                world.queue(topic, key.clone(), value.clone(), *ts)?;
+            }
         }
         if options.cut == Cut::Step {
             world.run()?;
@@ -77,23 +98,31 @@ fn run(topology: &str, case: &Case, options: &Options) -> Result<Vec<Vec<Emitted
     }
     if options.cut == Cut::One {
         world.run()?;
-        let last = out.len() - 1;
-        out[last] = world.outputs()?;
+        if let Some(last) = out.last_mut() {
+            *last = world.outputs()?;
+        }
     }
-    Ok(out)
+    Ok(Found { out, rollbacks: world.rollbacks() })
+}
+
+/// What decides between the topics of queued records.
+#[derive(Debug, Clone, Copy)]
+struct Head<'a> {
+    topic: &'a str,
+    ts: i64,
 }
 
 /// Whether a record may come in the same fetch as those queued: taking the smallest head among the topics first
 /// (semantics.md 4) must give the trace's order, without ties. Where records of one topic make a detour, over a
 /// repartition topic or into a global table, there is no order between topics to rely on.
-fn may_join(queued: &VecDeque<&Step>, step: &Step, detour: bool) -> bool {
-    let mut left: Vec<&Step> = queued.iter().copied().chain([step]).collect();
+fn may_join(queued: &VecDeque<Head<'_>>, step: Head<'_>, detour: bool) -> bool {
+    let mut left: Vec<Head<'_>> = queued.iter().copied().chain([step]).collect();
     if left.iter().all(|s| s.topic == step.topic) {
         return true;
     }
     while let Some(next) = left.first().copied() {
-        let mut heads: Vec<&Step> = Vec::new();
-        for candidate in &left {
+        let mut heads: Vec<Head<'_>> = Vec::new();
+        for candidate in left.iter().copied() {
             if heads.iter().all(|head| head.topic != candidate.topic) {
                 heads.push(candidate);
             }
@@ -106,21 +135,26 @@ fn may_join(queued: &VecDeque<&Step>, step: &Step, detour: bool) -> bool {
     true
 }
 
-/// Replays a case. `Ok(None)`: what came out is what the trace says. `Ok(Some(text))` shows the first difference.
+/// Replays a case and compares what comes out with what the trace says.
 ///
 /// # Errors
-/// When the program fails.
-pub fn replay(topology: &str, case: &Case, options: &Options) -> Result<Option<String>> {
-    let found = run(topology, case, options)?;
-    let wanted: Vec<Vec<Emitted>> = case.steps.iter().map(|s| s.out.clone().unwrap_or_default()).collect();
-    if options.cut == Cut::One {
+/// When the program fails, or the trace does not say what comes out.
+pub fn replay(topology: &str, case: &Case, options: &Options) -> Result<Replay> {
+    let wanted: Option<Vec<Vec<Emitted>>> = case.steps.iter().map(|s| s.out.clone()).collect();
+    let wanted = wanted.filter(|w| !w.is_empty()).ok_or_else(|| Error::user("there is nothing to compare with"))?;
+    let Found { out, rollbacks } = run(topology, case, options)?;
+    Ok(Replay { difference: compare(case, wanted, out, options.cut), rollbacks })
+}
+
+fn compare(case: &Case, wanted: Vec<Vec<Emitted>>, found: Vec<Vec<Emitted>>, cut: Cut) -> Option<String> {
+    if cut == Cut::One {
         let (wanted, found): (Vec<Emitted>, Vec<Emitted>) =
             (wanted.into_iter().flatten().collect(), found.into_iter().flatten().collect());
         let same = by_topic(&found) == by_topic(&wanted);
-        return Ok((!same).then(|| difference(usize::MAX, &wanted, &found)));
+        return (!same).then(|| difference(usize::MAX, &wanted, &found));
     }
     let first = (0..wanted.len()).find(|i| by_topic(&found[*i]) != by_topic(&wanted[*i]));
-    Ok(first.map(|i| format!("{}\n    input: {}", difference(i, &wanted[i], &found[i]), show_step(&case.steps[i]))))
+    first.map(|i| format!("{}\n    input: {}", difference(i, &wanted[i], &found[i]), show_step(&case.steps[i])))
 }
 
 /// Replays a case whose steps have no outputs, and fills them in.
@@ -129,7 +163,7 @@ pub fn replay(topology: &str, case: &Case, options: &Options) -> Result<Option<S
 /// When the program fails.
 pub fn emit(topology: &str, case: &mut Case, options: &Options) -> Result<()> {
     let found = run(topology, case, &Options { cut: Cut::Step, ..*options })?;
-    case.steps.iter_mut().zip(found).for_each(|(step, out)| step.out = Some(out));
+    case.steps.iter_mut().zip(found.out).for_each(|(step, out)| step.out = Some(out));
     Ok(())
 }
 
@@ -141,13 +175,10 @@ fn by_topic<'a>(records: impl IntoIterator<Item = &'a Emitted>) -> Vec<&'a Emitt
 
 fn show_step(step: &Step) -> String {
     let text = |t: &Option<String>| t.clone().unwrap_or_else(|| "null".into());
-    format!(
-        "{} {}:{}@{}",
-        step.topic.as_deref().unwrap_or("-"),
-        text(&step.key),
-        text(&step.value),
-        step.ts.unwrap_or(-1)
-    )
+    match &step.input {
+        Input::Clock { advance_wall_clock } => format!("the wall clock moves by {advance_wall_clock}"),
+        Input::Record { topic, key, value, ts } => format!("{topic} {}:{}@{ts}", text(key), text(value)),
+    }
 }
 
 fn difference(step: usize, wanted: &[Emitted], found: &[Emitted]) -> String {

@@ -1,5 +1,6 @@
 //! Where a topology is run: in the test driver, or by a stream thread on the embedded log.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,20 +28,41 @@ pub(crate) trait World {
     fn restart(&mut self) -> Result<()>;
     /// What came out since the last call, topic by topic.
     fn outputs(&mut self) -> Result<Vec<Emitted>>;
+    /// How often a task was rolled back.
+    fn rollbacks(&self) -> u64;
+}
+
+/// Which commits there are, and which of them fail.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Commits {
+    /// Every so many fail.
+    pub(crate) abort_every: Option<u64>,
+    /// There are some in the middle of a fetch, so that a rollback goes back into it.
+    pub(crate) within_fetch: bool,
+}
+
+impl Commits {
+    /// Commits come from `run`, when nothing is left to process; within a fetch also after every few records that
+    /// change a store.
+    fn config(self, application_id: &str) -> RuntimeConfig {
+        let config = RuntimeConfig { commit_interval: Duration::MAX, ..RuntimeConfig::embedded(application_id) };
+        if self.within_fetch { RuntimeConfig { poll_records: 7, uncommitted_bytes: 1, ..config } } else { config }
+    }
 }
 
 /// The test driver.
 pub(crate) struct Driver {
     driver: TopologyTestDriver,
     outputs: Vec<(&'static str, TestOutput<Text, Text>)>,
+    rollbacks_before: u64,
 }
 
 impl Driver {
-    pub(crate) fn new(topology: Topology, abort_every: Option<u64>) -> Result<Self> {
-        let driver = TopologyTestDriver::new(topology)?;
-        driver.fail_commits(abort_every);
+    pub(crate) fn new(topology: Topology, commits: Commits) -> Result<Self> {
+        let driver = TopologyTestDriver::with_config(topology, commits.config("test"))?;
+        driver.fail_commits(commits.abort_every);
         let outputs = OUTPUTS.iter().filter_map(|topic| Some((*topic, driver.output(topic).ok()?))).collect();
-        Ok(Driver { driver, outputs })
+        Ok(Driver { driver, outputs, rollbacks_before: 0 })
     }
 }
 
@@ -59,7 +81,12 @@ impl World for Driver {
     }
 
     fn restart(&mut self) -> Result<()> {
+        self.rollbacks_before = self.rollbacks();
         self.driver.restart()
+    }
+
+    fn rollbacks(&self) -> u64 {
+        self.rollbacks_before + self.driver.counters().rollback
     }
 
     fn outputs(&mut self) -> Result<Vec<Emitted>> {
@@ -83,19 +110,21 @@ pub(crate) struct Thread {
     clock: Arc<ManualClock>,
     thread: StreamThread,
     input: Box<dyn Producer>,
+    queued: BTreeMap<String, BatchBuilder>,
     output: Box<dyn Consumer>,
     topics: Vec<&'static str>,
+    commits: Commits,
+    rollbacks_before: u64,
     _folder: tempfile::TempDir,
 }
 
 impl Thread {
-    pub(crate) fn new(topology: Topology, abort_every: Option<u64>) -> Result<Self> {
+    pub(crate) fn new(topology: Topology, commits: Commits) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(millstream_core::Error::user)?;
         let clock = Arc::new(ManualClock::at(0));
         let broker = Broker::open(BrokerOptions::new(folder.path(), clock.clone()))?;
         let wakeup = Arc::new(Wakeup::default());
-        // The clock stands still: commits come from `run`, when nothing is left to process.
-        let config = RuntimeConfig { commit_interval: Duration::MAX, ..RuntimeConfig::embedded("golden") };
+        let config = commits.config("golden");
         let plan = Plan::new(&topology, &config, &broker)?;
         plan.create_topics(&broker)?;
         let input =
@@ -110,7 +139,7 @@ impl Thread {
             }
         }
         output.assign(&topics.iter().map(|t| (TopicPartition::new(*t, 0), 0)).collect::<Vec<_>>())?;
-        let log: Arc<dyn Log> = Arc::new(FailingCommits::new(Arc::new(broker), abort_every.unwrap_or(0)));
+        let log: Arc<dyn Log> = Arc::new(FailingCommits::new(Arc::new(broker), commits.abort_every.unwrap_or(0)));
         let shared = ThreadContext {
             alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
             topology: Arc::new(topology),
@@ -120,7 +149,18 @@ impl Thread {
             process_id: "golden".into(),
         };
         let thread = start(&shared, &clock)?;
-        let mut world = Thread { shared, clock, thread, input, output, topics, _folder: folder };
+        let mut world = Thread {
+            shared,
+            clock,
+            thread,
+            input,
+            queued: BTreeMap::new(),
+            output,
+            topics,
+            commits,
+            rollbacks_before: 0,
+            _folder: folder,
+        };
         world.run()?;
         Ok(world)
     }
@@ -133,15 +173,22 @@ fn start(shared: &ThreadContext, clock: &ManualClock) -> Result<StreamThread> {
 
 impl World for Thread {
     fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()> {
-        let mut batch = BatchBuilder::new();
+        let batch = self.queued.entry(topic.to_owned()).or_default();
         batch.push(ts, key.as_ref().map(String::as_bytes), value.as_ref().map(String::as_bytes), &[]);
-        Ok(self.input.send(&TopicPartition::new(topic, 0), batch)?)
+        Ok(())
     }
 
     fn run(&mut self) -> Result<()> {
+        for (topic, batch) in std::mem::take(&mut self.queued) {
+            self.input.send(&TopicPartition::new(topic.as_str(), 0), batch)?;
+        }
         loop {
             let now = self.clock.now();
-            while self.thread.step(now)? == Next::Again {}
+            while self.thread.step(now)? == Next::Again {
+                if self.commits.within_fetch {
+                    self.thread.commit_now(now)?;
+                }
+            }
             if !self.thread.needs_commit() {
                 return Ok(());
             }
@@ -154,7 +201,12 @@ impl World for Thread {
         self.run()
     }
 
+    fn rollbacks(&self) -> u64 {
+        self.rollbacks_before + self.thread.counters().rollback
+    }
+
     fn restart(&mut self) -> Result<()> {
+        self.rollbacks_before = self.rollbacks();
         self.thread = start(&self.shared, &self.clock)?;
         self.run()
     }

@@ -3,10 +3,12 @@
 mod aggregations;
 mod processors;
 mod stateless;
+mod stores;
 mod stream_joins;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_core::{Error, Result, Topology};
@@ -16,12 +18,22 @@ use millstream_dsl::{KStream, KTable, StreamsBuilder, Windowed};
 pub(crate) type Text = Option<String>;
 
 /// A case's parameters.
-pub(crate) struct Params<'a>(&'a BTreeMap<String, i64>);
+pub(crate) struct Params<'a> {
+    given: &'a BTreeMap<String, i64>,
+    /// What a topology asked for and the case does not give.
+    missing: RefCell<BTreeSet<String>>,
+}
 
 impl Params<'_> {
-    /// A parameter in milliseconds.
+    /// A parameter in milliseconds. Without it [`build`] fails.
     pub(crate) fn ms(&self, name: &str) -> Duration {
-        Duration::from_millis(self.0.get(name).copied().unwrap_or_default().max(0) as u64)
+        match self.given.get(name).and_then(|ms| u64::try_from(*ms).ok()) {
+            Some(ms) => Duration::from_millis(ms),
+            None => {
+                self.missing.borrow_mut().insert(name.to_owned());
+                Duration::ZERO
+            }
+        }
     }
 }
 
@@ -31,16 +43,22 @@ pub(crate) const KEPT: Duration = Duration::from_secs(100);
 /// Builds a topology of the catalogue.
 ///
 /// # Errors
-/// When its name is unknown, or the program is wrong.
+/// When its name is unknown, a parameter is missing or negative, or the program is wrong.
 pub(crate) fn build(name: &str, params: &BTreeMap<String, i64>) -> Result<Topology> {
     let b = StreamsBuilder::new();
-    let p = Params(params);
+    let p = Params { given: params, missing: RefCell::default() };
     let known = stateless::add(name, &b)
         || aggregations::add(name, &b, &p)
         || tables::add(name, &b, &p)
         || stream_joins::add(name, &b, &p)
-        || processors::add(name, &b, &p);
-    if known { b.build() } else { Err(Error::Build(Box::new(vec![format!("no topology `{name}`")]))) }
+        || processors::add(name, &b, &p)
+        || stores::add(name, &b);
+    let mut problems: Vec<String> =
+        p.missing.into_inner().into_iter().map(|p| format!("`{name}` needs a parameter `{p}` of 0 or more")).collect();
+    if !known {
+        problems.push(format!("no topology `{name}`"));
+    }
+    if problems.is_empty() { b.build() } else { Err(Error::Build(Box::new(problems))) }
 }
 
 /// The first character.
