@@ -3,7 +3,7 @@
 //! What it is not: it knows no broker, no disk, no DSL, and has no clock, thread or socket of its own.
 //!
 //! - words: [`Record`], [`Serde`], [`Topology`], [`TaskId`], time;
-//! - ports: [`Log`] with [`Consumer`], [`Producer`], [`Admin`]; [`Clock`]; [`StateStore`];
+//! - ports: [`Log`] with [`Consumer`], [`Producer`], [`Admin`]; [`Clock`]; [`Files`]; [`StateStore`];
 //! - what the DSL builds with: [`Port`], [`Forward`], [`TaskBuilder`], [`TaskContext`];
 //! - the runtime: [`Plan`], [`StreamThread`].
 
@@ -14,6 +14,7 @@ mod context;
 mod counters;
 mod describe;
 mod error;
+mod files;
 mod forward;
 mod headers;
 mod input;
@@ -29,6 +30,7 @@ mod restore;
 mod serde;
 mod serdes;
 mod settings;
+mod sim_files;
 mod source;
 mod store;
 mod streams;
@@ -45,6 +47,7 @@ pub use config::{ProcessingGuarantee, RuntimeConfig};
 pub use context::{DeserializationHandler, TaskContext, TimeSlot};
 pub use counters::Counters;
 pub use error::{Error, Result, StateError, Undecodable, Unencodable};
+pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};
 pub use forward::{Downstream, Forward, Port, Supplier};
 pub use headers::Headers;
 pub use input::Input;
@@ -59,6 +62,7 @@ pub use record::{Change, Record};
 pub use serde::{Data, Encoded, Half, Nullable, Payload, Serde, SerdeContext, SerdeError};
 pub use serdes::*;
 pub use settings::{Origin, SETTINGS, Settings};
+pub use sim_files::{Call, Fault, SimFiles};
 pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
 pub use store::{ChangelogRecord, ChangelogWriter, StateStore, StoreInstance};
 pub use streams::{State, Stopper, Streams};
