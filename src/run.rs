@@ -58,6 +58,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     };
     let interval = config.commit_interval;
     let mut streams = Streams::new(topology, config, Arc::new(log.clone()) as Arc<dyn Log>, clock)?;
+    streams.on_held_up(|error| eprintln!("waiting: {error}"));
     let context = streams.context();
     eprintln!(
         "{}: {} tasks on {} threads, {guarantee} every {interval:?}",
@@ -88,8 +89,10 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
 pub fn embedded_log(application_id: &str, settings: &mut Settings, clock: Arc<SystemClock>) -> Result<Broker> {
     let dir = settings.get("data.dir").map_or_else(|| format!("{application_id}-data"), |(dir, _)| dir.to_owned());
     let mut options = BrokerOptions::new(dir, clock);
-    if settings.get("durability").is_some_and(|(d, _)| d == "memory") {
-        options.durability = Durability::Memory;
+    if let Some(durability) = settings.parsed("durability", "memory, os or disk") {
+        options.durability = durability;
+    }
+    if options.durability == Durability::Memory {
         options.tail_bytes = usize::MAX;
     }
     if let Some(bytes) = settings.parsed("log.segment.bytes", "a number of bytes") {
@@ -98,5 +101,6 @@ pub fn embedded_log(application_id: &str, settings: &mut Settings, clock: Arc<Sy
     if let Some(ms) = settings.parsed::<i64>("log.retention.ms", "milliseconds, or -1") {
         options.retention_ms = (ms >= 0).then_some(ms);
     }
+    settings.check()?;
     Ok(Broker::open(options)?)
 }

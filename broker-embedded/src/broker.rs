@@ -66,7 +66,8 @@ impl Broker {
             Durability::Memory => None,
             Durability::Os | Durability::Disk => Some(DataDir::open(&*files, &options.data_dir)?),
         };
-        let checkpoint = dir.as_ref().map_or_else(|| Ok(Checkpoint::default()), |d| Checkpoint::read(&*files, &d.path))?;
+        let checkpoint =
+            dir.as_ref().map_or_else(|| Ok(Checkpoint::default()), |d| Checkpoint::read(&*files, &d.path))?;
         let journal = match &dir {
             Some(dir) if options.durability == Durability::Disk => Some(Journal::create(files.clone(), &dir.path)?),
             _ => None,
@@ -173,10 +174,7 @@ impl Broker {
         let files = &*self.storage().files;
         let first = partition_dir(&dir.path, topic, 0);
         let file = first.join(TOPIC_FILE);
-        files
-            .remove(&file)
-            .and_then(|()| files.sync_dir(&first))
-            .map_err(|e| io("cannot remove", &file, e))?;
+        files.remove(&file).and_then(|()| files.sync_dir(&first)).map_err(|e| io("cannot remove", &file, e))?;
         for partition in 0..gone.partitions.len() {
             let path = partition_dir(&dir.path, topic, partition as i32);
             files.remove_dir(&path).map_err(|e| io("cannot remove", &path, e))?;
@@ -282,7 +280,8 @@ impl Broker {
         let files = &*self.inner.storage.files;
         // Larger than every earlier one: an entry of the journal never finds a later topic of the same name.
         let newest = topics.values().map(|t| t.id).max().unwrap_or(0);
-        let id = self.inner.newest_topic.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().max(0) as u64) + 1;
+        let id =
+            self.inner.newest_topic.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().max(0) as u64) + 1;
         self.inner.newest_topic.fetch_max(id, Ordering::SeqCst);
         let mut partitions = Vec::new();
         for number in 0..spec.partitions {

@@ -152,7 +152,8 @@ impl Partition {
 
     /// Appends what the journal has and the segments lack.
     pub(crate) fn replay(&self, bytes: Bytes) -> Result<(), LogError> {
-        let damaged = |problem: String| LogError::Corrupt { place: format!("the journal's entry for {}", self.id), problem };
+        let damaged =
+            |problem: String| LogError::Corrupt { place: format!("the journal's entry for {}", self.id), problem };
         let batch = RecordBatch::split_from(&mut bytes.clone())
             .map_err(|e| damaged(e.to_string()))?
             .ok_or_else(|| damaged("a batch is cut off".into()))?;
@@ -280,10 +281,13 @@ impl Partition {
             recovery::write_start(&*self.storage.files, dir, before)?;
         }
         state.start = before;
-        state.producers.trim(before);
         while state.segments.get(1).is_some_and(|next| next.base <= before) {
             state.segments.remove(0).delete(&*self.storage.files)?;
+            // The snapshot of producers counts the aborted transactions in the segments that are there.
+            state.segments.iter_mut().for_each(|s| s.unsynced = true);
         }
+        let first = state.segments.first().map_or(before, |s| s.base);
+        state.producers.trim(first);
         while state.tail.front().is_some_and(|b| b.header().next_offset() <= before) {
             let gone = state.tail.pop_front();
             state.tail_bytes -= gone.map_or(0, |b| b.bytes().len());

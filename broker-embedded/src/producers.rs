@@ -100,14 +100,10 @@ impl Producers {
         self.aborted.clone()
     }
 
-    /// Adds aborted transactions that were read from an index, in order.
-    pub(crate) fn add_aborted(&mut self, read: impl IntoIterator<Item = Aborted>) {
-        Arc::make_mut(&mut self.aborted).extend(read);
-    }
-
     /// Producers with an open transaction, with their epochs.
     pub(crate) fn open(&self) -> Vec<(i64, i16)> {
-        let mut open: Vec<_> = self.known.iter().filter(|(_, p)| p.open.is_some()).map(|(id, p)| (*id, p.epoch)).collect();
+        let mut open: Vec<_> =
+            self.known.iter().filter(|(_, p)| p.open.is_some()).map(|(id, p)| (*id, p.epoch)).collect();
         open.sort_unstable();
         open
     }
@@ -119,7 +115,8 @@ impl Producers {
         }
     }
 
-    /// The producers in the layout of Kafka's `.snapshot` files.
+    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are:
+    /// these are in files of their own.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(4 + self.known.len() * 50);
         entries.extend((self.known.len() as i32).to_be_bytes());
@@ -135,14 +132,15 @@ impl Producers {
             entries.extend(0i32.to_be_bytes());
             entries.extend(producer.open.unwrap_or(-1).to_be_bytes());
         }
+        entries.extend((self.aborted.len() as i32).to_be_bytes());
         let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
         bytes.extend(crc32c::crc32c(&entries).to_be_bytes());
         bytes.extend(entries);
         bytes
     }
 
-    /// Reads a snapshot; `None` if it is damaged.
-    pub(crate) fn from_snapshot(bytes: &[u8]) -> Option<Self> {
+    /// Reads a snapshot, and `aborted` from elsewhere; `None` if one of them is damaged.
+    pub(crate) fn from_snapshot(bytes: &[u8], aborted: Vec<Aborted>) -> Option<Self> {
         let (head, entries) = (bytes.get(..6)?, &bytes[6..]);
         let crc = u32::from_be_bytes(head[2..].try_into().ok()?);
         if head[..2] != SNAPSHOT_VERSION.to_be_bytes() || crc32c::crc32c(entries) != crc {
@@ -159,6 +157,7 @@ impl Producers {
             let open = Some(fields.i64()?).filter(|first| *first >= 0);
             known.insert(id, Producer { epoch, last_sequence, last_offset, last_time, open });
         }
-        Some(Producers { known, aborted: AbortedList::default() })
+        let whole = fields.i32()? as usize == aborted.len();
+        whole.then(|| Producers { known, aborted: Arc::new(aborted) })
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
             ),
         });
     }
-    state.producers.trim(state.start);
+    state.producers.trim(bases.first().copied().unwrap_or(0));
     Ok(state)
 }
 
@@ -76,12 +76,11 @@ fn read_producers(files: &dyn Files, dir: &Path, bases: &[Offset], point: Offset
     if point == 0 {
         return Some(Producers::default());
     }
-    let mut producers = Producers::from_snapshot(&files.read(&snapshot_path(dir, point)).ok()?)?;
+    let mut aborted: Vec<Aborted> = Vec::new();
     for base in bases.iter().filter(|base| **base < point) {
-        let aborted: Vec<Aborted> = Segment::read_aborted(files, dir, *base, point)?;
-        producers.add_aborted(aborted);
+        aborted.extend(Segment::read_aborted(files, dir, *base, point)?);
     }
-    Some(producers)
+    Producers::from_snapshot(&files.read(&snapshot_path(dir, point)).ok()?, aborted)
 }
 
 fn snapshot_path(dir: &Path, point: Offset) -> PathBuf {

@@ -101,7 +101,9 @@ impl Segment {
                     return Err(segment.damage(format!("offset {} follows {next}", batch.header().base_offset)));
                 }
                 Err(Torn::Io(error)) => return Err(error),
-                Err(Torn::Bad(_)) if [opening.repair_from, opening.cut].iter().flatten().any(|from| *from <= next) => break,
+                Err(Torn::Bad(_)) if [opening.repair_from, opening.cut].iter().flatten().any(|from| *from <= next) => {
+                    break;
+                }
                 Err(Torn::Bad(problem)) => return Err(segment.damage(problem)),
             };
             next = batch.header().next_offset();
@@ -185,9 +187,14 @@ impl Segment {
         Some(())
     }
 
-    /// The aborted transactions of the segment that end below `known`, as its index file says; `None` if there is none.
+    /// The aborted transactions of the segment that end below `known`, as its index file says: none, if it has no such
+    /// file. `None` if that cannot be read.
     pub(crate) fn read_aborted(files: &dyn Files, dir: &Path, base: Offset, known: Offset) -> Option<Vec<Aborted>> {
-        let bytes = files.read(&dir.join(file_name(base, "txnindex"))).ok()?;
+        let bytes = match files.read(&dir.join(file_name(base, "txnindex"))) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(_) => return None,
+        };
         let number = |entry: &[u8], at: usize| Some(i64::from_be_bytes(entry.get(at..at + 8)?.try_into().ok()?));
         let mut aborted = Vec::new();
         for entry in bytes.chunks(ABORTED_LEN) {
@@ -331,7 +338,9 @@ pub(crate) struct Unsynced {
 impl Unsynced {
     /// Writes the indexes.
     pub(crate) fn write_indexes(&self, files: &dyn Files) -> Result<(), LogError> {
-        self.side_files.iter().try_for_each(|(suffix, bytes)| {
+        // Without a transaction that was aborted there is no file of them.
+        let needed = self.side_files.iter().filter(|(suffix, bytes)| *suffix != "txnindex" || !bytes.is_empty());
+        needed.into_iter().try_for_each(|(suffix, bytes)| {
             let path = self.path.with_extension(suffix);
             files.write(&path, bytes).map_err(|e| io("cannot write", &path, e))
         })

@@ -109,7 +109,9 @@ fn a_call_that_fails_at_any_place_loses_nothing() -> Outcome {
     assert!(calls > 100, "{calls}");
     let mut failures = 0;
     for skip in 0..calls {
-        for (call, kind) in [(Call::Write, ErrorKind::StorageFull), (Call::Write, ErrorKind::Other), (Call::Sync, ErrorKind::Other)] {
+        for (call, kind) in
+            [(Call::Write, ErrorKind::StorageFull), (Call::Write, ErrorKind::Other), (Call::Sync, ErrorKind::Other)]
+        {
             let files = SimFiles::default();
             let mut acknowledged = 0;
             files.fail(Fault { call, skip, times: 1, kind });
@@ -181,7 +183,12 @@ fn the_journal_is_replayed_whatever_the_durability_of_the_next_start() -> Outcom
             let broker = Broker::open(BrokerOptions { durability, ..options(&files) })?;
             assert_eq!(commits(&broker)?, 1);
             broker.close()?;
-            assert!(!millstream_core::Files::list(&files, Path::new("/data")).expect("a folder").iter().any(|n| n.starts_with("journal")));
+            assert!(
+                !millstream_core::Files::list(&files, Path::new("/data"))
+                    .expect("a folder")
+                    .iter()
+                    .any(|n| n.starts_with("journal"))
+            );
         }
     }
     Ok(())

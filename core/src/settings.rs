@@ -25,7 +25,7 @@ pub const SETTINGS: [(&str, &str); 20] = [
     ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
     ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
-    ("durability", "of the embedded log: memory, os (os)"),
+    ("durability", "of the embedded log: memory, os, disk (os)"),
     ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
     ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
@@ -221,10 +221,18 @@ impl Settings {
         let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
         let partitions = self.parsed("num.partitions", number).unwrap_or(1);
         config.create_topics = create.then_some(partitions);
-        if self.problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(Error::Config(Box::new(std::mem::take(&mut self.problems))))
+        self.check()?;
+        Ok(config)
+    }
+
+    /// Reports every problem found since the last report.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all of them.
+    pub fn check(&mut self) -> Result<()> {
+        match std::mem::take(&mut self.problems) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(Error::Config(Box::new(problems))),
         }
     }
 }

@@ -313,8 +313,12 @@ impl Files for SimFiles {
         let mut disk = self.disk();
         disk.call(Call::Sync)?;
         disk.durable_names.retain(|path, _| path.parent() != Some(dir));
-        let now: Vec<(PathBuf, Inode)> =
-            disk.names.iter().filter(|(path, _)| path.parent() == Some(dir)).map(|(p, i)| (p.clone(), i.clone())).collect();
+        let now: Vec<(PathBuf, Inode)> = disk
+            .names
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir))
+            .map(|(p, i)| (p.clone(), i.clone()))
+            .collect();
         disk.durable_names.extend(now);
         Ok(())
     }

@@ -42,6 +42,7 @@ pub enum State {
 }
 
 type Listener = Box<dyn Fn(State, State) + Send + Sync>;
+type HeldUpListener = Box<dyn Fn(&Error) + Send + Sync>;
 
 /// What the threads of an application share.
 struct Shared {
@@ -51,6 +52,7 @@ struct Shared {
     wakeups: Vec<Arc<Wakeup>>,
     progress: Mutex<Progress>,
     listener: Option<Listener>,
+    held_up: Option<HeldUpListener>,
     bounded: Mutex<Option<Bounded>>,
 }
 
@@ -107,6 +109,7 @@ impl Streams {
             wakeups: (0..threads).map(|_| Arc::default()).collect(),
             progress: Mutex::new(progress),
             listener: None,
+            held_up: None,
             bounded: Mutex::new(None),
         };
         Ok(Streams { shared: Arc::new(shared), threads: Vec::new() })
@@ -116,6 +119,14 @@ impl Streams {
     pub fn on_state_change(&mut self, listener: impl Fn(State, State) + Send + Sync + 'static) {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.listener = Some(Box::new(listener));
+        }
+    }
+
+    /// Calls `listener` when a thread begins to wait because of an error that may pass by itself, such as a full disk.
+    /// Must be set before the start.
+    pub fn on_held_up(&mut self, listener: impl Fn(&Error) + Send + Sync + 'static) {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.held_up = Some(Box::new(listener));
         }
     }
 
@@ -314,7 +325,11 @@ fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<
             shared.publish(number, &thread);
             return Ok(());
         }
+        let was_held_up = thread.held_up().is_some();
         let next = thread.step(now)?;
+        if let (Some(listener), Some(error), false) = (&shared.held_up, thread.held_up(), was_held_up) {
+            listener(error);
+        }
         shared.publish(number, &thread);
         if finish_phase(shared, &mut phase, &mut thread)? {
             shared.change(State::PendingShutdown);

@@ -62,10 +62,15 @@ pub struct ThreadContext {
     pub process_id: String,
 }
 
-/// The commit that is under way, if any.
+/// How long a thread waits after an error that may pass, such as a full disk.
+const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+
+/// The commit that is under way, if any, with its positions.
 enum Commit {
     Idle,
     UnderWay(Vec<(TopicPartition, CommittedOffset)>),
+    /// It may have been done or not: the log has to be asked.
+    Unknown(Vec<(TopicPartition, CommittedOffset)>),
 }
 
 /// A thread's work. The driver around it owns the real thread, or a test steps it by hand.
@@ -91,7 +96,9 @@ pub struct StreamThread {
     span_is_full: bool,
     /// The tasks are started: restored, positioned, built.
     running: bool,
-    failed: bool,
+    /// A step has failed, and the rollback after it has not been done yet.
+    broken: bool,
+    held_up: Option<Error>,
 }
 
 impl StreamThread {
@@ -153,7 +160,8 @@ impl StreamThread {
             uncommitted_since: None,
             span_is_full: false,
             running: false,
-            failed: false,
+            broken: false,
+            held_up: None,
         })
     }
 
@@ -164,17 +172,30 @@ impl StreamThread {
     /// or stepped again to try once more.
     pub fn step(&mut self, now: Now) -> Result<Next> {
         match self.try_step(now) {
-            Ok(next) => Ok(next),
+            Ok(next) => {
+                self.held_up = None;
+                Ok(next)
+            }
             Err(error) => {
-                self.failed = true;
-                // The first error is the one to report; a rollback that fails too shows at the next step.
-                let _second = self.rollback(now.wall);
+                self.broken = true;
+                // The first error is the one to report; a rollback that fails too is tried again by the next step.
+                let _second = self.mend(now.wall);
+                if error.is_retriable() {
+                    self.held_up = Some(error);
+                    return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
+                }
                 Err(error)
             }
         }
     }
 
+    /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
+    pub fn held_up(&self) -> Option<&Error> {
+        self.held_up.as_ref()
+    }
+
     fn try_step(&mut self, now: Now) -> Result<Next> {
+        self.mend(now.wall)?;
         if !self.settle(now)? {
             return Ok(Next::Again);
         }
@@ -209,7 +230,7 @@ impl StreamThread {
     /// When the last commit fails.
     pub fn close(&mut self, now: Now) -> Result<()> {
         self.settle_blocking(now)?;
-        if self.running && !self.failed && self.tasks.iter().any(Task::needs_commit) {
+        if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
             self.begin_commit(now)?;
             self.settle_blocking(now)?;
         }
@@ -271,35 +292,47 @@ impl StreamThread {
 
     /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.
     fn settle(&mut self, now: Now) -> Result<bool> {
-        let Commit::UnderWay(offsets) = &self.commit else { return Ok(true) };
+        if !matches!(self.commit, Commit::UnderWay(_)) {
+            return Ok(true);
+        }
         let Some(outcome) = self.producer.poll_commit() else { return Ok(true) };
-        let offsets = offsets.clone();
-        self.commit = Commit::Idle;
+        let Commit::UnderWay(offsets) = std::mem::replace(&mut self.commit, Commit::Idle) else { return Ok(true) };
         match outcome {
             CommitOutcome::Done => {
                 self.tasks.iter_mut().for_each(Task::committed);
                 self.purge(now, &offsets)?;
             }
             CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
+            // Trying again at once would not make space.
+            CommitOutcome::Failed(error @ LogError::Full { .. }) => return Err(error.into()),
             CommitOutcome::Failed(_) => {
                 self.rollback(now.wall)?;
                 return Ok(false);
             }
             CommitOutcome::Unknown(_) => {
-                // A new producer of the same id ends the old transaction; after that the group's offsets tell.
-                self.producer =
-                    self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
-                let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
-                let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-                if found.iter().zip(&offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted)) {
-                    self.tasks.iter_mut().for_each(Task::committed);
-                } else {
+                self.commit = Commit::Unknown(offsets);
+                if !self.resolve()? {
                     self.rollback(now.wall)?;
                     return Ok(false);
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
+    /// that the group's positions tell. `true`: it was done. After an error it is unknown still.
+    fn resolve(&mut self) -> Result<bool> {
+        let Commit::Unknown(offsets) = &self.commit else { return Ok(true) };
+        self.producer = self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+        let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
+        let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+        let done = found.iter().zip(offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted));
+        self.commit = Commit::Idle;
+        if done {
+            self.tasks.iter_mut().for_each(Task::committed);
+        }
+        Ok(done)
     }
 
     /// Forgets records of repartition topics that are committed: nobody else reads them (semantics.md 11).
@@ -531,13 +564,29 @@ impl StreamThread {
         Ok(())
     }
 
+    /// Does the rollback that a failed step needs.
+    fn mend(&mut self, wall: Timestamp) -> Result<()> {
+        if self.broken {
+            self.rollback(wall)?;
+            self.broken = false;
+        }
+        Ok(())
+    }
+
     /// Every failure ends here: the transaction is ended, every task goes back to its last commit, reading goes on
-    /// from there.
+    /// from there. A commit that is under way may yet have been done: the log is asked first.
     fn rollback(&mut self, wall: Timestamp) -> Result<()> {
-        if matches!(self.commit, Commit::UnderWay(_)) || self.producer.abort().is_err() {
-            self.commit = Commit::Idle;
-            self.producer =
-                self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+        match std::mem::replace(&mut self.commit, Commit::Idle) {
+            Commit::Idle => {
+                if self.producer.abort().is_err() {
+                    self.producer =
+                        self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+                }
+            }
+            Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
+                self.commit = Commit::Unknown(offsets);
+                self.resolve()?;
+            }
         }
         (self.uncommitted_since, self.span_is_full) = (None, false);
         if !self.running {
