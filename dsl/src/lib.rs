@@ -8,6 +8,7 @@ mod builder;
 mod consumed;
 mod joins;
 mod json;
+mod keys;
 mod kstream;
 mod ktable;
 mod operators;
@@ -35,5 +36,6 @@ pub use processor::{
 pub use tables::GroupedTable;
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{
-    DAY, EmitStrategy, HOUR, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed, WindowedSerde,
+    DAY, EmitStrategy, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed,
+    WindowedSerde,
 };
