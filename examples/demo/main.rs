@@ -76,6 +76,7 @@ fn demo() -> Result<()> {
     let topology = topology()?;
     // The topics are there before anything is replayed into them.
     Plan::new(&topology, &config, log.admin())?.create_topics(log.admin())?;
+    screen.follow()?;
     screen.say(&format!("log       {dir}   ready {}   Ctrl-C stops; run again to continue", seconds(began)));
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -99,7 +100,6 @@ fn demo() -> Result<()> {
     screen.say(&format!("pipeline  flights-demo   {tasks} tasks   started {}", seconds(began)));
 
     let mut reader = Reader::new(&log)?;
-    screen.follow()?;
     while !stop.load(Ordering::SeqCst) && !matches!(streams.state(), State::NotRunning | State::Error) {
         if let Some(ended) = replayer.take_if(|replayer| replayer.is_finished()) {
             ended.join().map_err(|_| Error::user("the replay failed"))??;

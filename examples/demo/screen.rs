@@ -41,7 +41,7 @@ impl Screen {
     pub fn new(began: Instant, watched: bool) -> Self {
         // The limit is `REDRAW`; a frame is two draws of the bar, and none of them may be left out.
         let target = || ProgressDrawTarget::stdout_with_hz(20);
-        let bar = || ProgressBar::with_draw_target(Some(0), target()).with_finish(ProgressFinish::AndClear);
+        let bar = || ProgressBar::with_draw_target(Some(1), target()).with_finish(ProgressFinish::AndClear);
         Screen {
             began,
             bar: watched.then(bar),
@@ -81,6 +81,7 @@ impl Screen {
     pub fn follow(&self) -> Result<()> {
         if let Some(bar) = &self.bar {
             bar.disable_steady_tick();
+            bar.set_message("");
             let style = ProgressStyle::with_template("[{wide_bar}] {percent:>3} %\n{msg}").map_err(Error::user)?;
             bar.set_style(style.progress_chars("=> "));
         }
@@ -106,7 +107,8 @@ impl Screen {
         match &self.bar {
             Some(bar) => {
                 bar.update(|state| {
-                    state.set_len(progress.all);
+                    // A bar of length 0 would count as full.
+                    state.set_len(progress.all.max(1));
                     state.set_pos(progress.flights.min(progress.all));
                 });
                 bar.set_message(format!("{line}\n{}\n\n{}", progress.records(), last_day(&self.answers)));
@@ -132,14 +134,16 @@ impl Screen {
             _ if ends => Some(Waiting::End),
             _ => Some(Waiting::CtrlC),
         };
+        // The time before there is anything to do is no part of a rate.
+        let runs = !matches!(waiting, Some(Waiting::Restore { .. } | Waiting::Data));
         Ok(Progress {
             waiting,
             flights,
             all,
-            flight_rate: if waiting.is_none() { self.flights.at(now, flights) } else { 0.0 },
+            flight_rate: if runs { self.flights.at(now, flights) } else { 0.0 },
             reached: self.answers.reached,
             records: counters.process,
-            record_rate: self.records.at(now, counters.process),
+            record_rate: if runs { self.records.at(now, counters.process) } else { 0.0 },
             late: counters.late_records,
             commits: counters.commit,
         })

@@ -57,7 +57,10 @@ impl Progress {
     pub fn line(&self) -> String {
         let count = HumanCount;
         match self.waiting {
-            Some(Waiting::Restore { rows }) => format!("waiting   for the state to be restored, {} rows", count(rows)),
+            Some(Waiting::Restore { rows: 0 }) => "waiting   for the state to be restored".to_owned(),
+            Some(Waiting::Restore { rows }) => {
+                format!("waiting   for the state to be restored, {} rows so far", count(rows))
+            }
             Some(Waiting::Data) => "waiting   for the year's data to be unpacked".to_owned(),
             Some(Waiting::End) => "waiting   for the last windows to close and for the last commit".to_owned(),
             Some(Waiting::CtrlC) => {
@@ -102,8 +105,11 @@ impl Pace {
     }
 }
 
-/// The three tables of the last day.
+/// The three tables of the last day; nothing as long as there are no results.
 pub fn last_day(answers: &Answers) -> String {
+    if answers.reached == 0 {
+        return String::new();
+    }
     let (day, carriers) = answers.carriers.last_day(answers.reached);
     tables(
         (&format!("carriers by mean delay, {}", date(day)), carriers),
@@ -219,6 +225,7 @@ aircraft under way without a day's rest      legs   miles       from         to
   N713MQ   maker not known                      3   1,500 2013-05-12 2013-05-13
 ";
         assert_eq!(last_day(&answers()), shown);
+        assert_eq!(last_day(&Answers::default()), "");
     }
 
     #[test]
@@ -273,11 +280,15 @@ aircraft longest without a day's rest        legs   miles       from         to
     #[test]
     fn a_line_says_what_is_waited_for() {
         let line = |waiting| Progress { waiting: Some(waiting), all: 336_776, ..Progress::default() }.line();
-        let lines = [Waiting::Restore { rows: 12_000 }, Waiting::Data, Waiting::End, Waiting::CtrlC].map(line);
+        let restores = [0, 12_000].map(|rows| line(Waiting::Restore { rows }));
+        assert_eq!(
+            restores,
+            ["waiting   for the state to be restored", "waiting   for the state to be restored, 12,000 rows so far",]
+        );
+        let lines = [Waiting::Data, Waiting::End, Waiting::CtrlC].map(line);
         assert_eq!(
             lines,
             [
-                "waiting   for the state to be restored, 12,000 rows",
                 "waiting   for the year's data to be unpacked",
                 "waiting   for the last windows to close and for the last commit",
                 "finished  all 336,776 flights are processed; Ctrl-C shows the results",
