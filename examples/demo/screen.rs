@@ -18,8 +18,9 @@ use crate::view::{Pace, Progress, Waiting, last_day};
 /// How often a view is drawn.
 const REDRAW: Duration = Duration::from_millis(250);
 
-/// Results of a partition that a view takes at most each time: at least a day of the busiest partition, and a small
-/// part of what the pipeline makes meanwhile at its full speed.
+/// Results of a partition that a view takes at most each time: at least a day of the busiest partition. A year at full
+/// speed takes 4.26 s of user time with the view and the tables at the end, 4.27 s with lines and those tables, and
+/// 3.82 s with lines alone (two busy cores, means of three runs).
 const TAIL: i64 = 2048;
 
 /// The screen, or what stands for it.
@@ -42,10 +43,12 @@ impl Screen {
         // The limit is `REDRAW`; a frame is two draws of the bar, and none of them may be left out.
         let target = || ProgressDrawTarget::stdout_with_hz(20);
         let bar = || ProgressBar::with_draw_target(Some(1), target()).with_finish(ProgressFinish::AndClear);
+        // A terminal that cannot draw hides a bar and all that is said above it.
+        let bar = watched.then(bar).filter(|bar| !bar.is_hidden());
         Screen {
             began,
-            bar: watched.then(bar),
-            due: if watched { Duration::ZERO } else { Duration::from_secs(1) },
+            due: if bar.is_some() { Duration::ZERO } else { Duration::from_secs(1) },
+            bar,
             line: String::new(),
             flights: Pace::default(),
             records: Pace::default(),
