@@ -34,8 +34,8 @@ pub struct Plan {
     pub globals: TaskPlan,
     /// Topics that are missing and may be created.
     pub create: Vec<TopicSpec>,
-    /// Sub-topologies in the order in which records flow through them.
-    pub order: Vec<usize>,
+    /// Sub-topologies in the order in which records flow through them; those that write to each other are together.
+    pub order: Vec<Vec<usize>>,
 }
 
 impl Plan {
@@ -90,19 +90,34 @@ impl Plan {
     }
 }
 
-/// Sub-topologies in an order in which every repartition topic is written before it is read.
-fn flow_order(topology: &Topology) -> Vec<usize> {
+/// Groups of sub-topologies in an order in which every repartition topic is written before it is read, but within a
+/// group: a foreign-key join writes both ways.
+fn flow_order(topology: &Topology) -> Vec<Vec<usize>> {
     let of_node = |node: NodeId| topology.sub_topologies().iter().position(|s| s.nodes.contains(&node));
-    let edges: Vec<(usize, usize)> =
-        topology.repartitions().iter().filter_map(|r| Some((of_node(r.sink)?, of_node(r.source)?))).collect();
-    let mut order: Vec<usize> = Vec::new();
-    let mut left: BTreeSet<usize> = (0..topology.sub_topologies().len()).collect();
+    let count = topology.sub_topologies().len();
+    // Whether records of one sub-topology can reach another.
+    let mut reaches = vec![vec![false; count]; count];
+    for repartition in topology.repartitions() {
+        if let (Some(from), Some(to)) = (of_node(repartition.sink), of_node(repartition.source)) {
+            reaches[from][to] = true;
+        }
+    }
+    for via in 0..count {
+        for from in 0..count {
+            for to in 0..count {
+                reaches[from][to] |= reaches[from][via] && reaches[via][to];
+            }
+        }
+    }
+    let mut order: Vec<Vec<usize>> = Vec::new();
+    let mut left: BTreeSet<usize> = (0..count).collect();
     while let Some(first) = left.first().copied() {
-        let ready = |s: usize| edges.iter().all(|(from, to)| *to != s || from == to || !left.contains(from));
-        // A cycle through repartition topics has no order: take the first.
+        let ready = |to: usize| left.iter().all(|from| !reaches[*from][to] || reaches[to][*from]);
         let next = left.iter().copied().find(|s| ready(*s)).unwrap_or(first);
-        left.remove(&next);
-        order.push(next);
+        let group: Vec<usize> =
+            left.iter().copied().filter(|s| *s == next || (reaches[next][*s] && reaches[*s][next])).collect();
+        left.retain(|s| !group.contains(s));
+        order.push(group);
     }
     order
 }

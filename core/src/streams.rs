@@ -64,11 +64,15 @@ struct Progress {
     error: Option<Error>,
 }
 
-/// A run that ends with its input: sub-topology by sub-topology, in the order of flow (DESIGN 3.17).
+/// A run that ends with its input: group by group of sub-topologies, in the order of flow (DESIGN 3.17), in rounds. A
+/// group is read to its ends until nothing new comes of it; then its input is ended, and again until nothing comes.
 struct Bounded {
-    phase: usize,
+    round: usize,
+    group: usize,
+    /// The group's input is ended: windows close.
+    ended: bool,
     ends: HashMap<TopicPartition, Offset>,
-    /// Threads that have not finished this phase.
+    /// Threads that have not finished this round.
     left: usize,
 }
 
@@ -163,9 +167,9 @@ impl Streams {
     /// # Errors
     /// When the log cannot say where the topics end.
     pub fn drain(&self) -> Result<()> {
-        let ends = phase_ends(&self.shared.context, 0)?;
+        let ends = group_ends(&self.shared.context, 0)?;
         let left = self.shared.wakeups.len();
-        *self.shared.bounded() = Some(Bounded { phase: 0, ends, left });
+        *self.shared.bounded() = Some(Bounded { round: 0, group: 0, ended: false, ends, left });
         self.shared.wakeups.iter().for_each(|w| w.wake());
         Ok(())
     }
@@ -314,7 +318,7 @@ fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
 fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<()> {
     let wakeup = shared.wakeups[number].clone();
     let mut thread = StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?;
-    let mut phase = 0;
+    let mut round = 0;
     loop {
         let now = shared.clock.now();
         if shared.stop.load(Ordering::Relaxed) {
@@ -331,14 +335,14 @@ fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<
             listener(error);
         }
         shared.publish(number, &thread);
-        if finish_phase(shared, &mut phase, &mut thread)? {
+        if finish_round(shared, &mut round, &mut thread)? {
             shared.change(State::PendingShutdown);
             thread.close(shared.clock.now())?;
             shared.publish(number, &thread);
             return Ok(());
         }
         if let Next::Wait(until) = next {
-            // Shutdown and the phases of a bounded run are looked at now and then, should a wake be missed.
+            // Shutdown and the rounds of a bounded run are looked at now and then, should a wake be missed.
             let longest =
                 if shared.bounded().is_some() { Duration::from_millis(1) } else { Duration::from_millis(500) };
             let timeout = until.map_or(longest, |until| until.saturating_sub(shared.clock.now().ticks).min(longest));
@@ -347,35 +351,45 @@ fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<
     }
 }
 
-/// Ends the thread's part of the present phase of a bounded run when its input is consumed; `true` after the last.
-fn finish_phase(shared: &Shared, phase: &mut usize, thread: &mut StreamThread) -> Result<bool> {
+/// Ends the thread's part of the present round of a bounded run when its input is consumed; `true` after the last.
+fn finish_round(shared: &Shared, round: &mut usize, thread: &mut StreamThread) -> Result<bool> {
     let order = &shared.context.plan.order;
-    let consumed = match shared.bounded().as_ref() {
+    let (group, ended) = match shared.bounded().as_ref() {
         None => return Ok(false),
-        Some(bounded) if bounded.phase >= order.len() => return Ok(true),
-        Some(bounded) => bounded.phase == *phase && thread.has_consumed(order[*phase], &bounded.ends),
-    };
-    if consumed {
-        thread.commit_now(shared.clock.now())?;
-        thread.end_input(order[*phase])?;
-        thread.commit_now(shared.clock.now())?;
-        *phase += 1;
-        if let Some(bounded) = shared.bounded().as_mut() {
-            bounded.left -= 1;
-            if bounded.left == 0 {
-                bounded.phase += 1;
-                bounded.left = shared.wakeups.len();
-                bounded.ends = phase_ends(&shared.context, bounded.phase)?;
+        Some(bounded) => match order.get(bounded.group) {
+            None => return Ok(true),
+            Some(group) if bounded.round == *round && group.iter().all(|s| thread.has_consumed(*s, &bounded.ends)) => {
+                (group, bounded.ended)
             }
-        }
+            Some(_) => return Ok(false),
+        },
+    };
+    thread.commit_now(shared.clock.now())?;
+    if ended {
+        group.iter().try_for_each(|s| thread.end_input(*s))?;
+        thread.commit_now(shared.clock.now())?;
     }
-    Ok(shared.bounded().as_ref().is_some_and(|bounded| bounded.phase >= order.len()))
+    *round += 1;
+    let mut bounded = shared.bounded();
+    let Some(bounded) = bounded.as_mut() else { return Ok(false) };
+    bounded.left -= 1;
+    if bounded.left == 0 {
+        bounded.left = shared.wakeups.len();
+        bounded.round += 1;
+        let ends = group_ends(&shared.context, bounded.group)?;
+        if ends == bounded.ends {
+            bounded.group += usize::from(bounded.ended);
+            bounded.ended = !bounded.ended;
+        }
+        bounded.ends = group_ends(&shared.context, bounded.group)?;
+    }
+    Ok(bounded.group >= order.len())
 }
 
-/// The end offsets of a phase's input partitions.
-fn phase_ends(context: &ThreadContext, phase: usize) -> Result<HashMap<TopicPartition, Offset>> {
-    let Some(sub_topology) = context.plan.order.get(phase) else { return Ok(HashMap::new()) };
-    let tasks = context.plan.tasks.iter().filter(|t| t.id.sub_topology == *sub_topology);
+/// The end offsets of the input partitions of a group of sub-topologies.
+fn group_ends(context: &ThreadContext, group: usize) -> Result<HashMap<TopicPartition, Offset>> {
+    let Some(group) = context.plan.order.get(group) else { return Ok(HashMap::new()) };
+    let tasks = context.plan.tasks.iter().filter(|t| group.contains(&t.id.sub_topology));
     let inputs = tasks.flat_map(|t| &t.inputs);
     inputs.map(|(p, _)| Ok((p.clone(), context.log.admin().end_offset(p, Isolation::ReadCommitted)?))).collect()
 }
