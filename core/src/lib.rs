@@ -36,6 +36,7 @@ mod task;
 mod task_builder;
 mod thread;
 mod time;
+mod topic_pattern;
 mod topology;
 mod wakeup;
 
@@ -66,5 +67,6 @@ pub use task::{Task, TaskId};
 pub use task_builder::{Lifecycle, TaskBuilder};
 pub use thread::{Next, StreamThread, ThreadContext};
 pub use time::*;
+pub use topic_pattern::TopicPattern;
 pub use topology::*;
 pub use wakeup::Wakeup;

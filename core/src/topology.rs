@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
 use crate::task_builder::TaskBuilder;
+use crate::topic_pattern::TopicPattern;
 
 /// Index of a node in its topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +58,7 @@ pub enum Topics {
     /// These.
     Named(Vec<TopicName>),
     /// Every topic of the user's whose whole name matches, found at start.
-    Pattern(regex_lite::Regex),
+    Pattern(TopicPattern),
 }
 
 /// Where a source starts that has no committed position (`auto.offset.reset`).
