@@ -13,13 +13,12 @@ use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::context::DeserializationHandler;
 use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
-use crate::topology::OffsetReset;
 
 /// The keys that are known, each with what it means.
 pub const SETTINGS: [(&str, &str); 20] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
-    ("auto.offset.reset", "where to start without a committed position: earliest, latest, none (earliest)"),
+    ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
     ("batch.size", "bytes of an output batch (65536)"),
     ("bootstrap.servers", "a Kafka cluster to run on; without it, everything runs in this process"),
     ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
@@ -207,9 +206,8 @@ impl Settings {
         if let Some(ms) = self.parsed("max.task.skew.ms", number) {
             config.max_task_skew = unbounded(ms);
         }
-        let resets =
-            [("earliest", OffsetReset::Earliest), ("latest", OffsetReset::Latest), ("none", OffsetReset::None)];
-        if let Some(reset) = self.one_of("auto.offset.reset", &resets) {
+        let resets = "one of earliest, latest, none, or by_duration:PT1H";
+        if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
         }
         if self.one_of("deserialization.exception.handler", &[("fail", false), ("continue", true)]) == Some(true) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::offset_reset::OffsetReset;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
 use crate::task_builder::TaskBuilder;
@@ -59,20 +60,6 @@ pub enum Topics {
     Named(Vec<TopicName>),
     /// Every topic of the user's whose whole name matches, found at start.
     Pattern(TopicPattern),
-}
-
-/// Where a source starts that has no committed position (`auto.offset.reset`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OffsetReset {
-    /// At the first record there is.
-    #[default]
-    Earliest,
-    /// Behind the last.
-    Latest,
-    /// At the first record not older than this before now (KIP-1106).
-    ByDuration(std::time::Duration),
-    /// Nowhere: it is an error.
-    None,
 }
 
 /// One node, for people and for cutting the topology.
