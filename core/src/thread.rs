@@ -219,6 +219,13 @@ impl StreamThread {
         Ok(())
     }
 
+    /// Ends the open transaction after a failure or a panic: its readers would wait for it, and the next run may have
+    /// no thread of this name that ends it.
+    pub(crate) fn abandon(&mut self) {
+        // Without the log there are no readers either; the log ends the transaction when it is opened again.
+        let _unreachable = self.producer.abort();
+    }
+
     /// Commits now, if there is anything to commit, and waits for the outcome.
     ///
     /// # Errors
