@@ -61,7 +61,7 @@ pub use punctuation::{Punctuate, PunctuationType};
 pub use record::{Change, Record};
 pub use serde::{Data, Encoded, Half, Nullable, Payload, Serde, SerdeContext, SerdeError};
 pub use serdes::*;
-pub use settings::{Origin, SETTINGS, Settings};
+pub use settings::{Bound, NotABound, Origin, SETTINGS, Settings};
 pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
 pub use store::{ChangelogRecord, ChangelogWriter, StateStore, StoreInstance};
 pub use streams::{State, Stopper, Streams};
