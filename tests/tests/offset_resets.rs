@@ -1,9 +1,10 @@
 //! Where a source starts without a position, or when retention has passed its position: as its own policy says, else as
 //! `auto.offset.reset` says, and nowhere with `none`.
 
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use millstream_core::{Admin, Error, OffsetReset, Result, RuntimeConfig, TopicPartition, Topology};
+use millstream_core::{Admin, Error, OffsetReset, Result, RuntimeConfig, State, Streams, TopicPartition, Topology};
 use millstream_dsl::{Consumed, StreamsBuilder};
 use millstream_tests::embedded::Embedded;
 
@@ -26,6 +27,18 @@ fn config(offset_reset: OffsetReset) -> RuntimeConfig {
 /// Runs the copy to the end of what is there.
 fn run(embedded: &Embedded, source: Option<OffsetReset>, setting: OffsetReset) -> Result<()> {
     embedded.streams(copy(source)?, config(setting))?.run_to_end().map(drop)
+}
+
+/// The copy, when it runs: it has looked at its input then.
+fn running(embedded: &Embedded, source: Option<OffsetReset>, setting: OffsetReset) -> Result<Streams> {
+    let mut streams = embedded.streams(copy(source)?, config(setting))?;
+    let (tell, told) = channel();
+    streams.on_state_change(move |_, state| tell.send(state).expect("somebody listens"));
+    streams.start()?;
+    while told.recv().expect("states come until the end") != State::Running {}
+    // Later states are heard by nobody.
+    streams.on_state_change(|_, _| {});
+    Ok(streams)
 }
 
 fn out(embedded: &Embedded) -> Result<String> {
@@ -61,11 +74,7 @@ fn without_a_position_the_policy_says_where() -> Result<()> {
         // The source's own stands above the setting.
         for (source, setting) in [(None, reset), (Some(reset), OffsetReset::None)] {
             let embedded = with_three()?;
-            let mut streams = embedded.streams(copy(source)?, config(setting))?;
-            let (tell, told) = std::sync::mpsc::channel();
-            streams.on_state_change(move |_, state| tell.send(state).expect("somebody listens"));
-            streams.start()?;
-            while told.recv().expect("states come until the end") != millstream_core::State::Running {}
+            let mut streams = running(&embedded, source, setting)?;
             embedded.write("in", 0, &[(990_000, None, "d")])?;
             streams.drain()?;
             streams.join()?;
@@ -135,7 +144,7 @@ fn behind_retention_the_policy_says_where_to_go_on() -> Result<()> {
     for (reset, wanted) in cases {
         for (source, setting) in [(None, reset), (Some(reset), OffsetReset::None)] {
             let embedded = overtaken()?;
-            run(&embedded, source, setting)?;
+            running(&embedded, source, setting)?.close()?;
             embedded.write("in", 0, &[(80_000, None, "h")])?;
             // The position was committed although `latest` found nothing to process: nothing is passed over twice.
             run(&embedded, None, OffsetReset::None)?;
