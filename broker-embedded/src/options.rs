@@ -1,7 +1,6 @@
 //! How a broker is opened.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use millstream_core::{Clock, Files, OsFiles};
@@ -15,19 +14,6 @@ pub enum Durability {
     Os,
     /// Synced to disk, many commits at once: survives a power cut.
     Disk,
-}
-
-impl FromStr for Durability {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "memory" => Ok(Durability::Memory),
-            "os" => Ok(Durability::Os),
-            "disk" => Ok(Durability::Disk),
-            _ => Err(format!("`{text}` is none of memory, os, disk")),
-        }
-    }
 }
 
 /// Options of a broker; the names in brackets are Kafka's.

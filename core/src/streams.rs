@@ -20,8 +20,9 @@ use crate::wakeup::Wakeup;
 /// The state of an application, as in Kafka Streams.
 ///
 /// ```text
+///      ┌──────────────┬───────────┐
 ///   Created ─► Rebalancing ─► Running ─► PendingShutdown ─► NotRunning
-///                   └────────────┴─► PendingError ─► Error
+///                   └─────────────┴─────────────┴─► PendingError ─► Error
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -41,6 +42,21 @@ pub enum State {
     Error,
 }
 
+impl State {
+    /// The arrows above; threads that are late may ask for others.
+    fn may_become(self, next: State) -> bool {
+        match next {
+            State::Created => false,
+            State::Rebalancing => self == State::Created,
+            State::Running => self == State::Rebalancing,
+            State::PendingShutdown => matches!(self, State::Created | State::Rebalancing | State::Running),
+            State::NotRunning => self == State::PendingShutdown,
+            State::PendingError => matches!(self, State::Rebalancing | State::Running | State::PendingShutdown),
+            State::Error => self == State::PendingError,
+        }
+    }
+}
+
 type Listener = Box<dyn Fn(State, State) + Send + Sync>;
 type HeldUpListener = Box<dyn Fn(&Error) + Send + Sync>;
 
@@ -51,8 +67,9 @@ struct Shared {
     stop: AtomicBool,
     wakeups: Vec<Arc<Wakeup>>,
     progress: Mutex<Progress>,
-    listener: Option<Listener>,
-    held_up: Option<HeldUpListener>,
+    /// Locked during a change of state and the call for it, so that it hears the changes in their order.
+    listener: Mutex<Option<Listener>>,
+    held_up: Mutex<Option<HeldUpListener>>,
     bounded: Mutex<Option<Bounded>>,
 }
 
@@ -112,34 +129,36 @@ impl Streams {
             stop: AtomicBool::new(false),
             wakeups: (0..threads).map(|_| Arc::default()).collect(),
             progress: Mutex::new(progress),
-            listener: None,
-            held_up: None,
+            listener: Mutex::new(None),
+            held_up: Mutex::new(None),
             bounded: Mutex::new(None),
         };
         Ok(Streams { shared: Arc::new(shared), threads: Vec::new() })
     }
 
-    /// Calls `listener` with the old and the new state at every change. Must be set before the start.
+    /// Calls `listener` with the old and the new state at every change, on the thread that brings it about and in
+    /// order. It replaces an earlier one.
     pub fn on_state_change(&mut self, listener: impl Fn(State, State) + Send + Sync + 'static) {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.listener = Some(Box::new(listener));
-        }
+        *self.shared.listener() = Some(Box::new(listener));
     }
 
-    /// Calls `listener` when a thread begins to wait because of an error that may pass by itself, such as a full disk.
-    /// Must be set before the start.
+    /// Calls `listener` when a thread begins to wait because of an error that may pass by itself, such as a full disk. It
+    /// replaces an earlier one.
     pub fn on_held_up(&mut self, listener: impl Fn(&Error) + Send + Sync + 'static) {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.held_up = Some(Box::new(listener));
-        }
+        *self.shared.held_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When it was started or closed before, or when the operating system gives no thread.
     pub fn start(&mut self) -> Result<()> {
-        self.shared.change(State::Rebalancing);
+        if !self.shared.change(State::Rebalancing) {
+            return Err(Error::user(format!(
+                "the application is {:?}: it starts once\n  help: make another Streams",
+                self.state()
+            )));
+        }
         let assignment = self.shared.context.plan.assign(self.shared.wakeups.len());
         for (number, tasks) in assignment.into_iter().enumerate() {
             let shared = self.shared.clone();
@@ -198,6 +217,10 @@ impl Streams {
     /// The error that stopped a thread.
     pub fn close(&mut self) -> Result<Counters> {
         self.stopper().stop();
+        if self.state() == State::Created {
+            self.shared.change(State::PendingShutdown);
+            self.shared.change(State::NotRunning);
+        }
         self.join()
     }
 
@@ -260,11 +283,25 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, to: State) {
-        let from = std::mem::replace(&mut self.progress().state, to);
-        if let Some(listener) = self.listener.as_ref().filter(|_| from != to) {
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and tells of it, or does nothing (`false`) if there is no such arrow from the present one:
+    /// each thread asks for itself, so most ask late.
+    fn change(&self, to: State) -> bool {
+        let listener = self.listener();
+        let from = {
+            let mut progress = self.progress();
+            if !progress.state.may_become(to) {
+                return false;
+            }
+            std::mem::replace(&mut progress.state, to)
+        };
+        if let Some(listener) = listener.as_ref() {
             listener(from, to);
         }
+        true
     }
 
     fn publish(&self, number: usize, thread: &StreamThread) {
@@ -282,7 +319,9 @@ impl Shared {
 
 /// One thread's life.
 fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(shared, number, name, tasks)));
+    let mut thread = None;
+    let ended =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(shared, number, name, tasks, &mut thread)));
     let error = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -296,49 +335,51 @@ fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
     };
     // A thread that has ended holds nobody up.
     tasks.iter().for_each(|task| shared.context.alignment.publish(*task, Head::Ended));
-    let failed = error.is_some();
-    let (all_ended, any_failed) = {
-        let mut progress = shared.progress();
-        if let Some(error) = error {
-            progress.error.get_or_insert(error);
-        }
-        progress.ended += 1;
-        (progress.ended == shared.wakeups.len(), progress.error.is_some())
-    };
-    if failed {
+    if let Some(error) = error {
+        thread.iter_mut().for_each(StreamThread::abandon);
+        shared.progress().error.get_or_insert(error);
+        // Before the others are stopped, or one of them would take it for an orderly end; and before this thread counts
+        // as ended, so that whoever ends last finds the state that leads to `Error`.
         shared.change(State::PendingError);
         shared.stop.store(true, Ordering::SeqCst);
         shared.wakeups.iter().for_each(|w| w.wake());
     }
+    let (all_ended, any_failed) = {
+        let mut progress = shared.progress();
+        progress.ended += 1;
+        (progress.ended == shared.wakeups.len(), progress.error.is_some())
+    };
     if all_ended {
         shared.change(if any_failed { State::Error } else { State::NotRunning });
     }
 }
 
-fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<()> {
+/// Runs the thread to its end; it stays with the caller, who ends what a failure has left open.
+fn run(shared: &Shared, number: usize, name: String, tasks: &[usize], thread: &mut Option<StreamThread>) -> Result<()> {
     let wakeup = shared.wakeups[number].clone();
-    let mut thread = StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?;
+    let thread =
+        thread.insert(StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?);
     let mut round = 0;
     loop {
         let now = shared.clock.now();
         if shared.stop.load(Ordering::Relaxed) {
-            if shared.progress().error.is_none() {
-                shared.change(State::PendingShutdown);
-            }
+            shared.change(State::PendingShutdown);
             thread.close(now)?;
-            shared.publish(number, &thread);
+            shared.publish(number, thread);
             return Ok(());
         }
         let was_held_up = thread.held_up().is_some();
         let next = thread.step(now)?;
-        if let (Some(listener), Some(error), false) = (&shared.held_up, thread.held_up(), was_held_up) {
+        if let (Some(error), false) = (thread.held_up(), was_held_up)
+            && let Some(listener) = &*shared.held_up.lock().unwrap_or_else(PoisonError::into_inner)
+        {
             listener(error);
         }
-        shared.publish(number, &thread);
-        if finish_round(shared, &mut round, &mut thread)? {
+        shared.publish(number, thread);
+        if finish_round(shared, &mut round, thread)? {
             shared.change(State::PendingShutdown);
             thread.close(shared.clock.now())?;
-            shared.publish(number, &thread);
+            shared.publish(number, thread);
             return Ok(());
         }
         if let Next::Wait(until) = next {

@@ -19,18 +19,20 @@ use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::context::{DeserializationHandler, OnUndecodable};
 use crate::counters::Counters;
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::log::{
     CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
     Producer, ProducerOptions, TopicPartition,
 };
 use crate::offset_metadata::OffsetMetadata;
+use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::restore::Restore;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Now, Timestamp};
-use crate::topology::{OffsetReset, StoreId, TopicName, Topology};
+use crate::topology::{StoreId, TopicName, Topology};
 use crate::wakeup::Wakeup;
 
 /// `repartition.purge.interval.ms`.
@@ -203,7 +205,7 @@ impl StreamThread {
             return Ok(Next::Again);
         }
         let position = self.shared.alignment.position();
-        let fetched = self.fetch()?;
+        let fetched = self.fetch(now.wall)?;
         // After the fetch: a row that was written before a record is then seen before it.
         self.read_globals(now.wall)?;
         let processed = self.process(now, position)?;
@@ -236,6 +238,13 @@ impl StreamThread {
         }
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
+    }
+
+    /// Ends the open transaction after a failure or a panic: its readers would wait for it, and the next run may have
+    /// no thread of this name that ends it.
+    pub(crate) fn abandon(&mut self) {
+        // Without the log there are no readers either; the log ends the transaction when it is opened again.
+        let _unreachable = self.producer.abort();
     }
 
     /// Commits now, if there is anything to commit, and waits for the outcome.
@@ -389,15 +398,7 @@ impl StreamThread {
             for (input, committed) in task.inputs.iter().zip(committed) {
                 let position = match committed {
                     Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
-                    None => (
-                        first_offset(
-                            &self.shared,
-                            task_source(&self.shared, task.id(), input.source),
-                            &input.partition,
-                            now.wall,
-                        )?,
-                        None,
-                    ),
+                    None => (first_offset(&self.shared, task, input, "no committed position", now.wall)?, None),
                 };
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
@@ -436,7 +437,7 @@ impl StreamThread {
     }
 
     /// Fills the queues that run low. `true` if anything came.
-    fn fetch(&mut self) -> Result<bool> {
+    fn fetch(&mut self, wall: Timestamp) -> Result<bool> {
         if !self.producer.has_room() {
             return Ok(false);
         }
@@ -445,7 +446,7 @@ impl StreamThread {
         for slot in 0..self.slots.len() {
             let (task, input) = self.slots[slot];
             if self.tasks[task].inputs[input].buffered() < low {
-                any |= self.fetch_slot(slot)?;
+                any |= self.fetch_slot(slot, wall)?;
             }
         }
         // An input that was looked at before another one got its records may have got some meanwhile that are older: a
@@ -454,18 +455,31 @@ impl StreamThread {
             let (task, input) = self.slots[slot];
             let inputs = &self.tasks[task].inputs;
             if any && inputs.len() > 1 && inputs[input].is_empty() {
-                self.fetch_slot(slot)?;
+                self.fetch_slot(slot, wall)?;
             }
         }
         Ok(any)
     }
 
-    fn fetch_slot(&mut self, slot: usize) -> Result<bool> {
-        let (task, input) = self.slots[slot];
-        let fetch = self.consumer.fetch(slot, self.shared.config.fetch_bytes)?;
-        let any = !fetch.batches.is_empty();
-        self.tasks[task].inputs[input].take(fetch);
-        Ok(any)
+    fn fetch_slot(&mut self, slot: usize, wall: Timestamp) -> Result<bool> {
+        let (index, input) = self.slots[slot];
+        let task = &mut self.tasks[index];
+        match self.consumer.fetch(slot, self.shared.config.fetch_bytes) {
+            Ok(fetch) => {
+                let any = !fetch.batches.is_empty();
+                task.inputs[input].take(fetch);
+                Ok(any)
+            }
+            // Retention has passed the position: the source's policy says where to go on.
+            Err(LogError::OutOfRange { offset, start, end, .. }) => {
+                let why = format!("no record at its position {offset}, it holds offsets {start} to {end},");
+                let to = first_offset(&self.shared, task, &task.inputs[input], &why, wall)?;
+                self.consumer.seek(slot, to);
+                task.jump(input, to);
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Processes up to `max.poll.records` records: always from the task whose next record is oldest (DESIGN 2.1).
@@ -653,15 +667,18 @@ fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id) }
 }
 
-/// The topology's source that an input of a task belongs to.
-fn task_source(shared: &ThreadContext, task: TaskId, source: usize) -> usize {
-    shared.topology.sub_topologies()[task.sub_topology].sources[source]
-}
-
-/// Where an input without a committed position starts.
-fn first_offset(shared: &ThreadContext, source: usize, partition: &TopicPartition, wall: Timestamp) -> Result<Offset> {
-    let admin = shared.log.admin();
-    let offset = match shared.topology.sources()[source].reset.unwrap_or(shared.config.offset_reset) {
+/// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
+fn first_offset(shared: &ThreadContext, task: &Task, input: &Input, why: &str, wall: Timestamp) -> Result<Offset> {
+    let (admin, partition) = (shared.log.admin(), &input.partition);
+    let source = shared.topology.sub_topologies()[task.id().sub_topology].sources[input.source];
+    let source = &shared.topology.sources()[source];
+    // What the application itself has sent on is read from its first record, whatever the setting says.
+    let reset = if shared.topology.repartitions().iter().any(|r| r.source == source.node) {
+        OffsetReset::Earliest
+    } else {
+        source.reset.unwrap_or(shared.config.offset_reset)
+    };
+    let offset = match reset {
         OffsetReset::Earliest => admin.start_offset(partition)?,
         OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
         OffsetReset::ByDuration(age) => {
@@ -669,7 +686,7 @@ fn first_offset(shared: &ThreadContext, source: usize, partition: &TopicPartitio
         }
         OffsetReset::None => {
             return Err(Error::Config(Box::new(vec![format!(
-                "{partition} has no committed position and auto.offset.reset is `none`\n  help: set it to `earliest` or `latest`"
+                "{partition} has {why} and its offset reset is `none`\n  help: set auto.offset.reset, or the source's Consumed::reset, to `earliest` or `latest`"
             )])));
         }
     };

@@ -22,7 +22,7 @@ pub use aggregates::{
     CogroupedStream, FixedWindows, GroupedStream, SessionCogroup, SessionWindowedStream, TimeWindowedStream,
     WindowedCogroup, WindowsOf,
 };
-pub use builder::{IntoTopics, Pattern, StreamsBuilder, pattern};
+pub use builder::{IntoTopics, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
 pub use joins::GlobalKTable;
 pub use json::Json;

@@ -1,4 +1,6 @@
-//! What the tests of the whole share: the golden traces of Kafka Streams, and a log that fails on purpose.
+//! What the tests of the whole share: the golden traces of Kafka Streams, a log that fails on purpose, and programs on
+//! an embedded log.
 
+pub mod embedded;
 pub mod faults;
 pub mod golden;
