@@ -107,7 +107,7 @@ fn every_kind_of_value_is_checked() {
         ("batch.size", "-5", "a whole number of at least 1"),
         ("commit.interval.ms", "-1", "milliseconds"),
         ("deserialization.exception.handler", "skip", "one of fail, continue"),
-        ("durability", "memroy", "one of memory, os"),
+        ("durability", "memroy", "one of memory, os, disk"),
         ("log.retention.ms", "-2", milliseconds),
         ("log.segment.bytes", "1g", "a number of bytes"),
         ("max.partition.fetch.bytes", "0", "a whole number of at least 1"),
@@ -184,7 +184,7 @@ fn every_problem_is_listed_at_once_and_nothing_is_created() {
         "the settings are wrong, 4 problems:",
         "- `num.partitions` is `none` (app.properties:1), wanted is a whole number from 1 to 65535",
         "- app.properties:2: `nonsense` is not key=value",
-        "- `durability` is `disc` (environment MILLSTREAM_DURABILITY), wanted is one of memory, os",
+        "- `durability` is `disc` (environment MILLSTREAM_DURABILITY), wanted is one of memory, os, disk",
         "- `batch.size` is `big` (flag), wanted is a whole number of at least 1",
     ] {
         assert!(said.err.lines().any(|line| line.trim_start_matches("Error: ") == part), "no {part:?} in {}", said.err);
