@@ -1,0 +1,74 @@
+//! Sessions (semantics.md 39 to 42).
+
+use crate::reference::fold::Fold;
+use crate::reference::row::{Row, Windowed};
+
+pub(crate) struct SessionWindows {
+    gap: i64,
+    grace: i64,
+    /// Each session once, when it closes, instead of every update.
+    on_close: bool,
+    fold: Fold,
+    /// The largest time of a record with a key.
+    now: i64,
+    /// Sessions that end before this were emitted.
+    closed: i64,
+    sessions: Vec<(Windowed, String)>,
+}
+
+impl SessionWindows {
+    pub(crate) fn new(gap: i64, grace: i64, fold: Fold) -> Self {
+        SessionWindows { gap, grace, on_close: false, fold, now: 0, closed: 0, sessions: Vec::new() }
+    }
+
+    pub(crate) fn on_close(self) -> Self {
+        SessionWindows { on_close: true, ..self }
+    }
+
+    pub(crate) fn process(&mut self, row: &Row) -> Vec<Row<Windowed>> {
+        let Some(key) = &row.key else { return Vec::new() };
+        self.now = self.now.max(row.time);
+        let close = self.now - self.gap - self.grace;
+        let near = |s: &Windowed| s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap;
+        let mut absorbed: Vec<(Windowed, String)> =
+            self.sessions.iter().filter(|(session, _)| near(session)).cloned().collect();
+        absorbed.sort_by_key(|(session, _)| (session.end, session.start));
+        let merged = Windowed {
+            key: key.clone(),
+            start: absorbed.iter().map(|(s, _)| s.start).fold(row.time, i64::min),
+            end: absorbed.iter().map(|(s, _)| s.end).fold(row.time, i64::max),
+        };
+        let mut out = Vec::new();
+        if merged.end >= close {
+            let so_far = absorbed
+                .iter()
+                .fold(None, |sum: Option<String>, (_, next)| Some((self.fold.merge)(sum.as_deref(), next)));
+            self.sessions.retain(|session| !absorbed.contains(session));
+            // A session that is but the record's own point in time is updated in place.
+            if merged.start != merged.end {
+                out.extend(absorbed.into_iter().map(|(session, _)| bare(session, None)));
+            }
+            let sum = (self.fold.step)(so_far.as_deref(), row.value.as_deref());
+            if let Some(sum) = &sum {
+                self.sessions.push((merged.clone(), sum.clone()));
+            }
+            out.push(bare(merged, sum));
+        }
+        if self.on_close {
+            // What was emitted stays, and may still grow into a later session.
+            let closed_before = self.closed;
+            self.closed = closed_before.max(close);
+            let mut closing: Vec<_> =
+                self.sessions.iter().filter(|(s, _)| closed_before <= s.end && s.end < close).cloned().collect();
+            closing.sort_by_key(|(session, _)| (session.end, session.key.clone(), session.start));
+            let with_headers = |(s, sum)| Row { headers: row.headers.clone(), ..bare(s, Some(sum)) };
+            out = closing.into_iter().map(with_headers).collect();
+        }
+        out
+    }
+}
+
+/// A session's result has the time of its end, and no headers.
+fn bare(session: Windowed, value: Option<String>) -> Row<Windowed> {
+    Row { time: session.end, key: session, value, headers: Vec::new() }
+}
