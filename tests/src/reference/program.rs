@@ -21,6 +21,9 @@ use crate::reference::time_windows::TimeWindows;
 /// What a program does with a record of a topic.
 type Run = Box<dyn FnMut(&str, &Row) -> Vec<Row>>;
 
+/// How a program is made from its parameters.
+type Build = fn(&Params<'_>) -> Run;
+
 /// All that the interpreter knows.
 pub fn known() -> Vec<&'static str> {
     PROGRAMS.iter().map(|(name, _)| *name).collect()
@@ -62,7 +65,7 @@ impl Params<'_> {
 }
 
 /// One line for each.
-const PROGRAMS: &[(&str, fn(&Params<'_>) -> Run)] = &[
+const PROGRAMS: &[(&str, Build)] = &[
     ("tumbling-count", |p| time_windows(tumbling(p, COUNT))),
     ("tumbling-reduce", |p| without_nulls(time_windows(tumbling(p, REDUCE)))),
     ("tumbling-count-final", |p| time_windows(tumbling(p, COUNT).on_close())),
