@@ -125,7 +125,8 @@ fn sliding(p: &Params<'_>, fold: Fold) -> SlidingWindows {
 }
 
 fn sessions(p: &Params<'_>, fold: Fold) -> SessionWindows {
-    SessionWindows::new(p.ms("gap"), p.ms("grace"), fold)
+    let sessions = SessionWindows::new(p.ms("gap"), p.ms("grace"), fold);
+    if p.0.contains_key("default_retention") { sessions.forgetful() } else { sessions }
 }
 
 fn streams(p: &Params<'_>, kind: Kind) -> StreamStream {

@@ -13,12 +13,32 @@ pub(crate) struct SessionWindows {
     now: i64,
     /// Sessions that end before this were emitted.
     closed: i64,
+    /// Sessions that ended longer before the newest are forgotten.
+    kept: i64,
+    /// The newest end.
+    newest: i64,
     sessions: Vec<(Windowed, String)>,
 }
 
 impl SessionWindows {
     pub(crate) fn new(gap: i64, grace: i64, fold: Fold) -> Self {
-        SessionWindows { gap, grace, on_close: false, fold, now: 0, closed: 0, sessions: Vec::new() }
+        SessionWindows {
+            gap,
+            grace,
+            on_close: false,
+            fold,
+            now: 0,
+            closed: 0,
+            kept: i64::MAX,
+            newest: 0,
+            sessions: Vec::new(),
+        }
+    }
+
+    /// With the default retention: what ended two gaps and the grace before the newest session can only be reached
+    /// from an open session that begins as early.
+    pub(crate) fn forgetful(self) -> Self {
+        SessionWindows { kept: 2 * self.gap + self.grace, ..self }
     }
 
     pub(crate) fn on_close(self) -> Self {
@@ -30,8 +50,9 @@ impl SessionWindows {
         self.now = self.now.max(row.time);
         let close = self.now - self.gap - self.grace;
         let near = |s: &Windowed| s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap;
+        let readable = self.newest.saturating_sub(self.kept);
         let mut absorbed: Vec<(Windowed, String)> =
-            self.sessions.iter().filter(|(session, _)| near(session)).cloned().collect();
+            self.sessions.iter().filter(|(session, _)| near(session) && session.end >= readable).cloned().collect();
         absorbed.sort_by_key(|(session, _)| (session.end, session.start));
         let merged = Windowed {
             key: key.clone(),
@@ -48,6 +69,7 @@ impl SessionWindows {
             if merged.start != merged.end {
                 out.extend(absorbed.into_iter().map(|(session, _)| bare(session, None)));
             }
+            self.newest = self.newest.max(merged.end);
             let sum = (self.fold.step)(so_far.as_deref(), row.value.as_deref());
             if let Some(sum) = &sum {
                 self.sessions.push((merged.clone(), sum.clone()));

@@ -88,8 +88,9 @@ fn distances(params: &BTreeMap<String, i64>) -> Vec<i64> {
 fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
     let windows = (1..=15i64).prop_flat_map(|size| (Just(size), 1..=size));
     let rooms = prop_oneof![1..=4i64, Just(1000)];
-    (windows, 0..=20i64, 0..=12i64, 1..=8i64, 0..=12i64, 0..=12i64, 0..=15i64, rooms).prop_map(
-        |((size, advance), grace, difference, gap, before, after, limit, max_records)| {
+    let joins = (0..=12i64, 0..=12i64);
+    (windows, 0..=20i64, 0..=12i64, 1..=8i64, joins, 0..=15i64, rooms, any::<bool>()).prop_map(
+        |((size, advance), grace, difference, gap, (before, after), limit, max_records, kept)| {
             let all = [
                 ("size", size),
                 ("advance", advance),
@@ -101,7 +102,8 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
                 ("limit", limit),
                 ("max_records", max_records),
             ];
-            all.into_iter().map(|(name, ms)| (name.to_owned(), ms)).collect()
+            let kept = (!kept).then_some(("default_retention", 1));
+            all.into_iter().chain(kept).map(|(name, ms)| (name.to_owned(), ms)).collect()
         },
     )
 }

@@ -35,6 +35,11 @@ impl Params<'_> {
             }
         }
     }
+
+    /// Whether stores are to have the default retention, which must show nowhere. No trace asks for it.
+    pub(crate) fn keeps_no_more_than_it_must(&self) -> bool {
+        self.given.contains_key("default_retention")
+    }
 }
 
 /// Windowed stores keep at least this, so that nothing expires in the traces.
