@@ -19,5 +19,5 @@ mod table_group;
 mod table_table;
 mod time_windows;
 
-pub use program::{Program, known};
+pub use program::{Program, changes_partitions, known};
 pub use row::{Headers, Row};

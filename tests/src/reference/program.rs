@@ -29,6 +29,11 @@ pub fn known() -> Vec<&'static str> {
     PROGRAMS.iter().map(|(name, _)| *name).collect()
 }
 
+/// Whether records of the program change partitions on their way.
+pub fn changes_partitions(name: &str) -> bool {
+    ["word-count", "rekey", "table-group", "foreign-key"].iter().any(|part| name.contains(part))
+}
+
 /// A program that runs: once per partition, each with a stream time of its own.
 pub struct Program {
     partitions: Vec<Run>,
@@ -41,10 +46,9 @@ impl Program {
     /// When the interpreter does not know it, or a parameter is missing.
     pub fn new(name: &str, params: &BTreeMap<String, i64>, partitions: i32) -> Self {
         let (_, build) = PROGRAMS.iter().find(|(known, _)| *known == name).expect("a program that is known");
-        // Records that change partitions on their way meet operators that have no stream time: these are the same
-        // whether all keys are in one place or not.
-        let moves = ["word-count", "rekey", "table-group", "foreign-key"].iter().any(|part| name.contains(part));
-        let instances = if moves { 1 } else { partitions };
+        // Where records change partitions they meet operators that have no stream time: these are the same whether all
+        // keys are in one place or not.
+        let instances = if changes_partitions(name) { 1 } else { partitions };
         Program { partitions: (0..instances).map(|_| build(&Params(params))).collect() }
     }
 

@@ -98,12 +98,10 @@ impl StreamStream {
         };
         // Looked up first, stored after.
         if let Some(key) = &row.key {
-            let kept = self.before + self.after + self.grace;
             let store = self.store(side);
             store.newest = store.newest.max(row.time);
-            if let Some(value) = row.value.clone().filter(|_| row.time > store.newest - kept) {
-                store.entries.push(Entry { key: key.clone(), value, time: row.time });
-            }
+            let value = row.value.clone();
+            store.entries.extend(value.map(|value| Entry { key: key.clone(), value, time: row.time }));
         }
         out
     }

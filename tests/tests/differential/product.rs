@@ -1,6 +1,6 @@
 //! A program of the catalogue as the product runs it, in the test driver.
 
-use millstream_core::{Headers, Record, Result};
+use millstream_core::{Headers, Record, Result, RuntimeConfig};
 use millstream_dsl::{StreamsBuilder, TestOutput, TopologyTestDriver};
 use millstream_tests::golden;
 use millstream_tests::reference::Row;
@@ -21,19 +21,28 @@ impl Product {
         for topic in topics.iter().chain(&["out"]) {
             b.topic(topic, script.partitions);
         }
-        let driver = TopologyTestDriver::new(golden::build(&b, name, &script.params)?)?;
+        let config = RuntimeConfig::embedded("differential");
+        // Commits in the middle of what arrives at once, so that a failing one goes back into it.
+        let config = match script.abort_every {
+            Some(_) => RuntimeConfig { poll_records: 7, uncommitted_bytes: 1, ..config },
+            None => config,
+        };
+        let driver = TopologyTestDriver::with_config(golden::build(&b, name, &script.params)?, config)?;
         driver.fail_commits(script.abort_every);
         let out = driver.output("out")?;
         Ok(Product { driver, out })
     }
 
-    /// What comes out for a record, partition by partition.
-    pub(crate) fn process(&self, step: &Step) -> Result<Vec<Row>> {
-        let mut headers = Headers::new();
-        step.headers.iter().for_each(|(name, value)| headers.add(name, Some(value.as_bytes())));
-        let (key, value) = (step.key.map(str::to_owned), step.value.map(str::to_owned));
-        let input = self.driver.input::<Text, Text>(step.topic)?;
-        input.try_pipe(Record { key, value, timestamp: step.time, headers })?;
+    /// What comes out for records that arrive at once, partition by partition.
+    pub(crate) fn process(&self, steps: &[Step]) -> Result<Vec<Row>> {
+        for step in steps {
+            let Row { key, value, time: timestamp, headers } = step.row();
+            let mut section = Headers::new();
+            headers.iter().for_each(|(name, value)| section.add(name, Some(value.as_bytes())));
+            let input = self.driver.input::<Text, Text>(step.topic)?;
+            input.enqueue(Record { key, value, timestamp, headers: section })?;
+        }
+        self.driver.run()?;
         Ok(self.out.try_read()?.into_iter().map(row).collect())
     }
 
