@@ -51,17 +51,21 @@ fn keys_and_tables() {
 fn compare(programs: &[Compared]) {
     let mut differences = Vec::new();
     for (name, topics) in programs {
-        let config = Config { cases: 1000, failure_persistence: None, ..Config::default() };
-        let story = |script: Script| {
-            let told = catch_unwind(AssertUnwindSafe(|| difference(name, topics, &script)));
-            match told.unwrap_or_else(|_| Some("  it panics".into())) {
-                Some(difference) => Err(TestCaseError::fail(difference)),
-                None => Ok(()),
-            }
+        let config = Config { cases: 1000, max_shrink_iters: 500, failure_persistence: None, ..Config::default() };
+        let differ = |script: &Script| {
+            let told = catch_unwind(AssertUnwindSafe(|| difference(name, topics, script)));
+            told.unwrap_or_else(|_| Some("  it panics".into()))
         };
-        match TestRunner::new(config).run(&scripts(topics), story) {
+        let told = TestRunner::new(config).run(&scripts(topics), |script| match differ(&script) {
+            Some(difference) => Err(TestCaseError::fail(difference)),
+            None => Ok(()),
+        });
+        match told {
             Ok(()) => {}
-            Err(TestError::Fail(difference, script)) => differences.push(format!("{name}: {script:?}\n{difference}")),
+            Err(TestError::Fail(_, script)) => {
+                let script = script.simplest(|script| differ(script).is_some());
+                differences.push(format!("{name}: {script:?}\n{}", differ(&script).unwrap_or_default()));
+            }
             Err(TestError::Abort(reason)) => differences.push(format!("{name}: no stories: {reason}")),
         }
     }

@@ -162,6 +162,40 @@ impl Step {
     }
 }
 
+impl Script {
+    /// What is left of a story when nothing more can be left out of it without its point: `fails` says whether the
+    /// point is still there.
+    pub(crate) fn simplest(self, fails: impl Fn(&Script) -> bool) -> Script {
+        let plain = |script: &Script| {
+            let blank = |step: &Step| Step { headers: Vec::new(), ..step.clone() };
+            [
+                Script { partitions: 1, ..script.clone() },
+                Script { fetch: 1, ..script.clone() },
+                Script { restart_every: None, ..script.clone() },
+                Script { abort_every: None, ..script.clone() },
+                Script { steps: script.steps.iter().map(blank).collect(), ..script.clone() },
+            ]
+        };
+        let shorter = |script: &Script, without: usize| {
+            let mut script = script.clone();
+            script.steps.remove(without);
+            script
+        };
+        let mut simplest = self;
+        for simpler in 0..plain(&simplest).len() {
+            simplest = Some(plain(&simplest)[simpler].clone()).filter(&fails).unwrap_or(simplest);
+        }
+        let mut length = usize::MAX;
+        while simplest.steps.len() < length {
+            length = simplest.steps.len();
+            for without in (0..length).rev() {
+                simplest = Some(shorter(&simplest, without)).filter(&fails).unwrap_or(simplest);
+            }
+        }
+        simplest
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key, value) = (self.key.unwrap_or("null"), self.value.unwrap_or("null"));
