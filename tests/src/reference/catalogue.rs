@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::partition_for_key;
-
-use crate::reference::fold::{AGGREGATE, APPEND, COUNT, Fold, REDUCE};
+use crate::reference::fold::{AGGREGATE, APPEND, CONCATENATE, COUNT, Fold, REDUCE};
 use crate::reference::foreign_key::ForeignKey;
 use crate::reference::key_value::KeyValue;
+use crate::reference::program::{Order, Run, Stages, around, gathered, stays, through};
 use crate::reference::row::{Row, Windowed, first, shown};
 use crate::reference::session_windows::SessionWindows;
 use crate::reference::sliding_windows::SlidingWindows;
@@ -18,110 +17,103 @@ use crate::reference::table_group::{AGGREGATE_ROWS, COUNT_ROWS, Groups, REDUCE_R
 use crate::reference::table_table::TableTable;
 use crate::reference::time_windows::TimeWindows;
 
-/// What a program does with a record of a topic.
-type Run = Box<dyn FnMut(&str, &Row) -> Vec<Row>>;
-
 /// How a program is made from its parameters.
-type Build = fn(&Params<'_>) -> Run;
+pub(crate) type Build = fn(&Params<'_>) -> Stages;
 
 /// All that the interpreter knows.
 pub fn known() -> Vec<&'static str> {
     PROGRAMS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Whether records of the program change partitions on their way.
-pub fn changes_partitions(name: &str) -> bool {
-    ["word-count", "rekey", "table-group", "foreign-key"].iter().any(|part| name.contains(part))
-}
-
-/// A program that runs: once per partition, each with a stream time of its own.
-pub struct Program {
-    partitions: Vec<Run>,
-}
-
-impl Program {
-    /// A program of the catalogue over inputs of so many partitions.
-    ///
-    /// # Panics
-    /// When the interpreter does not know it, or a parameter is missing.
-    pub fn new(name: &str, params: &BTreeMap<String, i64>, partitions: i32) -> Self {
-        let (_, build) = PROGRAMS.iter().find(|(known, _)| *known == name).expect("a program that is known");
-        // Where records change partitions they meet operators that have no stream time: these are the same whether all
-        // keys are in one place or not.
-        let instances = if changes_partitions(name) { 1 } else { partitions };
-        Program { partitions: (0..instances).map(|_| build(&Params(params))).collect() }
-    }
-
-    /// What comes out for a record, in order.
-    pub fn process(&mut self, topic: &str, row: &Row) -> Vec<Row> {
-        let count = self.partitions.len() as i32;
-        let partition = row.key.as_ref().map_or(0, |key| partition_for_key(key.as_bytes(), count));
-        (self.partitions[partition as usize])(topic, row)
-    }
-}
-
-struct Params<'a>(&'a BTreeMap<String, i64>);
+/// A case's parameters.
+pub(crate) struct Params<'a>(pub(crate) &'a BTreeMap<String, i64>);
 
 impl Params<'_> {
     fn ms(&self, name: &str) -> i64 {
         *self.0.get(name).unwrap_or_else(|| panic!("a parameter `{name}`"))
     }
+
+    /// How long windows are kept: 100 seconds, unless the case asks for the default, which is no more than needed.
+    fn kept(&self, needed: i64) -> i64 {
+        if self.0.contains_key("default_retention") { needed } else { 100_000 }
+    }
 }
 
 /// One line for each.
-const PROGRAMS: &[(&str, Build)] = &[
-    ("tumbling-count", |p| time_windows(tumbling(p, COUNT))),
-    ("tumbling-reduce", |p| without_nulls(time_windows(tumbling(p, REDUCE)))),
-    ("tumbling-count-final", |p| time_windows(tumbling(p, COUNT).on_close())),
-    ("hopping-aggregate", |p| time_windows(TimeWindows::new(p.ms("size"), p.ms("advance"), p.ms("grace"), APPEND))),
-    ("sliding-count", |p| sliding_windows(sliding(p, COUNT))),
-    ("sliding-aggregate", |p| sliding_windows(sliding(p, APPEND))),
-    ("sliding-count-final", |p| sliding_windows(sliding(p, COUNT).on_close())),
-    ("session-count", |p| session_windows(sessions(p, COUNT))),
-    ("session-aggregate", |p| session_windows(sessions(p, APPEND))),
-    ("session-count-final", |p| session_windows(sessions(p, COUNT).on_close())),
-    ("count", |_| key_value(KeyValue::new(COUNT))),
-    ("reduce", |_| key_value(KeyValue::new(REDUCE))),
-    ("aggregate", |_| key_value(KeyValue::new(AGGREGATE))),
-    ("word-count", |_| words(key_value(KeyValue::new(COUNT)))),
-    ("stream-table-inner-join", |_| stream_table(false)),
-    ("stream-table-left-join", |_| stream_table(true)),
-    ("stream-stream-inner-join", |p| two_streams(streams(p, Kind::Inner))),
-    ("stream-stream-left-join", |p| two_streams(streams(p, Kind::Left))),
-    ("stream-stream-outer-join", |p| two_streams(streams(p, Kind::Outer))),
-    ("stream-self-join", |p| with_itself(streams(p, Kind::Inner))),
-    ("table-table-inner-join", |_| two_tables(Kind::Inner)),
-    ("table-table-left-join", |_| two_tables(Kind::Left)),
-    ("table-table-outer-join", |_| two_tables(Kind::Outer)),
-    ("table-group-count", |_| table_group(COUNT_ROWS)),
-    ("table-group-reduce", |_| table_group(REDUCE_ROWS)),
-    ("table-group-aggregate", |_| table_group(AGGREGATE_ROWS)),
-    ("foreign-key-inner-join", |_| foreign_key(false)),
-    ("foreign-key-left-join", |_| foreign_key(true)),
-    ("suppress-until-time-limit", suppressed),
+pub(crate) const PROGRAMS: &[(&str, Build)] = &[
+    ("tumbling-count", |p| stays(time_windows(tumbling(p, COUNT)))),
+    ("tumbling-reduce", |p| stays(without_nulls(time_windows(tumbling(p, REDUCE))))),
+    ("tumbling-count-final", |p| stays(time_windows(tumbling(p, COUNT).on_close()))),
+    ("hopping-aggregate", |p| {
+        stays(time_windows(TimeWindows::new(p.ms("size"), p.ms("advance"), p.ms("grace"), APPEND)))
+    }),
+    ("sliding-count", |p| stays(sliding_windows(sliding(p, COUNT)))),
+    ("sliding-aggregate", |p| stays(sliding_windows(sliding(p, APPEND)))),
+    ("sliding-count-final", |p| stays(sliding_windows(sliding(p, COUNT).on_close()))),
+    ("session-count", |p| stays(session_windows(sessions(p, COUNT)))),
+    ("session-aggregate", |p| stays(session_windows(sessions(p, APPEND)))),
+    ("session-count-final", |p| stays(session_windows(sessions(p, COUNT).on_close()))),
+    ("count", |_| stays(key_value(KeyValue::new(COUNT)))),
+    ("reduce", |_| stays(key_value(KeyValue::new(REDUCE)))),
+    ("aggregate", |_| stays(key_value(KeyValue::new(AGGREGATE)))),
+    ("word-count", |_| through(words(), key_value(KeyValue::new(COUNT)))),
+    ("stream-table-inner-join", |_| stays(stream_table(false))),
+    ("stream-table-left-join", |_| stays(stream_table(true))),
+    ("stream-stream-inner-join", |p| stays(two_streams(streams(p, Kind::Inner)))),
+    ("stream-stream-left-join", |p| stays(two_streams(streams(p, Kind::Left)))),
+    ("stream-stream-outer-join", |p| stays(two_streams(streams(p, Kind::Outer)))),
+    ("stream-self-join", |p| stays(with_itself(streams(p, Kind::Inner)))),
+    ("table-table-inner-join", |_| stays(two_tables(Kind::Inner))),
+    ("table-table-left-join", |_| stays(two_tables(Kind::Left))),
+    ("table-table-outer-join", |_| stays(two_tables(Kind::Outer))),
+    ("table-group-count", |_| gathered(Order::OpenBetweenPartitions, table_group(COUNT_ROWS))),
+    ("table-group-reduce", |_| gathered(Order::OpenBetweenPartitions, table_group(REDUCE_ROWS))),
+    ("table-group-aggregate", |_| gathered(Order::OpenBetweenPartitions, table_group(AGGREGATE_ROWS))),
+    ("foreign-key-inner-join", |_| gathered(Order::Open, foreign_key(false))),
+    ("foreign-key-left-join", |_| gathered(Order::Open, foreign_key(true))),
+    ("suppress-until-time-limit", |p| stays(suppressed(p))),
     ("suppress-until-window-closes", |p| {
         let mut windows = tumbling(p, COUNT);
-        until_closed(p.ms("grace"), move |row| windows.process(row))
+        stays(until_closed(p.ms("grace"), move |topic, row| windows.process(topic, row)))
     }),
     ("suppress-session-closes", |p| {
         let mut windows = sessions(p, COUNT);
-        until_closed(p.ms("gap") + p.ms("grace"), move |row| windows.process(row))
+        stays(until_closed(p.ms("gap") + p.ms("grace"), move |topic, row| windows.process(topic, row)))
     }),
-    ("windowed-tables-join", windowed_tables),
-    ("count-then-table-join", |_| count_then_table()),
-    ("headers-count", |_| stamped(key_value(KeyValue::new(COUNT)))),
-    ("headers-rekey-count", |_| stamped(by_first(key_value(KeyValue::new(COUNT))))),
-    ("headers-tumbling-final", |p| stamped(time_windows(tumbling(p, COUNT).on_close()))),
-    ("headers-suppress", |p| stamped(suppressed(p))),
-    ("headers-table-group-count", |_| stamped(table_group(COUNT_ROWS))),
-    ("headers-table-table-join", |_| stamped(two_tables(Kind::Outer))),
-    ("headers-stream-table-join", |_| stamped(stream_table(true))),
-    ("headers-stream-stream-join", |p| stamped(two_streams(streams(p, Kind::Outer)))),
-    ("headers-foreign-key-join", |_| stamped(foreign_key(true))),
+    ("windowed-tables-join", |p| stays(windowed_tables(p))),
+    ("count-then-table-join", |_| stays(count_then_table())),
+    ("headers-count", |_| stays(stamped(key_value(KeyValue::new(COUNT))))),
+    ("headers-rekey-count", |_| through(stamp(by_first()), reveal(key_value(KeyValue::new(COUNT))))),
+    ("headers-tumbling-final", |p| stays(stamped(time_windows(tumbling(p, COUNT).on_close())))),
+    ("headers-suppress", |p| stays(stamped(suppressed(p)))),
+    ("headers-table-group-count", |_| gathered(Order::OpenBetweenPartitions, stamped(table_group(COUNT_ROWS)))),
+    ("headers-table-table-join", |_| stays(stamped(two_tables(Kind::Outer)))),
+    ("headers-stream-table-join", |_| stays(stamped(stream_table(true)))),
+    ("headers-stream-stream-join", |p| stays(stamped(two_streams(streams(p, Kind::Outer))))),
+    ("headers-foreign-key-join", |_| gathered(Order::Open, stamped(foreign_key(true)))),
+    ("cogroup", |_| stays(tagged_or_deleted(key_value(KeyValue::new(CONCATENATE))))),
+    ("cogroup-tumbling", |p| stays(tagged(time_windows(tumbling(p, CONCATENATE))))),
+    ("cogroup-session", |p| stays(tagged(session_windows(sessions(p, CONCATENATE))))),
+    ("two-level-aggregate", |p| through(by_window(tumbling(p, COUNT)), key_value(KeyValue::new(CONCATENATE)))),
+    ("enrich-then-window", |p| {
+        through(then_by_first(stream_table(false)), slashed(time_windows(tumbling(p, CONCATENATE))))
+    }),
+    ("rekey-then-join", |p| {
+        let rekeyed = only("left", without_nulls(by_first()));
+        around(rekeyed, two_streams(streams(p, Kind::Left)))
+    }),
+    ("join-chain", |p| stays(join_chain(streams(p, Kind::Left)))),
+    ("stream-global-table-inner-join", |_| gathered(Order::Open, global_table(false))),
+    ("stream-global-table-left-join", |_| gathered(Order::Open, global_table(true))),
+    ("to-table", |_| stays(table_values(|_, value| value.to_owned()))),
+    ("table-filter", |_| stays(table_filter())),
+    ("table-filter-materialized", |_| stays(table_filter())),
+    ("table-map-values", |_| stays(table_values(|key, value| format!("{key}:{value}")))),
 ];
 
 fn tumbling(p: &Params<'_>, fold: Fold) -> TimeWindows {
-    TimeWindows::new(p.ms("size"), p.ms("size"), p.ms("grace"), fold)
+    let (size, grace) = (p.ms("size"), p.ms("grace"));
+    TimeWindows::new(size, size, grace, fold).kept(p.kept(size + grace))
 }
 
 fn sliding(p: &Params<'_>, fold: Fold) -> SlidingWindows {
@@ -129,8 +121,8 @@ fn sliding(p: &Params<'_>, fold: Fold) -> SlidingWindows {
 }
 
 fn sessions(p: &Params<'_>, fold: Fold) -> SessionWindows {
-    let sessions = SessionWindows::new(p.ms("gap"), p.ms("grace"), fold);
-    if p.0.contains_key("default_retention") { sessions.forgetful() } else { sessions }
+    let (gap, grace) = (p.ms("gap"), p.ms("grace"));
+    SessionWindows::new(gap, grace, fold).kept(p.kept(gap + grace))
 }
 
 fn streams(p: &Params<'_>, kind: Kind) -> StreamStream {
@@ -151,7 +143,7 @@ fn side(topic: &str) -> Side {
 }
 
 fn time_windows(mut windows: TimeWindows) -> Run {
-    Box::new(move |_, row| text(windows.process(row)))
+    Box::new(move |topic, row| text(windows.process(topic, row)))
 }
 
 fn sliding_windows(mut windows: SlidingWindows) -> Run {
@@ -159,7 +151,7 @@ fn sliding_windows(mut windows: SlidingWindows) -> Run {
 }
 
 fn session_windows(mut windows: SessionWindows) -> Run {
-    Box::new(move |_, row| text(windows.process(row)))
+    Box::new(move |topic, row| text(windows.process(topic, row)))
 }
 
 fn key_value(mut counts: KeyValue) -> Run {
@@ -170,17 +162,105 @@ fn without_nulls(mut run: Run) -> Run {
     Box::new(move |topic, row| if row.value.is_some() { run(topic, row) } else { Vec::new() })
 }
 
-fn words(mut run: Run) -> Run {
-    Box::new(move |topic, row| {
+fn words() -> Run {
+    Box::new(|_, row| {
         let words = row.value.iter().flat_map(|value| value.split(' '));
-        let rows = words.map(|word| Row { key: Some(word.to_owned()), value: Some(word.to_owned()), ..row.clone() });
-        rows.flat_map(|row| run(topic, &row)).collect()
+        words.map(|word| Row { key: Some(word.to_owned()), value: Some(word.to_owned()), ..row.clone() }).collect()
     })
 }
 
-fn by_first(run: Run) -> Run {
-    let mut run = without_nulls(run);
-    Box::new(move |topic, row| run(topic, &row.with_key(row.value.as_deref().map(first))))
+/// The first character of the value becomes the key.
+fn by_first() -> Run {
+    Box::new(|_, row| vec![row.with_key(row.value.as_deref().map(first))])
+}
+
+fn then_by_first(mut run: Run) -> Run {
+    let mut by_first = by_first();
+    Box::new(move |topic, row| run(topic, row).iter().flat_map(|row| by_first(topic, row)).collect())
+}
+
+/// Records of other topics pass as they are.
+fn only(topic: &'static str, mut run: Run) -> Run {
+    Box::new(move |from, row| if from == topic { run(from, row) } else { vec![row.clone()] })
+}
+
+/// A value becomes its topic's letter and its own first; null values are left out.
+fn tagged(mut run: Run) -> Run {
+    without_nulls(Box::new(move |topic, row| {
+        let tag = |value: &String| first(topic).to_uppercase() + &first(value);
+        run(topic, &row.with(row.value.as_ref().map(tag), row.time))
+    }))
+}
+
+/// The same, but for `del` on the right, which stays what it is.
+fn tagged_or_deleted(mut run: Run) -> Run {
+    Box::new(move |topic, row| {
+        if topic == "right" && row.value.as_deref() == Some("del") {
+            return run(topic, row);
+        }
+        let tag = |value: &String| first(topic).to_uppercase() + &first(value);
+        run(topic, &row.with(row.value.as_ref().map(tag), row.time))
+    })
+}
+
+fn slashed(mut run: Run) -> Run {
+    Box::new(move |topic, row| run(topic, &row.with(row.value.as_ref().map(|value| format!("/{value}")), row.time)))
+}
+
+/// Counts, by the start of their window.
+fn by_window(mut windows: TimeWindows) -> Run {
+    Box::new(move |topic, row| {
+        windows.process(topic, row).iter().map(|row| row.with_key(Some(row.key.start.to_string()))).collect()
+    })
+}
+
+fn join_chain(mut streams: StreamStream) -> Run {
+    let mut table = StreamTable::new(true);
+    Box::new(move |topic, row| {
+        if topic == "table" {
+            table.table(row);
+            return Vec::new();
+        }
+        streams.process(side(topic), row).iter().flat_map(|row| table.stream(row)).collect()
+    })
+}
+
+/// A table that every partition sees whole; it is asked for a record's key, unless the value begins with `a`.
+fn global_table(left: bool) -> Run {
+    let mut join = StreamTable::new(left);
+    Box::new(move |topic, row| {
+        if topic == "table" {
+            join.table(row);
+            return Vec::new();
+        }
+        let asks = row.value.as_ref().is_some_and(|value| !value.starts_with('a'));
+        let asked = row.with_key(row.key.clone().filter(|_| asks));
+        join.stream(&asked).iter().map(|joined| joined.with_key(row.key.clone())).collect()
+    })
+}
+
+fn even(value: &str) -> bool {
+    value.chars().count().is_multiple_of(2)
+}
+
+/// A table whose values are changed; deleted rows come out even if they never were there.
+fn table_values(f: fn(&str, &str) -> String) -> Run {
+    let mut table = Table::default();
+    Box::new(move |_, row| {
+        let change = table.process(row).map(|change| change.row);
+        stream(change.map(|row| row.with(row.value.as_ref().map(|value| f(&row.key, value)), row.time)))
+    })
+}
+
+/// The rows of a table with an even value; a row that was not among them, and is not, does not come out.
+fn table_filter() -> Run {
+    let mut table = Table::default();
+    Box::new(move |_, row| {
+        let Some(change) = table.process(row) else { return Vec::new() };
+        let new = change.row.value.clone().filter(|value| even(value));
+        let seen = new.is_some() || change.old.is_some_and(|value| even(&value));
+        stream(seen.then(|| change.row.with(new, row.time)))
+    })
 }
 
 fn stream_table(left: bool) -> Run {
@@ -236,9 +316,11 @@ fn suppressed(p: &Params<'_>) -> Run {
     })
 }
 
-fn until_closed(wait: i64, mut windows: impl FnMut(&Row) -> Vec<Row<Windowed>> + 'static) -> Run {
+fn until_closed(wait: i64, mut windows: impl FnMut(&str, &Row) -> Vec<Row<Windowed>> + 'static) -> Run {
     let mut suppress = Suppress::until_window_closes(wait);
-    Box::new(move |_, row| text(windows(row).into_iter().flat_map(|row| suppress.process(row.key.end, row)).collect()))
+    Box::new(move |topic, row| {
+        text(windows(topic, row).into_iter().flat_map(|row| suppress.process(row.key.end, row)).collect())
+    })
 }
 
 /// Two windowed counts, joined as tables: a window's text is a key as good as any.
@@ -247,7 +329,7 @@ fn windowed_tables(p: &Params<'_>) -> Run {
     let mut join = TableTable::new(Kind::Left);
     Box::new(move |topic, row| {
         let windows = if side(topic) == Side::Left { &mut left } else { &mut right };
-        let counts = text(windows.process(row));
+        let counts = text(windows.process(topic, row));
         stream(counts.iter().flat_map(|row| join.process(side(topic), row)))
     })
 }
@@ -264,18 +346,29 @@ fn count_then_table() -> Run {
     })
 }
 
-/// Every record gets a header `h`: its topic's letter and the number of records so far. What comes out shows the last.
-fn stamped(mut run: Run) -> Run {
+/// Every record gets a header `h`: its topic's letter and the number of records so far.
+fn stamp(mut run: Run) -> Run {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     Box::new(move |topic, row| {
         let n = seen.entry(topic.to_owned()).or_default();
         *n += 1;
         let mut row = row.clone();
         row.headers.push(("h".into(), format!("{}{n}", first(topic))));
-        let reveal = |row: Row| {
+        run(topic, &row)
+    })
+}
+
+/// What comes out shows its last header `h`.
+fn reveal(mut run: Run) -> Run {
+    Box::new(move |topic, row| {
+        let show = |row: Row| {
             let header = row.headers.iter().rev().find(|(name, _)| name == "h").map_or("-", |(_, value)| value);
             row.with(Some(format!("{}#{header}", shown(row.value.as_deref()))), row.time)
         };
-        run(topic, &row).into_iter().map(reveal).collect()
+        run(topic, row).into_iter().map(show).collect()
     })
+}
+
+fn stamped(run: Run) -> Run {
+    reveal(stamp(run))
 }

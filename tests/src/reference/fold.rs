@@ -49,3 +49,12 @@ pub(crate) const APPEND: Fold = Fold {
     step: |sum, value| Some(sum.unwrap_or_default().to_owned() + &value.map_or("~".to_owned(), first)),
     merge: bars,
 };
+
+/// Appends whole values; `del` deletes.
+pub(crate) const CONCATENATE: Fold = Fold {
+    step: |sum, value| match value? {
+        "del" => None,
+        value => Some(sum.unwrap_or_default().to_owned() + value),
+    },
+    merge: bars,
+};

@@ -1,5 +1,7 @@
 //! Sessions (semantics.md 39 to 42).
 
+use std::collections::BTreeMap;
+
 use crate::reference::fold::Fold;
 use crate::reference::row::{Row, Windowed};
 
@@ -9,8 +11,8 @@ pub(crate) struct SessionWindows {
     /// Each session once, when it closes, instead of every update.
     on_close: bool,
     fold: Fold,
-    /// The largest time of a record with a key.
-    now: i64,
+    /// The largest time of a record with a key, of each input.
+    now: BTreeMap<String, i64>,
     /// Sessions that end before this were emitted.
     closed: i64,
     /// Sessions that ended longer before the newest are forgotten.
@@ -27,7 +29,7 @@ impl SessionWindows {
             grace,
             on_close: false,
             fold,
-            now: 0,
+            now: BTreeMap::new(),
             closed: 0,
             kept: i64::MAX,
             newest: 0,
@@ -35,20 +37,21 @@ impl SessionWindows {
         }
     }
 
-    /// With the default retention: what ended two gaps and the grace before the newest session can only be reached
-    /// from an open session that begins as early.
-    pub(crate) fn forgetful(self) -> Self {
-        SessionWindows { kept: 2 * self.gap + self.grace, ..self }
+    /// With a retention, at least gap and grace. A session stays for another gap: what ended before that can only be
+    /// reached from an open session that begins as early.
+    pub(crate) fn kept(self, retention: i64) -> Self {
+        SessionWindows { kept: retention + self.gap, ..self }
     }
 
     pub(crate) fn on_close(self) -> Self {
         SessionWindows { on_close: true, ..self }
     }
 
-    pub(crate) fn process(&mut self, row: &Row) -> Vec<Row<Windowed>> {
+    pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
         let Some(key) = &row.key else { return Vec::new() };
-        self.now = self.now.max(row.time);
-        let close = self.now - self.gap - self.grace;
+        let now = self.now.entry(topic.to_owned()).or_default();
+        *now = row.time.max(*now);
+        let close = *now - self.gap - self.grace;
         let near = |s: &Windowed| s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap;
         let readable = self.newest.saturating_sub(self.kept);
         let mut absorbed: Vec<(Windowed, String)> =

@@ -7,7 +7,7 @@ mod script;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millstream_core::partition_for_key;
-use millstream_tests::reference::{Program, Row, changes_partitions};
+use millstream_tests::reference::{Program, Row};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use crate::product::Product;
@@ -29,6 +29,10 @@ fn windows() {
         ("session-count", &["in"]),
         ("session-aggregate", &["in"]),
         ("session-count-final", &["in"]),
+        ("cogroup-tumbling", &["left", "right"]),
+        ("cogroup-session", &["left", "right"]),
+        ("two-level-aggregate", &["in"]),
+        ("enrich-then-window", &["stream", "table"]),
     ]);
 }
 
@@ -39,11 +43,24 @@ fn keys_and_tables() {
         ("reduce", &["in"]),
         ("aggregate", &["in"]),
         ("word-count", &["in"]),
+        ("cogroup", &["left", "right"]),
+        ("to-table", &["in"]),
+        ("table-filter", &["in"]),
+        ("table-filter-materialized", &["in"]),
+        ("table-map-values", &["in"]),
         ("table-group-count", &["in"]),
         ("table-group-reduce", &["in"]),
         ("table-group-aggregate", &["in"]),
+    ]);
+}
+
+#[test]
+fn joins() {
+    compare(&[
         ("stream-table-inner-join", &["stream", "table"]),
         ("stream-table-left-join", &["stream", "table"]),
+        ("stream-global-table-inner-join", &["stream", "table"]),
+        ("stream-global-table-left-join", &["stream", "table"]),
     ]);
 }
 
@@ -79,7 +96,7 @@ fn difference(name: &str, topics: &[&str], script: &Script) -> Option<String> {
         Ok(product) => product,
         Err(error) => return Some(format!("  it cannot be built: {error}")),
     };
-    for (number, fetch) in fetches(name, script).into_iter().enumerate() {
+    for (number, fetch) in fetches(&program, script).into_iter().enumerate() {
         if script.restart_every.is_some_and(|every| number > 0 && number.is_multiple_of(every))
             && let Err(error) = product.restart()
         {
@@ -109,9 +126,8 @@ fn difference(name: &str, topics: &[&str], script: &Script) -> Option<String> {
 }
 
 /// What arrives at once. Where it would be open which of two records is processed first, they do not.
-fn fetches<'a>(name: &str, script: &'a Script) -> Vec<&'a [Step]> {
-    let ordered = !changes_partitions(name) || (script.partitions == 1 && !name.contains("foreign-key"));
-    let most = if ordered { script.fetch } else { 1 };
+fn fetches<'a>(program: &Program, script: &'a Script) -> Vec<&'a [Step]> {
+    let most = if program.has_order() { script.fetch } else { 1 };
     let mut fetches = Vec::new();
     let mut rest = script.steps.as_slice();
     while !rest.is_empty() {

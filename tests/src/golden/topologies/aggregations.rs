@@ -104,9 +104,13 @@ fn cogroup(name: &str, b: &StreamsBuilder, p: &Params<'_>) {
     }
     let both = both.cogroup(&right, |_, v: String, a| *a += &format!("R{}", first(&v)));
     if name == "cogroup-tumbling" {
-        text_out(&both.windowed_by(tumbling(p)).retention(KEPT).aggregate("cogrouped", String::new));
+        let windowed = both.windowed_by(tumbling(p));
+        let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
+        text_out(&windowed.aggregate("cogrouped", String::new));
     } else {
         let merge = |_: &String, x: String, y: String| format!("{x}|{y}");
-        text_out(&both.in_sessions(sessions(p)).retention(KEPT).aggregate("cogrouped", String::new, merge));
+        let windowed = both.in_sessions(sessions(p));
+        let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
+        text_out(&windowed.aggregate("cogrouped", String::new, merge));
     }
 }
