@@ -1,11 +1,12 @@
 //! `run`: a program's whole `main`.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
-use millstream_core::{Error, Log, ProcessingGuarantee, Result, Settings, Streams, SystemClock, Topology};
+use millstream_core::{Bound, Error, Log, ProcessingGuarantee, Result, Settings, Streams, SystemClock, Topology};
 
 use crate::console::{Printer, feed};
 
@@ -30,11 +31,15 @@ pub fn run(application_id: &str, topology: Topology) -> Result<()> {
 /// As [`run`].
 pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings) -> Result<()> {
     let file = PathBuf::from("app.properties");
-    if let Ok(text) = std::fs::read_to_string(&file) {
-        settings.read_properties(&file, &text);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => settings.read_properties(&file, &text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => settings.problem(format!("cannot read {}: {error}", file.display())),
     }
-    settings.read_environment(std::env::vars());
-    let own = settings.read_flags(std::env::args().skip(1), &FLAGS);
+    // Of another program's variables and their bytes nothing is asked.
+    let text = |os: OsString| os.to_string_lossy().into_owned();
+    settings.read_environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))));
+    let own = settings.read_flags(std::env::args_os().skip(1).map(text), &FLAGS);
     let own = |name: &str| own.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.clone());
     if own("help").is_some() {
         let mut out = std::io::stdout().lock();
@@ -43,6 +48,9 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
         }
         return Ok(());
     }
+    let clock = Arc::new(SystemClock::default());
+    let id = settings.get("application.id").map_or(application_id, |(id, _)| id).to_owned();
+    let options = broker_options(&id, &mut settings, clock.clone());
     let config = settings.config(application_id)?;
     settings.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     if let Some((servers, origin)) = settings.get("bootstrap.servers") {
@@ -50,14 +58,14 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
             "bootstrap.servers={servers} ({origin}): this build runs on the embedded log only\n  help: leave bootstrap.servers out"
         )])));
     }
-    let clock = Arc::new(SystemClock::default());
-    let log = embedded_log(&config.application_id, &mut settings, clock.clone())?;
+    let log = Broker::open(options)?;
     let guarantee = match config.guarantee {
         ProcessingGuarantee::AtLeastOnce => "at_least_once",
         ProcessingGuarantee::ExactlyOnceV2 => "exactly_once_v2",
     };
     let interval = config.commit_interval;
     let mut streams = Streams::new(topology, config, Arc::new(log.clone()) as Arc<dyn Log>, clock)?;
+    streams.on_held_up(|error| eprintln!("waiting: {error}"));
     let context = streams.context();
     eprintln!(
         "{}: {} tasks on {} threads, {guarantee} every {interval:?}",
@@ -86,17 +94,26 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
 /// # Errors
 /// When the folder cannot be used, or a setting is wrong.
 pub fn embedded_log(application_id: &str, settings: &mut Settings, clock: Arc<SystemClock>) -> Result<Broker> {
+    let options = broker_options(application_id, settings, clock);
+    settings.check()?;
+    Ok(Broker::open(options)?)
+}
+
+fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<SystemClock>) -> BrokerOptions {
     let dir = settings.get("data.dir").map_or_else(|| format!("{application_id}-data"), |(dir, _)| dir.to_owned());
     let mut options = BrokerOptions::new(dir, clock);
-    if settings.get("durability").is_some_and(|(d, _)| d == "memory") {
-        options.durability = Durability::Memory;
+    let durabilities = [("memory", Durability::Memory), ("os", Durability::Os), ("disk", Durability::Disk)];
+    if let Some(durability) = settings.one_of("durability", &durabilities) {
+        options.durability = durability;
+    }
+    if options.durability == Durability::Memory {
         options.tail_bytes = usize::MAX;
     }
     if let Some(bytes) = settings.parsed("log.segment.bytes", "a number of bytes") {
         options.segment_bytes = bytes;
     }
-    if let Some(ms) = settings.parsed::<i64>("log.retention.ms", "milliseconds, or -1") {
-        options.retention_ms = (ms >= 0).then_some(ms);
+    if let Some(Bound(ms)) = settings.parsed("log.retention.ms", Bound::WANTED) {
+        options.retention_ms = ms;
     }
-    Ok(Broker::open(options)?)
+    options
 }

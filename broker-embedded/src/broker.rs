@@ -1,22 +1,26 @@
 //! The broker: topics, coordinator and groups on one data directory.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use millstream_core::{
-    BatchBuilder, CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec,
+    BatchBuilder, CommittedOffset, Files, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec,
 };
 use millstream_wire::SealOptions;
 
+use crate::checkpoint::Checkpoint;
 use crate::data_dir::{DataDir, io};
 use crate::fetch;
 use crate::groups::{Groups, OFFSETS_TOPIC};
+use crate::housekeeping::Housekeeping;
+use crate::journal::Journal;
 use crate::options::{BrokerOptions, Durability};
 use crate::partition::{Partition, State};
-use crate::recovery;
+use crate::recovery::{self, Known};
+use crate::storage::Storage;
 use crate::topic_config::{TopicConfig, check_name};
 use crate::transactions::{Coordinator, STATE_TOPIC};
 
@@ -26,17 +30,24 @@ pub struct Broker {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     options: BrokerOptions,
     dir: Option<DataDir>,
+    storage: Arc<Storage>,
+    housekeeping: Mutex<Option<Housekeeping>>,
     topics: RwLock<BTreeMap<String, Topic>>,
     // Locked before a partition, never after one.
     coordinator: Mutex<Coordinator>,
     groups: Mutex<Groups>,
+    /// Held for the length of a checkpoint.
+    checkpointing: Mutex<()>,
+    /// The largest topic id that was given.
+    newest_topic: AtomicU64,
     closed: AtomicBool,
 }
 
 struct Topic {
+    id: u64,
     config: TopicConfig,
     partitions: Vec<Arc<Partition>>,
 }
@@ -50,23 +61,39 @@ impl Broker {
     /// # Errors
     /// When the directory is in use, cannot be written, has a newer format, or holds damage that is not a torn end.
     pub fn open(options: BrokerOptions) -> Result<Broker, LogError> {
+        let files = options.files.clone();
         let dir = match options.durability {
             Durability::Memory => None,
-            Durability::Os => Some(DataDir::open(&options.data_dir)?),
+            Durability::Os | Durability::Disk => Some(DataDir::open(&*files, &options.data_dir)?),
         };
+        let checkpoint =
+            dir.as_ref().map_or_else(|| Ok(Checkpoint::default()), |d| Checkpoint::read(&*files, &d.path))?;
+        let journal = match &dir {
+            Some(dir) if options.durability == Durability::Disk => Some(Journal::create(files.clone(), &dir.path)?),
+            _ => None,
+        };
+        let storage = Arc::new(Storage::new(files, journal, options.threads, options.checkpoint_bytes));
         let topics = match &dir {
-            Some(dir) => load_topics(dir, &options)?,
+            Some(dir) => load_topics(dir, &options, &storage, &checkpoint)?,
             None => BTreeMap::new(),
         };
         let inner = Inner {
             options,
             dir,
+            storage,
+            housekeeping: Mutex::default(),
             topics: RwLock::new(topics),
             coordinator: Mutex::default(),
             groups: Mutex::default(),
+            checkpointing: Mutex::default(),
+            newest_topic: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
         let broker = Broker { inner: Arc::new(inner) };
+        broker.inner.replay(&checkpoint)?;
+        if broker.inner.options.threads {
+            *broker.inner.housekeeping() = Some(Housekeeping::start(&broker.inner)?);
+        }
         for topic in [OFFSETS_TOPIC, STATE_TOPIC] {
             if broker.partition_count(topic).is_none() {
                 let configs = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
@@ -108,22 +135,26 @@ impl Broker {
         self.inner.close()
     }
 
-    /// Deletes what is older, or more, than topics keep. To be called now and then.
+    /// Deletes what is older, or more, than topics keep, and makes a checkpoint when enough was written. Threads of the
+    /// broker's own call it; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the
+    /// journal.
     ///
     /// # Errors
-    /// When a file cannot be removed.
+    /// When a file cannot be written, synced or removed.
     pub fn tick(&self) -> Result<(), LogError> {
-        let now = self.now();
-        self.partitions_of_all_topics().iter().try_for_each(|p| p.retain(now))
+        self.inner.tick()
     }
 
-    /// Appends a batch from outside, after a look at all of it, and returns the offset of its first record.
+    /// Appends a batch from outside, after a look at all of it, and returns the offset of its first record when it is
+    /// kept as the durability promises.
     ///
     /// # Errors
     /// [`LogError::Refused`] when anything is wrong with it; nothing has been appended then.
     pub fn append(&self, to: &TopicPartition, batch: &[u8]) -> Result<Offset, LogError> {
         self.check_open()?;
-        self.partition(to)?.append_checked(batch)
+        let offset = self.partition(to)?.append_checked(batch)?;
+        self.storage().wait(self.storage().position())?;
+        Ok(offset)
     }
 
     /// A topic's configuration, as it was given; `None` if there is no such topic.
@@ -138,12 +169,15 @@ impl Broker {
     pub fn delete_topic(&self, topic: &str) -> Result<(), LogError> {
         let mut topics = self.inner.topics.write().unwrap_or_else(PoisonError::into_inner);
         let gone = topics.remove(topic).ok_or_else(|| LogError::UnknownTopic(TopicPartition::new(topic, 0)))?;
+        gone.partitions.iter().for_each(|p| p.abandon());
         let Some(dir) = &self.inner.dir else { return Ok(()) };
-        let first = partition_dir(&dir.path, topic, 0).join(TOPIC_FILE);
-        fs::remove_file(&first).map_err(|e| io("cannot remove", &first, e))?;
+        let files = &*self.storage().files;
+        let first = partition_dir(&dir.path, topic, 0);
+        let file = first.join(TOPIC_FILE);
+        files.remove(&file).and_then(|()| files.sync_dir(&first)).map_err(|e| io("cannot remove", &file, e))?;
         for partition in 0..gone.partitions.len() {
             let path = partition_dir(&dir.path, topic, partition as i32);
-            fs::remove_dir_all(&path).map_err(|e| io("cannot remove", &path, e))?;
+            files.remove_dir(&path).map_err(|e| io("cannot remove", &path, e))?;
         }
         Ok(())
     }
@@ -160,7 +194,14 @@ impl Broker {
     }
 
     pub(crate) fn check_open(&self) -> Result<(), LogError> {
-        if self.inner.closed.load(Ordering::Relaxed) { Err(LogError::Closed) } else { Ok(()) }
+        if self.inner.closed.load(Ordering::Relaxed) {
+            return Err(LogError::Closed);
+        }
+        self.storage().failure().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.inner.storage
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -194,7 +235,7 @@ impl Broker {
     }
 
     pub(crate) fn partitions_of_all_topics(&self) -> Vec<Arc<Partition>> {
-        self.topics_read().values().flat_map(|t| t.partitions.iter().cloned()).collect()
+        self.inner.partitions()
     }
 
     /// Appends to the one partition of an internal topic.
@@ -236,44 +277,132 @@ impl Broker {
             return Err(LogError::TopicExists(spec.name.clone()));
         }
         let root = self.inner.dir.as_ref().map(|d| d.path.as_path());
+        let files = &*self.inner.storage.files;
+        // Larger than every earlier one: an entry of the journal never finds a later topic of the same name.
+        let newest = topics.values().map(|t| t.id).max().unwrap_or(0);
+        let id =
+            self.inner.newest_topic.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().max(0) as u64) + 1;
+        self.inner.newest_topic.fetch_max(id, Ordering::SeqCst);
         let mut partitions = Vec::new();
         for number in 0..spec.partitions {
             let dir = root.map(|root| partition_dir(root, &spec.name, number));
             if let Some(dir) = &dir {
-                fs::create_dir_all(dir).map_err(|e| io("cannot create", dir, e))?;
+                files.create_dir(dir).map_err(|e| io("cannot create", dir, e))?;
             }
-            partitions.push(self.inner.options.partition(&spec.name, number, &config, dir, State::default()));
+            let place = Place { topic: &spec.name, id, number, dir };
+            partitions.push(place.partition(&self.inner.options, &config, &self.inner.storage, State::default()));
         }
         if let Some(root) = root {
-            write_topic_file(&partition_dir(root, &spec.name, 0), spec)?;
+            files.sync_dir(root).map_err(|e| io("cannot sync", root, e))?;
+            write_topic_file(files, &partition_dir(root, &spec.name, 0), id, spec)?;
         }
-        topics.insert(spec.name.clone(), Topic { config, partitions });
+        topics.insert(spec.name.clone(), Topic { id, config, partitions });
         Ok(())
     }
 }
 
-impl BrokerOptions {
+/// Where a partition is.
+struct Place<'a> {
+    topic: &'a str,
+    id: u64,
+    number: i32,
+    dir: Option<PathBuf>,
+}
+
+impl Place<'_> {
     fn partition(
-        &self,
-        topic: &str,
-        number: i32,
+        self,
+        options: &BrokerOptions,
         config: &TopicConfig,
-        dir: Option<PathBuf>,
+        storage: &Arc<Storage>,
         state: State,
     ) -> Arc<Partition> {
-        Arc::new(Partition::new(TopicPartition::new(topic, number), config.clone(), dir, self.tail_bytes, state))
+        let name = TopicPartition::new(self.topic, self.number);
+        let (storage, tail) = (storage.clone(), options.tail_bytes);
+        Arc::new(Partition::new(name, self.id, config.clone(), storage, self.dir, tail, state))
     }
 }
 
 impl Inner {
+    /// Applies what the journal has beyond the checkpoint, and makes that durable before anything new is accepted.
+    fn replay(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let journaled = self.storage.journal.is_some() || checkpoint.journal.is_some();
+        if let Some(first) = checkpoint.journal {
+            let partitions: BTreeMap<(u64, i32), Arc<Partition>> =
+                self.partitions().into_iter().map(|p| ((p.topic_id, p.id.partition), p)).collect();
+            Journal::read(&*self.storage.files, &dir.path, first, |entry| {
+                // A topic that is not there was deleted later.
+                partitions.get(&(entry.topic, entry.partition)).map_or(Ok(()), |p| p.replay(entry.batch))
+            })?;
+        }
+        if journaled { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn partitions(&self) -> Vec<Arc<Partition>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.values().flat_map(|t| t.partitions.iter().cloned()).collect()
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    fn housekeeping(&self) -> MutexGuard<'_, Option<Housekeeping>> {
+        self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tick(&self) -> Result<(), LogError> {
+        if let Some(journal) = self.storage.journal.as_ref().filter(|_| !self.options.threads) {
+            journal.sync()?;
+        }
+        let now = self.options.clock.now().wall;
+        self.partitions().iter().try_for_each(|p| p.retain(now))?;
+        if self.storage.wants_checkpoint() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Syncs all segments and starts a new journal. The order matters: the journal goes on in a new file, so that all
+    /// entries of the old one are in segments; these are synced; then the new journal, so that nothing in a segment
+    /// outlives what came before it elsewhere; then the checkpoint says so, and what it makes superfluous is removed.
+    fn checkpoint(&self) -> Result<(), LogError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (storage, files) = (&self.storage, &*self.storage.files);
+        storage.count_from(0);
+        let checkpoint = || {
+            let journal = storage.journal.as_ref().map(Journal::rotate).transpose()?;
+            let mut checkpoint = Checkpoint { journal, ..Checkpoint::default() };
+            let partitions = self.partitions();
+            for partition in &partitions {
+                checkpoint.points.insert((partition.topic_id, partition.id.partition), partition.checkpoint()?);
+            }
+            storage.journal.as_ref().map_or(Ok(()), Journal::sync)?;
+            checkpoint.write(files, &dir.path)?;
+            Journal::remove_below(files, &dir.path, journal.unwrap_or(u64::MAX))?;
+            partitions.iter().try_for_each(|partition| {
+                let end = checkpoint.points.get(&(partition.topic_id, partition.id.partition));
+                end.map_or(Ok(()), |end| partition.forget_checkpoints_but(*end))
+            })
+        };
+        checkpoint().inspect_err(|_| storage.count_from(self.options.checkpoint_bytes))
+    }
+
     fn close(&self) -> Result<(), LogError> {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let Some(dir) = &self.dir else { return Ok(()) };
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.values().flat_map(|t| &t.partitions).try_for_each(|p| p.close())?;
-        dir.mark_clean()
+        self.storage.close();
+        if let Some(housekeeping) = self.housekeeping().take() {
+            housekeeping.join();
+        }
+        self.storage.failure().map_or(Ok(()), Err)?;
+        self.checkpoint()?;
+        // Nothing is missing from the segments: the next start needs no journal.
+        let (Some(dir), Some(_)) = (&self.dir, &self.storage.journal) else { return Ok(()) };
+        let files = &*self.storage.files;
+        let checkpoint = Checkpoint::read(files, &dir.path)?;
+        Checkpoint { journal: None, ..checkpoint }.write(files, &dir.path)?;
+        Journal::remove_below(files, &dir.path, u64::MAX)
     }
 }
 
@@ -288,34 +417,40 @@ fn partition_dir(root: &Path, topic: &str, partition: i32) -> PathBuf {
     root.join(format!("{topic}-{partition}"))
 }
 
-fn write_topic_file(dir: &Path, spec: &TopicSpec) -> Result<(), LogError> {
-    let mut text = format!("version=1\npartitions={}\n", spec.partitions);
+fn write_topic_file(files: &dyn Files, dir: &Path, id: u64, spec: &TopicSpec) -> Result<(), LogError> {
+    let mut text = format!("version=1\nid={id}\npartitions={}\n", spec.partitions);
     for (key, value) in &spec.configs {
         text.push_str(&format!("config.{key}={value}\n"));
     }
-    let (path, new) = (dir.join(TOPIC_FILE), dir.join("topic.properties.new"));
-    fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(|e| io("cannot write", &path, e))
+    let path = dir.join(TOPIC_FILE);
+    files.replace(&path, text.as_bytes()).map_err(|e| io("cannot write", &path, e))
 }
 
-fn load_topics(data: &DataDir, options: &BrokerOptions) -> Result<BTreeMap<String, Topic>, LogError> {
+fn load_topics(
+    data: &DataDir,
+    options: &BrokerOptions,
+    storage: &Arc<Storage>,
+    checkpoint: &Checkpoint,
+) -> Result<BTreeMap<String, Topic>, LogError> {
+    let files = &*storage.files;
     let mut topics = BTreeMap::new();
-    for entry in fs::read_dir(&data.path).map_err(|e| io("cannot list", &data.path, e))? {
-        let entry = entry.map_err(|e| io("cannot list", &data.path, e))?;
-        let file = entry.path().join(TOPIC_FILE);
-        let name = entry.file_name();
-        let Some(topic) = name.to_str().and_then(|n| n.strip_suffix("-0")) else { continue };
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
+    for name in files.list(&data.path).map_err(|e| io("cannot list", &data.path, e))? {
+        let Some(topic) = name.strip_suffix("-0") else { continue };
+        let file = data.path.join(&name).join(TOPIC_FILE);
+        let text = match files.read(&file) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             // A creation that did not finish: there is no topic, and nothing of it was acknowledged.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => return Err(io("cannot read", &file, e)),
         };
-        let damaged = || LogError::Corrupt {
-            place: file.display().to_string(),
-            problem: "it does not say how many partitions there are".into(),
-        };
         let properties: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-        let count: i32 = properties.get("partitions").and_then(|n| n.parse().ok()).ok_or_else(damaged)?;
+        let number = |key: &str| properties.get(key).and_then(|n| n.parse::<u64>().ok());
+        let (Some(id), Some(count)) = (number("id"), number("partitions").and_then(|n| i32::try_from(n).ok())) else {
+            return Err(LogError::Corrupt {
+                place: file.display().to_string(),
+                problem: "it does not say the topic's id and how many partitions there are".into(),
+            });
+        };
         let given = properties
             .iter()
             .filter_map(|(k, v)| Some((k.strip_prefix("config.")?.to_owned(), (*v).to_owned())))
@@ -324,10 +459,13 @@ fn load_topics(data: &DataDir, options: &BrokerOptions) -> Result<BTreeMap<Strin
         let mut partitions = Vec::new();
         for number in 0..count {
             let dir = partition_dir(&data.path, topic, number);
-            let state = recovery::recover(&dir, data.clean)?;
-            partitions.push(options.partition(topic, number, &config, Some(dir), state));
+            let cut = checkpoint.journal.is_some();
+            let point = checkpoint.points.get(&(id, number)).copied().or(cut.then_some(0));
+            let state = recovery::recover(files, &dir, Known { point, cut })?;
+            let place = Place { topic, id, number, dir: Some(dir) };
+            partitions.push(place.partition(options, &config, storage, state));
         }
-        topics.insert(topic.to_owned(), Topic { config, partitions });
+        topics.insert(topic.to_owned(), Topic { id, config, partitions });
     }
     Ok(topics)
 }

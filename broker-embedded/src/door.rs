@@ -88,7 +88,8 @@ struct LocalProducer {
     broker: Broker,
     transaction: Option<Transaction>,
     partitions: HashMap<TopicPartition, Arc<Partition>>,
-    outcome: Option<CommitOutcome>,
+    /// The outcome of the commit under way, and the position from which on it is kept.
+    outcome: Option<(CommitOutcome, u64)>,
     wakeup: Arc<Wakeup>,
 }
 
@@ -133,12 +134,29 @@ impl Producer for LocalProducer {
                 Err(error) => CommitOutcome::Failed(error),
             },
         };
-        self.outcome = Some(outcome);
-        self.wakeup.wake();
+        let storage = self.broker.storage();
+        let position = storage.position();
+        self.outcome = Some((outcome, position));
+        storage.keep(position, &self.wakeup);
     }
 
     fn poll_commit(&mut self) -> Option<CommitOutcome> {
-        self.outcome.take()
+        let (outcome, position) = self.outcome.take()?;
+        if !matches!(outcome, CommitOutcome::Done) {
+            return Some(outcome);
+        }
+        match self.broker.storage().is_kept(position) {
+            Ok(true) => Some(CommitOutcome::Done),
+            Ok(false) => {
+                self.outcome = Some((outcome, position));
+                None
+            }
+            Err(error) => Some(CommitOutcome::Unknown(error)),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.broker.storage().has_room()
     }
 
     fn abort(&mut self) -> Result<(), LogError> {

@@ -4,7 +4,7 @@ use millstream_core::{Fetch, Isolation, LogError, Offset};
 use millstream_wire::RecordBatch;
 
 use crate::partition::{Partition, Source};
-use crate::producers::Producers;
+use crate::producers::{AbortedList, is_aborted};
 
 /// Reads from `offset` on, about `max_bytes` and at least one batch that may be seen; none only at the visible end.
 /// Markers and aborted records before it are passed over.
@@ -33,7 +33,7 @@ fn fetch_some(
         Source::Nothing => {}
         Source::Memory(batches) => {
             for batch in batches {
-                take(partition, &batch, look.producers.as_ref(), &mut fetch)?;
+                take(partition, &batch, look.aborted.as_ref(), &mut fetch)?;
             }
         }
         Source::File(mut reader) => loop {
@@ -50,7 +50,7 @@ fn fetch_some(
                 if batch.header().base_offset >= look.visible_end {
                     break;
                 }
-                take(partition, batch, look.producers.as_ref(), &mut fetch)?;
+                take(partition, batch, look.aborted.as_ref(), &mut fetch)?;
             }
             if fetch.position > offset {
                 break;
@@ -63,11 +63,11 @@ fn fetch_some(
 fn take(
     partition: &Partition,
     batch: &RecordBatch,
-    producers: Option<&Producers>,
+    aborted: Option<&AbortedList>,
     fetch: &mut Fetch,
 ) -> Result<(), LogError> {
     let header = batch.header();
-    if !header.is_control() && !producers.is_some_and(|p| p.is_aborted(header)) {
+    if !header.is_control() && !aborted.is_some_and(|list| is_aborted(list, header)) {
         let corrupt = |e: millstream_wire::BatchError| LogError::Corrupt {
             place: format!("{}@{}", partition.id, header.base_offset),
             problem: e.to_string(),

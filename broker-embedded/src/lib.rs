@@ -6,15 +6,19 @@
 
 mod admin;
 mod broker;
+mod checkpoint;
 mod data_dir;
 mod door;
 mod fetch;
 mod groups;
+mod housekeeping;
+mod journal;
 mod options;
 mod partition;
 mod producers;
 mod recovery;
 mod segment;
+mod storage;
 mod topic_config;
 mod transactions;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_core::Clock;
+use millstream_core::{Clock, Files, OsFiles};
 
 /// What "acknowledged" means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum Durability {
     Memory,
     /// Written to the operating system: survives the end of the process, not a power cut. Kafka's own default.
     Os,
+    /// Synced to disk, many commits at once: survives a power cut.
+    Disk,
 }
 
 /// Options of a broker; the names in brackets are Kafka's.
@@ -21,6 +23,13 @@ pub struct BrokerOptions {
     pub data_dir: PathBuf,
     /// What "acknowledged" means.
     pub durability: Durability,
+    /// Where files are.
+    pub files: Arc<dyn Files>,
+    /// Whether threads of the broker's own sync, checkpoint and delete what is too old. Without them
+    /// [`crate::Broker::tick`] does all of it: for simulations.
+    pub threads: bool,
+    /// After so many bytes a checkpoint syncs all segments, so that opening has less than this to read.
+    pub checkpoint_bytes: u64,
     /// Record times of markers and offsets, retention.
     pub clock: Arc<dyn Clock>,
     /// `log.segment.bytes`: a segment that has reached this is closed.
@@ -41,6 +50,9 @@ impl BrokerOptions {
         BrokerOptions {
             data_dir: data_dir.into(),
             durability: Durability::Os,
+            files: Arc::new(OsFiles),
+            threads: true,
+            checkpoint_bytes: 256 << 20,
             clock,
             segment_bytes: 1 << 30,
             retention_ms: Some(7 * 24 * 3_600_000),
@@ -52,6 +64,6 @@ impl BrokerOptions {
 
     /// No files.
     pub fn memory(clock: Arc<dyn Clock>) -> Self {
-        BrokerOptions { durability: Durability::Memory, tail_bytes: usize::MAX, ..Self::new("", clock) }
+        BrokerOptions { durability: Durability::Memory, tail_bytes: usize::MAX, threads: false, ..Self::new("", clock) }
     }
 }

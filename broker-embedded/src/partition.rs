@@ -11,8 +11,11 @@ use bytes::Bytes;
 use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wakeup};
 use millstream_wire::{Limits, RecordBatch, patch_offset};
 
-use crate::producers::Producers;
-use crate::segment::{Segment, SegmentReader};
+use crate::data_dir::io;
+use crate::producers::{AbortedList, Producers};
+use crate::recovery;
+use crate::segment::{Segment, SegmentReader, Unsynced};
+use crate::storage::Storage;
 use crate::topic_config::TopicConfig;
 
 /// One node: the epoch of its leadership never changes.
@@ -20,7 +23,10 @@ const LEADER_EPOCH: i32 = 0;
 
 pub(crate) struct Partition {
     pub(crate) id: TopicPartition,
+    /// Tells this topic from an earlier one of its name.
+    pub(crate) topic_id: u64,
     config: TopicConfig,
+    storage: Arc<Storage>,
     /// `None` at durability `memory`.
     dir: Option<PathBuf>,
     tail_limit: usize,
@@ -55,8 +61,8 @@ pub(crate) struct Look {
     pub(crate) source: Source,
     /// First offset that may not be seen.
     pub(crate) visible_end: Offset,
-    /// Transactions as of this look: needed only for committed reading.
-    pub(crate) producers: Option<Producers>,
+    /// Aborted transactions as of this look: needed only for committed reading.
+    pub(crate) aborted: Option<AbortedList>,
 }
 
 impl State {
@@ -81,12 +87,14 @@ impl State {
 impl Partition {
     pub(crate) fn new(
         id: TopicPartition,
+        topic_id: u64,
         config: TopicConfig,
+        storage: Arc<Storage>,
         dir: Option<PathBuf>,
         tail_limit: usize,
         state: State,
     ) -> Self {
-        Partition { id, config, dir, tail_limit, state: Mutex::new(state) }
+        Partition { id, topic_id, config, storage, dir, tail_limit, state: Mutex::new(state) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -134,24 +142,56 @@ impl Partition {
         if header.producer_id >= 0 && !state.producers.allows(header.producer_id, header.producer_epoch) {
             return Err(LogError::Fenced { transactional_id: format!("producer {}", header.producer_id) });
         }
-        if let Some(dir) = &self.dir {
-            let full = state.segments.last().is_none_or(|s| {
-                (s.size > 0 && s.size + batch.bytes().len() as u64 > self.config.segment_bytes)
-                    || !s.fits(header.last_offset())
-            });
-            if full {
-                if let Some(closed) = state.segments.last() {
-                    closed.write_indexes()?;
-                }
-                state.segments.push(Segment::create(dir, base)?);
-            }
-            if let Some(active) = state.segments.last_mut() {
-                active.append(&header, batch.bytes())?;
-            }
+        self.write(&mut state, &batch)?;
+        if self.dir.is_some() {
+            self.storage.appended(self.topic_id, self.id.partition, batch.bytes());
         }
+        self.take(&mut state, batch);
+        Ok(base)
+    }
+
+    /// Appends what the journal has and the segments lack.
+    pub(crate) fn replay(&self, bytes: Bytes) -> Result<(), LogError> {
+        let damaged =
+            |problem: String| LogError::Corrupt { place: format!("the journal's entry for {}", self.id), problem };
+        let batch = RecordBatch::split_from(&mut bytes.clone())
+            .map_err(|e| damaged(e.to_string()))?
+            .ok_or_else(|| damaged("a batch is cut off".into()))?;
+        let mut state = self.state();
+        let base = batch.header().base_offset;
+        if base < state.end {
+            return Ok(());
+        }
+        if base > state.end {
+            return Err(damaged(format!(
+                "offset {base} follows {}\n  help: check the disk, or restore the data directory from a copy",
+                state.end
+            )));
+        }
+        self.write(&mut state, &batch)?;
+        self.take(&mut state, batch);
+        Ok(())
+    }
+
+    /// Writes a batch to the active segment, or to a new one when that is full.
+    fn write(&self, state: &mut State, batch: &RecordBatch) -> Result<(), LogError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let header = batch.header();
+        let full = state.segments.last().is_none_or(|s| {
+            (s.size > 0 && s.size + batch.bytes().len() as u64 > self.config.segment_bytes)
+                || !s.fits(header.last_offset())
+        });
+        if full {
+            state.segments.push(Segment::create(&*self.storage.files, dir, header.base_offset)?);
+        }
+        state.segments.last_mut().map_or(Ok(()), |active| active.append(header, batch.bytes()))
+    }
+
+    /// Makes a batch that was written visible.
+    fn take(&self, state: &mut State, batch: RecordBatch) {
         let stable = state.producers.last_stable(state.end);
         state.producers.apply(&batch);
-        state.end = header.next_offset();
+        state.end = batch.header().next_offset();
         state.tail_bytes += batch.bytes().len();
         state.tail.push_back(batch);
         while state.tail_bytes > self.tail_limit && state.tail.len() > 1 {
@@ -161,7 +201,6 @@ impl Partition {
         let end = state.end;
         let stable_moved = state.producers.last_stable(end) > stable;
         state.wake(stable_moved);
-        Ok(base)
     }
 
     /// Finds where to read from `offset` on.
@@ -194,8 +233,8 @@ impl Partition {
             let at = state.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
             state.segments.get(at).map_or(Source::Nothing, |segment| Source::File(segment.reader(offset)))
         };
-        let producers = (isolation == Isolation::ReadCommitted).then(|| state.producers.clone());
-        Ok(Look { source, visible_end, producers })
+        let aborted = (isolation == Isolation::ReadCommitted).then(|| state.producers.aborted());
+        Ok(Look { source, visible_end, aborted })
     }
 
     /// The reader behind the segment that holds `offset`; `None` if that was the last.
@@ -239,13 +278,16 @@ impl Partition {
             return Ok(());
         }
         if let Some(dir) = &self.dir {
-            crate::recovery::write_start(dir, before)?;
+            recovery::write_start(&*self.storage.files, dir, before)?;
         }
         state.start = before;
-        state.producers.trim(before);
         while state.segments.get(1).is_some_and(|next| next.base <= before) {
-            state.segments.remove(0).delete()?;
+            state.segments.remove(0).delete(&*self.storage.files)?;
+            // The snapshot of producers counts the aborted transactions in the segments that are there.
+            state.segments.iter_mut().for_each(|s| s.unsynced = true);
         }
+        let first = state.segments.first().map_or(before, |s| s.base);
+        state.producers.trim(first);
         while state.tail.front().is_some_and(|b| b.header().next_offset() <= before) {
             let gone = state.tail.pop_front();
             state.tail_bytes -= gone.map_or(0, |b| b.bytes().len());
@@ -278,8 +320,55 @@ impl Partition {
         before.map_or(Ok(()), |before| self.delete_before(before))
     }
 
-    /// Writes what is only in memory, before the broker ends.
-    pub(crate) fn close(&self) -> Result<(), LogError> {
-        self.state().segments.last().map_or(Ok(()), Segment::write_indexes)
+    /// Writes the indexes and the producers, and syncs what no checkpoint has synced; returns the offset behind it.
+    ///
+    /// After an error of a file that is not the disk's failing to sync, the next checkpoint does it all again.
+    pub(crate) fn checkpoint(&self) -> Result<Offset, LogError> {
+        let Some(dir) = &self.dir else { return Ok(0) };
+        let (end, unsynced, snapshot) = {
+            let mut state = self.state();
+            let stable = state.producers.last_stable(state.end);
+            let aborted = state.producers.aborted();
+            let mut next = state.end;
+            let mut unsynced = Vec::new();
+            for segment in state.segments.iter_mut().rev() {
+                if segment.unsynced {
+                    let from = aborted.partition_point(|a| a.last < segment.base);
+                    let to = aborted.partition_point(|a| a.last < next);
+                    unsynced.push(segment.unsynced(&aborted[from..to], stable));
+                    segment.unsynced = false;
+                }
+                next = segment.base;
+            }
+            (state.end, unsynced, state.producers.snapshot())
+        };
+        if unsynced.is_empty() {
+            return Ok(end);
+        }
+        let files = &*self.storage.files;
+        let written = unsynced
+            .iter()
+            .try_for_each(|segment| segment.write_indexes(files))
+            .and_then(|()| recovery::write_snapshot(files, dir, end, &snapshot));
+        if let Err(error) = written {
+            self.state().segments.iter_mut().for_each(|s| s.unsynced = true);
+            return Err(error);
+        }
+        let synced = unsynced
+            .iter()
+            .try_for_each(Unsynced::sync)
+            .and_then(|()| files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e)));
+        synced.inspect_err(|error| self.storage.fail(error.clone()))?;
+        Ok(end)
+    }
+
+    /// Removes what only earlier checkpoints needed.
+    pub(crate) fn forget_checkpoints_but(&self, end: Offset) -> Result<(), LogError> {
+        self.dir.as_ref().map_or(Ok(()), |dir| recovery::remove_snapshots_but(&*self.storage.files, dir, end))
+    }
+
+    /// Lets go of the files, before they are removed.
+    pub(crate) fn abandon(&self) {
+        self.state().segments.clear();
     }
 }

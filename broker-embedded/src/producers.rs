@@ -1,6 +1,7 @@
 //! What a partition knows of its producers: epochs, open transactions, aborted ones, and so its last stable offset.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use millstream_core::Offset;
 use millstream_wire::control::{self, Marker};
@@ -14,14 +15,36 @@ pub(crate) struct Aborted {
     pub(crate) last: Offset,
 }
 
-/// Transaction state of a partition, derived from its batches alone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Producers {
-    epochs: HashMap<i64, i16>,
-    /// First offset of every open transaction, by producer id.
-    open: HashMap<i64, Offset>,
-    aborted: Vec<Aborted>,
+/// Aborted transactions in the order of their markers.
+pub(crate) type AbortedList = Arc<Vec<Aborted>>;
+
+/// Whether a batch belongs to an aborted transaction.
+#[inline]
+pub(crate) fn is_aborted(aborted: &[Aborted], header: &BatchHeader) -> bool {
+    header.is_transactional() && {
+        let from = aborted.partition_point(|a| a.last < header.base_offset);
+        aborted[from..].iter().any(|a| a.producer_id == header.producer_id && a.first <= header.base_offset)
+    }
 }
+
+/// Transaction state of a partition, derived from its batches alone.
+#[derive(Debug, Default)]
+pub(crate) struct Producers {
+    known: HashMap<i64, Producer>,
+    aborted: AbortedList,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Producer {
+    epoch: i16,
+    last_sequence: i32,
+    last_offset: Offset,
+    last_time: i64,
+    /// First offset of the open transaction.
+    open: Option<Offset>,
+}
+
+const SNAPSHOT_VERSION: i16 = 1;
 
 impl Producers {
     /// Takes a batch into account that has been appended, or read again.
@@ -30,47 +53,111 @@ impl Producers {
         if header.producer_id < 0 {
             return;
         }
-        let epoch = self.epochs.entry(header.producer_id).or_insert(header.producer_epoch);
-        *epoch = (*epoch).max(header.producer_epoch);
+        let producer = self.known.entry(header.producer_id).or_insert(Producer {
+            epoch: header.producer_epoch,
+            last_sequence: -1,
+            last_offset: -1,
+            last_time: -1,
+            open: None,
+        });
+        if header.producer_epoch > producer.epoch {
+            (producer.epoch, producer.last_sequence) = (header.producer_epoch, -1);
+        }
+        producer.last_time = header.max_timestamp;
         if header.is_control() {
-            let first = self.open.remove(&header.producer_id);
+            let first = producer.open.take();
             // A marker that cannot be read ends a transaction without a commit.
             let committed = control::decode(batch).is_ok_and(|marker| marker == Marker::Commit);
             if let Some(first) = first.filter(|_| !committed) {
-                self.aborted.push(Aborted { producer_id: header.producer_id, first, last: header.base_offset });
+                let last = header.base_offset;
+                Arc::make_mut(&mut self.aborted).push(Aborted { producer_id: header.producer_id, first, last });
             }
-        } else if header.is_transactional() {
-            self.open.entry(header.producer_id).or_insert(header.base_offset);
+        } else {
+            producer.last_offset = header.last_offset();
+            if header.base_sequence >= 0 {
+                let last = i64::from(header.base_sequence) + (header.last_offset() - header.base_offset);
+                // Sequence numbers wrap at 2^31 - 1.
+                producer.last_sequence = last.rem_euclid(1 << 31) as i32;
+            }
+            if header.is_transactional() {
+                producer.open.get_or_insert(header.base_offset);
+            }
         }
     }
 
     /// Whether a producer of this epoch may append here.
     pub(crate) fn allows(&self, producer_id: i64, epoch: i16) -> bool {
-        self.epochs.get(&producer_id).is_none_or(|known| epoch >= *known)
+        self.known.get(&producer_id).is_none_or(|known| epoch >= known.epoch)
     }
 
     /// Where committed reading ends, given the end of the log.
     pub(crate) fn last_stable(&self, end: Offset) -> Offset {
-        self.open.values().copied().min().unwrap_or(end).min(end)
+        self.known.values().filter_map(|p| p.open).min().unwrap_or(end).min(end)
     }
 
-    /// Whether a batch belongs to an aborted transaction.
-    #[inline]
-    pub(crate) fn is_aborted(&self, header: &BatchHeader) -> bool {
-        header.is_transactional()
-            && self
-                .aborted
-                .iter()
-                .any(|a| a.producer_id == header.producer_id && (a.first..=a.last).contains(&header.base_offset))
+    /// The aborted transactions, for reading without the partition's lock.
+    pub(crate) fn aborted(&self) -> AbortedList {
+        self.aborted.clone()
     }
 
     /// Producers with an open transaction, with their epochs.
     pub(crate) fn open(&self) -> Vec<(i64, i16)> {
-        self.open.keys().map(|id| (*id, self.epochs.get(id).copied().unwrap_or(0))).collect()
+        let mut open: Vec<_> =
+            self.known.iter().filter(|(_, p)| p.open.is_some()).map(|(id, p)| (*id, p.epoch)).collect();
+        open.sort_unstable();
+        open
     }
 
     /// Forgets aborted transactions below the start of the log.
     pub(crate) fn trim(&mut self, start: Offset) {
-        self.aborted.retain(|a| a.last >= start);
+        if self.aborted.first().is_some_and(|a| a.last < start) {
+            Arc::make_mut(&mut self.aborted).retain(|a| a.last >= start);
+        }
+    }
+
+    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are:
+    /// these are in files of their own.
+    pub(crate) fn snapshot(&self) -> Vec<u8> {
+        let mut entries = Vec::with_capacity(4 + self.known.len() * 50);
+        entries.extend((self.known.len() as i32).to_be_bytes());
+        let mut known: Vec<_> = self.known.iter().collect();
+        known.sort_unstable_by_key(|(id, _)| **id);
+        for (id, producer) in known {
+            entries.extend(id.to_be_bytes());
+            entries.extend(producer.epoch.to_be_bytes());
+            entries.extend(producer.last_sequence.to_be_bytes());
+            entries.extend(producer.last_offset.to_be_bytes());
+            entries.extend(0i32.to_be_bytes());
+            entries.extend(producer.last_time.to_be_bytes());
+            entries.extend(0i32.to_be_bytes());
+            entries.extend(producer.open.unwrap_or(-1).to_be_bytes());
+        }
+        entries.extend((self.aborted.len() as i32).to_be_bytes());
+        let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
+        bytes.extend(crc32c::crc32c(&entries).to_be_bytes());
+        bytes.extend(entries);
+        bytes
+    }
+
+    /// Reads a snapshot, and `aborted` from elsewhere; `None` if one of them is damaged.
+    pub(crate) fn from_snapshot(bytes: &[u8], aborted: Vec<Aborted>) -> Option<Self> {
+        let (head, entries) = (bytes.get(..6)?, &bytes[6..]);
+        let crc = u32::from_be_bytes(head[2..].try_into().ok()?);
+        if head[..2] != SNAPSHOT_VERSION.to_be_bytes() || crc32c::crc32c(entries) != crc {
+            return None;
+        }
+        let mut fields = crate::groups::Fields(entries);
+        let mut known = HashMap::new();
+        for _ in 0..fields.i32()? {
+            let (id, epoch) = (fields.i64()?, fields.i16()?);
+            let (last_sequence, last_offset) = (fields.i32()?, fields.i64()?);
+            fields.i32()?;
+            let last_time = fields.i64()?;
+            fields.i32()?;
+            let open = Some(fields.i64()?).filter(|first| *first >= 0);
+            known.insert(id, Producer { epoch, last_sequence, last_offset, last_time, open });
+        }
+        let whole = fields.i32()? as usize == aborted.len();
+        whole.then(|| Producers { known, aborted: Arc::new(aborted) })
     }
 }

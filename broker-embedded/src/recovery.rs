@@ -1,64 +1,127 @@
-//! Opening a partition's folder: every batch is read once, its checksum compared, a torn end cut off.
+//! Opening a partition's folder: what a checkpoint vouches for is taken from indexes and the snapshot of producers, what
+//! follows is read, its checksums compared, a torn end cut off.
 //!
-//! Only the last segment may be torn, and only after an unclean end; damage anywhere else is reported, never skipped.
+//! Only the last segment may be torn; damage anywhere else is reported, never skipped.
 
-use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use millstream_core::{LogError, Offset};
+use millstream_core::{Files, LogError, Offset};
 
 use crate::data_dir::io;
 use crate::partition::State;
-use crate::segment::Segment;
+use crate::producers::{Aborted, Producers};
+use crate::segment::{Opening, Segment};
 
 const START: &str = "log-start-offset";
 
-/// Reads a partition's folder; `clean` says that the last process ended in order.
-pub(crate) fn recover(dir: &Path, clean: bool) -> Result<State, LogError> {
-    let bases = Segment::list(dir)?;
+/// What is known of a partition before its folder is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Known {
+    /// Up to where the last checkpoint has synced it.
+    pub(crate) point: Option<Offset>,
+    /// The journal has what follows: the segments are cut off there.
+    pub(crate) cut: bool,
+}
+
+/// Reads a partition's folder.
+pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<State, LogError> {
+    let bases = Segment::list(files, dir)?;
     let mut state = State::default();
-    state.start = read_start(dir)?;
+    state.start = read_start(files, dir)?;
+    let snapshot = known.point.and_then(|point| read_producers(files, dir, &bases, point));
+    // Without its snapshot everything is read, to find the producers again.
+    let read_from = if snapshot.is_some() { known.point.unwrap_or(0) } else { 0 };
+    state.producers = snapshot.unwrap_or_default();
+    let cut = known.point.filter(|_| known.cut);
     for (i, base) in bases.iter().enumerate() {
-        let last = i + 1 == bases.len();
-        let mut end = *base;
-        let segment = Segment::recover(dir, *base, last && !clean, |batch| {
-            state.producers.apply(batch);
-            end = batch.header().next_offset();
-        })?;
-        if let Some(next) = bases.get(i + 1)
-            && *next < end
-        {
+        let next_base = bases.get(i + 1).copied();
+        let opening = Opening {
+            known: next_base.map_or(read_from, |next| next.min(read_from)),
+            cut,
+            repair_from: known.point.or(Some(0)).filter(|_| next_base.is_none()),
+        };
+        let (segment, end) = Segment::open(files, dir, *base, &opening, |batch| state.producers.apply(batch))?;
+        if next_base.is_some_and(|next| next < end) {
             return Err(LogError::Corrupt {
                 place: dir.display().to_string(),
-                problem: format!("segments {base} and {next} overlap"),
+                problem: format!("the segment from {base} on reaches into the next one"),
             });
         }
-        if !last {
-            segment.write_indexes()?;
-        }
-        state.segments.push(segment);
         state.end = end;
+        state.segments.push(segment);
+    }
+    // Segments that begin behind the cut are empty now.
+    while state.segments.len() > 1 && state.segments.last().is_some_and(|s| s.size == 0) {
+        state.segments.pop().map_or(Ok(()), |segment| segment.delete(files))?;
+        state.end = state.end.min(cut.unwrap_or(state.end));
     }
     state.start = state.start.max(bases.first().copied().unwrap_or(0));
     state.end = state.end.max(state.start);
-    state.producers.trim(state.start);
+    if let Some(point) = known.point.filter(|point| state.end < *point) {
+        return Err(LogError::Corrupt {
+            place: dir.display().to_string(),
+            problem: format!(
+                "it ends at offset {}, and was synced up to {point}\n  help: check the disk, or restore the folder from a copy",
+                state.end
+            ),
+        });
+    }
+    state.producers.trim(bases.first().copied().unwrap_or(0));
     Ok(state)
 }
 
-fn read_start(dir: &Path) -> Result<Offset, LogError> {
+/// The producers as of a checkpoint; `None` if its files are not there as they were written.
+fn read_producers(files: &dyn Files, dir: &Path, bases: &[Offset], point: Offset) -> Option<Producers> {
+    if point == 0 {
+        return Some(Producers::default());
+    }
+    let mut aborted: Vec<Aborted> = Vec::new();
+    for base in bases.iter().filter(|base| **base < point) {
+        aborted.extend(Segment::read_aborted(files, dir, *base, point)?);
+    }
+    Producers::from_snapshot(&files.read(&snapshot_path(dir, point)).ok()?, aborted)
+}
+
+fn snapshot_path(dir: &Path, point: Offset) -> PathBuf {
+    dir.join(format!("{point:020}.snapshot"))
+}
+
+/// Keeps the producers as of an offset.
+pub(crate) fn write_snapshot(files: &dyn Files, dir: &Path, point: Offset, bytes: &[u8]) -> Result<(), LogError> {
+    let path = snapshot_path(dir, point);
+    files.write(&path, bytes).map_err(|e| io("cannot write", &path, e))
+}
+
+/// Removes the snapshots of other offsets.
+pub(crate) fn remove_snapshots_but(files: &dyn Files, dir: &Path, point: Offset) -> Result<(), LogError> {
+    let keep = snapshot_path(dir, point);
+    for name in files.list(dir).map_err(|e| io("cannot list", dir, e))? {
+        let path = dir.join(&name);
+        if name.ends_with(".snapshot") && path != keep {
+            files.remove(&path).map_err(|e| io("cannot remove", &path, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_start(files: &dyn Files, dir: &Path) -> Result<Offset, LogError> {
     let path = dir.join(START);
-    match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map_err(|_| LogError::Corrupt {
-            place: path.display().to_string(),
-            problem: format!("`{}` is no offset", text.trim()),
-        }),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+    match files.read(&path) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            text.trim().parse().map_err(|_| LogError::Corrupt {
+                place: path.display().to_string(),
+                problem: format!("`{}` is no offset", text.trim()),
+            })
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
         Err(e) => Err(io("cannot read", &path, e)),
     }
 }
 
 /// Keeps the start of the log, replacing the file as a whole.
-pub(crate) fn write_start(dir: &Path, start: Offset) -> Result<(), LogError> {
-    let (path, new) = (dir.join(START), dir.join("log-start-offset.new"));
-    fs::write(&new, start.to_string()).and_then(|()| fs::rename(&new, &path)).map_err(|e| io("cannot write", &path, e))
+pub(crate) fn write_start(files: &dyn Files, dir: &Path, start: Offset) -> Result<(), LogError> {
+    let path = dir.join(START);
+    files.replace(&path, start.to_string().as_bytes()).map_err(|e| io("cannot write", &path, e))
 }

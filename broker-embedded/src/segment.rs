@@ -1,19 +1,16 @@
 //! One segment of a partition: batches in a file, found by offset or by time through sparse indexes in Kafka's layout.
 //!
-//! The indexes of the active segment are in memory; they are written when it is closed, and found again by reading the
-//! batches when it was not.
+//! The indexes of a segment are in memory. A checkpoint writes them beside it; what was appended since is read again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::{LogError, Offset, Timestamp};
+use millstream_core::{Files, LogError, Offset, OpenFile, OpenMode, Timestamp};
 use millstream_wire::{BatchHeader, HEADER_LEN, RecordBatch};
 
 use crate::data_dir::io;
+use crate::producers::Aborted;
 
 /// An index entry for about so many bytes of batches (`log.index.interval.bytes`).
 const INDEX_INTERVAL: u64 = 4096;
@@ -23,7 +20,7 @@ const INDEX_INTERVAL: u64 = 4096;
 pub(crate) struct Segment {
     pub(crate) base: Offset,
     path: PathBuf,
-    file: Arc<File>,
+    file: Arc<dyn OpenFile>,
     /// Bytes of whole batches.
     pub(crate) size: u64,
     /// Offset relative to the base, and position of the batch.
@@ -31,7 +28,21 @@ pub(crate) struct Segment {
     /// Largest time up to a batch, and that batch's relative offset.
     times: Vec<(Timestamp, u32)>,
     since_index: u64,
+    /// Relative offset of the last batch.
+    last: u32,
     pub(crate) max_timestamp: Timestamp,
+    /// It holds what no checkpoint has synced.
+    pub(crate) unsynced: bool,
+}
+
+/// What is asked of a segment that is opened.
+pub(crate) struct Opening {
+    /// Below this offset a checkpoint has vouched for it: indexes are read instead of batches.
+    pub(crate) known: Offset,
+    /// From this offset on it is cut off.
+    pub(crate) cut: Option<Offset>,
+    /// From this offset on, what follows the last whole batch with a good checksum is cut off; before, it is reported.
+    pub(crate) repair_from: Option<Offset>,
 }
 
 fn file_name(base: Offset, suffix: &str) -> String {
@@ -40,70 +51,60 @@ fn file_name(base: Offset, suffix: &str) -> String {
 
 impl Segment {
     /// A new segment for offsets from `base` on.
-    pub(crate) fn create(dir: &Path, base: Offset) -> Result<Self, LogError> {
+    pub(crate) fn create(files: &dyn Files, dir: &Path, base: Offset) -> Result<Self, LogError> {
         let path = dir.join(file_name(base, "log"));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(|e| io("cannot create", &path, e))?;
+        let file = files.open(&path, OpenMode::Create).map_err(|e| io("cannot create", &path, e))?;
         Ok(Self::empty(base, path, file))
     }
 
-    fn empty(base: Offset, path: PathBuf, file: File) -> Self {
+    fn empty(base: Offset, path: PathBuf, file: Arc<dyn OpenFile>) -> Self {
         Segment {
             base,
             path,
-            file: Arc::new(file),
+            file,
             size: 0,
             offsets: Vec::new(),
             times: Vec::new(),
             since_index: INDEX_INTERVAL,
+            last: 0,
             max_timestamp: -1,
+            unsynced: true,
         }
     }
 
     /// Base offsets of the segments in a folder, ascending.
-    pub(crate) fn list(dir: &Path) -> Result<Vec<Offset>, LogError> {
-        let mut bases = Vec::new();
-        for entry in fs::read_dir(dir).map_err(|e| io("cannot list", dir, e))? {
-            let entry = entry.map_err(|e| io("cannot list", dir, e))?;
-            let name = entry.file_name();
-            let base: Option<Offset> = name
-                .to_str()
-                .and_then(|n| n.strip_suffix(".log"))
-                .filter(|n| n.len() == 20)
-                .and_then(|n| n.parse().ok());
-            bases.extend(base);
-        }
-        bases.sort_unstable();
-        Ok(bases)
+    pub(crate) fn list(files: &dyn Files, dir: &Path) -> Result<Vec<Offset>, LogError> {
+        let names = files.list(dir).map_err(|e| io("cannot list", dir, e))?;
+        let base = |name: &String| name.strip_suffix(".log").filter(|n| n.len() == 20)?.parse().ok();
+        Ok(names.iter().filter_map(base).collect())
     }
 
-    /// Opens a segment by reading its batches: `seen` is told each. What follows the last whole batch with a good
-    /// checksum is cut off if `repair`, and reported otherwise.
-    pub(crate) fn recover(
+    /// Opens a segment: `seen` is told every batch that is read. Returns it with the offset behind its last batch.
+    pub(crate) fn open(
+        files: &dyn Files,
         dir: &Path,
         base: Offset,
-        repair: bool,
+        opening: &Opening,
         mut seen: impl FnMut(&RecordBatch),
-    ) -> Result<Self, LogError> {
+    ) -> Result<(Self, Offset), LogError> {
         let path = dir.join(file_name(base, "log"));
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| io("cannot open", &path, e))?;
-        let len = file.metadata().map_err(|e| io("cannot look at", &path, e))?.len();
+        let file = files.open(&path, OpenMode::Existing).map_err(|e| io("cannot open", &path, e))?;
+        let len = file.len().map_err(|e| io("cannot look at", &path, e))?;
         let mut segment = Self::empty(base, path, file);
-        let mut next = base;
+        let mut next = segment.skip(files, opening.known, len)?;
+        segment.unsynced = segment.size < len;
         while segment.size < len {
             let batch = match segment.read_batch(segment.size, len) {
+                Ok(batch) if opening.cut.is_some_and(|cut| batch.header().base_offset >= cut) => break,
                 Ok(batch) if batch.header().base_offset >= next => batch,
                 Ok(batch) => {
                     return Err(segment.damage(format!("offset {} follows {next}", batch.header().base_offset)));
                 }
                 Err(Torn::Io(error)) => return Err(error),
-                Err(Torn::Bad(problem)) if !repair => return Err(segment.damage(problem)),
-                Err(Torn::Bad(_)) => break,
+                Err(Torn::Bad(_)) if [opening.repair_from, opening.cut].iter().flatten().any(|from| *from <= next) => {
+                    break;
+                }
+                Err(Torn::Bad(problem)) => return Err(segment.damage(problem)),
             };
             next = batch.header().next_offset();
             seen(&batch);
@@ -113,7 +114,95 @@ impl Segment {
         if segment.size < len {
             segment.file.set_len(segment.size).map_err(|e| io("cannot cut the torn end off", &segment.path, e))?;
         }
-        Ok(segment)
+        Ok((segment, next))
+    }
+
+    /// Goes past the batches below `known` by the indexes, and from their last entry on by the batches' headers. Returns
+    /// the offset behind them.
+    fn skip(&mut self, files: &dyn Files, known: Offset, len: u64) -> Result<Offset, LogError> {
+        let mut next = self.base;
+        if known <= self.base {
+            return Ok(next);
+        }
+        let indexed = self.read_indexes(files, known, len).is_some();
+        if !indexed {
+            (self.size, self.max_timestamp) = (0, -1);
+            self.offsets.clear();
+            self.times.clear();
+        }
+        while self.size < len && next < known {
+            let header = match self.read_header(self.size, len) {
+                Ok(header) => header,
+                Err(Torn::Io(error)) => return Err(error),
+                Err(Torn::Bad(problem)) => return Err(self.damage(problem)),
+            };
+            if header.base_offset >= known {
+                break;
+            }
+            if !indexed {
+                self.index(&header);
+            }
+            self.last = (header.base_offset - self.base) as u32;
+            self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+            self.size += header.batch_len() as u64;
+            next = header.next_offset();
+        }
+        Ok(next)
+    }
+
+    /// Takes the entries below `known` from the index files; `None` if they are not what was written.
+    fn read_indexes(&mut self, files: &dyn Files, known: Offset, len: u64) -> Option<()> {
+        let side = |suffix: &str| files.read(&self.path.with_extension(suffix)).ok();
+        let below = u32::try_from(known - self.base).unwrap_or(u32::MAX);
+        let u32_at = |entry: &[u8], at: usize| Some(u32::from_be_bytes(entry.get(at..at + 4)?.try_into().ok()?));
+        let (offsets, times) = (side("index")?, side("timeindex")?);
+        if offsets.len() % 8 != 0 || times.len() % 12 != 0 {
+            return None;
+        }
+        for entry in offsets.chunks_exact(8) {
+            let entry = (u32_at(entry, 0)?, u32_at(entry, 4)?);
+            if self.offsets.last().is_some_and(|last| entry.0 <= last.0 || entry.1 <= last.1) {
+                return None;
+            }
+            if entry.0 < below {
+                self.offsets.push(entry);
+            }
+        }
+        for entry in times.chunks_exact(12) {
+            let entry = (i64::from_be_bytes(entry[..8].try_into().ok()?), u32_at(entry, 8)?);
+            if self.times.last().is_some_and(|last| entry.0 <= last.0 || entry.1 < last.1) {
+                return None;
+            }
+            if entry.1 < below {
+                self.times.push(entry);
+            }
+        }
+        let (relative, position) = *self.offsets.last()?;
+        let header = self.read_header(u64::from(position), len).ok()?;
+        if header.base_offset != self.base + i64::from(relative) {
+            return None;
+        }
+        self.size = u64::from(position);
+        self.max_timestamp = self.times.last().map_or(-1, |(time, _)| *time);
+        Some(())
+    }
+
+    /// The aborted transactions of the segment that end below `known`, as its index file says: none, if it has no such
+    /// file. `None` if that cannot be read.
+    pub(crate) fn read_aborted(files: &dyn Files, dir: &Path, base: Offset, known: Offset) -> Option<Vec<Aborted>> {
+        let bytes = match files.read(&dir.join(file_name(base, "txnindex"))) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(_) => return None,
+        };
+        let number = |entry: &[u8], at: usize| Some(i64::from_be_bytes(entry.get(at..at + 8)?.try_into().ok()?));
+        let mut aborted = Vec::new();
+        for entry in bytes.chunks(ABORTED_LEN) {
+            let read = Aborted { producer_id: number(entry, 2)?, first: number(entry, 10)?, last: number(entry, 18)? };
+            number(entry, 26)?;
+            aborted.extend(Some(read).filter(|a| a.last < known));
+        }
+        Some(aborted)
     }
 
     fn damage(&self, problem: String) -> LogError {
@@ -125,19 +214,23 @@ impl Segment {
         }
     }
 
-    fn read_batch(&self, at: u64, len: u64) -> Result<RecordBatch, Torn> {
-        let bad = |e: millstream_wire::BatchError| Torn::Bad(e.to_string());
+    fn read_header(&self, at: u64, len: u64) -> Result<BatchHeader, Torn> {
         let mut head = [0; HEADER_LEN];
         if at + HEADER_LEN as u64 > len {
-            return Err(Torn::Bad(format!("{} bytes are no batch", len - at)));
+            return Err(Torn::Bad(format!("{} bytes are no batch", len.saturating_sub(at))));
         }
         self.file.read_exact_at(&mut head, at).map_err(|e| Torn::Io(io("cannot read", &self.path, e)))?;
-        let header = BatchHeader::parse(&head).map_err(bad)?;
+        let header = BatchHeader::parse(&head).map_err(|e| Torn::Bad(e.to_string()))?;
         let size = header.batch_len();
         if at + size as u64 > len {
             return Err(Torn::Bad(format!("a batch of {size} bytes is cut off after {}", len - at)));
         }
-        let mut bytes = vec![0; size];
+        Ok(header)
+    }
+
+    fn read_batch(&self, at: u64, len: u64) -> Result<RecordBatch, Torn> {
+        let bad = |e: millstream_wire::BatchError| Torn::Bad(e.to_string());
+        let mut bytes = vec![0; self.read_header(at, len)?.batch_len()];
         self.file.read_exact_at(&mut bytes, at).map_err(|e| Torn::Io(io("cannot read", &self.path, e)))?;
         let mut bytes = Bytes::from(bytes);
         let batch =
@@ -155,6 +248,7 @@ impl Segment {
         }
         self.index(header);
         self.size += bytes.len() as u64;
+        self.unsynced = true;
         Ok(())
     }
 
@@ -167,6 +261,7 @@ impl Segment {
             }
             self.since_index = 0;
         }
+        self.last = relative;
         self.since_index += header.batch_len() as u64;
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
     }
@@ -195,33 +290,65 @@ impl Segment {
         self.base + entry.checked_sub(1).map_or(0, |i| i64::from(self.times[i].1))
     }
 
-    /// Writes the indexes, when the segment gets no more batches or the broker is closed.
-    pub(crate) fn write_indexes(&self) -> Result<(), LogError> {
-        let mut bytes = Vec::with_capacity(self.offsets.len() * 8);
+    /// What a checkpoint writes and syncs of it: all that is there now.
+    pub(crate) fn unsynced(&self, aborted: &[Aborted], stable: Offset) -> Unsynced {
+        let mut index = Vec::with_capacity(self.offsets.len() * 8);
         for (relative, position) in &self.offsets {
-            bytes.extend(relative.to_be_bytes());
-            bytes.extend(position.to_be_bytes());
+            index.extend(relative.to_be_bytes());
+            index.extend(position.to_be_bytes());
         }
-        self.write_side_file("index", &bytes)?;
-        bytes.clear();
-        for (time, relative) in &self.times {
-            bytes.extend(time.to_be_bytes());
-            bytes.extend(relative.to_be_bytes());
+        let mut timeindex = Vec::with_capacity(self.times.len() * 12 + 12);
+        let newest = (self.max_timestamp, self.last);
+        let is_newer = self.times.last().is_none_or(|(time, _)| newest.0 > *time);
+        for (time, relative) in self.times.iter().chain(is_newer.then_some(&newest)) {
+            timeindex.extend(time.to_be_bytes());
+            timeindex.extend(relative.to_be_bytes());
         }
-        self.write_side_file("timeindex", &bytes)
-    }
-
-    fn write_side_file(&self, suffix: &str, bytes: &[u8]) -> Result<(), LogError> {
-        let path = self.path.with_extension(suffix);
-        File::create(&path).and_then(|mut f| f.write_all(bytes)).map_err(|e| io("cannot write", &path, e))
+        let mut txnindex = Vec::new();
+        for aborted in aborted {
+            txnindex.extend(0i16.to_be_bytes());
+            txnindex.extend(aborted.producer_id.to_be_bytes());
+            txnindex.extend(aborted.first.to_be_bytes());
+            txnindex.extend(aborted.last.to_be_bytes());
+            txnindex.extend(stable.to_be_bytes());
+        }
+        let side_files = [("index", index), ("timeindex", timeindex), ("txnindex", txnindex)];
+        Unsynced { path: self.path.clone(), file: self.file.clone(), side_files }
     }
 
     /// Removes the segment's files.
-    pub(crate) fn delete(self) -> Result<(), LogError> {
-        for suffix in ["index", "timeindex"] {
-            let _may_be_missing = fs::remove_file(self.path.with_extension(suffix));
+    pub(crate) fn delete(self, files: &dyn Files) -> Result<(), LogError> {
+        for suffix in ["index", "timeindex", "txnindex"] {
+            let _may_be_missing = files.remove(&self.path.with_extension(suffix));
         }
-        fs::remove_file(&self.path).map_err(|e| io("cannot remove", &self.path, e))
+        files.remove(&self.path).map_err(|e| io("cannot remove", &self.path, e))
+    }
+}
+
+/// Bytes of an entry of a `.txnindex` file.
+const ABORTED_LEN: usize = 34;
+
+/// What is to be synced of a segment, without holding its partition.
+pub(crate) struct Unsynced {
+    path: PathBuf,
+    file: Arc<dyn OpenFile>,
+    side_files: [(&'static str, Vec<u8>); 3],
+}
+
+impl Unsynced {
+    /// Writes the indexes.
+    pub(crate) fn write_indexes(&self, files: &dyn Files) -> Result<(), LogError> {
+        // Without a transaction that was aborted there is no file of them.
+        let needed = self.side_files.iter().filter(|(suffix, bytes)| *suffix != "txnindex" || !bytes.is_empty());
+        needed.into_iter().try_for_each(|(suffix, bytes)| {
+            let path = self.path.with_extension(suffix);
+            files.write(&path, bytes).map_err(|e| io("cannot write", &path, e))
+        })
+    }
+
+    /// Syncs the batches.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        self.file.sync().map_err(|e| io("cannot sync", &self.path, e))
     }
 }
 
@@ -232,7 +359,7 @@ enum Torn {
 
 /// Reads batches of a segment without holding its partition.
 pub(crate) struct SegmentReader {
-    file: Arc<File>,
+    file: Arc<dyn OpenFile>,
     path: PathBuf,
     position: u64,
     end: u64,

@@ -38,6 +38,16 @@ struct Transactional {
     /// Partitions of the ongoing transaction.
     partitions: BTreeSet<TopicPartition>,
     status: i8,
+    /// A commit that has been asked for and is not over.
+    prepared: Option<Prepared>,
+}
+
+/// From the attempt to write the commit point on there is no way but forward: the attempt may have succeeded.
+#[derive(Debug, Clone)]
+struct Prepared {
+    offsets: GroupOffsets,
+    /// The commit point is in the log for certain.
+    logged: bool,
 }
 
 /// A producer's identity.
@@ -84,17 +94,26 @@ impl Coordinator {
 
     /// Gives an id to a new owner: the old one is fenced, and what it left open aborted.
     pub(crate) fn initialize(&mut self, broker: &Broker, id: &str) -> Result<Identity, LogError> {
-        let fresh =
-            Transactional { producer_id: self.next_producer_id, epoch: -1, partitions: BTreeSet::new(), status: EMPTY };
+        let fresh = Transactional {
+            producer_id: self.next_producer_id,
+            epoch: -1,
+            partitions: BTreeSet::new(),
+            status: EMPTY,
+            prepared: None,
+        };
         let mut state = self.ids.get(id).cloned().unwrap_or(fresh);
+        let ended = Self::finish(broker, id, &mut state);
+        if let Some(known) = self.ids.get_mut(id) {
+            known.clone_from(&state);
+        }
+        ended?;
         if state.epoch >= i16::MAX - 1 {
             // Epochs are used up: what is open is ended under the old id, a new one begins.
             Self::end(broker, &mut state, Marker::Abort)?;
             state = Transactional { producer_id: self.next_producer_id, epoch: -1, ..state };
         }
         state.epoch += 1;
-        let marker = if state.status == PREPARE_COMMIT { Marker::Commit } else { Marker::Abort };
-        Self::end(broker, &mut state, marker)?;
+        Self::end(broker, &mut state, Marker::Abort)?;
         state.status = EMPTY;
         broker.append_internal(STATE_TOPIC, record(id, &state, broker.now()))?;
         self.next_producer_id = self.next_producer_id.max(state.producer_id + 1);
@@ -139,27 +158,35 @@ impl Coordinator {
             return CommitOutcome::Done;
         }
         state.status = PREPARE_COMMIT;
-        let batch = record(id, state, now);
-        // From the attempt to write this record on, nobody can say "not committed" for certain.
-        if let Err(error) = broker.append_internal(STATE_TOPIC, batch) {
-            return CommitOutcome::Unknown(error);
-        }
-        let ended = Self::end(broker, state, Marker::Commit).and_then(|()| {
-            state.status = COMPLETE_COMMIT;
-            broker.append_internal(STATE_TOPIC, record(id, state, now))
-        });
-        match ended {
-            Ok(()) => {
-                broker.groups().apply(offsets);
-                CommitOutcome::Done
-            }
+        state.prepared = Some(Prepared { offsets: offsets.clone(), logged: false });
+        match Self::finish(broker, id, state) {
+            Ok(()) => CommitOutcome::Done,
             Err(error) => CommitOutcome::Unknown(error),
         }
     }
 
+    /// Drives a commit that has been asked for to its end. It can be tried again after an error, where it left off.
+    fn finish(broker: &Broker, id: &str, state: &mut Transactional) -> Result<(), LogError> {
+        let now = broker.now();
+        if !state.prepared.as_ref().is_none_or(|p| p.logged) {
+            broker.append_internal(STATE_TOPIC, record(id, state, now))?;
+            state.prepared.iter_mut().for_each(|p| p.logged = true);
+        }
+        let Some(prepared) = &state.prepared else { return Ok(()) };
+        let offsets = prepared.offsets.clone();
+        Self::end(broker, state, Marker::Commit)?;
+        state.status = COMPLETE_COMMIT;
+        broker.append_internal(STATE_TOPIC, record(id, state, now))?;
+        broker.groups().apply(&offsets);
+        state.prepared = None;
+        Ok(())
+    }
+
     /// Aborts the ongoing transaction.
     pub(crate) fn abort(&mut self, broker: &Broker, id: &str, owner: Identity) -> Result<(), LogError> {
-        Self::end(broker, self.owned(id, owner)?, Marker::Abort)
+        let state = self.owned(id, owner)?;
+        Self::finish(broker, id, state)?;
+        Self::end(broker, state, Marker::Abort)
     }
 
     /// Writes the markers. A partition that has its marker leaves the set, so that a second try writes only the rest.
@@ -226,5 +253,5 @@ fn decode(key: &[u8], value: &[u8]) -> Option<(String, Transactional)> {
             partitions.insert(TopicPartition::new(topic.as_str(), fields.i32()?));
         }
     }
-    Some((id, Transactional { producer_id, epoch, partitions, status }))
+    Some((id, Transactional { producer_id, epoch, partitions, status, prepared: None }))
 }

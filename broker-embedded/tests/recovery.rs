@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::{Outcome, batch, commit, copy, create, id, open, options, producer, read};
-use millstream_broker::Broker;
+use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::{Admin, Isolation, LogError};
 
 const ALL: Isolation = Isolation::ReadUncommitted;
@@ -62,21 +62,90 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_nothing_before_it() -> Outcome {
 fn damage_inside_a_closed_segment_is_reported() -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let (dir, crashed) = (folder.path().join("a"), folder.path().join("b"));
-    let mut small = options(&dir);
-    small.segment_bytes = 200;
-    let broker = Broker::open(small)?;
+    let small = |dir| BrokerOptions { segment_bytes: 200, tail_bytes: 0, ..options(dir) };
+    let broker = Broker::open(small(&dir))?;
     create(&broker, "t", 1)?;
     let mut p = producer(&broker, None)?;
     for value in ["a", "b", "c", "d", "e", "f"] {
         p.send(&id("t", 0), batch(&[value]))?;
     }
     copy(&dir, &crashed);
-    let file = crashed.join("t-0/00000000000000000000.log");
-    let mut bytes = fs::read(&file).expect("a segment");
-    bytes[65] ^= 1;
-    fs::write(&file, bytes).expect("a write");
-    let error = open(&crashed).err().map(|e| e.to_string()).unwrap_or_default();
-    assert!(error.contains("00000000000000000000.log") && error.contains("checksum"), "{error}");
+    broker.close()?;
+    drop((p, broker));
+    let damage = |dir: &std::path::Path| {
+        let file = dir.join("t-0/00000000000000000000.log");
+        let mut bytes = fs::read(&file).expect("a segment");
+        bytes[65] ^= 1;
+        fs::write(&file, bytes).expect("a write");
+    };
+    let told = |error: Option<LogError>| {
+        let error = error.map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("00000000000000000000.log") && error.contains("checksum"), "{error}");
+    };
+    // No checkpoint vouches for it: opening reads it.
+    damage(&crashed);
+    told(Broker::open(small(&crashed)).err());
+    // A checkpoint does: the reader finds it.
+    damage(&dir);
+    told(read(&Broker::open(small(&dir))?, &id("t", 0), 0, ALL).err());
+    Ok(())
+}
+
+#[test]
+fn what_a_checkpoint_has_synced_and_is_gone_is_reported() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let broker = open(&dir)?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, None)?;
+    for value in ["a", "b", "c"] {
+        p.send(&id("t", 0), batch(&[value]))?;
+    }
+    broker.close()?;
+    drop((p, broker));
+    let file = dir.join("t-0/00000000000000000000.log");
+    let whole = fs::read(&file).expect("a segment");
+    for len in [whole.len() - 1, whole.len() / 3, 0] {
+        fs::write(&file, &whole[..len]).expect("a write");
+        let error = open(&dir).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.contains("damaged") && error.contains("help:"), "cut at {len}: {error}");
+        assert_eq!(fs::read(&file).expect("a segment").len(), len, "left as it was");
+    }
+    fs::write(&file, &whole).expect("a write");
+    assert_eq!(read(&open(&dir)?, &id("t", 0), 0, ALL)?, ["a", "b", "c"]);
+    Ok(())
+}
+
+#[test]
+fn transactions_are_known_after_a_checkpoint_with_its_files_and_without() -> Outcome {
+    let committed_only = Isolation::ReadCommitted;
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let broker = open(&dir)?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, Some("app"))?;
+    for (value, keep) in [("a", true), ("gone", false), ("b", true), ("gone too", false)] {
+        p.send(&id("t", 0), batch(&[value]))?;
+        if keep {
+            assert!(matches!(commit(p.as_mut(), 1), millstream_core::CommitOutcome::Done));
+        } else {
+            p.abort()?;
+        }
+    }
+    broker.close()?;
+    drop((p, broker));
+    for suffix in ["", "snapshot", "txnindex", "index", "timeindex"] {
+        let copied = folder.path().join(format!("without-{suffix}"));
+        copy(&dir, &copied);
+        for entry in fs::read_dir(copied.join("t-0")).expect("a folder").flatten() {
+            if entry.path().extension().is_some_and(|e| e == suffix) {
+                fs::remove_file(entry.path()).expect("a file");
+            }
+        }
+        let broker = open(&copied)?;
+        assert_eq!(read(&broker, &id("t", 0), 0, committed_only)?, ["a", "b"], "without {suffix}");
+        assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, ["a", "gone", "b", "gone too"], "without {suffix}");
+    }
     Ok(())
 }
 

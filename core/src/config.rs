@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::DeserializationHandler;
+use crate::offset_reset::OffsetReset;
 use crate::time::Timestamp;
-use crate::topology::OffsetReset;
 
 /// `processing.guarantee`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use crate::serde::{Half, SerdeError};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a topology cannot be built, started or run on. One word in size: it is returned per record.
-#[derive(Debug)]
+///
+/// Its `Debug` is its text: that is what a `main` that returns it prints.
 #[non_exhaustive]
 pub enum Error {
     /// The topology or its surroundings do not fit together; lists every problem at once.
@@ -137,6 +138,12 @@ impl fmt::Display for Error {
             Error::State(e) => write!(f, "store `{}`: {}", e.store, e.problem),
             Error::User(error) => error.fmt(f),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -41,6 +41,11 @@ impl<T> Port<T> {
         Port { id, suppliers: Arc::default() }
     }
 
+    /// Whether both are the same edge.
+    pub fn is(&self, other: &Port<T>) -> bool {
+        Arc::ptr_eq(&self.suppliers, &other.suppliers)
+    }
+
     /// Adds a listener.
     pub fn subscribe(&self, supplier: impl Fn(&mut TaskBuilder<'_>) -> Box<dyn Forward<T>> + Send + Sync + 'static) {
         self.suppliers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(supplier));

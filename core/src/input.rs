@@ -49,6 +49,15 @@ impl Input {
         self.time = time;
     }
 
+    /// Fetches from another offset on; what is queued is still processed.
+    pub(crate) fn jump(&mut self, to: Offset) {
+        self.position = to;
+        self.end = -1;
+        if self.is_empty() {
+            self.consumed = to;
+        }
+    }
+
     /// Queues what a fetch brought.
     pub(crate) fn take(&mut self, fetch: Fetch) {
         self.queue.extend(fetch.batches.into_iter().filter(|b| b.remaining() > 0));

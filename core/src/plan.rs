@@ -34,8 +34,8 @@ pub struct Plan {
     pub globals: TaskPlan,
     /// Topics that are missing and may be created.
     pub create: Vec<TopicSpec>,
-    /// Sub-topologies in the order in which records flow through them.
-    pub order: Vec<usize>,
+    /// Sub-topologies in the order in which records flow through them; those that write to each other are together.
+    pub order: Vec<Vec<usize>>,
 }
 
 impl Plan {
@@ -90,19 +90,34 @@ impl Plan {
     }
 }
 
-/// Sub-topologies in an order in which every repartition topic is written before it is read.
-fn flow_order(topology: &Topology) -> Vec<usize> {
+/// Groups of sub-topologies in an order in which every repartition topic is written before it is read, but within a
+/// group: a foreign-key join writes both ways.
+fn flow_order(topology: &Topology) -> Vec<Vec<usize>> {
     let of_node = |node: NodeId| topology.sub_topologies().iter().position(|s| s.nodes.contains(&node));
-    let edges: Vec<(usize, usize)> =
-        topology.repartitions().iter().filter_map(|r| Some((of_node(r.sink)?, of_node(r.source)?))).collect();
-    let mut order: Vec<usize> = Vec::new();
-    let mut left: BTreeSet<usize> = (0..topology.sub_topologies().len()).collect();
+    let count = topology.sub_topologies().len();
+    // Whether records of one sub-topology can reach another.
+    let mut reaches = vec![vec![false; count]; count];
+    for repartition in topology.repartitions() {
+        if let (Some(from), Some(to)) = (of_node(repartition.sink), of_node(repartition.source)) {
+            reaches[from][to] = true;
+        }
+    }
+    for via in 0..count {
+        for from in 0..count {
+            for to in 0..count {
+                reaches[from][to] |= reaches[from][via] && reaches[via][to];
+            }
+        }
+    }
+    let mut order: Vec<Vec<usize>> = Vec::new();
+    let mut left: BTreeSet<usize> = (0..count).collect();
     while let Some(first) = left.first().copied() {
-        let ready = |s: usize| edges.iter().all(|(from, to)| *to != s || from == to || !left.contains(from));
-        // A cycle through repartition topics has no order: take the first.
+        let ready = |to: usize| left.iter().all(|from| !reaches[*from][to] || reaches[to][*from]);
         let next = left.iter().copied().find(|s| ready(*s)).unwrap_or(first);
-        left.remove(&next);
-        order.push(next);
+        let group: Vec<usize> =
+            left.iter().copied().filter(|s| *s == next || (reaches[next][*s] && reaches[*s][next])).collect();
+        left.retain(|s| !group.contains(s));
+        order.push(group);
     }
     order
 }
@@ -126,40 +141,79 @@ impl Planner<'_> {
 
     /// Finds the user's topics, or plans to create them.
     fn find_topics(&mut self) -> Result<()> {
-        let all = self.admin.topics()?;
         let topology = self.topology;
+        let mut wanted = self.named_topics();
+        let internal = self.internal_topics();
+        let there = self.admin.topics()?.into_iter().filter(|name| !name.starts_with("__") && !internal.contains(name));
+        // A second start finds what the first one creates: a pattern must match the same topics at both.
+        let all: BTreeSet<String> = there.chain(wanted.iter().cloned()).collect();
         for source in topology.sources() {
-            let names = match &source.topics {
+            let names: Vec<String> = match &source.topics {
                 Topics::Named(names) => names.iter().map(|n| self.resolve(n)).collect(),
                 Topics::Pattern(pattern) => {
-                    let whole = |name: &str| pattern.find(name).is_some_and(|m| m.len() == name.len());
-                    all.iter().filter(|name| !name.starts_with("__") && whole(name)).cloned().collect()
+                    let names: Vec<String> = all.iter().filter(|name| pattern.matches(name)).cloned().collect();
+                    if names.is_empty() {
+                        self.problems.push(format!(
+                            "no topic matches the pattern `{pattern}`\n  help: topics are looked for at the start: create one first, or name it with .topic(name, partitions) in the program"
+                        ));
+                    }
+                    names
                 }
             };
+            wanted.extend(names.iter().filter(|name| !internal.contains(*name)).cloned());
             self.topics.push(names);
         }
-        let mut wanted: BTreeSet<String> = BTreeSet::new();
-        for (source, names) in topology.sources().iter().zip(&self.topics) {
-            match &source.topics {
-                Topics::Named(list) => {
-                    wanted.extend(list.iter().filter(|n| matches!(n, TopicName::User(_))).map(|n| self.resolve(n)))
-                }
-                Topics::Pattern(_) => wanted.extend(names.iter().cloned()),
-            }
-        }
-        for node in topology.nodes() {
-            if let NodeKind::Sink(Some(topic @ TopicName::User(_))) = &node.kind {
-                wanted.insert(self.resolve(topic));
-            }
-        }
-        wanted.extend(topology.declared().keys().cloned());
-        if let DeserializationHandler::DeadLetter(topic) = &self.config.undecodable {
-            wanted.insert(topic.clone());
-        }
+        self.check_overlaps();
         for topic in wanted {
             self.find_topic(topic)?;
         }
         Ok(())
+    }
+
+    /// The user's topics that the program names.
+    fn named_topics(&self) -> BTreeSet<String> {
+        let sources = self.topology.sources().iter().filter_map(|source| match &source.topics {
+            Topics::Named(names) => Some(names.iter()),
+            Topics::Pattern(_) => None,
+        });
+        let sinks = self.topology.nodes().iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink(topic) => topic.as_ref(),
+            _ => None,
+        });
+        let users = sources.flatten().chain(sinks).filter(|name| matches!(name, TopicName::User(_)));
+        let mut named: BTreeSet<String> = users.map(|name| self.resolve(name)).collect();
+        named.extend(self.topology.declared().keys().cloned());
+        if let DeserializationHandler::DeadLetter(topic) = &self.config.undecodable {
+            named.insert(topic.clone());
+        }
+        named
+    }
+
+    /// The topics that the application keeps for itself.
+    fn internal_topics(&self) -> BTreeSet<String> {
+        let repartitions = self.topology.repartitions().iter().map(|r| TopicName::Repartition(r.name.clone()));
+        let changelogs = self.topology.stores().iter().filter(|s| s.changelog.is_some());
+        let changelogs = changelogs.map(|s| TopicName::Changelog(s.name.clone()));
+        repartitions.chain(changelogs).map(|name| self.resolve(&name)).collect()
+    }
+
+    /// A topic that a pattern shares with another source would be read twice.
+    fn check_overlaps(&mut self) {
+        let mut readers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (source, names) in self.topology.sources().iter().zip(&self.topics) {
+            let reader = match &source.topics {
+                Topics::Named(_) => "by its name".to_owned(),
+                Topics::Pattern(pattern) => format!("by the pattern `{pattern}`"),
+            };
+            names.iter().for_each(|name| readers.entry(name).or_default().push(reader.clone()));
+        }
+        let shared = readers.into_iter().filter(|(_, by)| by.len() > 1);
+        self.problems.extend(shared.map(|(topic, by)| {
+            format!(
+                "topic `{topic}` is read twice: {}\n  help: sources may not overlap: narrow the pattern, or read the topic in one of them",
+                by.join(", ")
+            )
+        }));
     }
 
     fn find_topic(&mut self, topic: String) -> Result<()> {

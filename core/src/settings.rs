@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,19 +14,18 @@ use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::context::DeserializationHandler;
 use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
-use crate::topology::OffsetReset;
 
 /// The keys that are known, each with what it means.
 pub const SETTINGS: [(&str, &str); 20] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
-    ("auto.offset.reset", "where to start without a committed position: earliest, latest, none (earliest)"),
+    ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
     ("batch.size", "bytes of an output batch (65536)"),
     ("bootstrap.servers", "a Kafka cluster to run on; without it, everything runs in this process"),
     ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
     ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
-    ("durability", "of the embedded log: memory, os (os)"),
+    ("durability", "of the embedded log: memory, os, disk (os)"),
     ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
     ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
@@ -62,6 +62,31 @@ impl fmt::Display for Origin {
         }
     }
 }
+
+/// Milliseconds, or -1 for no bound; a type to parse a setting into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound(pub Option<i64>);
+
+impl Bound {
+    /// What is said to be wanted where something else was written.
+    pub const WANTED: &str = "milliseconds, or -1";
+}
+
+impl FromStr for Bound {
+    type Err = NotABound;
+
+    fn from_str(text: &str) -> Result<Self, NotABound> {
+        match text.parse() {
+            Ok(-1) => Ok(Bound(None)),
+            Ok(ms @ 0..) => Ok(Bound(Some(ms))),
+            _ => Err(NotABound),
+        }
+    }
+}
+
+/// No milliseconds, and not -1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotABound;
 
 /// Values by key.
 #[derive(Debug, Clone, Default)]
@@ -124,7 +149,8 @@ impl Settings {
             let known = SETTINGS.iter().any(|(key, _)| *key == name);
             match value {
                 _ if !known && !own.contains(&name.as_str()) => {
-                    self.problems.push(format!("unknown flag `--{name}`{}", nearest(&name)))
+                    let known = SETTINGS.iter().map(|(key, _)| *key).chain(own.iter().copied());
+                    self.problems.push(format!("unknown flag `--{name}`{}", nearest(&name, known)))
                 }
                 None if known => self.problems.push(format!("flag `--{name}` needs a value")),
                 Some(value) if known => self.take(&name, value, Origin::Flag),
@@ -136,7 +162,8 @@ impl Settings {
 
     fn take(&mut self, key: &str, value: String, origin: Origin) {
         if !SETTINGS.iter().any(|(known, _)| *known == key) {
-            self.warnings.push(format!("unknown setting `{key}` ({origin}){}", nearest(key)));
+            let known = SETTINGS.iter().map(|(known, _)| *known);
+            self.warnings.push(format!("unknown setting `{key}` ({origin}){}", nearest(key, known)));
         }
         self.values.insert(key.to_owned(), (value, origin));
     }
@@ -163,7 +190,8 @@ impl Settings {
         }
     }
 
-    fn one_of<T: Copy>(&mut self, key: &str, allowed: &[(&str, T)]) -> Option<T> {
+    /// A value that is one of a few words; another is a problem that [`Settings::config`] reports.
+    pub fn one_of<T: Copy>(&mut self, key: &str, allowed: &[(&str, T)]) -> Option<T> {
         let (value, origin) = self.values.get(key)?;
         let found = allowed.iter().find(|(name, _)| name == value).map(|(_, value)| *value);
         if found.is_none() {
@@ -171,6 +199,24 @@ impl Settings {
             self.problems.push(format!("`{key}` is `{value}` ({origin}), wanted is one of {}", names.join(", ")));
         }
         found
+    }
+
+    fn at_least_one(&mut self, key: &str, field: &mut usize) {
+        let number: Option<NonZero<usize>> = self.parsed(key, "a whole number of at least 1");
+        *field = number.map_or(*field, NonZero::get);
+    }
+
+    /// Fails with every problem found so far.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check(&mut self) -> Result<()> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Error::Config(Box::new(std::mem::take(&mut self.problems)))) }
+    }
+
+    /// Notes a problem that [`Settings::check`] reports.
+    pub fn problem(&mut self, problem: String) {
+        self.problems.push(problem);
     }
 
     /// The runtime's settings, on the embedded log unless `bootstrap.servers` is set.
@@ -190,26 +236,22 @@ impl Settings {
             config.commit_interval =
                 Duration::from_millis(if guarantee == ProcessingGuarantee::ExactlyOnceV2 { 100 } else { 30_000 });
         }
-        let number = "a whole number";
-        let set = |value: Option<usize>, field: &mut usize| *field = value.filter(|n| *n > 0).unwrap_or(*field);
-        set(self.parsed("num.stream.threads", number), &mut config.threads);
-        set(self.parsed("max.poll.records", number), &mut config.poll_records);
-        set(self.parsed("max.partition.fetch.bytes", number), &mut config.fetch_bytes);
-        set(self.parsed("batch.size", number), &mut config.batch_bytes);
-        set(self.parsed("statestore.uncommitted.max.bytes", number), &mut config.uncommitted_bytes);
-        if let Some(ms) = self.parsed("commit.interval.ms", number) {
+        self.at_least_one("num.stream.threads", &mut config.threads);
+        self.at_least_one("max.poll.records", &mut config.poll_records);
+        self.at_least_one("max.partition.fetch.bytes", &mut config.fetch_bytes);
+        self.at_least_one("batch.size", &mut config.batch_bytes);
+        self.at_least_one("statestore.uncommitted.max.bytes", &mut config.uncommitted_bytes);
+        if let Some(ms) = self.parsed("commit.interval.ms", "milliseconds") {
             config.commit_interval = Duration::from_millis(ms);
         }
-        let unbounded = |ms: i64| (ms >= 0).then_some(ms);
-        if let Some(ms) = self.parsed("max.task.idle.ms", number) {
-            config.max_task_idle = unbounded(ms);
+        if let Some(Bound(ms)) = self.parsed("max.task.idle.ms", Bound::WANTED) {
+            config.max_task_idle = ms;
         }
-        if let Some(ms) = self.parsed("max.task.skew.ms", number) {
-            config.max_task_skew = unbounded(ms);
+        if let Some(Bound(ms)) = self.parsed("max.task.skew.ms", Bound::WANTED) {
+            config.max_task_skew = ms;
         }
-        let resets =
-            [("earliest", OffsetReset::Earliest), ("latest", OffsetReset::Latest), ("none", OffsetReset::None)];
-        if let Some(reset) = self.one_of("auto.offset.reset", &resets) {
+        let resets = "one of earliest, latest, none, or by_duration:PT1H";
+        if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
         }
         if self.one_of("deserialization.exception.handler", &[("fail", false), ("continue", true)]) == Some(true) {
@@ -219,20 +261,15 @@ impl Settings {
             config.undecodable = DeserializationHandler::DeadLetter(topic.to_owned());
         }
         let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
-        let partitions = self.parsed("num.partitions", number).unwrap_or(1);
-        config.create_topics = create.then_some(partitions);
-        if self.problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(Error::Config(Box::new(std::mem::take(&mut self.problems))))
-        }
+        let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
+        config.create_topics = create.then_some(partitions.map_or(1, |n| n.get().into()));
+        self.check().map(|()| config)
     }
 }
 
-/// `, did you mean …` for a key that is nearly one of ours.
-fn nearest(key: &str) -> String {
-    let known = nearest_word(key, SETTINGS.iter().map(|(known, _)| *known));
-    known.map(|known| format!(", did you mean `{known}`?")).unwrap_or_default()
+/// `, did you mean …` for a word that is nearly a known one.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest_word(word, known).map(|known| format!(", did you mean `{known}`?")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use crate::wakeup::Wakeup;
 /// The state of an application, as in Kafka Streams.
 ///
 /// ```text
+///      ┌──────────────┬───────────┐
 ///   Created ─► Rebalancing ─► Running ─► PendingShutdown ─► NotRunning
-///                   └────────────┴─► PendingError ─► Error
+///                   └─────────────┴─────────────┴─► PendingError ─► Error
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -41,7 +42,23 @@ pub enum State {
     Error,
 }
 
+impl State {
+    /// The arrows above; threads that are late may ask for others.
+    fn may_become(self, next: State) -> bool {
+        match next {
+            State::Created => false,
+            State::Rebalancing => self == State::Created,
+            State::Running => self == State::Rebalancing,
+            State::PendingShutdown => matches!(self, State::Created | State::Rebalancing | State::Running),
+            State::NotRunning => self == State::PendingShutdown,
+            State::PendingError => matches!(self, State::Rebalancing | State::Running | State::PendingShutdown),
+            State::Error => self == State::PendingError,
+        }
+    }
+}
+
 type Listener = Box<dyn Fn(State, State) + Send + Sync>;
+type HeldUpListener = Box<dyn Fn(&Error) + Send + Sync>;
 
 /// What the threads of an application share.
 struct Shared {
@@ -50,7 +67,9 @@ struct Shared {
     stop: AtomicBool,
     wakeups: Vec<Arc<Wakeup>>,
     progress: Mutex<Progress>,
-    listener: Option<Listener>,
+    /// Locked during a change of state and the call for it, so that it hears the changes in their order.
+    listener: Mutex<Option<Listener>>,
+    held_up: Mutex<Option<HeldUpListener>>,
     bounded: Mutex<Option<Bounded>>,
 }
 
@@ -62,11 +81,15 @@ struct Progress {
     error: Option<Error>,
 }
 
-/// A run that ends with its input: sub-topology by sub-topology, in the order of flow (DESIGN 3.17).
+/// A run that ends with its input: group by group of sub-topologies, in the order of flow (DESIGN 3.17), in rounds. A
+/// group is read to its ends until nothing new comes of it; then its input is ended, and again until nothing comes.
 struct Bounded {
-    phase: usize,
+    round: usize,
+    group: usize,
+    /// The group's input is ended: windows close.
+    ended: bool,
     ends: HashMap<TopicPartition, Offset>,
-    /// Threads that have not finished this phase.
+    /// Threads that have not finished this round.
     left: usize,
 }
 
@@ -106,25 +129,36 @@ impl Streams {
             stop: AtomicBool::new(false),
             wakeups: (0..threads).map(|_| Arc::default()).collect(),
             progress: Mutex::new(progress),
-            listener: None,
+            listener: Mutex::new(None),
+            held_up: Mutex::new(None),
             bounded: Mutex::new(None),
         };
         Ok(Streams { shared: Arc::new(shared), threads: Vec::new() })
     }
 
-    /// Calls `listener` with the old and the new state at every change. Must be set before the start.
+    /// Calls `listener` with the old and the new state at every change, on the thread that brings it about and in
+    /// order. It replaces an earlier one.
     pub fn on_state_change(&mut self, listener: impl Fn(State, State) + Send + Sync + 'static) {
-        if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.listener = Some(Box::new(listener));
-        }
+        *self.shared.listener() = Some(Box::new(listener));
+    }
+
+    /// Calls `listener` when a thread begins to wait because of an error that may pass by itself, such as a full disk. It
+    /// replaces an earlier one.
+    pub fn on_held_up(&mut self, listener: impl Fn(&Error) + Send + Sync + 'static) {
+        *self.shared.held_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When it was started or closed before, or when the operating system gives no thread.
     pub fn start(&mut self) -> Result<()> {
-        self.shared.change(State::Rebalancing);
+        if !self.shared.change(State::Rebalancing) {
+            return Err(Error::user(format!(
+                "the application is {:?}: it starts once\n  help: make another Streams",
+                self.state()
+            )));
+        }
         let assignment = self.shared.context.plan.assign(self.shared.wakeups.len());
         for (number, tasks) in assignment.into_iter().enumerate() {
             let shared = self.shared.clone();
@@ -152,9 +186,9 @@ impl Streams {
     /// # Errors
     /// When the log cannot say where the topics end.
     pub fn drain(&self) -> Result<()> {
-        let ends = phase_ends(&self.shared.context, 0)?;
+        let ends = group_ends(&self.shared.context, 0)?;
         let left = self.shared.wakeups.len();
-        *self.shared.bounded() = Some(Bounded { phase: 0, ends, left });
+        *self.shared.bounded() = Some(Bounded { round: 0, group: 0, ended: false, ends, left });
         self.shared.wakeups.iter().for_each(|w| w.wake());
         Ok(())
     }
@@ -183,6 +217,10 @@ impl Streams {
     /// The error that stopped a thread.
     pub fn close(&mut self) -> Result<Counters> {
         self.stopper().stop();
+        if self.state() == State::Created {
+            self.shared.change(State::PendingShutdown);
+            self.shared.change(State::NotRunning);
+        }
         self.join()
     }
 
@@ -245,11 +283,25 @@ impl Shared {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, to: State) {
-        let from = std::mem::replace(&mut self.progress().state, to);
-        if let Some(listener) = self.listener.as_ref().filter(|_| from != to) {
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and tells of it, or does nothing (`false`) if there is no such arrow from the present one:
+    /// each thread asks for itself, so most ask late.
+    fn change(&self, to: State) -> bool {
+        let listener = self.listener();
+        let from = {
+            let mut progress = self.progress();
+            if !progress.state.may_become(to) {
+                return false;
+            }
+            std::mem::replace(&mut progress.state, to)
+        };
+        if let Some(listener) = listener.as_ref() {
             listener(from, to);
         }
+        true
     }
 
     fn publish(&self, number: usize, thread: &StreamThread) {
@@ -267,7 +319,9 @@ impl Shared {
 
 /// One thread's life.
 fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(shared, number, name, tasks)));
+    let mut thread = None;
+    let ended =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(shared, number, name, tasks, &mut thread)));
     let error = match ended {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -281,49 +335,55 @@ fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
     };
     // A thread that has ended holds nobody up.
     tasks.iter().for_each(|task| shared.context.alignment.publish(*task, Head::Ended));
-    let failed = error.is_some();
-    let (all_ended, any_failed) = {
-        let mut progress = shared.progress();
-        if let Some(error) = error {
-            progress.error.get_or_insert(error);
-        }
-        progress.ended += 1;
-        (progress.ended == shared.wakeups.len(), progress.error.is_some())
-    };
-    if failed {
+    if let Some(error) = error {
+        thread.iter_mut().for_each(StreamThread::abandon);
+        shared.progress().error.get_or_insert(error);
+        // Before the others are stopped, or one of them would take it for an orderly end; and before this thread counts
+        // as ended, so that whoever ends last finds the state that leads to `Error`.
         shared.change(State::PendingError);
         shared.stop.store(true, Ordering::SeqCst);
         shared.wakeups.iter().for_each(|w| w.wake());
     }
+    let (all_ended, any_failed) = {
+        let mut progress = shared.progress();
+        progress.ended += 1;
+        (progress.ended == shared.wakeups.len(), progress.error.is_some())
+    };
     if all_ended {
         shared.change(if any_failed { State::Error } else { State::NotRunning });
     }
 }
 
-fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<()> {
+/// Runs the thread to its end; it stays with the caller, who ends what a failure has left open.
+fn run(shared: &Shared, number: usize, name: String, tasks: &[usize], thread: &mut Option<StreamThread>) -> Result<()> {
     let wakeup = shared.wakeups[number].clone();
-    let mut thread = StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?;
-    let mut phase = 0;
+    let thread =
+        thread.insert(StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?);
+    let mut round = 0;
     loop {
         let now = shared.clock.now();
         if shared.stop.load(Ordering::Relaxed) {
-            if shared.progress().error.is_none() {
-                shared.change(State::PendingShutdown);
-            }
+            shared.change(State::PendingShutdown);
             thread.close(now)?;
-            shared.publish(number, &thread);
+            shared.publish(number, thread);
             return Ok(());
         }
+        let was_held_up = thread.held_up().is_some();
         let next = thread.step(now)?;
-        shared.publish(number, &thread);
-        if finish_phase(shared, &mut phase, &mut thread)? {
+        if let (Some(error), false) = (thread.held_up(), was_held_up)
+            && let Some(listener) = &*shared.held_up.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            listener(error);
+        }
+        shared.publish(number, thread);
+        if finish_round(shared, &mut round, thread)? {
             shared.change(State::PendingShutdown);
             thread.close(shared.clock.now())?;
-            shared.publish(number, &thread);
+            shared.publish(number, thread);
             return Ok(());
         }
         if let Next::Wait(until) = next {
-            // Shutdown and the phases of a bounded run are looked at now and then, should a wake be missed.
+            // Shutdown and the rounds of a bounded run are looked at now and then, should a wake be missed.
             let longest =
                 if shared.bounded().is_some() { Duration::from_millis(1) } else { Duration::from_millis(500) };
             let timeout = until.map_or(longest, |until| until.saturating_sub(shared.clock.now().ticks).min(longest));
@@ -332,35 +392,45 @@ fn run(shared: &Shared, number: usize, name: String, tasks: &[usize]) -> Result<
     }
 }
 
-/// Ends the thread's part of the present phase of a bounded run when its input is consumed; `true` after the last.
-fn finish_phase(shared: &Shared, phase: &mut usize, thread: &mut StreamThread) -> Result<bool> {
+/// Ends the thread's part of the present round of a bounded run when its input is consumed; `true` after the last.
+fn finish_round(shared: &Shared, round: &mut usize, thread: &mut StreamThread) -> Result<bool> {
     let order = &shared.context.plan.order;
-    let consumed = match shared.bounded().as_ref() {
+    let (group, ended) = match shared.bounded().as_ref() {
         None => return Ok(false),
-        Some(bounded) if bounded.phase >= order.len() => return Ok(true),
-        Some(bounded) => bounded.phase == *phase && thread.has_consumed(order[*phase], &bounded.ends),
-    };
-    if consumed {
-        thread.commit_now(shared.clock.now())?;
-        thread.end_input(order[*phase])?;
-        thread.commit_now(shared.clock.now())?;
-        *phase += 1;
-        if let Some(bounded) = shared.bounded().as_mut() {
-            bounded.left -= 1;
-            if bounded.left == 0 {
-                bounded.phase += 1;
-                bounded.left = shared.wakeups.len();
-                bounded.ends = phase_ends(&shared.context, bounded.phase)?;
+        Some(bounded) => match order.get(bounded.group) {
+            None => return Ok(true),
+            Some(group) if bounded.round == *round && group.iter().all(|s| thread.has_consumed(*s, &bounded.ends)) => {
+                (group, bounded.ended)
             }
-        }
+            Some(_) => return Ok(false),
+        },
+    };
+    thread.commit_now(shared.clock.now())?;
+    if ended {
+        group.iter().try_for_each(|s| thread.end_input(*s))?;
+        thread.commit_now(shared.clock.now())?;
     }
-    Ok(shared.bounded().as_ref().is_some_and(|bounded| bounded.phase >= order.len()))
+    *round += 1;
+    let mut bounded = shared.bounded();
+    let Some(bounded) = bounded.as_mut() else { return Ok(false) };
+    bounded.left -= 1;
+    if bounded.left == 0 {
+        bounded.left = shared.wakeups.len();
+        bounded.round += 1;
+        let ends = group_ends(&shared.context, bounded.group)?;
+        if ends == bounded.ends {
+            bounded.group += usize::from(bounded.ended);
+            bounded.ended = !bounded.ended;
+        }
+        bounded.ends = group_ends(&shared.context, bounded.group)?;
+    }
+    Ok(bounded.group >= order.len())
 }
 
-/// The end offsets of a phase's input partitions.
-fn phase_ends(context: &ThreadContext, phase: usize) -> Result<HashMap<TopicPartition, Offset>> {
-    let Some(sub_topology) = context.plan.order.get(phase) else { return Ok(HashMap::new()) };
-    let tasks = context.plan.tasks.iter().filter(|t| t.id.sub_topology == *sub_topology);
+/// The end offsets of the input partitions of a group of sub-topologies.
+fn group_ends(context: &ThreadContext, group: usize) -> Result<HashMap<TopicPartition, Offset>> {
+    let Some(group) = context.plan.order.get(group) else { return Ok(HashMap::new()) };
+    let tasks = context.plan.tasks.iter().filter(|t| group.contains(&t.id.sub_topology));
     let inputs = tasks.flat_map(|t| &t.inputs);
     inputs.map(|(p, _)| Ok((p.clone(), context.log.admin().end_offset(p, Isolation::ReadCommitted)?))).collect()
 }

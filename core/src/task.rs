@@ -289,6 +289,16 @@ impl Task {
         self.stores.iter().map(|(_, store, _)| store.state.borrow().dirty_bytes()).sum()
     }
 
+    /// Goes on at another offset of one input: what was there is gone. A rollback does not go back behind it, or a
+    /// second jump could end elsewhere.
+    pub(crate) fn jump(&mut self, input: usize, to: Offset) {
+        self.inputs[input].jump(to);
+        for snapshot in [Some(&mut self.committed), self.pending.as_mut()].into_iter().flatten() {
+            snapshot.offsets[input].0 = to;
+        }
+        self.dirty = true;
+    }
+
     /// Step (1) of a commit: nodes forward what they held back, the lowest node last, since it may get more.
     pub(crate) fn flush_nodes(&mut self) -> Result<()> {
         self.cx.has_record = false;

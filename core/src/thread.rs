@@ -19,18 +19,20 @@ use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::context::{DeserializationHandler, OnUndecodable};
 use crate::counters::Counters;
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::log::{
     CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
     Producer, ProducerOptions, TopicPartition,
 };
 use crate::offset_metadata::OffsetMetadata;
+use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::restore::Restore;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Now, Timestamp};
-use crate::topology::{OffsetReset, StoreId, TopicName, Topology};
+use crate::topology::{StoreId, TopicName, Topology};
 use crate::wakeup::Wakeup;
 
 /// `repartition.purge.interval.ms`.
@@ -62,10 +64,15 @@ pub struct ThreadContext {
     pub process_id: String,
 }
 
-/// The commit that is under way, if any.
+/// How long a thread waits after an error that may pass, such as a full disk.
+const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+
+/// The commit that is under way, if any, with its positions.
 enum Commit {
     Idle,
     UnderWay(Vec<(TopicPartition, CommittedOffset)>),
+    /// It may have been done or not: the log has to be asked.
+    Unknown(Vec<(TopicPartition, CommittedOffset)>),
 }
 
 /// A thread's work. The driver around it owns the real thread, or a test steps it by hand.
@@ -91,7 +98,9 @@ pub struct StreamThread {
     span_is_full: bool,
     /// The tasks are started: restored, positioned, built.
     running: bool,
-    failed: bool,
+    /// A step has failed, and the rollback after it has not been done yet.
+    broken: bool,
+    held_up: Option<Error>,
 }
 
 impl StreamThread {
@@ -153,7 +162,8 @@ impl StreamThread {
             uncommitted_since: None,
             span_is_full: false,
             running: false,
-            failed: false,
+            broken: false,
+            held_up: None,
         })
     }
 
@@ -164,17 +174,30 @@ impl StreamThread {
     /// or stepped again to try once more.
     pub fn step(&mut self, now: Now) -> Result<Next> {
         match self.try_step(now) {
-            Ok(next) => Ok(next),
+            Ok(next) => {
+                self.held_up = None;
+                Ok(next)
+            }
             Err(error) => {
-                self.failed = true;
-                // The first error is the one to report; a rollback that fails too shows at the next step.
-                let _second = self.rollback(now.wall);
+                self.broken = true;
+                // The first error is the one to report; a rollback that fails too is tried again by the next step.
+                let _second = self.mend(now.wall);
+                if error.is_retriable() {
+                    self.held_up = Some(error);
+                    return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
+                }
                 Err(error)
             }
         }
     }
 
+    /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
+    pub fn held_up(&self) -> Option<&Error> {
+        self.held_up.as_ref()
+    }
+
     fn try_step(&mut self, now: Now) -> Result<Next> {
+        self.mend(now.wall)?;
         if !self.settle(now)? {
             return Ok(Next::Again);
         }
@@ -182,7 +205,7 @@ impl StreamThread {
             return Ok(Next::Again);
         }
         let position = self.shared.alignment.position();
-        let fetched = self.fetch()?;
+        let fetched = self.fetch(now.wall)?;
         // After the fetch: a row that was written before a record is then seen before it.
         self.read_globals(now.wall)?;
         let processed = self.process(now, position)?;
@@ -209,12 +232,19 @@ impl StreamThread {
     /// When the last commit fails.
     pub fn close(&mut self, now: Now) -> Result<()> {
         self.settle_blocking(now)?;
-        if self.running && !self.failed && self.tasks.iter().any(Task::needs_commit) {
+        if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
             self.begin_commit(now)?;
             self.settle_blocking(now)?;
         }
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
+    }
+
+    /// Ends the open transaction after a failure or a panic: its readers would wait for it, and the next run may have
+    /// no thread of this name that ends it.
+    pub(crate) fn abandon(&mut self) {
+        // Without the log there are no readers either; the log ends the transaction when it is opened again.
+        let _unreachable = self.producer.abort();
     }
 
     /// Commits now, if there is anything to commit, and waits for the outcome.
@@ -271,35 +301,47 @@ impl StreamThread {
 
     /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.
     fn settle(&mut self, now: Now) -> Result<bool> {
-        let Commit::UnderWay(offsets) = &self.commit else { return Ok(true) };
+        if !matches!(self.commit, Commit::UnderWay(_)) {
+            return Ok(true);
+        }
         let Some(outcome) = self.producer.poll_commit() else { return Ok(true) };
-        let offsets = offsets.clone();
-        self.commit = Commit::Idle;
+        let Commit::UnderWay(offsets) = std::mem::replace(&mut self.commit, Commit::Idle) else { return Ok(true) };
         match outcome {
             CommitOutcome::Done => {
                 self.tasks.iter_mut().for_each(Task::committed);
                 self.purge(now, &offsets)?;
             }
             CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
+            // Trying again at once would not make space.
+            CommitOutcome::Failed(error @ LogError::Full { .. }) => return Err(error.into()),
             CommitOutcome::Failed(_) => {
                 self.rollback(now.wall)?;
                 return Ok(false);
             }
             CommitOutcome::Unknown(_) => {
-                // A new producer of the same id ends the old transaction; after that the group's offsets tell.
-                self.producer =
-                    self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
-                let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
-                let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-                if found.iter().zip(&offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted)) {
-                    self.tasks.iter_mut().for_each(Task::committed);
-                } else {
+                self.commit = Commit::Unknown(offsets);
+                if !self.resolve()? {
                     self.rollback(now.wall)?;
                     return Ok(false);
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
+    /// that the group's positions tell. `true`: it was done. After an error it is unknown still.
+    fn resolve(&mut self) -> Result<bool> {
+        let Commit::Unknown(offsets) = &self.commit else { return Ok(true) };
+        self.producer = self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+        let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
+        let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+        let done = found.iter().zip(offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted));
+        self.commit = Commit::Idle;
+        if done {
+            self.tasks.iter_mut().for_each(Task::committed);
+        }
+        Ok(done)
     }
 
     /// Forgets records of repartition topics that are committed: nobody else reads them (semantics.md 11).
@@ -356,15 +398,7 @@ impl StreamThread {
             for (input, committed) in task.inputs.iter().zip(committed) {
                 let position = match committed {
                     Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
-                    None => (
-                        first_offset(
-                            &self.shared,
-                            task_source(&self.shared, task.id(), input.source),
-                            &input.partition,
-                            now.wall,
-                        )?,
-                        None,
-                    ),
+                    None => (first_offset(&self.shared, task, input, "no committed position", now.wall)?, None),
                 };
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
@@ -403,7 +437,7 @@ impl StreamThread {
     }
 
     /// Fills the queues that run low. `true` if anything came.
-    fn fetch(&mut self) -> Result<bool> {
+    fn fetch(&mut self, wall: Timestamp) -> Result<bool> {
         if !self.producer.has_room() {
             return Ok(false);
         }
@@ -412,7 +446,7 @@ impl StreamThread {
         for slot in 0..self.slots.len() {
             let (task, input) = self.slots[slot];
             if self.tasks[task].inputs[input].buffered() < low {
-                any |= self.fetch_slot(slot)?;
+                any |= self.fetch_slot(slot, wall)?;
             }
         }
         // An input that was looked at before another one got its records may have got some meanwhile that are older: a
@@ -421,18 +455,31 @@ impl StreamThread {
             let (task, input) = self.slots[slot];
             let inputs = &self.tasks[task].inputs;
             if any && inputs.len() > 1 && inputs[input].is_empty() {
-                self.fetch_slot(slot)?;
+                self.fetch_slot(slot, wall)?;
             }
         }
         Ok(any)
     }
 
-    fn fetch_slot(&mut self, slot: usize) -> Result<bool> {
-        let (task, input) = self.slots[slot];
-        let fetch = self.consumer.fetch(slot, self.shared.config.fetch_bytes)?;
-        let any = !fetch.batches.is_empty();
-        self.tasks[task].inputs[input].take(fetch);
-        Ok(any)
+    fn fetch_slot(&mut self, slot: usize, wall: Timestamp) -> Result<bool> {
+        let (index, input) = self.slots[slot];
+        let task = &mut self.tasks[index];
+        match self.consumer.fetch(slot, self.shared.config.fetch_bytes) {
+            Ok(fetch) => {
+                let any = !fetch.batches.is_empty();
+                task.inputs[input].take(fetch);
+                Ok(any)
+            }
+            // Retention has passed the position: the source's policy says where to go on.
+            Err(LogError::OutOfRange { offset, start, end, .. }) => {
+                let why = format!("no record at its position {offset}, it holds offsets {start} to {end},");
+                let to = first_offset(&self.shared, task, &task.inputs[input], &why, wall)?;
+                self.consumer.seek(slot, to);
+                task.jump(input, to);
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Processes up to `max.poll.records` records: always from the task whose next record is oldest (DESIGN 2.1).
@@ -531,13 +578,29 @@ impl StreamThread {
         Ok(())
     }
 
+    /// Does the rollback that a failed step needs.
+    fn mend(&mut self, wall: Timestamp) -> Result<()> {
+        if self.broken {
+            self.rollback(wall)?;
+            self.broken = false;
+        }
+        Ok(())
+    }
+
     /// Every failure ends here: the transaction is ended, every task goes back to its last commit, reading goes on
-    /// from there.
+    /// from there. A commit that is under way may yet have been done: the log is asked first.
     fn rollback(&mut self, wall: Timestamp) -> Result<()> {
-        if matches!(self.commit, Commit::UnderWay(_)) || self.producer.abort().is_err() {
-            self.commit = Commit::Idle;
-            self.producer =
-                self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+        match std::mem::replace(&mut self.commit, Commit::Idle) {
+            Commit::Idle => {
+                if self.producer.abort().is_err() {
+                    self.producer =
+                        self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+                }
+            }
+            Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
+                self.commit = Commit::Unknown(offsets);
+                self.resolve()?;
+            }
         }
         (self.uncommitted_since, self.span_is_full) = (None, false);
         if !self.running {
@@ -604,15 +667,18 @@ fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id) }
 }
 
-/// The topology's source that an input of a task belongs to.
-fn task_source(shared: &ThreadContext, task: TaskId, source: usize) -> usize {
-    shared.topology.sub_topologies()[task.sub_topology].sources[source]
-}
-
-/// Where an input without a committed position starts.
-fn first_offset(shared: &ThreadContext, source: usize, partition: &TopicPartition, wall: Timestamp) -> Result<Offset> {
-    let admin = shared.log.admin();
-    let offset = match shared.topology.sources()[source].reset.unwrap_or(shared.config.offset_reset) {
+/// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
+fn first_offset(shared: &ThreadContext, task: &Task, input: &Input, why: &str, wall: Timestamp) -> Result<Offset> {
+    let (admin, partition) = (shared.log.admin(), &input.partition);
+    let source = shared.topology.sub_topologies()[task.id().sub_topology].sources[input.source];
+    let source = &shared.topology.sources()[source];
+    // What the application itself has sent on is read from its first record, whatever the setting says.
+    let reset = if shared.topology.repartitions().iter().any(|r| r.source == source.node) {
+        OffsetReset::Earliest
+    } else {
+        source.reset.unwrap_or(shared.config.offset_reset)
+    };
+    let offset = match reset {
         OffsetReset::Earliest => admin.start_offset(partition)?,
         OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
         OffsetReset::ByDuration(age) => {
@@ -620,7 +686,7 @@ fn first_offset(shared: &ThreadContext, source: usize, partition: &TopicPartitio
         }
         OffsetReset::None => {
             return Err(Error::Config(Box::new(vec![format!(
-                "{partition} has no committed position and auto.offset.reset is `none`\n  help: set it to `earliest` or `latest`"
+                "{partition} has {why} and its offset reset is `none`\n  help: set auto.offset.reset, or the source's Consumed::reset, to `earliest` or `latest`"
             )])));
         }
     };

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::offset_reset::OffsetReset;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
 use crate::task_builder::TaskBuilder;
+use crate::topic_pattern::TopicPattern;
 
 /// Index of a node in its topology.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,21 +59,7 @@ pub enum Topics {
     /// These.
     Named(Vec<TopicName>),
     /// Every topic of the user's whose whole name matches, found at start.
-    Pattern(regex_lite::Regex),
-}
-
-/// Where a source starts that has no committed position (`auto.offset.reset`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OffsetReset {
-    /// At the first record there is.
-    #[default]
-    Earliest,
-    /// Behind the last.
-    Latest,
-    /// At the first record not older than this before now (KIP-1106).
-    ByDuration(std::time::Duration),
-    /// Nowhere: it is an error.
-    None,
+    Pattern(TopicPattern),
 }
 
 /// One node, for people and for cutting the topology.

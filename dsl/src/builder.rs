@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
     Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RepartitionDescription, Result, SourceDescription,
-    SourceSupplier, StoreDescription, StoreId, StoreInstance, TopicName, Topics, Topology, TopologyParts,
+    SourceSupplier, StoreDescription, StoreId, StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts,
 };
 
 /// Builds a [`Topology`]. Clones share one graph.
@@ -62,6 +62,7 @@ impl StreamsBuilder {
     pub fn build(&self) -> Result<Topology> {
         let graph = self.graph();
         let mut problems = graph.problems.clone();
+        problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
         if graph.parts.sources.is_empty() {
             problems.push(
@@ -207,6 +208,22 @@ fn check_name(name: &str) -> Option<String> {
     None
 }
 
+/// A list of topics names at least one, and none twice.
+fn unreadable_lists(parts: &TopologyParts) -> Vec<String> {
+    let mut problems = Vec::new();
+    for source in &parts.sources {
+        let Topics::Named(names) = &source.topics else { continue };
+        if names.is_empty() {
+            problems.push("a source is given no topics\n  help: name at least one".into());
+        }
+        let mut seen = BTreeSet::new();
+        for twice in names.iter().filter(|name| !seen.insert(*name)) {
+            problems.push(format!("topic `{twice}` is named twice in one source\n  help: name it once"));
+        }
+    }
+    problems
+}
+
 /// Two sources may share a topic only if their topics are the same (semantics.md 15).
 fn overlapping_sources(parts: &TopologyParts) -> Vec<String> {
     let named: Vec<BTreeSet<&TopicName>> = parts
@@ -255,21 +272,16 @@ impl<const N: usize> IntoTopics for [&str; N] {
         self.as_slice().into_topics()
     }
 }
-impl IntoTopics for Pattern {
+impl IntoTopics for TopicPattern {
     fn into_topics(self) -> Topics {
-        Topics::Pattern(self.0)
+        Topics::Pattern(self)
     }
 }
 
-/// Every topic whose whole name matches a regular expression.
-#[derive(Debug, Clone)]
-pub struct Pattern(regex_lite::Regex);
-
-/// A [`Pattern`] of topic names.
+/// Every topic whose whole name matches a regular expression, among those that are there at the start.
 ///
 /// # Errors
 /// When the expression cannot be read.
-pub fn pattern(expression: &str) -> Result<Pattern> {
-    let regex = regex_lite::Regex::new(expression);
-    regex.map(Pattern).map_err(|e| Error::Build(Box::new(vec![format!("topic pattern `{expression}`: {e}")])))
+pub fn pattern(expression: &str) -> Result<TopicPattern> {
+    TopicPattern::new(expression)
 }

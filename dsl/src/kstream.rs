@@ -90,7 +90,7 @@ impl StreamsBuilder {
 fn topic_text(topics: &millstream_core::Topics) -> String {
     match topics {
         millstream_core::Topics::Named(names) => names.first().map(ToString::to_string).unwrap_or_default(),
-        millstream_core::Topics::Pattern(pattern) => pattern.as_str().to_owned(),
+        millstream_core::Topics::Pattern(pattern) => pattern.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ mod builder;
 mod consumed;
 mod joins;
 mod json;
+mod keys;
 mod kstream;
 mod ktable;
 mod operators;
@@ -21,7 +22,7 @@ pub use aggregates::{
     CogroupedStream, FixedWindows, GroupedStream, SessionCogroup, SessionWindowedStream, TimeWindowedStream,
     WindowedCogroup, WindowsOf,
 };
-pub use builder::{IntoTopics, Pattern, StreamsBuilder, pattern};
+pub use builder::{IntoTopics, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
 pub use joins::GlobalKTable;
 pub use json::Json;
@@ -35,5 +36,6 @@ pub use processor::{
 pub use tables::GroupedTable;
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{
-    DAY, EmitStrategy, HOUR, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed, WindowedSerde,
+    DAY, EmitStrategy, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed,
+    WindowedSerde,
 };

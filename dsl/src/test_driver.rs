@@ -149,7 +149,7 @@ impl TopologyTestDriver {
         };
         let mut nodes = topology.nodes().iter().filter(|node| match &node.kind {
             NodeKind::Source(Topics::Named(topics)) => source && names(topics),
-            NodeKind::Source(Topics::Pattern(pattern)) => source && pattern.is_match(topic),
+            NodeKind::Source(Topics::Pattern(pattern)) => source && pattern.matches(topic),
             NodeKind::Sink(Some(name)) => !source && names(std::slice::from_ref(name)),
             NodeKind::Sink(None) | NodeKind::Processor => false,
         });

@@ -36,6 +36,20 @@ struct Leg {
 
 millstream::json!(Day, Tour, Leg);
 
+impl Day {
+    /// Adds the flights of another day.
+    pub fn add(&mut self, other: &Day) {
+        self.max_delay = if self.flights == 0 { other.max_delay } else { self.max_delay.max(other.max_delay) };
+        self.flights += other.flights;
+        self.delay += other.delay;
+    }
+
+    /// Minutes of delay per flight.
+    pub fn mean(&self) -> f64 {
+        self.delay as f64 / self.flights as f64
+    }
+}
+
 /// Partitions of the topics `flights` and `planes`.
 pub const PARTITIONS: i32 = 4;
 
@@ -60,9 +74,7 @@ pub fn topology() -> Result<Topology> {
         .group_by("by-carrier", |name, _| name.clone())
         .windowed_by(TimeWindows::of(DAY).grace(DAY))
         .aggregate("carrier-days", Day::default, |_, delay, day| {
-            day.max_delay = if day.flights == 0 { delay } else { day.max_delay.max(delay) };
-            day.flights += 1;
-            day.delay += delay;
+            day.add(&Day { flights: 1, delay, max_delay: delay });
         })
         .to_stream()
         .to("carrier-days");

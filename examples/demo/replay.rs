@@ -17,11 +17,11 @@ use crate::pipeline::PARTITIONS;
 /// with a real source, and also when the replay is killed.
 const BATCH_TIME: Timestamp = 15 * 60_000;
 
-/// Writes all records, `speed` of them a second at most; tells `progress` how many are in the topic, of how many.
+/// Writes all records, `speed` of them a second at most; tells `go_on`, now and then, how many flights there are.
 ///
 /// # Errors
 /// When the log refuses them.
-pub fn replay(log: &Broker, speed: Option<u32>, mut progress: impl FnMut(usize, usize) -> bool) -> Result<()> {
+pub fn replay(log: &Broker, speed: Option<u32>, mut go_on: impl FnMut(usize) -> bool) -> Result<()> {
     let options = ProducerOptions { client_id: "replay".into(), transactional_id: None };
     let mut producer = log.producer(&options, Arc::new(Wakeup::default()))?;
     let mut airlines_topic = Replay::new(log, "airlines", 1)?;
@@ -47,7 +47,7 @@ pub fn replay(log: &Broker, speed: Option<u32>, mut progress: impl FnMut(usize, 
             if topic.skipping {
                 skipped = Some(number);
             }
-            if !progress(number + 1, flights.len()) {
+            if !go_on(flights.len()) {
                 return Ok(());
             }
             if let Some(speed) = speed {
@@ -57,9 +57,7 @@ pub fn replay(log: &Broker, speed: Option<u32>, mut progress: impl FnMut(usize, 
             }
         }
     }
-    topic.send(producer.as_mut())?;
-    progress(flights.len(), flights.len());
-    Ok(())
+    topic.send(producer.as_mut())
 }
 
 /// One topic: what of it is there already, and the batches under construction.

@@ -1,5 +1,5 @@
 //! The demo's results are those of a straightforward fold over the file, undisturbed, on two threads, and killed ten
-//! times on the way.
+//! times on the way; and so are the tables that it prints.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -109,6 +109,50 @@ fn assert_equal(found: &[Rows; 3], wanted: &[Rows; 3]) {
     }
 }
 
+/// The five rows under a title of what the demo says, in words.
+fn printed<'a>(said: &'a str, title: &str) -> Vec<Vec<&'a str>> {
+    let rows = said.lines().skip_while(|line| !line.starts_with(title)).skip(1).take(5);
+    rows.map(|line| line.split_whitespace().collect()).collect()
+}
+
+/// The five largest numbers of a result, one for each key without its window.
+fn five_largest(rows: &Rows, field: usize) -> Vec<i64> {
+    let mut largest: BTreeMap<&str, i64> = BTreeMap::new();
+    for (key, fields) in rows {
+        let name = &key[..=key.rfind('"').expect("a quoted name")];
+        let number: i64 = fields[field].parse().expect("a whole number");
+        largest.entry(name).and_modify(|n| *n = number.max(*n)).or_insert(number);
+    }
+    let mut largest: Vec<i64> = largest.into_values().collect();
+    largest.sort_unstable_by(|a, b| b.cmp(a));
+    largest.into_iter().take(5).collect()
+}
+
+/// The tables at the end are the tops of the results.
+fn assert_printed(said: &str, [days, routes, tours]: &[Rows; 3]) {
+    let mut carriers: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for (key, fields) in days {
+        let name = key.split('"').nth(1).expect("a quoted name");
+        let [flights, mean] = [0, 1].map(|n| fields[n].parse::<f64>().expect("a number"));
+        let sum = carriers.entry(name).or_default();
+        *sum = (sum.0 + flights, sum.1 + flights * mean);
+    }
+    let mut means: Vec<(f64, &str)> = carriers.iter().map(|(name, (n, delay))| (delay / n, *name)).collect();
+    means.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let means = means.iter().take(5).map(|(mean, name)| format!("{name} {mean:.1} min"));
+    // Name, flights, mean, `min`, longest, `min`.
+    let shown = printed(said, "carriers by mean delay");
+    let shown = shown.iter().map(|row| [&row[..row.len() - 5], &row[row.len() - 4..row.len() - 2]].concat().join(" "));
+    assert_eq!(shown.collect::<Vec<_>>(), means.collect::<Vec<_>>());
+    let number = |title, back: usize| {
+        let rows = printed(said, title);
+        rows.iter().map(|row| row[row.len() - back].parse::<i64>().expect("a number")).collect::<Vec<_>>()
+    };
+    // Departures, date, hours; legs, miles, two dates.
+    assert_eq!(number("routes by departures", 3), five_largest(routes, 0));
+    assert_eq!(number("aircraft longest", 4), five_largest(tours, 0));
+}
+
 #[test]
 fn the_results_are_a_fold_over_the_file_and_no_record_is_late() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -119,6 +163,7 @@ fn the_results_are_a_fold_over_the_file_and_no_record_is_late() {
         let said = finish(&data, &out, &[&format!("--num.stream.threads={threads}")]);
         assert!(said.contains(" 0 late"), "{said}");
         assert_equal(&results(&out), &wanted);
+        assert_printed(&said, &wanted);
     }
 }
 
@@ -137,6 +182,8 @@ fn killed_ten_times_it_comes_to_the_same_results() {
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
     }
-    finish(&data, &out, &["--num.stream.threads=2"]);
-    assert_equal(&results(&out), &fold());
+    let said = finish(&data, &out, &["--num.stream.threads=2"]);
+    let wanted = fold();
+    assert_equal(&results(&out), &wanted);
+    assert_printed(&said, &wanted);
 }

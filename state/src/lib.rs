@@ -3,11 +3,13 @@
 //! What it is not: it knows no topics, threads or operators. A row is identified and ordered by its serialised key;
 //! only values are decoded. What a table holds is written to the changelog once per changed row and commit.
 
+mod join_buffer;
 mod key_bytes;
 mod key_value;
 mod rows;
 mod timed;
 
+pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, ScanRow};
 pub use rows::Entry;

@@ -78,7 +78,7 @@ pub(crate) fn committed(broker: &Broker) -> Option<i64> {
     found[0].as_ref().map(|c| c.offset)
 }
 
-/// Copies a data directory as a crash would leave it: as it is now, without the mark of a clean end.
+/// Copies a data directory as a crash would leave it: as it is now.
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
@@ -86,7 +86,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
-        } else if entry.file_name() != ".clean-shutdown" {
+        } else {
             fs::copy(entry.path(), target).expect("a copy");
         }
     }

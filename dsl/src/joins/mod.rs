@@ -1,6 +1,10 @@
 //! Joins, one per file.
 
+mod held;
+mod join_rows;
+mod self_join;
 mod stream_global;
+mod stream_stream;
 mod stream_table;
 
 pub use stream_global::GlobalKTable;

@@ -105,3 +105,42 @@ mod tests {
         assert_eq!(starts(TimeWindows::of(ms(10)).advance_by(ms(4)), 13), [4, 8, 12]);
     }
 }
+
+/// Which records of two streams join: the right one's time is within `before` and `after` of the left one's, both ends
+/// inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinWindows {
+    pub(crate) before: Timestamp,
+    pub(crate) after: Timestamp,
+    pub(crate) grace: Timestamp,
+}
+
+impl JoinWindows {
+    /// Records at most `difference` apart, without grace.
+    pub fn of(difference: Duration) -> Self {
+        JoinWindows { before: millis(difference), after: millis(difference), grace: 0 }
+    }
+
+    /// How much earlier than the left record the right one may be.
+    pub fn before(mut self, before: Duration) -> Self {
+        self.before = millis(before);
+        self
+    }
+
+    /// How much later than the left record the right one may be.
+    pub fn after(mut self, after: Duration) -> Self {
+        self.after = millis(after);
+        self
+    }
+
+    /// How long after its window a record without a partner still waits for one.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = millis(grace);
+        self
+    }
+
+    /// For how long records are kept.
+    pub(crate) fn retention(&self) -> Timestamp {
+        self.before + self.after + self.grace
+    }
+}

@@ -1,13 +1,38 @@
 //! Section *Stream joins*, and the compositions that begin with one.
 
-use millstream_dsl::{StreamsBuilder, TimeWindows};
+use millstream_dsl::{JoinWindows, KStream, StreamsBuilder, TimeWindows};
 
 use crate::golden::topologies::{KEPT, Params, Text, first, plus, text_out};
 
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     let stream = || b.stream::<Text, Text>("stream");
     let lookup = |k: &Text, v: &Text| v.as_ref().filter(|v| !v.starts_with('a')).and_then(|_| k.clone());
+    let windows = || JoinWindows::of(p.ms("before")).after(p.ms("after")).grace(p.ms("grace"));
+    let left = || b.stream::<Text, Text>("left");
+    let right = || b.stream::<Text, Text>("right");
+    let left_joined = |left: &KStream<Text, Text>| {
+        left.left_join("joined", &right(), windows(), |l, r: Option<&String>| plus(Some(l), r))
+    };
     match name {
+        "stream-stream-inner-join" => {
+            left().join("joined", &right(), windows(), |l, r| plus(Some(l), Some(r))).to("out");
+        }
+        "stream-stream-left-join" => left_joined(&left()).to("out"),
+        "stream-stream-outer-join" => left().outer_join("joined", &right(), windows(), plus).to("out"),
+        "stream-self-join" => {
+            let stream = b.stream::<Text, Text>("in");
+            stream.join("joined", &stream, windows(), |l, r| plus(Some(l), Some(r))).to("out");
+        }
+        "rekey-then-join" => {
+            let rekeyed = left().filter(|_, v| v.is_some()).select_key(|_, v| v.as_ref().map(|v| first(v)));
+            left_joined(&rekeyed).to("out");
+        }
+        "join-chain" => {
+            let joined = left_joined(&left());
+            joined
+                .left_join_table("looked-up", &b.table("table", "t"), |l, r: Option<&String>| plus(Some(l), r))
+                .to("out");
+        }
         "stream-table-inner-join" => {
             stream().join_table("joined", &b.table("table", "t"), |l, r: &String| plus(Some(l), Some(r))).to("out");
         }

@@ -1,0 +1,125 @@
+//! What the partitions of a data directory share: its files, its journal, and how much they have written since the last
+//! checkpoint.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use millstream_core::{Files, LogError, Wakeup};
+
+use crate::journal::Journal;
+
+/// Shared storage.
+pub(crate) struct Storage {
+    pub(crate) files: Arc<dyn Files>,
+    /// With durability `disk`.
+    pub(crate) journal: Option<Journal>,
+    /// Threads sync and clean up; without, whoever ticks does.
+    threads: bool,
+    checkpoint_bytes: u64,
+    written: AtomicU64,
+    failed: OnceLock<LogError>,
+    /// Whether the broker is being closed.
+    closing: Mutex<bool>,
+    work: Condvar,
+}
+
+impl Storage {
+    pub(crate) fn new(files: Arc<dyn Files>, journal: Option<Journal>, threads: bool, checkpoint_bytes: u64) -> Self {
+        Storage {
+            files,
+            journal,
+            threads,
+            checkpoint_bytes,
+            written: AtomicU64::new(0),
+            failed: OnceLock::new(),
+            closing: Mutex::new(false),
+            work: Condvar::new(),
+        }
+    }
+
+    /// Takes note of a batch in a segment, and of it in the journal. To be called in the order of a partition's offsets.
+    pub(crate) fn appended(&self, topic: u64, partition: i32, batch: &[u8]) {
+        if let Some(journal) = &self.journal {
+            journal.add(topic, partition, batch);
+        }
+        let before = self.written.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if before < self.checkpoint_bytes && before + batch.len() as u64 >= self.checkpoint_bytes {
+            self.work.notify_all();
+        }
+    }
+
+    /// Whether a checkpoint is worth while.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        self.written.load(Ordering::Relaxed) >= self.checkpoint_bytes
+    }
+
+    /// Starts to count again, from 0 or so that a checkpoint is wanted still.
+    pub(crate) fn count_from(&self, bytes: u64) {
+        self.written.store(bytes, Ordering::Relaxed);
+    }
+
+    /// After a failed sync nothing is acknowledged any more.
+    pub(crate) fn fail(&self, error: LogError) {
+        if let Some(journal) = &self.journal {
+            journal.give_up(error.clone());
+        }
+        let _first_counts = self.failed.set(error);
+    }
+
+    /// The error after which nothing is acknowledged any more.
+    pub(crate) fn failure(&self) -> Option<LogError> {
+        self.failed.get().cloned().or_else(|| self.journal.as_ref().and_then(Journal::failure))
+    }
+
+    /// A position that is reached by [`Storage::is_kept`] when everything so far is kept as the durability promises.
+    pub(crate) fn position(&self) -> u64 {
+        self.journal.as_ref().map_or(0, Journal::end)
+    }
+
+    /// Asks for everything up to a position to be kept; `wakeup` is woken when it is.
+    pub(crate) fn keep(&self, position: u64, wakeup: &Arc<Wakeup>) {
+        match &self.journal {
+            Some(journal) => journal.ask(position, wakeup),
+            None => wakeup.wake(),
+        }
+    }
+
+    /// Whether everything up to a position is kept.
+    pub(crate) fn is_kept(&self, position: u64) -> Result<bool, LogError> {
+        self.journal.as_ref().map_or(Ok(true), |journal| journal.has_synced(position))
+    }
+
+    /// Waits until everything up to a position is kept.
+    pub(crate) fn wait(&self, position: u64) -> Result<(), LogError> {
+        match &self.journal {
+            Some(journal) if self.threads => journal.wait(position),
+            Some(journal) => journal.sync(),
+            None => Ok(()),
+        }
+    }
+
+    /// `false` while too much waits for the disk.
+    pub(crate) fn has_room(&self) -> bool {
+        self.journal.as_ref().is_none_or(Journal::has_room)
+    }
+
+    /// Ends the work in the background.
+    pub(crate) fn close(&self) {
+        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.work.notify_all();
+        if let Some(journal) = &self.journal {
+            journal.close();
+        }
+    }
+
+    /// Waits until there is housekeeping to do, at most for `longest`; `false` when the broker is being closed.
+    pub(crate) fn wait_for_work(&self, longest: Duration) -> bool {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *closing || self.wants_checkpoint() {
+            return !*closing;
+        }
+        let (closing, _timeout) = self.work.wait_timeout(closing, longest).unwrap_or_else(PoisonError::into_inner);
+        !*closing
+    }
+}

@@ -1,0 +1,269 @@
+//! Records of a left or outer join that wait for a partner until their window closes (semantics.md 21 to 24).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreId, StoreInstance,
+    TaskBuilder, TaskContext, TimeSlot, Timestamp,
+};
+use millstream_state::{Entry, KeyValueTable};
+
+use crate::builder::{NewStore, StreamsBuilder};
+use crate::keys::Keys;
+use crate::windows::JoinWindows;
+
+/// A record's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// Of one time, right records come first.
+    Right = 0,
+    Left = 1,
+}
+
+/// The values of one key, side and time.
+#[derive(Debug, Clone)]
+pub(crate) enum Values<L, R> {
+    Left(Vec<L>),
+    Right(Vec<R>),
+}
+
+impl<L, R> Values<L, R> {
+    fn add(&mut self, more: Values<L, R>) {
+        match (self, more) {
+            (Values::Left(values), Values::Left(more)) => values.extend(more),
+            (Values::Right(values), Values::Right(more)) => values.extend(more),
+            // A row has one side: it is in its key.
+            (this, more) => *this = more,
+        }
+    }
+}
+
+/// Waiting records in a task, by side, time and key.
+pub(crate) struct HeldRows<K: Data, L: Data, R: Data> {
+    table: Rc<RefCell<KeyValueTable<ValuesSerde<L::Serde, R::Serde>>>>,
+    keys: Keys<K>,
+    windows: JoinWindows,
+    /// Nothing is looked for before join time has passed this by the window: Kafka Streams' own bookkeeping, which decides
+    /// what leaves together. No time if nothing waits.
+    least: TimeSlot,
+}
+
+/// What leaves: its time, key and values.
+pub(crate) type Leaving<K, L, R> = (Timestamp, K, Values<L, R>);
+
+impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str) -> StoreId {
+        let table = name.to_owned();
+        let serde = || ValuesSerde(L::Serde::default(), R::Serde::default());
+        let supplier = Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, serde(), true)));
+        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
+        builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+    }
+
+    pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, windows: JoinWindows) -> Self {
+        let least = task.time(&format!("{name}.least"));
+        HeldRows { table: task.store(id), keys: Keys::new(name), windows, least }
+    }
+
+    /// How long a record of a side waits behind its time.
+    fn wait(&self, side: Side) -> Timestamp {
+        self.windows.grace + if side == Side::Left { self.windows.after } else { self.windows.before }
+    }
+
+    /// Lets a record wait.
+    pub(crate) fn hold(
+        &self,
+        cx: &mut TaskContext,
+        side: Side,
+        key: &K,
+        time: Timestamp,
+        values: Values<L, R>,
+    ) -> Result<()> {
+        let least = cx.time(self.least);
+        cx.set_time(self.least, if least == NO_TIME { time } else { least.min(time) });
+        let key = self.keys.encode_behind(&place(side, time), key)?;
+        let mut table = self.table.borrow_mut();
+        let entry = table.change(&key);
+        entry.timestamp = time;
+        match &mut entry.value {
+            Some(waiting) => waiting.add(values),
+            none => *none = Some(values),
+        }
+        Ok(())
+    }
+
+    /// The records of a side, time and key have found a partner.
+    #[inline]
+    pub(crate) fn matched(&self, side: Side, key: &K, time: Timestamp) -> Result<()> {
+        let key = self.keys.encode_behind(&place(side, time), key)?;
+        let mut table = self.table.borrow_mut();
+        if table.get(&key).is_some() {
+            *table.change(&key) = Entry { value: None, timestamp: time };
+        }
+        Ok(())
+    }
+
+    /// Takes out the records whose windows have closed at `now`, by time, right before left, then by key. `side` is that of
+    /// the record that made join time move.
+    pub(crate) fn close(&self, cx: &mut TaskContext, side: Side, now: Timestamp) -> Result<Vec<Leaving<K, L, R>>> {
+        let least = cx.time(self.least);
+        if least == NO_TIME || least + self.wait(side) >= now {
+            return Ok(Vec::new());
+        }
+        let mut table = self.table.borrow_mut();
+        let mut leaving = Vec::new();
+        let mut open = Vec::new();
+        for side in [Side::Right, Side::Left] {
+            let wait = self.wait(side);
+            for (key, values, time) in
+                table.range(Bound::Included(&[side as u8]), end_of(side).as_ref().map(|b| &b[..]))
+            {
+                if time + wait >= now {
+                    open.push((time, side, key.to_vec()));
+                    break;
+                }
+                leaving.push((time, side, key.to_vec(), values.clone()));
+            }
+        }
+        cx.set_time(self.least, least_after(&mut table, &open));
+        leaving.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        leaving
+            .into_iter()
+            .map(|(time, _, key, values)| {
+                *table.change(&key) = Entry { value: None, timestamp: time };
+                Ok((time, self.keys.decode(&key[PLACE..])?, values))
+            })
+            .collect()
+    }
+}
+
+/// Bytes in front of a key: side and time.
+const PLACE: usize = 9;
+
+fn place(side: Side, time: Timestamp) -> [u8; PLACE] {
+    let mut bytes = [side as u8; PLACE];
+    bytes[1..].copy_from_slice(&time.to_be_bytes());
+    bytes
+}
+
+/// Behind the last row of a side.
+fn end_of(side: Side) -> Bound<[u8; 1]> {
+    if side == Side::Right { Bound::Excluded([Side::Left as u8]) } else { Bound::Unbounded }
+}
+
+/// What Kafka Streams takes for the least waiting time after a look: it goes through all rows by time and side, and stops
+/// at the row behind the first open ones of both sides, or at the last row.
+fn least_after<VS: Serde>(table: &mut KeyValueTable<VS>, open: &[(Timestamp, Side, Vec<u8>)]) -> Timestamp
+where
+    VS::Value: Clone,
+{
+    let of_sides = [Side::Right, Side::Left].map(|side| {
+        let (from, to) = ([side as u8], end_of(side));
+        let after_both = (open.len() == 2).then(|| open.iter().max()).flatten();
+        let from = match after_both {
+            // In the other side's order, what follows has the same or a later time.
+            Some((time, last, key)) if *last == side => (Bound::Excluded(key.clone()), *time),
+            Some((time, last, _)) => {
+                let from = if *last == Side::Right { *time } else { *time + 1 };
+                (Bound::Included(place(side, from).to_vec()), *time)
+            }
+            None => (Bound::Included(from.to_vec()), NO_TIME),
+        };
+        let mut rows = table.range(from.0.as_ref().map(|k| &k[..]), to.as_ref().map(|b| &b[..]));
+        let found = if after_both.is_some() { rows.next() } else { rows.next_back() };
+        found.map(|(_, _, time)| time)
+    });
+    if open.len() == 2 {
+        let next = of_sides.iter().flatten().min().copied();
+        return next.or(open.iter().map(|(time, ..)| *time).max()).unwrap_or(NO_TIME);
+    }
+    // The last row may be one that leaves just now.
+    of_sides.into_iter().flatten().max().unwrap_or(NO_TIME)
+}
+
+/// Values of one side: the side, then every value behind its length.
+#[derive(Debug, Clone, Default)]
+struct ValuesSerde<LS, RS>(LS, RS);
+
+impl<LS: Serde, RS: Serde> Serde for ValuesSerde<LS, RS>
+where
+    LS::Value: Clone,
+    RS::Value: Clone,
+{
+    type Value = Values<LS::Value, RS::Value>;
+
+    fn serialize(
+        &self,
+        values: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        match values {
+            Values::Left(values) => put_all(&self.0, Side::Left, values, cx, headers, out),
+            Values::Right(values) => put_all(&self.1, Side::Right, values, cx, headers, out),
+        }
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        let mut rest = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
+        match rest.split_off(1.min(rest.len())) {
+            body if *rest == [Side::Left as u8] => Ok(Values::Left(take_all(&self.0, body, cx, headers)?)),
+            body if *rest == [Side::Right as u8] => Ok(Values::Right(take_all(&self.1, body, cx, headers)?)),
+            _ => Err(SerdeError::invalid("waiting values without a side")),
+        }
+    }
+
+    fn detach(&self, values: &mut Self::Value) {
+        match values {
+            Values::Left(values) => values.iter_mut().for_each(|v| self.0.detach(v)),
+            Values::Right(values) => values.iter_mut().for_each(|v| self.1.detach(v)),
+        }
+    }
+}
+
+fn put_all<S: Serde>(
+    serde: &S,
+    side: Side,
+    values: &[S::Value],
+    cx: SerdeContext<'_>,
+    headers: &mut Headers,
+    out: &mut Vec<u8>,
+) -> Result<Encoded, SerdeError> {
+    out.push(side as u8);
+    for value in values {
+        let start = out.len();
+        out.extend([0; 4]);
+        let _bytes = serde.serialize(value, cx, headers, out)?;
+        let len = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+    }
+    Ok(Encoded::Bytes)
+}
+
+fn take_all<S: Serde>(
+    serde: &S,
+    mut rest: bytes::Bytes,
+    cx: SerdeContext<'_>,
+    headers: &Headers,
+) -> Result<Vec<S::Value>, SerdeError> {
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let len = rest.first_chunk().map(|len| u32::from_be_bytes(*len) as usize);
+        let end = len.map(|len| 4 + len).filter(|end| *end <= rest.len());
+        let end = end.ok_or_else(|| SerdeError::invalid("waiting values are cut off"))?;
+        let value = rest.slice(4..end);
+        values.push(serde.deserialize(Some(Payload::from(&value)), cx, headers)?);
+        rest = rest.slice(end..);
+    }
+    Ok(values)
+}

@@ -1,0 +1,68 @@
+//! The buffer of one side of a stream-stream join in its task, addressed by typed keys.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_state::JoinBuffer;
+
+use crate::builder::{NewStore, StreamsBuilder};
+use crate::keys::Keys;
+
+pub(crate) struct JoinRows<K: Data, V: Data> {
+    buffer: Rc<RefCell<JoinBuffer<V::Serde>>>,
+    keys: Keys<K>,
+}
+
+impl<K: Data, V: Data> JoinRows<K, V> {
+    /// Adds the buffer; its changelog is deleted a day after the retention, and never compacted (semantics.md 11).
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp) -> StoreId {
+        let configs = [
+            ("cleanup.policy", "delete".to_owned()),
+            ("retention.ms", retention.saturating_add(86_400_000).to_string()),
+        ];
+        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
+        let buffer = name.to_owned();
+        let supplier =
+            Arc::new(move || StoreInstance::new(JoinBuffer::<V::Serde>::new(&buffer, V::Serde::default(), retention)));
+        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+    }
+
+    pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
+        JoinRows { buffer: task.store(id), keys: Keys::new(name) }
+    }
+
+    /// Keeps a record; `false` if it is too old.
+    #[inline]
+    pub(crate) fn put(&self, key: &K, time: Timestamp, value: V) -> Result<bool> {
+        let key = self.keys.encode(key)?;
+        Ok(self.buffer.borrow_mut().put(&key, time, value))
+    }
+
+    /// A record without a value moves the buffer's time all the same.
+    pub(crate) fn observe(&self, time: Timestamp) {
+        self.buffer.borrow_mut().observe(time);
+    }
+
+    /// Calls `f` for the records of a key within a range of times; the buffer must not be changed meanwhile. Returns how
+    /// many there were.
+    #[inline]
+    pub(crate) fn for_each(
+        &self,
+        key: &K,
+        times: RangeInclusive<Timestamp>,
+        mut f: impl FnMut(Timestamp, &V) -> Result<()>,
+    ) -> Result<usize> {
+        let key = self.keys.encode(key)?;
+        let buffer = self.buffer.borrow();
+        let mut count = 0;
+        for (time, value) in buffer.fetch(&key, times) {
+            count += 1;
+            f(time, value)?;
+        }
+        Ok(count)
+    }
+}

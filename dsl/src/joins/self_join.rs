@@ -1,0 +1,79 @@
+//! A stream joined with itself: one buffer instead of two, the results in the order of the plain join (semantics.md 27).
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use millstream_core::{Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+
+use crate::joins::join_rows::JoinRows;
+use crate::kstream::KStream;
+use crate::windows::JoinWindows;
+
+/// Joins a stream with itself; `W` is `V` by another name.
+pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'static>(
+    stream: &KStream<K, V>,
+    name: &str,
+    windows: JoinWindows,
+    f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Option<(K2, O)> + Send + Sync + 'static,
+) -> KStream<K2, O> {
+    let builder = &stream.builder;
+    let store = Arc::<str>::from(format!("{name}-left"));
+    let id = JoinRows::<K, V::NonNull>::add(builder, &store, windows.retention());
+    let node = builder.node("KSTREAM-JOIN", &[stream.node], &[id]);
+    let port = builder.port();
+    let (out, f) = (port.clone(), Arc::new(f));
+    stream.port.subscribe(move |task| {
+        let down = task.open(&out);
+        let rows = JoinRows::<K, V::NonNull>::open(task, id, &store);
+        Box::new(SelfJoin { rows, windows, f: f.clone(), down, right: PhantomData::<fn(W)> })
+    });
+    KStream { builder: builder.clone(), node, port, key_changed: false, sources: stream.sources.clone() }
+}
+
+struct SelfJoin<K: Data, L: Data, W, F, K2, O> {
+    rows: JoinRows<K, L>,
+    windows: JoinWindows,
+    f: Arc<F>,
+    down: Downstream<Record<K2, O>>,
+    right: PhantomData<fn(W)>,
+}
+
+impl<K, V, W, F, K2, O> Forward<Record<K, V>> for SelfJoin<K, V::NonNull, W, F, K2, O>
+where
+    K: Data,
+    V: Data,
+    W: Data,
+    F: Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Option<(K2, O)>,
+    K2: Clone,
+    O: Clone,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        let has_key = key.as_non_null().is_some();
+        let Some(value) = value.into_non_null().filter(|_| has_key) else {
+            if has_key {
+                self.rows.observe(timestamp);
+            }
+            cx.drop_record();
+            return Ok(());
+        };
+        let (f, down) = (&*self.f, &mut self.down);
+        let mut emit = |left: &V::NonNull, right: &V::NonNull, time| {
+            let Some((key, value)) = f(key.clone(), Some(left), (right as &dyn Any).downcast_ref()) else {
+                return Ok(());
+            };
+            down.forward(cx, Record { key, value, timestamp: timestamp.max(time), headers: headers.clone() })
+        };
+        let JoinWindows { before, after, .. } = self.windows;
+        let around = |before: Timestamp, after: Timestamp| (timestamp - before).max(0)..=timestamp + after;
+        self.rows.for_each(&key, around(before, after), |time, other| emit(&value, other, time))?;
+        // From here on it is among the others itself.
+        let kept = self.rows.put(&key, timestamp, value.clone())?;
+        self.rows.for_each(&key, around(after, before), |time, other| emit(other, &value, time))?;
+        if !kept {
+            cx.drop_late_record();
+        }
+        Ok(())
+    }
+}

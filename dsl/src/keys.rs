@@ -1,0 +1,53 @@
+//! Typed keys as the bytes that identify rows.
+
+use std::cell::{RefCell, RefMut};
+use std::sync::Arc;
+
+use millstream_core::{
+    Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, unencodable,
+};
+
+/// Encodes and decodes the keys of one store in one task, without allocating for each.
+pub(crate) struct Keys<K: Data> {
+    store: Arc<str>,
+    serde: K::Serde,
+    bytes: RefCell<Vec<u8>>,
+}
+
+impl<K: Data> Keys<K> {
+    /// `store` is for messages.
+    pub(crate) fn new(store: &Arc<str>) -> Self {
+        Keys { store: store.clone(), serde: K::Serde::default(), bytes: RefCell::default() }
+    }
+
+    /// A key's bytes, until the next call. The key is not null.
+    #[inline]
+    pub(crate) fn encode(&self, key: &K) -> Result<RefMut<'_, Vec<u8>>> {
+        self.encode_behind(&[], key)
+    }
+
+    /// A prefix and a key's bytes, until the next call.
+    #[inline]
+    pub(crate) fn encode_behind(&self, prefix: &[u8], key: &K) -> Result<RefMut<'_, Vec<u8>>> {
+        let mut bytes = self.bytes.borrow_mut();
+        bytes.clear();
+        bytes.extend_from_slice(prefix);
+        let cx = SerdeContext { topic: &self.store, half: Half::Key };
+        let encoded = self
+            .serde
+            .serialize(key, cx, &mut Headers::new(), &mut bytes)
+            .map_err(|e| unencodable(&self.store, Half::Key, e))?;
+        debug_assert_eq!(encoded, Encoded::Bytes, "a row's key is not null");
+        Ok(bytes)
+    }
+
+    /// The key that was encoded.
+    pub(crate) fn decode(&self, key: &[u8]) -> Result<K> {
+        let owner = bytes::Bytes::copy_from_slice(key);
+        let cx = SerdeContext { topic: &self.store, half: Half::Key };
+        self.serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new()).map_err(|e| {
+            let problem = format!("a key cannot be read back: {e}");
+            Error::State(Box::new(StateError { store: self.store.to_string(), problem }))
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! A program whose disk is full for a while, or loses power, counts every record once all the same.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_broker::{Broker, BrokerOptions, Durability};
+use millstream_core::{
+    Admin, BatchBuilder, Call, Clock, CommitOutcome, ConsumerOptions, Fault, GroupOffsets, Isolation, Log, LogError,
+    ManualClock, Next, Plan, ProducerOptions, Result, RuntimeConfig, SimFiles, StreamThread, ThreadContext,
+    TimeAlignment, TopicPartition, TopicSpec, Wakeup,
+};
+use millstream_dsl::StreamsBuilder;
+
+const RECORDS: i64 = 60;
+
+/// A broker on a simulated disk and a program on it, stepped by hand.
+struct Platform {
+    clock: Arc<ManualClock>,
+    broker: Broker,
+    thread: StreamThread,
+    waited: usize,
+}
+
+impl Platform {
+    fn start(files: &SimFiles, durability: Durability) -> Result<Self> {
+        let clock = Arc::new(ManualClock::at(1_000));
+        let broker = Broker::open(BrokerOptions {
+            files: Arc::new(files.clone()),
+            durability,
+            threads: false,
+            checkpoint_bytes: 10_000,
+            ..BrokerOptions::new(Path::new("/data"), clock.clone())
+        })?;
+        if broker.partitions("in")?.is_none() {
+            broker.create_topic(&TopicSpec { name: "in".into(), partitions: 1, configs: Default::default() })?;
+        }
+        let b = StreamsBuilder::new();
+        b.topic("out", 1);
+        b.stream::<String, String>("in").group_by("by-value", |_, v| v.clone()).count("counts").to_stream().to("out");
+        let topology = b.build()?;
+        let config = RuntimeConfig { poll_records: 7, ..RuntimeConfig::embedded("app") };
+        let plan = Plan::new(&topology, &config, broker.admin())?;
+        plan.create_topics(broker.admin())?;
+        let shared = ThreadContext {
+            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            topology: Arc::new(topology),
+            plan: Arc::new(plan),
+            config: Arc::new(config),
+            log: Arc::new(broker.clone()) as Arc<dyn Log>,
+            process_id: "test".into(),
+        };
+        let thread = StreamThread::new(shared, "thread".into(), &[0, 1], Arc::new(Wakeup::default()), clock.now())?;
+        Ok(Platform { clock, broker, thread, waited: 0 })
+    }
+
+    /// Works for so many steps.
+    fn run(&mut self, steps: usize) -> Result<()> {
+        for _ in 0..steps {
+            if let Next::Wait(_) = self.thread.step(self.clock.now())? {
+                self.clock.advance(Duration::from_millis(60));
+            }
+            self.waited += usize::from(self.thread.held_up().is_some());
+            match self.broker.tick() {
+                Ok(()) | Err(LogError::Full { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What readers of committed records see of the results.
+    fn counts(&self) -> Result<Vec<u64>> {
+        let options =
+            ConsumerOptions { client_id: "test".into(), group: "".into(), isolation: Isolation::ReadCommitted };
+        let mut consumer = self.broker.consumer(&options, Arc::default())?;
+        consumer.assign(&[(TopicPartition::new("out", 0), 0)])?;
+        let mut counts = Vec::new();
+        loop {
+            let fetch = consumer.fetch(0, 1 << 20)?;
+            if fetch.batches.is_empty() {
+                return Ok(counts);
+            }
+            for mut batch in fetch.batches {
+                while let Some(Ok(record)) = batch.next() {
+                    let value = record.value.map(|v| v.to_bytes().as_ref().try_into().map(i64::from_be_bytes));
+                    counts.extend(value.and_then(std::result::Result::ok).map(|n| n as u64));
+                }
+            }
+        }
+    }
+}
+
+/// Input that is kept for certain: value `a`, `b` or `c`, in turn.
+fn feed(files: &SimFiles, durability: Durability) -> Result<()> {
+    let platform = Platform::start(files, durability)?;
+    let mut input = platform
+        .broker
+        .producer(&ProducerOptions { client_id: "in".into(), transactional_id: None }, Arc::default())?;
+    for number in 0..RECORDS {
+        let mut batch = BatchBuilder::new();
+        batch.push(number, Some(b"k"), Some(&[b'a' + (number % 3) as u8]), &[]);
+        input.send(&TopicPartition::new("in", 0), batch)?;
+    }
+    input.commit(GroupOffsets { group: "input".into(), offsets: Vec::new() });
+    platform.broker.tick()?;
+    assert!(matches!(input.poll_commit(), Some(CommitOutcome::Done)));
+    Ok(platform.broker.close()?)
+}
+
+/// Every value is counted from 1 to 20 without a gap or a repetition.
+fn check(mut counts: Vec<u64>) {
+    counts.sort_unstable();
+    let wanted: Vec<u64> = (1..=RECORDS as u64 / 3).flat_map(|n| [n; 3]).collect();
+    assert_eq!(counts, wanted);
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_holds_the_program_up_and_loses_nothing() -> Result<()> {
+    for durability in [Durability::Os, Durability::Disk] {
+        let mut waited = 0;
+        for skip in 0..60 {
+            let files = SimFiles::default();
+            feed(&files, durability)?;
+            let mut platform = Platform::start(&files, durability)?;
+            files.fail(Fault { call: Call::Write, skip, times: 12, kind: ErrorKind::StorageFull });
+            platform.run(150)?;
+            waited += platform.waited;
+            check(platform.counts()?);
+        }
+        assert!(waited > 50, "the disk was never full: {waited}");
+    }
+    Ok(())
+}
+
+#[test]
+fn power_cuts_at_any_moment_count_nothing_twice_and_lose_nothing() -> Result<()> {
+    for seed in 0..60 {
+        let mut files = SimFiles::default();
+        feed(&files, Durability::Disk)?;
+        for life in 0..4 {
+            let mut platform = Platform::start(&files, Durability::Disk)?;
+            platform.run((seed as usize * 7 + life as usize * 3) % 23)?;
+            files = files.power_cut(seed * 10 + life);
+        }
+        let mut platform = Platform::start(&files, Durability::Disk)?;
+        platform.run(150)?;
+        check(platform.counts()?);
+    }
+    Ok(())
+}
