@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use millstream_core::{Error, Result};
+use millstream_dsl::StreamsBuilder;
 
 use crate::golden::case::{Case, Emitted, Input, Step};
 use crate::golden::topologies;
@@ -59,7 +60,7 @@ struct Found {
 
 /// Runs a case.
 fn run(topology: &str, case: &Case, options: &Options) -> Result<Found> {
-    let built = topologies::build(topology, &case.params)?;
+    let built = topologies::build(&StreamsBuilder::new(), topology, &case.params)?;
     let detour = built.sub_topologies().len() > 1 || built.global_sources().next().is_some();
     let within_fetch = options.cut == Cut::One && options.abort_every.is_some();
     let commits = Commits { abort_every: options.abort_every, within_fetch };

@@ -125,8 +125,9 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
                 "`{store}` keeps sessions for {retention} ms\n  help: gap and grace need at least {least} ms"
             ));
         }
-        // A session that ended exactly gap and grace ago may still merge (semantics.md 41): one more millisecond.
-        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + 1);
+        // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
+        // itself, can bring it into a session that is open.
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1);
         SessionTableBuilder {
             id,
             port: builder.port(),

@@ -65,13 +65,19 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         })
     }
 
-    /// Changes the row at a place; the store's time moves with it.
+    /// Changes the row at a place; the store's time moves with it. An input of a cogroup that is far behind another one
+    /// finds expired rows empty, whether they are still held or not.
     #[inline]
     pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
         let key = self.encode(key)?;
         let mut table = self.table.borrow_mut();
         table.observe(place.time());
-        Ok(f(table.change(&key, place)))
+        let live = table.is_live(&place);
+        let entry = table.change(&key, place);
+        if !live {
+            entry.value = None;
+        }
+        Ok(f(entry))
     }
 
     /// The rows of a key at places within a range, ascending.

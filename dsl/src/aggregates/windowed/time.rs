@@ -55,11 +55,20 @@ impl FixedWindows {
         }
     }
 
-    /// The least time for which rows must be kept (semantics.md 44).
+    /// The least retention that may be asked for (semantics.md 44).
     pub(crate) fn retention(&self) -> Timestamp {
         match self {
             FixedWindows::Time(w) => w.size + w.grace,
-            FixedWindows::Sliding(w) => 2 * w.difference + w.grace + 1,
+            FixedWindows::Sliding(w) => 2 * w.difference + w.grace,
+        }
+    }
+
+    /// For how much longer rows are needed. A record that is only just not late opens the right window of the record
+    /// before it, which it knows by a window that begins `2 * difference + grace + 1` before stream time.
+    fn needed_beyond(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(_) => 0,
+            FixedWindows::Sliding(_) => 2,
         }
     }
 
@@ -202,7 +211,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 "`{store}` keeps windows for {retention} ms\n  help: size and grace need at least {least} ms"
             ));
         }
-        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention);
+        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention + spec.windows.needed_beyond());
         WindowedTable {
             id,
             port: builder.port(),

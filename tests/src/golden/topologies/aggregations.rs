@@ -1,6 +1,9 @@
 //! Section *Aggregations*, and the compositions of two of them.
 
-use millstream_dsl::{GroupedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows};
+use millstream_dsl::{
+    GroupedStream, SessionWindowedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream,
+    TimeWindows, WindowsOf,
+};
 
 use crate::golden::topologies::{KEPT, Params, Text, count_out, counts_out, first, table_out, text_out};
 
@@ -18,6 +21,21 @@ fn sliding(p: &Params<'_>) -> SlidingWindows {
 
 fn sessions(p: &Params<'_>) -> SessionWindows {
     SessionWindows::of(p.ms("gap")).grace(p.ms("grace"))
+}
+
+/// Unless the case says otherwise, nothing expires.
+fn in_windows<W: WindowsOf<String, Text, Windowed = TimeWindowedStream<String, Text>>>(
+    grouped: GroupedStream<String, Text>,
+    windows: W,
+    p: &Params<'_>,
+) -> TimeWindowedStream<String, Text> {
+    let windowed = grouped.windowed_by(windows);
+    if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) }
+}
+
+fn in_sessions(grouped: GroupedStream<String, Text>, p: &Params<'_>) -> SessionWindowedStream<String, Text> {
+    let windowed = grouped.windowed_by(sessions(p));
+    if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) }
 }
 
 fn append(_: &String, v: Text, a: &mut String) {
@@ -39,37 +57,31 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
                 .flat_map_values(|v| v.iter().flat_map(|v| v.split(' ')).map(str::to_owned).collect::<Vec<_>>());
             counts_out(&words.group_by("by-word", |_, w| w.clone()).count("counts"));
         }
-        "tumbling-count" => count_out(&grouped().windowed_by(tumbling(p)).retention(KEPT).count("counts")),
+        "tumbling-count" => count_out(&in_windows(grouped(), tumbling(p), p).count("counts")),
         "tumbling-reduce" => {
             let stream = b.stream::<Text, Text>("in").filter(|_, v| v.is_some());
-            let windowed = stream.group_by_key().windowed_by(tumbling(p)).retention(KEPT);
+            let windowed = in_windows(stream.group_by_key(), tumbling(p), p);
             text_out(&windowed.reduce_or_delete("reduced", reducer));
         }
         "hopping-aggregate" => {
             let windows = tumbling(p).advance_by(p.ms("advance"));
-            text_out(&grouped().windowed_by(windows).retention(KEPT).aggregate("aggregated", String::new, append));
+            text_out(&in_windows(grouped(), windows, p).aggregate("aggregated", String::new, append));
         }
-        "sliding-count" => count_out(&grouped().windowed_by(sliding(p)).retention(KEPT).count("counts")),
+        "sliding-count" => count_out(&in_windows(grouped(), sliding(p), p).count("counts")),
         "sliding-aggregate" => {
-            text_out(&grouped().windowed_by(sliding(p)).retention(KEPT).aggregate("aggregated", String::new, append));
+            text_out(&in_windows(grouped(), sliding(p), p).aggregate("aggregated", String::new, append));
         }
-        "session-count" => count_out(&grouped().windowed_by(sessions(p)).retention(KEPT).count("counts")),
+        "session-count" => count_out(&in_sessions(grouped(), p).count("counts")),
         "session-aggregate" => {
-            let windowed = grouped().windowed_by(sessions(p)).retention(KEPT);
+            let windowed = in_sessions(grouped(), p);
             text_out(&windowed.aggregate("aggregated", String::new, append, |_, x, y| format!("{x}|{y}")));
         }
-        "tumbling-count-final" => {
-            count_out(&grouped().windowed_by(tumbling(p)).retention(KEPT).emit_on_close().count("counts"))
-        }
-        "sliding-count-final" => {
-            count_out(&grouped().windowed_by(sliding(p)).retention(KEPT).emit_on_close().count("counts"))
-        }
-        "session-count-final" => {
-            count_out(&grouped().windowed_by(sessions(p)).retention(KEPT).emit_on_close().count("counts"))
-        }
+        "tumbling-count-final" => count_out(&in_windows(grouped(), tumbling(p), p).emit_on_close().count("counts")),
+        "sliding-count-final" => count_out(&in_windows(grouped(), sliding(p), p).emit_on_close().count("counts")),
+        "session-count-final" => count_out(&in_sessions(grouped(), p).emit_on_close().count("counts")),
         "cogroup" | "cogroup-tumbling" | "cogroup-session" => cogroup(name, b, p),
         "two-level-aggregate" => {
-            let counts = grouped().windowed_by(tumbling(p)).retention(KEPT).count("counts").to_stream();
+            let counts = in_windows(grouped(), tumbling(p), p).count("counts").to_stream();
             let by_window = counts.group_by("by-window", |k, _| k.window.start.to_string());
             let fold = |_: &String, n: i64, a: &mut String| {
                 a.push_str(&n.to_string());
@@ -92,9 +104,13 @@ fn cogroup(name: &str, b: &StreamsBuilder, p: &Params<'_>) {
     }
     let both = both.cogroup(&right, |_, v: String, a| *a += &format!("R{}", first(&v)));
     if name == "cogroup-tumbling" {
-        text_out(&both.windowed_by(tumbling(p)).retention(KEPT).aggregate("cogrouped", String::new));
+        let windowed = both.windowed_by(tumbling(p));
+        let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
+        text_out(&windowed.aggregate("cogrouped", String::new));
     } else {
         let merge = |_: &String, x: String, y: String| format!("{x}|{y}");
-        text_out(&both.in_sessions(sessions(p)).retention(KEPT).aggregate("cogrouped", String::new, merge));
+        let windowed = both.in_sessions(sessions(p));
+        let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
+        text_out(&windowed.aggregate("cogrouped", String::new, merge));
     }
 }

@@ -35,24 +35,28 @@ impl Params<'_> {
             }
         }
     }
+
+    /// Whether stores are to have the default retention, which must show nowhere. No trace asks for it.
+    pub(crate) fn keeps_no_more_than_it_must(&self) -> bool {
+        self.given.contains_key("default_retention")
+    }
 }
 
 /// Windowed stores keep at least this, so that nothing expires in the traces.
 pub(crate) const KEPT: Duration = Duration::from_secs(100);
 
-/// Builds a topology of the catalogue.
+/// Builds a topology of the catalogue; the builder may already know of topics.
 ///
 /// # Errors
 /// When its name is unknown, a parameter is missing or negative, or the program is wrong.
-pub(crate) fn build(name: &str, params: &BTreeMap<String, i64>) -> Result<Topology> {
-    let b = StreamsBuilder::new();
+pub fn build(b: &StreamsBuilder, name: &str, params: &BTreeMap<String, i64>) -> Result<Topology> {
     let p = Params { given: params, missing: RefCell::default() };
-    let known = stateless::add(name, &b)
-        || aggregations::add(name, &b, &p)
-        || tables::add(name, &b, &p)
-        || stream_joins::add(name, &b, &p)
-        || processors::add(name, &b, &p)
-        || stores::add(name, &b);
+    let known = stateless::add(name, b)
+        || aggregations::add(name, b, &p)
+        || tables::add(name, b, &p)
+        || stream_joins::add(name, b, &p)
+        || processors::add(name, b, &p)
+        || stores::add(name, b);
     let mut problems: Vec<String> =
         p.missing.into_inner().into_iter().map(|p| format!("`{name}` needs a parameter `{p}` of 0 or more")).collect();
     if !known {

@@ -1,0 +1,93 @@
+//! A program that runs: once per partition, each with a stream time of its own.
+
+use std::collections::BTreeMap;
+
+use millstream_core::partition_for_key;
+
+use crate::reference::catalogue::{PROGRAMS, Params};
+use crate::reference::row::Row;
+
+/// What a stage does with a record of a topic.
+pub(crate) type Run = Box<dyn FnMut(&str, &Row) -> Vec<Row>>;
+
+/// Whether it is known which of two records that arrive at once is processed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It is: a partition's records are taken by time.
+    Known,
+    /// Records of several partitions meet where they are sent to.
+    OpenBetweenPartitions,
+    /// Some records are sent elsewhere, and meet others that are not.
+    Open,
+}
+
+/// What a program is made of.
+pub(crate) struct Stages {
+    order: Order,
+    /// Between two stages records change partitions.
+    runs: Vec<Run>,
+    /// There is no stream time in it, and all records are looked at in one place.
+    gathered: bool,
+}
+
+/// Records stay in their partition.
+pub(crate) fn stays(run: Run) -> Stages {
+    Stages { order: Order::Known, runs: vec![run], gathered: false }
+}
+
+/// Records change partitions; without a stream time it is the same whether all keys are in one place or not.
+pub(crate) fn gathered(order: Order, run: Run) -> Stages {
+    Stages { order, runs: vec![run], gathered: true }
+}
+
+/// Records go to the partition of their new key.
+pub(crate) fn through(before: Run, after: Run) -> Stages {
+    Stages { order: Order::OpenBetweenPartitions, runs: vec![before, after], gathered: false }
+}
+
+/// Records of one topic go to the partition of their new key, where those of another already are.
+pub(crate) fn around(before: Run, after: Run) -> Stages {
+    Stages { order: Order::Open, ..through(before, after) }
+}
+
+/// A program that runs.
+pub struct Program {
+    order: Order,
+    /// Stages, and their partitions.
+    stages: Vec<Vec<Run>>,
+}
+
+impl Program {
+    /// A program of the catalogue over inputs of so many partitions.
+    ///
+    /// # Panics
+    /// When the interpreter does not know it, or a parameter is missing.
+    pub fn new(name: &str, params: &BTreeMap<String, i64>, partitions: i32) -> Self {
+        let (_, build) = PROGRAMS.iter().find(|(known, _)| *known == name).expect("a program that is known");
+        let Stages { order, runs, gathered } = build(&Params(params));
+        let mut stages: Vec<Vec<Run>> = runs.into_iter().map(|run| vec![run]).collect();
+        for _ in 1..if gathered { 1 } else { partitions } {
+            stages.iter_mut().zip(build(&Params(params)).runs).for_each(|(stage, run)| stage.push(run));
+        }
+        // Of one partition there is only one order, but for what makes a detour.
+        let order = if partitions == 1 && order == Order::OpenBetweenPartitions { Order::Known } else { order };
+        Program { order, stages }
+    }
+
+    /// Whether it is known which of two records that arrive at once is processed first: of each partition's topics, the
+    /// one whose next record is the oldest.
+    pub fn has_order(&self) -> bool {
+        self.order == Order::Known
+    }
+
+    /// What comes out for a record, in order.
+    pub fn process(&mut self, topic: &str, row: &Row) -> Vec<Row> {
+        let mut rows = vec![row.clone()];
+        for stage in &mut self.stages {
+            let count = stage.len() as i32;
+            let place = |row: &Row| row.key.as_ref().map_or(0, |key| partition_for_key(key.as_bytes(), count));
+            rows = rows.iter().flat_map(|row| (stage[place(row) as usize])(topic, row)).collect();
+        }
+        rows
+    }
+}

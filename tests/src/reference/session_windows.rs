@@ -1,0 +1,99 @@
+//! Sessions (semantics.md 39 to 42).
+
+use std::collections::BTreeMap;
+
+use crate::reference::fold::Fold;
+use crate::reference::row::{Row, Windowed};
+
+pub(crate) struct SessionWindows {
+    gap: i64,
+    grace: i64,
+    /// Each session once, when it closes, instead of every update.
+    on_close: bool,
+    fold: Fold,
+    /// The largest time of a record with a key, of each input.
+    now: BTreeMap<String, i64>,
+    /// Sessions that end before this were emitted.
+    closed: i64,
+    /// Sessions that ended longer before the newest are forgotten.
+    kept: i64,
+    /// The newest end.
+    newest: i64,
+    sessions: Vec<(Windowed, String)>,
+}
+
+impl SessionWindows {
+    pub(crate) fn new(gap: i64, grace: i64, fold: Fold) -> Self {
+        SessionWindows {
+            gap,
+            grace,
+            on_close: false,
+            fold,
+            now: BTreeMap::new(),
+            closed: 0,
+            kept: i64::MAX,
+            newest: 0,
+            sessions: Vec::new(),
+        }
+    }
+
+    /// With a retention, at least gap and grace. A session stays for another gap: what ended before that can only be
+    /// reached from an open session that begins as early.
+    pub(crate) fn kept(self, retention: i64) -> Self {
+        SessionWindows { kept: retention + self.gap, ..self }
+    }
+
+    pub(crate) fn on_close(self) -> Self {
+        SessionWindows { on_close: true, ..self }
+    }
+
+    pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
+        let Some(key) = &row.key else { return Vec::new() };
+        let now = self.now.entry(topic.to_owned()).or_default();
+        *now = row.time.max(*now);
+        let close = *now - self.gap - self.grace;
+        let near = |s: &Windowed| s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap;
+        let readable = self.newest.saturating_sub(self.kept);
+        let mut absorbed: Vec<(Windowed, String)> =
+            self.sessions.iter().filter(|(session, _)| near(session) && session.end >= readable).cloned().collect();
+        absorbed.sort_by_key(|(session, _)| (session.end, session.start));
+        let merged = Windowed {
+            key: key.clone(),
+            start: absorbed.iter().map(|(s, _)| s.start).fold(row.time, i64::min),
+            end: absorbed.iter().map(|(s, _)| s.end).fold(row.time, i64::max),
+        };
+        let mut out = Vec::new();
+        if merged.end >= close {
+            let so_far = absorbed
+                .iter()
+                .fold(None, |sum: Option<String>, (_, next)| Some((self.fold.merge)(sum.as_deref(), next)));
+            self.sessions.retain(|session| !absorbed.contains(session));
+            // A session that is but the record's own point in time is updated in place.
+            if merged.start != merged.end {
+                out.extend(absorbed.into_iter().map(|(session, _)| bare(session, None)));
+            }
+            self.newest = self.newest.max(merged.end);
+            let sum = (self.fold.step)(so_far.as_deref(), row.value.as_deref());
+            if let Some(sum) = &sum {
+                self.sessions.push((merged.clone(), sum.clone()));
+            }
+            out.push(bare(merged, sum));
+        }
+        if self.on_close {
+            // What was emitted stays, and may still grow into a later session.
+            let closed_before = self.closed;
+            self.closed = closed_before.max(close);
+            let mut closing: Vec<_> =
+                self.sessions.iter().filter(|(s, _)| closed_before <= s.end && s.end < close).cloned().collect();
+            closing.sort_by_key(|(session, _)| (session.end, session.key.clone(), session.start));
+            let with_headers = |(s, sum)| Row { headers: row.headers.clone(), ..bare(s, Some(sum)) };
+            out = closing.into_iter().map(with_headers).collect();
+        }
+        out
+    }
+}
+
+/// A session's result has the time of its end, and no headers.
+fn bare(session: Windowed, value: Option<String>) -> Row<Windowed> {
+    Row { time: session.end, key: session, value, headers: Vec::new() }
+}

@@ -1,0 +1,78 @@
+//! Tumbling and hopping windows (semantics.md 35, 37, 42, 45).
+
+use std::collections::BTreeMap;
+
+use crate::reference::fold::Fold;
+use crate::reference::row::{Row, Windowed};
+
+pub(crate) struct TimeWindows {
+    size: i64,
+    advance: i64,
+    grace: i64,
+    /// Each window once, when it closes, instead of every update.
+    on_close: bool,
+    fold: Fold,
+    /// Windows that begin so long before the newest are forgotten. Only an input that is behind another one can tell.
+    kept: i64,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
+    /// The largest time of a record with a key, of each input.
+    now: BTreeMap<String, i64>,
+    /// The newest start of a window that was written.
+    newest: i64,
+    /// By start and key.
+    rows: BTreeMap<(i64, String), (String, i64)>,
+}
+
+impl TimeWindows {
+    pub(crate) fn new(size: i64, advance: i64, grace: i64, fold: Fold) -> Self {
+        TimeWindows { size, advance, grace, on_close: false, fold, kept: i64::MAX, state: State::default() }
+    }
+
+    pub(crate) fn kept(self, kept: i64) -> Self {
+        TimeWindows { kept, ..self }
+    }
+
+    pub(crate) fn on_close(self) -> Self {
+        TimeWindows { on_close: true, ..self }
+    }
+
+    pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
+        let Some(key) = &row.key else { return Vec::new() };
+        let now = self.state.now.entry(topic.to_owned()).or_default();
+        *now = row.time.max(*now);
+        let close = *now - self.grace;
+        let mut out = Vec::new();
+        for start in (row.time - self.size + 1).max(0)..=row.time {
+            let end = start + self.size;
+            if start % self.advance != 0 || end <= close {
+                continue;
+            }
+            let kept = start > self.state.newest.saturating_sub(self.kept);
+            let stored = self.state.rows.remove(&(start, key.clone())).filter(|_| kept);
+            self.state.newest = self.state.newest.max(start);
+            let time = stored.as_ref().map_or(row.time, |(_, time)| row.time.max(*time));
+            let new = (self.fold.step)(stored.as_ref().map(|(sum, _)| sum.as_str()), row.value.as_deref());
+            if let Some(new) = &new {
+                self.state.rows.insert((start, key.clone()), (new.clone(), time));
+            }
+            if !self.on_close {
+                out.push(row.with_key(Windowed { key: key.clone(), start, end }).with(new, time));
+            }
+        }
+        if self.on_close {
+            let (closed, open) = std::mem::take(&mut self.state.rows)
+                .into_iter()
+                .partition(|((start, _), _)| start + self.size <= close);
+            self.state.rows = open;
+            let closed: BTreeMap<(i64, String), (String, i64)> = closed;
+            for ((start, key), (sum, time)) in closed {
+                out.push(row.with_key(Windowed { key, start, end: start + self.size }).with(Some(sum), time));
+            }
+        }
+        out
+    }
+}
