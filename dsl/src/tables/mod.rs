@@ -9,5 +9,7 @@ mod source;
 mod suppress;
 mod to_stream;
 
+pub(crate) use source::add_table;
+
 pub use group_by::GroupedTable;
 pub use suppress::BufferConfig;

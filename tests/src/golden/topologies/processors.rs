@@ -6,7 +6,7 @@ use millstream_dsl::{
     ValueProcessor,
 };
 
-use crate::golden::topologies::tables::bounded;
+use crate::golden::topologies::tables::{bounded, foreign_key};
 use crate::golden::topologies::{KEPT, Params, Text, first, plus, shown};
 
 struct Ticker {
@@ -116,6 +116,11 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
         "headers-table-table-join" => {
             let (left, right) = (stamped(b, "left", "l").to_table("l"), stamped(b, "right", "r").to_table("r"));
             reveal(&left.outer_join(&right, plus).to_stream()).to("out");
+        }
+        "headers-foreign-key-join" => {
+            let (left, right) = (stamped(b, "left", "l").to_table("l"), stamped(b, "right", "r").to_table("r"));
+            let joined = left.left_join_on("joined", &right, |v| foreign_key(v), |l, r| plus(Some(l), r));
+            reveal(&joined.to_stream()).to("out");
         }
         "headers-stream-stream-join" => {
             let windows = JoinWindows::of(p.ms("before")).after(p.ms("after")).grace(p.ms("grace"));

@@ -19,6 +19,12 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
         "table-table-inner-join" => table_out(&left().join(&right(), |l, r| plus(Some(l), Some(r)))),
         "table-table-left-join" => table_out(&left().left_join(&right(), |l, r| plus(Some(l), r))),
         "table-table-outer-join" => table_out(&left().outer_join(&right(), plus)),
+        "foreign-key-inner-join" => {
+            table_out(&left().join_on("joined", &right(), |v| foreign_key(v), |l, r| plus(Some(l), Some(r))));
+        }
+        "foreign-key-left-join" => {
+            table_out(&left().left_join_on("joined", &right(), |v| foreign_key(v), |l, r| plus(Some(l), r)));
+        }
         "windowed-tables-join" => {
             let (left, right) = (counted(&b.stream("left"), "lc"), counted(&b.stream("right"), "rc"));
             let text = |n: Option<&i64>| n.map_or("null".into(), i64::to_string);
@@ -61,4 +67,9 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
 /// A bound on rows that lets the oldest out when it is reached.
 pub(crate) fn bounded(p: &Params<'_>) -> BufferConfig {
     BufferConfig::max_records(p.ms("max_records").as_millis() as usize).emit_early_when_full()
+}
+
+/// The first character; none if the value begins with `none`.
+pub(crate) fn foreign_key(v: &str) -> Option<String> {
+    (!v.starts_with("none")).then(|| first(v))
 }
