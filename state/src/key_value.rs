@@ -25,7 +25,7 @@ pub struct KeyValueTable<VS: Serde> {
     hasher: DefaultHashBuilder,
     index: HashTable<RowId>,
     ordered: Option<BTreeMap<KeyBytes, RowId>>,
-    rows: Rows<KeyBytes, VS::Value>,
+    rows: Rows<KeyBytes, Entry<VS::Value>>,
     scratch: Vec<u8>,
 }
 
@@ -49,13 +49,13 @@ where
     #[inline]
     fn find(&self, key: &[u8]) -> Option<RowId> {
         let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |id| **self.rows.place(*id) == *key).copied()
+        self.index.find(hash, |id| **self.rows.identity(*id) == *key).copied()
     }
 
     #[inline]
     fn find_or_insert(&mut self, key: &[u8]) -> RowId {
         let hash = self.hasher.hash_one(key);
-        match self.index.find(hash, |id| **self.rows.place(*id) == *key) {
+        match self.index.find(hash, |id| **self.rows.identity(*id) == *key) {
             Some(id) => *id,
             None => self.insert(hash, key),
         }
@@ -64,22 +64,22 @@ where
     fn insert(&mut self, hash: u64, key: &[u8]) -> RowId {
         let key = KeyBytes::from(key);
         if let Some(ordered) = &mut self.ordered {
-            let id = self.rows.insert(key.clone());
+            let id = self.rows.insert(key.clone(), Entry::EMPTY);
             ordered.insert(key, id);
             let (rows, hasher) = (&self.rows, &self.hasher);
-            self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.place(*id)));
+            self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.identity(*id)));
             return id;
         }
-        let id = self.rows.insert(key);
+        let id = self.rows.insert(key, Entry::EMPTY);
         let (rows, hasher) = (&self.rows, &self.hasher);
-        self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.place(*id)));
+        self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.identity(*id)));
         id
     }
 
     /// The row of a key.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<(&VS::Value, Timestamp)> {
-        let entry = self.rows.entry(self.find(key)?);
+        let entry = self.rows.content(self.find(key)?);
         entry.value.as_ref().map(|value| (value, entry.timestamp))
     }
 
@@ -110,7 +110,7 @@ where
         to: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>> {
         if self.ordered.is_none() {
-            self.ordered = Some(self.index.iter().map(|id| (self.rows.place(*id).clone(), *id)).collect());
+            self.ordered = Some(self.index.iter().map(|id| (self.rows.identity(*id).clone(), *id)).collect());
         }
         // An inverted range is empty; the map would panic.
         let empty = match (from, to) {
@@ -121,7 +121,7 @@ where
         let rows = &self.rows;
         let range = (!empty).then(|| self.ordered.iter().flat_map(move |ordered| ordered.range::<[u8], _>((from, to))));
         range.into_iter().flatten().filter_map(move |(key, id)| {
-            let entry = rows.entry(*id);
+            let entry = rows.content(*id);
             Some((&**key, entry.value.as_ref()?, entry.timestamp))
         })
     }
@@ -153,7 +153,10 @@ where
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
-        self.rows.for_each_change(|key, entry| write_row(name, serde, scratch, key, entry, changelog))?;
+        self.rows.for_each_change(|rows, id, _| {
+            let (key, entry) = rows.parts(id);
+            write_row(name, serde, scratch, key, entry, changelog)
+        })?;
         self.rows.flushed();
         Ok(())
     }
@@ -165,16 +168,20 @@ where
 
     fn rollback(&mut self) {
         let (index, ordered, hasher) = (&mut self.index, &mut self.ordered, &self.hasher);
-        self.rows.rollback(|id, key| Self::forget(index, ordered, hasher, id, key));
+        self.rows.rollback(|id, key, entry| {
+            if entry.value.is_none() {
+                Self::forget(index, ordered, hasher, id, key);
+            }
+        });
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
         let id = self.find_or_insert(record.key);
         let entry = decode(&self.name, &self.serde, record)?;
         let gone = entry.value.is_none();
-        self.rows.load(id, entry);
+        *self.rows.parts(id).1 = entry;
         if gone {
-            let key = self.rows.place(id).clone();
+            let key = self.rows.identity(id).clone();
             Self::forget(&mut self.index, &mut self.ordered, &self.hasher, id, &key);
             self.rows.free(id);
         }
