@@ -35,6 +35,15 @@ pub trait StateStore: 'static {
 
     /// About how many bytes of changes wait for the next flush.
     fn dirty_bytes(&self) -> usize;
+
+    /// Whether looking up its rows waits for memory, so that [`StateStore::touch`] is worth its time.
+    fn is_large(&self) -> bool {
+        false
+    }
+
+    /// Told the keys of the records that come next, it reads the rows that it has for them: memory fetches rows that are
+    /// asked for in a row at once, but those of records being processed one after the other.
+    fn touch(&self, _keys: &[&[u8]]) {}
 }
 
 /// One record of a changelog, as it is read back.

@@ -191,6 +191,18 @@ where
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 48)
     }
+
+    fn is_large(&self) -> bool {
+        self.rows.is_large()
+    }
+
+    fn touch(&self, keys: &[&[u8]]) {
+        for key in keys {
+            if let Some(id) = self.find(key) {
+                self.rows.touch(id);
+            }
+        }
+    }
 }
 
 /// Writes a row to the changelog, and lets it go of memory that it only shares.

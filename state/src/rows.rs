@@ -120,6 +120,17 @@ impl<I, C: Content> Rows<I, C> {
         (&row.identity, &mut row.content)
     }
 
+    /// Reads the row, for the processor's cache.
+    #[inline]
+    pub(crate) fn touch(&self, id: RowId) {
+        std::hint::black_box(self.rows[id.index()].changed);
+    }
+
+    /// Whether the rows are more than a processor's cache holds.
+    pub(crate) fn is_large(&self) -> bool {
+        self.rows.len() > 8192
+    }
+
     pub(crate) fn changed(&self) -> usize {
         self.present.len()
     }
@@ -131,9 +142,12 @@ impl<I, C: Content> Rows<I, C> {
         mut f: impl FnMut(&mut Self, RowId, &C) -> Result<(), E>,
     ) -> Result<(), E> {
         let present = std::mem::take(&mut self.present);
-        let result = present.iter().try_for_each(|(id, was)| {
-            let there = was.is_there() || self.content(*id).is_there();
-            if there { f(self, *id, was) } else { Ok(()) }
+        let result = present.chunks(32).try_for_each(|chunk| {
+            chunk.iter().for_each(|(id, _)| self.touch(*id));
+            chunk.iter().try_for_each(|(id, was)| {
+                let there = was.is_there() || self.content(*id).is_there();
+                if there { f(self, *id, was) } else { Ok(()) }
+            })
         });
         self.present = present;
         result

@@ -466,4 +466,16 @@ where
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 72)
     }
+
+    fn is_large(&self) -> bool {
+        self.rows.is_large()
+    }
+
+    fn touch(&self, keys: &[&[u8]]) {
+        for key in keys {
+            if let Some((_, row)) = self.run(key).and_then(|run| run.newest) {
+                self.rows.touch(row);
+            }
+        }
+    }
 }
