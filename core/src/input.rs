@@ -7,7 +7,7 @@ use std::rc::Rc;
 use millstream_wire::Records;
 
 use crate::log::{Fetch, Offset, TopicPartition};
-use crate::store::StateStore;
+use crate::store::{KEYS_AHEAD, StateStore};
 use crate::time::{NO_TIME, Timestamp};
 
 /// A partition's queue and positions.
@@ -82,12 +82,11 @@ impl Input {
     /// Tells the stores the keys of the next records, once per record.
     #[inline]
     pub(crate) fn touch(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
-        const AHEAD: usize = 16;
         if self.consumed < self.touched || !stores.iter().any(|store| store.borrow().is_large()) {
             return;
         }
         let Some(batch) = self.queue.front() else { return };
-        let mut keys = [&[][..]; AHEAD];
+        let mut keys = [&[][..]; KEYS_AHEAD];
         let (found, behind) = batch.peek_keys(&mut keys);
         for store in stores {
             store.borrow().touch(&keys[..found]);

@@ -60,7 +60,7 @@ pub use serde::{Data, Encoded, Half, Nullable, Payload, Serde, SerdeContext, Ser
 pub use serdes::*;
 pub use settings::{Origin, SETTINGS, Settings};
 pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
-pub use store::{ChangelogRecord, ChangelogWriter, StateStore, StoreInstance};
+pub use store::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use streams::{State, Stopper, Streams};
 pub use task::{Task, TaskId};
 pub use task_builder::{Lifecycle, TaskBuilder};

@@ -123,7 +123,8 @@ impl<I, C: Content> Rows<I, C> {
     /// Reads the row, for the processor's cache.
     #[inline]
     pub(crate) fn touch(&self, id: RowId) {
-        std::hint::black_box(self.rows[id.index()].changed);
+        let row = &self.rows[id.index()];
+        std::hint::black_box((row.changed, row.content.is_there()));
     }
 
     /// Whether the rows are more than a processor's cache holds.

@@ -5,12 +5,11 @@
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateError, StateStore, Timestamp};
 
+use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{decode, write_row};
 use crate::rows::{Content, Entry, RowId, Rows};
@@ -166,8 +165,7 @@ pub struct TimedTable<P: Place, VS: Serde> {
     /// The same at the last commit, and at the flush that is under way.
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
-    hasher: DefaultHashBuilder,
-    index: HashTable<RunId>,
+    index: Index<RunId>,
     runs: Vec<Run<P>>,
     free_runs: Vec<RunId>,
     /// Every run once, under a part of the retention that its first place was in: it is looked at when that has
@@ -197,8 +195,7 @@ where
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             runs: Vec::new(),
             free_runs: Vec::new(),
             expiring: BTreeMap::new(),
@@ -222,16 +219,16 @@ where
     }
 
     #[inline]
-    fn find_run(&self, hash: u64, key: &[u8]) -> Option<RunId> {
-        self.index.find(hash, |run| *self.runs[*run as usize].key == *key).copied()
+    fn find_run(&self, hash: Hash, key: &[u8]) -> Option<RunId> {
+        self.index.find(hash, |run| *self.runs[run as usize].key == *key)
     }
 
     fn run(&self, key: &[u8]) -> Option<&Run<P>> {
-        self.find_run(self.hasher.hash_one(key), key).map(|run| &self.runs[run as usize])
+        self.find_run(self.index.hash(key), key).map(|run| &self.runs[run as usize])
     }
 
     fn find_or_insert(&mut self, key: &[u8], place: P) -> RowId {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.index.hash(key);
         let id = match self.find_run(hash, key) {
             Some(id) => id,
             None => self.insert_run(hash, key, place),
@@ -248,7 +245,7 @@ where
         row
     }
 
-    fn insert_run(&mut self, hash: u64, key: &[u8], place: P) -> RunId {
+    fn insert_run(&mut self, hash: Hash, key: &[u8], place: P) -> RunId {
         let run = Run { key: key.into(), newest: None, earlier: Vec::new() };
         let id = match self.free_runs.pop() {
             Some(id) => {
@@ -260,8 +257,7 @@ where
                 (self.runs.len() - 1) as RunId
             }
         };
-        let (runs, hasher) = (&self.runs, &self.hasher);
-        self.index.insert_unique(hash, id, |run| hasher.hash_one(&*runs[*run as usize].key));
+        self.index.insert(hash, id);
         self.expiring.entry(Self::part(self.retention, place.time())).or_default().push(id);
         id
     }
@@ -293,7 +289,7 @@ where
         key: &[u8],
         to: impl FnOnce(P, Option<P>) -> Option<P>,
     ) -> Option<(P, &mut Entry<VS::Value>)> {
-        let id = self.find_run(self.hasher.hash_one(key), key)?;
+        let id = self.find_run(self.index.hash(key), key)?;
         let run = &mut self.runs[id as usize];
         let (from, row) =
             run.newest.filter(|(place, _)| place.time() > self.observed.saturating_sub(self.retention))?;
@@ -380,9 +376,7 @@ where
                     self.expiring.entry(Self::part(self.retention, first.time())).or_default().push(id);
                 }
                 None => {
-                    if let Ok(found) = self.index.find_entry(self.hasher.hash_one(&*run.key), |r| *r == id) {
-                        found.remove();
-                    }
+                    self.index.remove(self.index.hash(&run.key), id);
                     self.free_runs.push(id);
                 }
             }
@@ -472,10 +466,7 @@ where
     }
 
     fn touch(&self, keys: &[&[u8]]) {
-        for key in keys {
-            if let Some((_, row)) = self.run(key).and_then(|run| run.newest) {
-                self.rows.touch(row);
-            }
-        }
+        let newest = self.index.guess(keys).map(|run| run.and_then(|run| self.runs[run as usize].newest));
+        newest.into_iter().flatten().for_each(|(_, row)| self.rows.touch(row));
     }
 }
