@@ -140,10 +140,13 @@ where
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
-        self.rows.for_each_change(|rows, id, _| {
-            let (key, entry) = rows.parts(id);
-            write_row(name, serde, scratch, key, entry, changelog)
-        })?;
+        self.rows.for_each_change(
+            |_| {},
+            |rows, id, _| {
+                let (key, entry) = rows.parts(id);
+                write_row(name, serde, scratch, key, entry, changelog)
+            },
+        )?;
         self.rows.flushed();
         Ok(())
     }

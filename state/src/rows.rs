@@ -137,14 +137,17 @@ impl<I, C: Content> Rows<I, C> {
     }
 
     /// Calls `f` for every row changed in this generation, in the order of their first change, with what was in it
-    /// before; not for those that neither were nor are there. The caller must call [`Rows::flushed`] afterwards.
+    /// before; not for those that neither were nor are there. `ahead` is called for some rows before they come, to read
+    /// what belongs to them. The caller must call [`Rows::flushed`] afterwards.
     pub(crate) fn for_each_change<E>(
         &mut self,
+        ahead: impl Fn(&I),
         mut f: impl FnMut(&mut Self, RowId, &C) -> Result<(), E>,
     ) -> Result<(), E> {
         let present = std::mem::take(&mut self.present);
         let result = present.chunks(32).try_for_each(|chunk| {
             chunk.iter().for_each(|(id, _)| self.touch(*id));
+            chunk.iter().for_each(|(id, _)| ahead(self.identity(*id)));
             chunk.iter().try_for_each(|(id, was)| {
                 let there = was.is_there() || self.content(*id).is_there();
                 if there { f(self, *id, was) } else { Ok(()) }

@@ -5,9 +5,10 @@
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
 use std::ops::RangeInclusive;
 
-use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateError, StateStore, Timestamp};
+use millstream_core::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, Serde, StateError, StateStore, Timestamp};
 
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
@@ -357,7 +358,12 @@ where
     fn expire(&mut self) {
         let before = self.committed_observed.saturating_sub(self.retention);
         let later = self.expiring.split_off(&Self::part(self.retention, before.saturating_add(1)));
-        for id in std::mem::replace(&mut self.expiring, later).into_values().flatten() {
+        let due: Vec<_> = std::mem::replace(&mut self.expiring, later).into_values().flatten().collect();
+        for (at, id) in due.iter().copied().enumerate() {
+            if at % KEYS_AHEAD == 0 {
+                let runs = due[at..].iter().take(KEYS_AHEAD).map(|id| &self.runs[*id as usize]);
+                runs.flat_map(|run| run.earlier.iter().chain(&run.newest)).for_each(|(_, row)| self.rows.touch(*row));
+            }
             let run = &mut self.runs[id as usize];
             let (rows, by_place) = (&mut self.rows, &mut self.by_place);
             let mut goes = |&(place, row): &(P, RowId)| {
@@ -391,7 +397,10 @@ where
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
         let (runs, key) = (&self.runs, &mut self.key_scratch);
-        self.rows.for_each_change(|rows, id, was| {
+        let read_run = |run: &RunId| {
+            black_box(runs[*run as usize].newest);
+        };
+        self.rows.for_each_change(read_run, |rows, id, was| {
             let run = &runs[*rows.identity(id) as usize];
             key.clear();
             key.extend_from_slice(&run.key);
