@@ -475,7 +475,12 @@ where
     }
 
     fn touch(&self, keys: &[&[u8]]) {
-        let newest = self.index.guess(keys).map(|run| run.and_then(|run| self.runs[run as usize].newest));
-        newest.into_iter().flatten().for_each(|(_, row)| self.rows.touch(row));
+        let runs = self.index.guess(keys).map(|run| run.map(|run| &self.runs[run as usize]));
+        for (_, row) in runs.map(|run| run.and_then(|run| run.newest)).into_iter().flatten() {
+            self.rows.touch(row);
+        }
+        for run in runs.into_iter().flatten() {
+            black_box(run.earlier.last().copied());
+        }
     }
 }
