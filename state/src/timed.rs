@@ -405,8 +405,9 @@ where
             key.clear();
             key.extend_from_slice(&run.key);
             let moved = was.place != rows.content(id).place;
-            // Where it was is empty now, unless another row has taken the place.
-            if moved && was.is_there() && !run.find(was.place).is_some_and(|id| rows.content(id).is_there()) {
+            // A row that is where this one was came after it left: only the newest row of a key moves, and it stays that.
+            // So it is written later.
+            if moved && was.is_there() {
                 was.place.encode(key);
                 changelog.write(key, None, was.place.time().max(0), &[]);
                 key.truncate(run.key.len());
