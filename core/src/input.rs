@@ -82,9 +82,16 @@ impl Input {
     /// Tells the stores the keys of the next records, once per record.
     #[inline]
     pub(crate) fn touch(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
-        if self.consumed < self.touched || !stores.iter().any(|store| store.borrow().is_large()) {
-            return;
+        if self.consumed >= self.touched {
+            self.touched = self.consumed + KEYS_AHEAD as Offset;
+            if stores.iter().any(|store| store.borrow().is_large()) {
+                self.touch_next(stores);
+            }
         }
+    }
+
+    #[inline(never)]
+    fn touch_next(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
         let Some(batch) = self.queue.front() else { return };
         let mut keys = [&[][..]; KEYS_AHEAD];
         let (found, behind) = batch.peek_keys(&mut keys);
