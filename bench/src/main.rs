@@ -1,4 +1,4 @@
-//! `./dev bench [--records N] [--only PROGRAM] [--json FILE]`: what a record costs, through the public DSL, the stream thread and the
+//! `./dev bench [--records N] [--only PROGRAM [--keys N]] [--json FILE]`: what a record costs, through the public DSL, the stream thread and the
 //! embedded log at durability `os`.
 //!
 //! What it does not show: another machine, a network, a foreign cluster, state beyond memory. The machine may be shared:
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let records: u64 = value("--records").and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
     let mut table = Table::default();
     let result = match value("--only") {
-        Some(name) => only(&name, records, &mut table),
+        Some(name) => only(&name, records, value("--keys").and_then(|n| n.parse().ok()).unwrap_or(100_000), &mut table),
         None => all(records, &mut table),
     };
     if let Err(error) = result {
@@ -46,9 +46,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// One program, at 10^5 keys: to look at closely.
-fn only(name: &str, records: u64, table: &mut Table) -> Result<()> {
-    let input = Input::new(records, 100_000)?;
+/// One program: to look at closely.
+fn only(name: &str, records: u64, keys: u64, table: &mut Table) -> Result<()> {
+    let input = Input::new(records, keys)?;
     let found = Program::ALL.into_iter().find(|p| format!("{p:?}").eq_ignore_ascii_case(name));
     let program =
         found.ok_or_else(|| millstream_core::Error::user(format!("no program `{name}` among {:?}", Program::ALL)))?;

@@ -1,10 +1,14 @@
 //! What the nodes of a task share: where the present record came from, the task's times, its output.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::collector::{Collector, SinkSlot};
 use crate::counters::Counters;
 use crate::error::{Error, Result, Undecodable};
 use crate::headers::Headers;
 use crate::log::{Offset, TopicPartition};
+use crate::store::StateStore;
 use crate::time::{NO_TIME, Timestamp};
 
 /// Index of a time that an operator keeps in its task: its own stream time, the last window end that it closed, when
@@ -30,6 +34,8 @@ pub struct TaskContext {
     pub(crate) commit_requested: bool,
     pub(crate) undecodable: OnUndecodable,
     out_of_order: bool,
+    /// The task's stores, told of keys ahead.
+    pub(crate) stores: Vec<Rc<RefCell<dyn StateStore>>>,
 }
 
 /// What happens to a record that cannot be decoded (`deserialization.exception.handler`).
@@ -172,6 +178,7 @@ impl TaskContext {
             commit_requested: false,
             undecodable: OnUndecodable::Fail,
             out_of_order: false,
+            stores: Vec::new(),
         }
     }
 }

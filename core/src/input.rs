@@ -1,10 +1,13 @@
 //! One input partition of a task: the batches that were fetched and not processed yet.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use millstream_wire::Records;
 
 use crate::log::{Fetch, Offset, TopicPartition};
+use crate::store::{KEYS_AHEAD, StateStore};
 use crate::time::{NO_TIME, Timestamp};
 
 /// A partition's queue and positions.
@@ -23,6 +26,8 @@ pub struct Input {
     pub(crate) time: Timestamp,
     /// Time of the head, once looked at.
     pub(crate) head: Option<Timestamp>,
+    /// The stores have been told the keys of the records before this one.
+    touched: Offset,
 }
 
 impl Input {
@@ -36,6 +41,7 @@ impl Input {
             end: -1,
             time: NO_TIME,
             head: None,
+            touched: 0,
         }
     }
 
@@ -43,6 +49,7 @@ impl Input {
     pub(crate) fn reset(&mut self, offset: Offset, time: Timestamp) {
         self.queue.clear();
         self.head = None;
+        self.touched = 0;
         self.consumed = offset;
         self.position = offset;
         self.end = -1;
@@ -79,6 +86,28 @@ impl Input {
             self.consumed = self.consumed.max(self.position);
         }
         self.queue.front_mut()
+    }
+
+    /// Tells the stores the keys of the next records, once per record.
+    #[inline]
+    pub(crate) fn touch(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
+        if self.consumed >= self.touched {
+            self.touched = self.consumed + KEYS_AHEAD as Offset;
+            if stores.iter().any(|store| store.borrow().is_large()) {
+                self.touch_next(stores);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn touch_next(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
+        let Some(batch) = self.queue.front() else { return };
+        let mut keys = [&[][..]; KEYS_AHEAD];
+        let (found, behind) = batch.peek_keys(&mut keys);
+        for store in stores {
+            store.borrow().touch(&keys[..found]);
+        }
+        self.touched = behind;
     }
 
     /// Whether nothing is queued.

@@ -67,7 +67,7 @@ pub use serdes::*;
 pub use settings::{Bound, NotABound, Origin, SETTINGS, Settings};
 pub use sim_files::{Call, Fault, SimFiles};
 pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
-pub use store::{ChangelogRecord, ChangelogWriter, StateStore, StoreInstance};
+pub use store::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use streams::{State, Stopper, Streams};
 pub use task::{Task, TaskId};
 pub use task_builder::{Lifecycle, TaskBuilder};

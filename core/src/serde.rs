@@ -83,6 +83,10 @@ pub trait Serde: Clone + Send + Sync + 'static {
     /// whole batch it came in.
     fn detach(&self, _value: &mut Self::Value) {}
 
+    /// Reads the memory that a value points to, so that the processor has it when it is needed
+    /// ([`crate::StateStore::touch`]).
+    fn touch(&self, _value: &Self::Value) {}
+
     /// The part of an encoded key that decides its partition: all of it, but for a windowed key its inner key
     /// (semantics.md 17).
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
@@ -165,6 +169,10 @@ impl<S: Serde> Serde for Nullable<S> {
         if let Some(value) = value {
             self.0.detach(value);
         }
+    }
+
+    fn touch(&self, value: &Self::Value) {
+        value.iter().for_each(|value| self.0.touch(value));
     }
 
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {

@@ -141,6 +141,7 @@ where
             if input.front().is_none() {
                 break;
             }
+            input.touch(&cx.stores);
             let Some(batch) = input.queue.front_mut() else { break };
             let view = match batch.next() {
                 Some(Ok(view)) => view,

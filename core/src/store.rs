@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::log::Offset;
 use crate::time::Timestamp;
 
+/// How many keys a store is told ahead.
+pub const KEYS_AHEAD: usize = 16;
+
 /// A store of a task, as the runtime sees it: it is flushed, committed, rolled back and restored.
 ///
 /// Between two commits a store keeps, for every row it changed, the row as committed. Two generations of that can
@@ -35,6 +38,15 @@ pub trait StateStore: 'static {
 
     /// About how many bytes of changes wait for the next flush.
     fn dirty_bytes(&self) -> usize;
+
+    /// Whether looking up its rows waits for memory, so that [`StateStore::touch`] is worth its time.
+    fn is_large(&self) -> bool {
+        false
+    }
+
+    /// Told the keys of the records that come next, [`KEYS_AHEAD`] at most, it reads the rows that it has for them: memory fetches rows that are
+    /// asked for in a row at once, but those of records being processed one after the other.
+    fn touch(&self, _keys: &[&[u8]]) {}
 }
 
 /// One record of a changelog, as it is read back.

@@ -158,6 +158,7 @@ impl Task {
         let mut stores: HashMap<StoreId, StoreInstance> =
             self.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
         stores.extend(self.globals.iter().map(|(id, store)| (*id, store.clone())));
+        self.cx.stores = self.stores.iter().map(|(_, store, _)| store.state.clone()).collect();
         // The old nodes hold the stores too; they go before new ones come.
         self.program = Program::default();
         self.program = TaskBuilder::build(

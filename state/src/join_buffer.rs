@@ -5,12 +5,11 @@
 //! that passed it over has taken effect, so that a rollback finds it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::BuildHasher;
 use std::ops::RangeInclusive;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::{ChangelogRecord, ChangelogWriter, Error, Result, Serde, StateError, StateStore, Timestamp};
 
+use crate::index::Index;
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{decode, write_row};
 use crate::rows::Entry;
@@ -44,8 +43,7 @@ pub struct JoinBuffer<VS: Serde> {
     observed: Timestamp,
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
-    hasher: DefaultHashBuilder,
-    index: HashTable<RunId>,
+    index: Index<RunId>,
     runs: Vec<Run<VS::Value>>,
     free_runs: Vec<RunId>,
     /// Runs that got records, by time divided by the width: what expires, expires a bucket at a time.
@@ -71,8 +69,7 @@ where
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             runs: Vec::new(),
             free_runs: Vec::new(),
             buckets: BTreeMap::new(),
@@ -123,7 +120,7 @@ where
     }
 
     fn find_run(&self, key: &[u8]) -> Option<RunId> {
-        self.index.find(self.hasher.hash_one(key), |run| *self.runs[*run as usize].key == *key).copied()
+        self.index.find(self.index.hash(key), |run| *self.runs[run as usize].key == *key)
     }
 
     fn insert(&mut self, key: &[u8], number: u32, entry: Entry<VS::Value>) -> RunId {
@@ -156,8 +153,7 @@ where
                 (self.runs.len() - 1) as RunId
             }
         };
-        let (runs, hasher) = (&self.runs, &self.hasher);
-        self.index.insert_unique(hasher.hash_one(key), id, |run| hasher.hash_one(&*runs[*run as usize].key));
+        self.index.insert(self.index.hash(key), id);
         id
     }
 
@@ -171,10 +167,7 @@ where
 
     fn free_if_empty(&mut self, id: RunId) {
         let run = &self.runs[id as usize];
-        if run.records.is_empty()
-            && let Ok(found) = self.index.find_entry(self.hasher.hash_one(&*run.key), |r| *r == id)
-        {
-            found.remove();
+        if run.records.is_empty() && self.index.remove(self.index.hash(&run.key), id) {
             self.free_runs.push(id);
         }
     }
@@ -253,5 +246,16 @@ where
 
     fn dirty_bytes(&self) -> usize {
         self.added.len() * (size_of::<VS::Value>() + 48)
+    }
+
+    fn is_large(&self) -> bool {
+        self.runs.len() > 8192
+    }
+
+    fn touch(&self, keys: &[&[u8]]) {
+        let runs = self.index.guess(keys);
+        for run in runs.into_iter().flatten() {
+            std::hint::black_box(self.runs[run as usize].records.len());
+        }
     }
 }

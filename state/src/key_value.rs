@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::{
     ChangelogRecord, ChangelogWriter, Encoded, Half, Headers, Payload, Result, Serde, SerdeContext, StateStore,
     Timestamp, unencodable,
 };
-use std::hash::BuildHasher;
 
+use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::rows::{Entry, RowId, Rows};
 
@@ -22,10 +21,9 @@ pub type ScanRow<'a, V> = (&'a [u8], &'a V, Timestamp);
 pub struct KeyValueTable<VS: Serde> {
     name: String,
     serde: VS,
-    hasher: DefaultHashBuilder,
-    index: HashTable<RowId>,
+    index: Index<RowId>,
     ordered: Option<BTreeMap<KeyBytes, RowId>>,
-    rows: Rows<KeyBytes, VS::Value>,
+    rows: Rows<KeyBytes, Entry<VS::Value>>,
     scratch: Vec<u8>,
 }
 
@@ -38,8 +36,7 @@ where
         KeyValueTable {
             name: name.to_owned(),
             serde,
-            hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             ordered: None,
             rows: Rows::new(undo),
             scratch: Vec::new(),
@@ -48,38 +45,36 @@ where
 
     #[inline]
     fn find(&self, key: &[u8]) -> Option<RowId> {
-        let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |id| **self.rows.place(*id) == *key).copied()
+        self.index.find(self.index.hash(key), |id| **self.rows.identity(id) == *key)
     }
 
     #[inline]
     fn find_or_insert(&mut self, key: &[u8]) -> RowId {
-        let hash = self.hasher.hash_one(key);
-        match self.index.find(hash, |id| **self.rows.place(*id) == *key) {
-            Some(id) => *id,
+        let hash = self.index.hash(key);
+        match self.index.find(hash, |id| **self.rows.identity(id) == *key) {
+            Some(id) => id,
             None => self.insert(hash, key),
         }
     }
 
-    fn insert(&mut self, hash: u64, key: &[u8]) -> RowId {
+    fn insert(&mut self, hash: Hash, key: &[u8]) -> RowId {
         let key = KeyBytes::from(key);
-        if let Some(ordered) = &mut self.ordered {
-            let id = self.rows.insert(key.clone());
-            ordered.insert(key, id);
-            let (rows, hasher) = (&self.rows, &self.hasher);
-            self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.place(*id)));
-            return id;
-        }
-        let id = self.rows.insert(key);
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        self.index.insert_unique(hash, id, |id| hasher.hash_one(&**rows.place(*id)));
+        let id = match &mut self.ordered {
+            Some(ordered) => {
+                let id = self.rows.insert(key.clone(), Entry::EMPTY);
+                ordered.insert(key, id);
+                id
+            }
+            None => self.rows.insert(key, Entry::EMPTY),
+        };
+        self.index.insert(hash, id);
         id
     }
 
     /// The row of a key.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<(&VS::Value, Timestamp)> {
-        let entry = self.rows.entry(self.find(key)?);
+        let entry = self.rows.content(self.find(key)?);
         entry.value.as_ref().map(|value| (value, entry.timestamp))
     }
 
@@ -110,7 +105,7 @@ where
         to: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>> {
         if self.ordered.is_none() {
-            self.ordered = Some(self.index.iter().map(|id| (self.rows.place(*id).clone(), *id)).collect());
+            self.ordered = Some(self.index.iter().map(|id| (self.rows.identity(id).clone(), id)).collect());
         }
         // An inverted range is empty; the map would panic.
         let empty = match (from, to) {
@@ -121,7 +116,7 @@ where
         let rows = &self.rows;
         let range = (!empty).then(|| self.ordered.iter().flat_map(move |ordered| ordered.range::<[u8], _>((from, to))));
         range.into_iter().flatten().filter_map(move |(key, id)| {
-            let entry = rows.entry(*id);
+            let entry = rows.content(*id);
             Some((&**key, entry.value.as_ref()?, entry.timestamp))
         })
     }
@@ -131,16 +126,8 @@ where
         self.index.len()
     }
 
-    fn forget(
-        index: &mut HashTable<RowId>,
-        ordered: &mut Option<BTreeMap<KeyBytes, RowId>>,
-        hasher: &DefaultHashBuilder,
-        id: RowId,
-        key: &KeyBytes,
-    ) {
-        if let Ok(found) = index.find_entry(hasher.hash_one(&**key), |candidate| *candidate == id) {
-            found.remove();
-        }
+    fn forget(index: &mut Index<RowId>, ordered: &mut Option<BTreeMap<KeyBytes, RowId>>, id: RowId, key: &KeyBytes) {
+        index.remove(index.hash(key), id);
         if let Some(ordered) = ordered {
             ordered.remove(key);
         }
@@ -153,29 +140,39 @@ where
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
-        self.rows.for_each_change(|key, entry| write_row(name, serde, scratch, key, entry, changelog))?;
+        self.rows.for_each_change(
+            |_| {},
+            |rows, id, _| {
+                let (key, entry) = rows.parts(id);
+                write_row(name, serde, scratch, key, entry, changelog)
+            },
+        )?;
         self.rows.flushed();
         Ok(())
     }
 
     fn committed(&mut self) {
-        let (index, ordered, hasher) = (&mut self.index, &mut self.ordered, &self.hasher);
-        self.rows.committed(|id, key| Self::forget(index, ordered, hasher, id, key));
+        let (index, ordered) = (&mut self.index, &mut self.ordered);
+        self.rows.committed(|id, key| Self::forget(index, ordered, id, key));
     }
 
     fn rollback(&mut self) {
-        let (index, ordered, hasher) = (&mut self.index, &mut self.ordered, &self.hasher);
-        self.rows.rollback(|id, key| Self::forget(index, ordered, hasher, id, key));
+        let (index, ordered) = (&mut self.index, &mut self.ordered);
+        self.rows.rollback(|id, key, entry| {
+            if entry.value.is_none() {
+                Self::forget(index, ordered, id, key);
+            }
+        });
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
         let id = self.find_or_insert(record.key);
         let entry = decode(&self.name, &self.serde, record)?;
         let gone = entry.value.is_none();
-        self.rows.load(id, entry);
+        *self.rows.parts(id).1 = entry;
         if gone {
-            let key = self.rows.place(id).clone();
-            Self::forget(&mut self.index, &mut self.ordered, &self.hasher, id, &key);
+            let key = self.rows.identity(id).clone();
+            Self::forget(&mut self.index, &mut self.ordered, id, &key);
             self.rows.free(id);
         }
         Ok(())
@@ -183,6 +180,20 @@ where
 
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 48)
+    }
+
+    fn is_large(&self) -> bool {
+        self.rows.is_large()
+    }
+
+    fn touch(&self, keys: &[&[u8]]) {
+        let ids = self.index.guess(keys);
+        for id in ids.into_iter().flatten() {
+            self.rows.touch(id);
+        }
+        for id in ids.into_iter().flatten() {
+            self.rows.content(id).value.iter().for_each(|value| self.serde.touch(value));
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //!                         └──────────── rollback ◄─────────────────┘
 //! ```
 
+use std::num::NonZeroU32;
+
 use millstream_core::Timestamp;
 
 /// The present content of a row.
@@ -18,93 +20,141 @@ pub struct Entry<V> {
 }
 
 impl<V> Entry<V> {
-    const EMPTY: Self = Entry { value: None, timestamp: -1 };
+    pub(crate) const EMPTY: Self = Entry { value: None, timestamp: -1 };
+}
+
+/// The part of a row that changes, and that a rollback brings back.
+pub(crate) trait Content: Clone {
+    /// Whether the row is there: if not, it is a tombstone until that is committed.
+    fn is_there(&self) -> bool;
+    /// Lets go of the value.
+    fn clear(&mut self);
+}
+
+impl<V: Clone> Content for Entry<V> {
+    #[inline]
+    fn is_there(&self) -> bool {
+        self.value.is_some()
+    }
+
+    fn clear(&mut self) {
+        *self = Entry::EMPTY;
+    }
 }
 
 /// On a cache line of its own where it fits one: a probe of a large table then waits for memory once, not twice.
 #[repr(align(64))]
-struct Row<P, V> {
-    place: P,
-    entry: Entry<V>,
+struct Row<I, C> {
+    identity: I,
+    content: C,
     /// The generation that changed it last; 0 is none since the last commit.
     changed: u32,
 }
 
-/// Index of a row.
-pub(crate) type RowId = u32;
+/// Number of a row, from 1: an `Option` of it costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowId(NonZeroU32);
 
-/// A slab of rows with a place each (what identifies them), and their undo information.
-pub(crate) struct Rows<P, V> {
-    rows: Vec<Row<P, V>>,
+impl RowId {
+    pub(crate) const MIN: Self = RowId(NonZeroU32::MIN);
+    pub(crate) const MAX: Self = RowId(NonZeroU32::MAX);
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// A slab of rows with an identity each (what never changes in them), and their undo information.
+pub(crate) struct Rows<I, C> {
+    rows: Vec<Row<I, C>>,
     free: Vec<RowId>,
     generation: u32,
-    present: Vec<(RowId, Entry<V>)>,
-    flushed: Vec<(RowId, Entry<V>)>,
+    present: Vec<(RowId, C)>,
+    flushed: Vec<(RowId, C)>,
     /// Without undo (global stores) changes are final at once.
     undo: bool,
 }
 
-impl<P, V: Clone> Rows<P, V> {
+impl<I, C: Content> Rows<I, C> {
     pub(crate) fn new(undo: bool) -> Self {
         Rows { rows: Vec::new(), free: Vec::new(), generation: 1, present: Vec::new(), flushed: Vec::new(), undo }
     }
 
-    /// A new, empty row. It is a change only when it is changed.
-    pub(crate) fn insert(&mut self, place: P) -> RowId {
-        let row = Row { place, entry: Entry::EMPTY, changed: 0 };
-        match self.free.pop() {
-            Some(id) => {
-                self.rows[id as usize] = row;
-                id
-            }
-            None => {
-                self.rows.push(row);
-                (self.rows.len() - 1) as RowId
-            }
+    /// A new row. It is a change only when it is changed.
+    pub(crate) fn insert(&mut self, identity: I, content: C) -> RowId {
+        let row = Row { identity, content, changed: 0 };
+        if let Some(id) = self.free.pop() {
+            self.rows[id.index()] = row;
+            return id;
         }
+        self.rows.push(row);
+        RowId(NonZeroU32::MIN.saturating_add((self.rows.len() - 1) as u32))
     }
 
     #[inline]
-    pub(crate) fn place(&self, id: RowId) -> &P {
-        &self.rows[id as usize].place
+    pub(crate) fn identity(&self, id: RowId) -> &I {
+        &self.rows[id.index()].identity
     }
 
     #[inline]
-    pub(crate) fn entry(&self, id: RowId) -> &Entry<V> {
-        &self.rows[id as usize].entry
+    pub(crate) fn content(&self, id: RowId) -> &C {
+        &self.rows[id.index()].content
     }
 
     /// The row to be changed; what it was is kept for a rollback, once per generation.
     #[inline]
-    pub(crate) fn change(&mut self, id: RowId) -> &mut Entry<V> {
-        let row = &mut self.rows[id as usize];
+    pub(crate) fn change(&mut self, id: RowId) -> &mut C {
+        let row = &mut self.rows[id.index()];
         if row.changed != self.generation && self.undo {
             row.changed = self.generation;
-            self.present.push((id, row.entry.clone()));
+            self.present.push((id, row.content.clone()));
         }
-        &mut row.entry
+        &mut row.content
     }
 
-    /// Sets a row without a trace: restore.
-    pub(crate) fn load(&mut self, id: RowId, entry: Entry<V>) {
-        self.rows[id as usize].entry = entry;
+    /// A row, to be changed without a trace: restore, and what means the same as before.
+    #[inline]
+    pub(crate) fn parts(&mut self, id: RowId) -> (&I, &mut C) {
+        let row = &mut self.rows[id.index()];
+        (&row.identity, &mut row.content)
+    }
+
+    /// Reads the row, for the processor's cache.
+    #[inline]
+    pub(crate) fn touch(&self, id: RowId) {
+        let row = &self.rows[id.index()];
+        std::hint::black_box((row.changed, row.content.is_there()));
+    }
+
+    /// Whether the rows are more than a processor's cache holds.
+    pub(crate) fn is_large(&self) -> bool {
+        self.rows.len() > 8192
     }
 
     pub(crate) fn changed(&self) -> usize {
         self.present.len()
     }
 
-    /// Calls `f` for every row changed in this generation, in the order of their first change, with what is in it now.
-    /// The caller must call [`Rows::flushed`] afterwards.
+    /// Calls `f` for every row changed in this generation, in the order of their first change, with what was in it
+    /// before; not for those that neither were nor are there. `ahead` is called for some rows before they come, to read
+    /// what belongs to them. The caller must call [`Rows::flushed`] afterwards.
     pub(crate) fn for_each_change<E>(
         &mut self,
-        mut f: impl FnMut(&P, &mut Entry<V>) -> Result<(), E>,
+        ahead: impl Fn(&I),
+        mut f: impl FnMut(&mut Self, RowId, &C) -> Result<(), E>,
     ) -> Result<(), E> {
-        for (id, _) in &self.present {
-            let row = &mut self.rows[*id as usize];
-            f(&row.place, &mut row.entry)?;
-        }
-        Ok(())
+        let present = std::mem::take(&mut self.present);
+        let result = present.chunks(32).try_for_each(|chunk| {
+            chunk.iter().for_each(|(id, _)| self.touch(*id));
+            chunk.iter().for_each(|(id, _)| ahead(self.identity(*id)));
+            chunk.iter().try_for_each(|(id, was)| {
+                let there = was.is_there() || self.content(*id).is_there();
+                if there { f(self, *id, was) } else { Ok(()) }
+            })
+        });
+        self.present = present;
+        result
     }
 
     /// Starts a new generation.
@@ -115,48 +165,49 @@ impl<P, V: Clone> Rows<P, V> {
     }
 
     /// The flushed generation is committed. `remove` is told the rows that are gone for good.
-    pub(crate) fn committed(&mut self, mut remove: impl FnMut(RowId, &P)) {
+    pub(crate) fn committed(&mut self, mut remove: impl FnMut(RowId, &I)) {
         for (id, _) in self.flushed.drain(..) {
-            let row = &mut self.rows[id as usize];
+            let row = &mut self.rows[id.index()];
             let changed_again = row.changed == self.generation;
             if !changed_again {
                 row.changed = 0;
-                if row.entry.value.is_none() {
-                    remove(id, &row.place);
+                if !row.content.is_there() {
+                    remove(id, &row.identity);
                     self.free.push(id);
                 }
             }
         }
     }
 
-    /// Back to the last commit. `remove` is told the rows that were not there.
-    pub(crate) fn rollback(&mut self, mut remove: impl FnMut(RowId, &P)) {
-        // The older generation last: its entries are what was committed.
+    /// Back to the last commit. `f` is told every row that was changed, as it is again: if it is not there, it is gone
+    /// for good.
+    pub(crate) fn rollback(&mut self, mut f: impl FnMut(RowId, &I, &C)) {
+        // The older generation last: its contents are what was committed.
         let mut touched = Vec::new();
-        for (id, entry) in self.present.drain(..).chain(self.flushed.drain(..)) {
-            let row = &mut self.rows[id as usize];
-            row.entry = entry;
+        for (id, content) in self.present.drain(..).chain(self.flushed.drain(..)) {
+            let row = &mut self.rows[id.index()];
+            row.content = content;
             row.changed = 0;
             touched.push(id);
         }
         touched.sort_unstable();
         touched.dedup();
         for id in touched {
-            let row = &self.rows[id as usize];
-            if row.entry.value.is_none() {
-                remove(id, &row.place);
+            let row = &self.rows[id.index()];
+            f(id, &row.identity, &row.content);
+            if !row.content.is_there() {
                 self.free.push(id);
             }
         }
     }
 
-    /// Frees a row that no undo information speaks of; the caller has removed it from its indexes.
+    /// Frees a row that no undo information speaks of; the caller removes it from its indexes.
     pub(crate) fn free(&mut self, id: RowId) -> bool {
-        let row = &mut self.rows[id as usize];
+        let row = &mut self.rows[id.index()];
         if row.changed != 0 {
             return false;
         }
-        row.entry = Entry::EMPTY;
+        row.content.clear();
         self.free.push(id);
         true
     }

@@ -1,11 +1,10 @@
 //! Changes of rows that wait until they may be passed on, in the order of a time (semantics.md 46 to 50).
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateStore, Timestamp};
 
+use crate::index::Index;
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{decode, write_row};
 use crate::rows::{Entry, RowId, Rows};
@@ -14,11 +13,10 @@ use crate::rows::{Entry, RowId, Rows};
 pub struct SuppressBuffer<VS: Serde> {
     name: String,
     serde: VS,
-    hasher: DefaultHashBuilder,
-    index: HashTable<RowId>,
+    index: Index<RowId>,
     /// The rows that have a value.
     order: BTreeMap<(Timestamp, KeyBytes), RowId>,
-    rows: Rows<KeyBytes, VS::Value>,
+    rows: Rows<KeyBytes, Entry<VS::Value>>,
     scratch: Vec<u8>,
 }
 
@@ -31,8 +29,7 @@ where
         SuppressBuffer {
             name: name.to_owned(),
             serde,
-            hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             order: BTreeMap::new(),
             rows: Rows::new(true),
             scratch: Vec::new(),
@@ -40,22 +37,21 @@ where
     }
 
     fn find(&self, key: &[u8]) -> Option<RowId> {
-        self.index.find(self.hasher.hash_one(key), |id| **self.rows.place(*id) == *key).copied()
+        self.index.find(self.index.hash(key), |id| **self.rows.identity(id) == *key)
     }
 
     fn find_or_insert(&mut self, key: &[u8]) -> RowId {
         if let Some(id) = self.find(key) {
             return id;
         }
-        let id = self.rows.insert(key.into());
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        self.index.insert_unique(hasher.hash_one(key), id, |id| hasher.hash_one(&**rows.place(*id)));
+        let id = self.rows.insert(key.into(), Entry::EMPTY);
+        self.index.insert(self.index.hash(key), id);
         id
     }
 
     /// The value that waits under a key.
     pub fn get(&self, key: &[u8]) -> Option<&VS::Value> {
-        self.rows.entry(self.find(key)?).value.as_ref()
+        self.rows.content(self.find(key)?).value.as_ref()
     }
 
     /// Lets a value wait, in place of the one that waits under its key: `f` is given that one. Only a first value takes the
@@ -96,13 +92,7 @@ where
 
     /// All values that wait, in their order.
     pub fn values(&self) -> impl Iterator<Item = (&[u8], &VS::Value)> {
-        self.order.iter().filter_map(|((_, key), id)| Some((&**key, self.rows.entry(*id).value.as_ref()?)))
-    }
-
-    fn forget(index: &mut HashTable<RowId>, hasher: &DefaultHashBuilder, id: RowId, key: &KeyBytes) {
-        if let Ok(found) = index.find_entry(hasher.hash_one(&**key), |candidate| *candidate == id) {
-            found.remove();
-        }
+        self.order.iter().filter_map(|((_, key), id)| Some((&**key, self.rows.content(*id).value.as_ref()?)))
     }
 }
 
@@ -112,39 +102,47 @@ where
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
-        self.rows.for_each_change(|key, entry| write_row(name, serde, scratch, key, entry, changelog))?;
+        self.rows.for_each_change(
+            |_| {},
+            |rows, id, _| {
+                let (key, entry) = rows.parts(id);
+                write_row(name, serde, scratch, key, entry, changelog)
+            },
+        )?;
         self.rows.flushed();
         Ok(())
     }
 
     fn committed(&mut self) {
-        let (index, hasher) = (&mut self.index, &self.hasher);
-        self.rows.committed(|id, key| Self::forget(index, hasher, id, key));
+        let index = &mut self.index;
+        self.rows.committed(|id, key| {
+            index.remove(index.hash(key), id);
+        });
     }
 
     fn rollback(&mut self) {
-        let (index, hasher) = (&mut self.index, &self.hasher);
-        self.rows.rollback(|id, key| Self::forget(index, hasher, id, key));
+        let index = &mut self.index;
+        self.rows.rollback(|id, key, entry| {
+            if entry.value.is_none() {
+                index.remove(index.hash(key), id);
+            }
+        });
         // Rows that had left are back, and others gone: rare enough to sort anew.
         let rows = &self.rows;
-        self.order = self
-            .index
-            .iter()
-            .filter(|id| rows.entry(**id).value.is_some())
-            .map(|id| ((rows.entry(*id).timestamp, rows.place(*id).clone()), *id))
-            .collect();
+        let waiting = self.index.iter().filter(|id| rows.content(*id).value.is_some());
+        self.order = waiting.map(|id| ((rows.content(id).timestamp, rows.identity(id).clone()), id)).collect();
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
         let entry: Entry<VS::Value> = decode(&self.name, &self.serde, record)?;
         let id = self.find_or_insert(record.key);
-        let before = self.rows.entry(id).timestamp;
+        let before = self.rows.content(id).timestamp;
         let key = KeyBytes::from(record.key);
         self.order.remove(&(before, key.clone()));
         let (time, gone) = (entry.timestamp, entry.value.is_none());
-        self.rows.load(id, entry);
+        *self.rows.parts(id).1 = entry;
         if gone {
-            Self::forget(&mut self.index, &self.hasher, id, &key);
+            self.index.remove(self.index.hash(&key), id);
             self.rows.free(id);
         } else {
             self.order.insert((time, key), id);

@@ -1,19 +1,19 @@
 //! Rows by key and place in time: windows by their start, sessions by their bounds.
 //!
-//! Per key, a short run of places in ascending order; over all keys, an index by place, for what closes and what
-//! expires. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
-//! removed when the commit that passed it over has taken effect, so that a rollback finds it.
+//! Per key, a short run of places in ascending order; over all keys, an index by place as soon as somebody has asked
+//! what closes. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
+//! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
-use std::collections::BTreeMap;
-use std::hash::BuildHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
 use std::ops::RangeInclusive;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateError, StateStore, Timestamp};
+use millstream_core::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, Serde, StateError, StateStore, Timestamp};
 
+use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{decode, write_row};
-use crate::rows::{Entry, RowId, Rows};
+use crate::rows::{Content, Entry, RowId, Rows};
 
 /// What places a row in time, besides its key.
 pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
@@ -56,6 +56,21 @@ pub struct SessionBounds {
     pub start: Timestamp,
 }
 
+impl SessionBounds {
+    /// Whether a record at a time belongs to the session: it is in it, or within the gap of it.
+    #[inline]
+    pub fn reaches(&self, time: Timestamp, gap: Timestamp) -> bool {
+        self.end >= time - gap && self.start <= time + gap
+    }
+
+    /// The session that holds both.
+    #[inline]
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        SessionBounds { end: self.end.max(other.end), start: self.start.min(other.start) }
+    }
+}
+
 impl Place for SessionBounds {
     fn time(&self) -> Timestamp {
         self.end
@@ -73,10 +88,69 @@ impl Place for SessionBounds {
     }
 }
 
-/// The places of one key, ascending.
+/// The places of one key, ascending. The newest is where most records go: found on the run's own cache line.
+#[repr(C, align(64))]
 struct Run<P> {
     key: KeyBytes,
-    places: Vec<(P, RowId)>,
+    newest: Option<(P, RowId)>,
+    earlier: Vec<(P, RowId)>,
+}
+
+impl<P: Place> Run<P> {
+    #[inline]
+    fn find(&self, place: P) -> Option<RowId> {
+        match self.newest {
+            Some((newest, row)) if newest == place => Some(row),
+            _ => self.earlier.binary_search_by(|(p, _)| p.cmp(&place)).ok().map(|at| self.earlier[at].1),
+        }
+    }
+
+    fn insert(&mut self, place: P, row: RowId) {
+        if self.newest.is_some_and(|(newest, _)| place < newest) {
+            let at = self.earlier.partition_point(|(p, _)| *p < place);
+            self.earlier.insert(at, (place, row));
+        } else {
+            self.earlier.extend(self.newest.replace((place, row)));
+        }
+    }
+
+    /// Takes a row out and says where it was.
+    fn remove(&mut self, row: RowId) -> Option<P> {
+        if let Some((place, _)) = self.newest.filter(|(_, newest)| *newest == row) {
+            self.newest = self.earlier.pop();
+            return Some(place);
+        }
+        let at = self.earlier.iter().position(|(_, r)| *r == row)?;
+        Some(self.earlier.remove(at).0)
+    }
+
+    fn first(&self) -> Option<P> {
+        self.earlier.first().or(self.newest.as_ref()).map(|(place, _)| *place)
+    }
+
+    fn range(&self, places: RangeInclusive<P>) -> impl DoubleEndedIterator<Item = &(P, RowId)> {
+        let from = self.earlier.partition_point(|(p, _)| p < places.start());
+        let to = self.earlier.partition_point(|(p, _)| p <= places.end()).max(from);
+        self.earlier[from..to].iter().chain(self.newest.iter().filter(move |(p, _)| places.contains(p)))
+    }
+}
+
+/// What changes in a row: a session's place too.
+#[derive(Clone)]
+struct Placed<P, V> {
+    place: P,
+    entry: Entry<V>,
+}
+
+impl<P: Place, V: Clone> Content for Placed<P, V> {
+    #[inline]
+    fn is_there(&self) -> bool {
+        self.entry.is_there()
+    }
+
+    fn clear(&mut self) {
+        self.entry.clear();
+    }
 }
 
 /// Index of a run.
@@ -92,12 +166,14 @@ pub struct TimedTable<P: Place, VS: Serde> {
     /// The same at the last commit, and at the flush that is under way.
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
-    hasher: DefaultHashBuilder,
-    index: HashTable<RunId>,
+    index: Index<RunId>,
     runs: Vec<Run<P>>,
     free_runs: Vec<RunId>,
-    by_place: BTreeMap<P, Vec<RowId>>,
-    rows: Rows<(RunId, P), VS::Value>,
+    /// Every run once, under a part of the retention that its first place was in: it is looked at when that has
+    /// expired, and is listed again or goes.
+    expiring: BTreeMap<Timestamp, Vec<RunId>>,
+    by_place: Option<BTreeSet<(P, RowId)>>,
+    rows: Rows<RunId, Placed<P, VS::Value>>,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
 }
@@ -120,11 +196,11 @@ where
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             runs: Vec::new(),
             free_runs: Vec::new(),
-            by_place: BTreeMap::new(),
+            expiring: BTreeMap::new(),
+            by_place: None,
             rows: Rows::new(true),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
@@ -143,35 +219,35 @@ where
         place.time() > self.observed.saturating_sub(self.retention)
     }
 
-    fn find_run(&self, key: &[u8]) -> Option<RunId> {
-        self.index.find(self.hasher.hash_one(key), |run| *self.runs[*run as usize].key == *key).copied()
+    #[inline]
+    fn find_run(&self, hash: Hash, key: &[u8]) -> Option<RunId> {
+        self.index.find(hash, |run| *self.runs[run as usize].key == *key)
     }
 
-    fn find(&self, key: &[u8], place: P) -> Option<RowId> {
-        let run = &self.runs[self.find_run(key)? as usize];
-        run.places.binary_search_by(|(p, _)| p.cmp(&place)).ok().map(|i| run.places[i].1)
+    fn run(&self, key: &[u8]) -> Option<&Run<P>> {
+        self.find_run(self.index.hash(key), key).map(|run| &self.runs[run as usize])
     }
 
     fn find_or_insert(&mut self, key: &[u8], place: P) -> RowId {
-        let hash = self.hasher.hash_one(key);
-        let run = match self.index.find(hash, |run| *self.runs[*run as usize].key == *key) {
-            Some(run) => *run,
-            None => self.insert_run(hash, key),
+        let hash = self.index.hash(key);
+        let id = match self.find_run(hash, key) {
+            Some(id) => id,
+            None => self.insert_run(hash, key, place),
         };
-        let places = &mut self.runs[run as usize].places;
-        match places.binary_search_by(|(p, _)| p.cmp(&place)) {
-            Ok(at) => places[at].1,
-            Err(at) => {
-                let row = self.rows.insert((run, place));
-                places.insert(at, (place, row));
-                self.by_place.entry(place).or_default().push(row);
-                row
-            }
+        let run = &mut self.runs[id as usize];
+        if let Some(row) = run.find(place) {
+            return row;
         }
+        let row = self.rows.insert(id, Placed { place, entry: Entry::EMPTY });
+        run.insert(place, row);
+        if let Some(by_place) = &mut self.by_place {
+            by_place.insert((place, row));
+        }
+        row
     }
 
-    fn insert_run(&mut self, hash: u64, key: &[u8]) -> RunId {
-        let run = Run { key: key.into(), places: Vec::new() };
+    fn insert_run(&mut self, hash: Hash, key: &[u8], place: P) -> RunId {
+        let run = Run { key: key.into(), newest: None, earlier: Vec::new() };
         let id = match self.free_runs.pop() {
             Some(id) => {
                 self.runs[id as usize] = run;
@@ -182,14 +258,20 @@ where
                 (self.runs.len() - 1) as RunId
             }
         };
-        let (runs, hasher) = (&self.runs, &self.hasher);
-        self.index.insert_unique(hash, id, |run| hasher.hash_one(&*runs[*run as usize].key));
+        self.index.insert(hash, id);
+        self.expiring.entry(Self::part(self.retention, place.time())).or_default().push(id);
         id
+    }
+
+    /// Time in parts of the retention.
+    fn part(retention: Timestamp, time: Timestamp) -> Timestamp {
+        time.div_euclid(retention / 16 + 1)
     }
 
     /// The row at a place.
     pub fn get(&self, key: &[u8], place: P) -> Option<(&VS::Value, Timestamp)> {
-        let entry = self.rows.entry(self.find(key, place).filter(|_| self.is_live(&place))?);
+        let row = self.run(key)?.find(place).filter(|_| self.is_live(&place))?;
+        let entry = &self.rows.content(row).entry;
         entry.value.as_ref().map(|value| (value, entry.timestamp))
     }
 
@@ -197,7 +279,36 @@ where
     #[inline]
     pub fn change(&mut self, key: &[u8], place: P) -> &mut Entry<VS::Value> {
         let row = self.find_or_insert(key, place);
-        self.rows.change(row)
+        &mut self.rows.change(row).entry
+    }
+
+    /// Moves the newest row of a key to another place, where it is the newest still, and returns the place and the row, to be changed.
+    /// `to` says where, given the row's place and the one before it. `None` if there is no such live row or `to` says so.
+    #[inline]
+    pub fn move_newest(
+        &mut self,
+        key: &[u8],
+        to: impl FnOnce(P, Option<P>) -> Option<P>,
+    ) -> Option<(P, &mut Entry<VS::Value>)> {
+        let id = self.find_run(self.index.hash(key), key)?;
+        let run = &mut self.runs[id as usize];
+        let (from, row) =
+            run.newest.filter(|(place, _)| place.time() > self.observed.saturating_sub(self.retention))?;
+        let before = run.earlier.last().map(|(place, _)| *place);
+        let to = to(from, before).filter(|to| before.is_none_or(|before| before < *to))?;
+        let is_live = from.time() > self.observed.saturating_sub(self.retention);
+        if !is_live || !self.rows.content(row).is_there() {
+            return None;
+        }
+        run.newest = Some((to, row));
+        if let Some(by_place) = &mut self.by_place {
+            by_place.remove(&(from, row));
+            by_place.insert((to, row));
+        }
+        self.observed = self.observed.max(to.time());
+        let content = self.rows.change(row);
+        content.place = to;
+        Some((to, &mut content.entry))
     }
 
     /// The live rows of a key at places within a range, ascending.
@@ -206,79 +317,74 @@ where
         key: &[u8],
         places: RangeInclusive<P>,
     ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
-        let run = self.find_run(key).map(|run| self.runs[run as usize].places.as_slice()).unwrap_or_default();
-        let from = run.partition_point(|(p, _)| p < places.start());
-        let to = run.partition_point(|(p, _)| p <= places.end()).max(from);
-        run[from..to].iter().filter(|(place, _)| self.is_live(place)).filter_map(|(place, row)| {
-            let entry = self.rows.entry(*row);
+        let found = self.run(key).into_iter().flat_map(move |run| run.range(places.clone()));
+        found.filter(|(place, _)| self.is_live(place)).filter_map(|(place, row)| {
+            let entry = &self.rows.content(*row).entry;
             Some((*place, entry.value.as_ref()?, entry.timestamp))
         })
     }
 
     /// The rows of all keys at places within a range, in the order of time, key bytes, place; whether they are still
-    /// live or not, since what closes is emitted before it expires (semantics.md 43).
-    pub fn closing(&self, places: RangeInclusive<P>) -> Vec<(P, KeyBytes, VS::Value, Timestamp)> {
+    /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call sorts the table.
+    pub fn closing(&mut self, places: RangeInclusive<P>) -> Vec<(P, KeyBytes, VS::Value, Timestamp)> {
         if places.start() > places.end() {
             return Vec::new();
         }
-        let rows = self.by_place.range(places).flat_map(|(place, rows)| rows.iter().map(move |row| (*place, *row)));
-        let mut found: Vec<_> = rows
+        let runs = &self.runs;
+        let by_place = self.by_place.get_or_insert_with(|| {
+            runs.iter().flat_map(|run| run.earlier.iter().chain(&run.newest)).copied().collect()
+        });
+        let (from, to) = places.into_inner();
+        let mut found: Vec<_> = by_place
+            .range((from, RowId::MIN)..=(to, RowId::MAX))
             .filter_map(|(place, row)| {
-                let entry = self.rows.entry(row);
-                let key = &self.runs[self.rows.place(row).0 as usize].key;
-                Some((place, key.clone(), entry.value.clone()?, entry.timestamp))
+                let entry = &self.rows.content(*row).entry;
+                let key = &runs[*self.rows.identity(*row) as usize].key;
+                Some((*place, key.clone(), entry.value.clone()?, entry.timestamp))
             })
             .collect();
         found.sort_by(|a, b| (a.0.time(), &a.1, a.0).cmp(&(b.0.time(), &b.1, b.0)));
         found
     }
 
-    fn forget(
-        index: &mut HashTable<RunId>,
-        runs: &mut [Run<P>],
-        free_runs: &mut Vec<RunId>,
-        by_place: &mut BTreeMap<P, Vec<RowId>>,
-        hasher: &DefaultHashBuilder,
-        row: RowId,
-        (run, place): (RunId, P),
-    ) {
-        if let Some(rows) = by_place.get_mut(&place) {
-            if let Some(at) = rows.iter().position(|r| *r == row) {
-                rows.swap_remove(at);
-            }
-            if rows.is_empty() {
-                by_place.remove(&place);
-            }
-        }
-        let places = &mut runs[run as usize].places;
-        places.retain(|(_, r)| *r != row);
-        if places.is_empty() {
-            if let Ok(found) = index.find_entry(hasher.hash_one(&*runs[run as usize].key), |r| *r == run) {
-                found.remove();
-            }
-            free_runs.push(run);
+    fn forget(run: &mut Run<P>, by_place: &mut Option<BTreeSet<(P, RowId)>>, row: RowId) {
+        let place = run.remove(row);
+        if let (Some(by_place), Some(place)) = (by_place, place) {
+            by_place.remove(&(place, row));
         }
     }
 
     /// Removes rows that had expired at the last commit and that nothing has changed since.
     fn expire(&mut self) {
         let before = self.committed_observed.saturating_sub(self.retention);
-        while let Some((place, _)) = self.by_place.first_key_value().filter(|(place, _)| place.time() <= before) {
-            let place = *place;
-            let rows = self.by_place.remove(&place).unwrap_or_default();
-            let mut kept = Vec::new();
-            for row in rows {
-                let (run, place) = *self.rows.place(row);
-                if !self.rows.free(row) {
-                    kept.push(row);
-                    continue;
-                }
-                let (index, runs, free_runs) = (&mut self.index, &mut self.runs, &mut self.free_runs);
-                Self::forget(index, runs, free_runs, &mut self.by_place, &self.hasher, row, (run, place));
+        let later = self.expiring.split_off(&Self::part(self.retention, before.saturating_add(1)));
+        let due: Vec<_> = std::mem::replace(&mut self.expiring, later).into_values().flatten().collect();
+        for (at, id) in due.iter().copied().enumerate() {
+            if at % KEYS_AHEAD == 0 {
+                let runs = due[at..].iter().take(KEYS_AHEAD).map(|id| &self.runs[*id as usize]);
+                runs.flat_map(|run| run.earlier.iter().chain(&run.newest)).for_each(|(_, row)| self.rows.touch(*row));
             }
-            if !kept.is_empty() {
-                self.by_place.insert(place, kept);
-                break;
+            let run = &mut self.runs[id as usize];
+            let (rows, by_place) = (&mut self.rows, &mut self.by_place);
+            let mut goes = |&(place, row): &(P, RowId)| {
+                let goes = place.time() <= before && rows.free(row);
+                if let Some(by_place) = by_place.as_mut().filter(|_| goes) {
+                    by_place.remove(&(place, row));
+                }
+                goes
+            };
+            run.earlier.retain(|at| !goes(at));
+            if run.newest.as_ref().is_some_and(goes) {
+                run.newest = run.earlier.pop();
+            }
+            match run.first() {
+                Some(first) => {
+                    self.expiring.entry(Self::part(self.retention, first.time())).or_default().push(id);
+                }
+                None => {
+                    self.index.remove(self.index.hash(&run.key), id);
+                    self.free_runs.push(id);
+                }
             }
         }
     }
@@ -291,9 +397,25 @@ where
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
         let (runs, key) = (&self.runs, &mut self.key_scratch);
-        self.rows.for_each_change(|(run, place), entry| {
+        let read_run = |run: &RunId| {
+            black_box(runs[*run as usize].newest);
+        };
+        self.rows.for_each_change(read_run, |rows, id, was| {
+            let run = &runs[*rows.identity(id) as usize];
             key.clear();
-            key.extend_from_slice(&runs[*run as usize].key);
+            key.extend_from_slice(&run.key);
+            let moved = was.place != rows.content(id).place;
+            // A row that is where this one was came after it left: only the newest row of a key moves, and it stays that.
+            // So it is written later.
+            if moved && was.is_there() {
+                was.place.encode(key);
+                changelog.write(key, None, was.place.time().max(0), &[]);
+                key.truncate(run.key.len());
+            }
+            let (_, Placed { place, entry }) = rows.parts(id);
+            if moved && entry.value.is_none() {
+                return Ok(());
+            }
             place.encode(key);
             write_row(name, serde, scratch, key, entry, changelog)
         })?;
@@ -303,17 +425,24 @@ where
     }
 
     fn committed(&mut self) {
-        let (index, runs, free_runs) = (&mut self.index, &mut self.runs, &mut self.free_runs);
-        let (by_place, hasher) = (&mut self.by_place, &self.hasher);
-        self.rows.committed(|row, place| Self::forget(index, runs, free_runs, by_place, hasher, row, *place));
+        let (runs, by_place) = (&mut self.runs, &mut self.by_place);
+        self.rows.committed(|row, run| Self::forget(&mut runs[*run as usize], by_place, row));
         self.committed_observed = self.flushed_observed;
         self.expire();
     }
 
     fn rollback(&mut self) {
-        let (index, runs, free_runs) = (&mut self.index, &mut self.runs, &mut self.free_runs);
-        let (by_place, hasher) = (&mut self.by_place, &self.hasher);
-        self.rows.rollback(|row, place| Self::forget(index, runs, free_runs, by_place, hasher, row, *place));
+        let (runs, by_place) = (&mut self.runs, &mut self.by_place);
+        self.rows.rollback(|row, run, content| {
+            let run = &mut runs[*run as usize];
+            Self::forget(run, by_place, row);
+            if content.is_there() {
+                run.insert(content.place, row);
+                if let Some(by_place) = by_place {
+                    by_place.insert((content.place, row));
+                }
+            }
+        });
         self.observed = self.committed_observed;
         self.flushed_observed = self.committed_observed;
     }
@@ -327,19 +456,32 @@ where
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
         let entry = decode(&self.name, &self.serde, record)?;
-        let row = self.find_or_insert(key, place);
-        let gone = entry.value.is_none();
-        self.rows.load(row, entry);
-        if gone {
-            let at = *self.rows.place(row);
+        if entry.value.is_some() {
+            let row = self.find_or_insert(key, place);
+            self.rows.parts(row).1.entry = entry;
+        } else if let Some(row) = self.run(key).and_then(|run| run.find(place)) {
+            let run = *self.rows.identity(row);
+            Self::forget(&mut self.runs[run as usize], &mut self.by_place, row);
             self.rows.free(row);
-            let (index, runs, free_runs) = (&mut self.index, &mut self.runs, &mut self.free_runs);
-            Self::forget(index, runs, free_runs, &mut self.by_place, &self.hasher, row, at);
         }
         Ok(())
     }
 
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 72)
+    }
+
+    fn is_large(&self) -> bool {
+        self.rows.is_large()
+    }
+
+    fn touch(&self, keys: &[&[u8]]) {
+        let runs = self.index.guess(keys).map(|run| run.map(|run| &self.runs[run as usize]));
+        for (_, row) in runs.map(|run| run.and_then(|run| run.newest)).into_iter().flatten() {
+            self.rows.touch(row);
+        }
+        for run in runs.into_iter().flatten() {
+            black_box(run.earlier.last().copied());
+        }
     }
 }

@@ -3,11 +3,10 @@
 //! The changelog gets every value that was put, in order, with its time.
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateStore, Timestamp};
 
+use crate::index::Index;
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{decode, write_row};
 use crate::rows::{Entry, RowId, Rows};
@@ -46,9 +45,8 @@ pub struct VersionedTable<VS: Serde> {
     observed: Timestamp,
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
-    hasher: DefaultHashBuilder,
-    index: HashTable<RowId>,
-    rows: Rows<KeyBytes, History<VS::Value>>,
+    index: Index<RowId>,
+    rows: Rows<KeyBytes, Entry<History<VS::Value>>>,
     /// What was put since the last flush.
     puts: Vec<(KeyBytes, Entry<VS::Value>)>,
     /// Rows that end with a deletion, by its time: they go when it is older than the history.
@@ -69,8 +67,7 @@ where
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            hasher: DefaultHashBuilder::default(),
-            index: HashTable::new(),
+            index: Index::new(),
             rows: Rows::new(true),
             puts: Vec::new(),
             deleted: BTreeMap::new(),
@@ -79,11 +76,11 @@ where
     }
 
     fn find(&self, key: &[u8]) -> Option<RowId> {
-        self.index.find(self.hasher.hash_one(key), |id| **self.rows.place(*id) == *key).copied()
+        self.index.find(self.index.hash(key), |id| **self.rows.identity(id) == *key)
     }
 
     fn versions(&self, key: &[u8]) -> &[(Timestamp, Option<VS::Value>)] {
-        let row = self.find(key).and_then(|id| self.rows.entry(id).value.as_ref());
+        let row = self.find(key).and_then(|id| self.rows.content(id).value.as_ref());
         row.map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -119,9 +116,8 @@ where
         let id = match self.find(key) {
             Some(id) => id,
             None => {
-                let id = self.rows.insert(key.into());
-                let (rows, hasher) = (&self.rows, &self.hasher);
-                self.index.insert_unique(hasher.hash_one(key), id, |id| hasher.hash_one(&**rows.place(*id)));
+                let id = self.rows.insert(key.into(), Entry::EMPTY);
+                self.index.insert(self.index.hash(key), id);
                 id
             }
         };
@@ -145,23 +141,17 @@ where
         next.map_or(Put::Latest, Put::UpTo)
     }
 
-    fn forget(index: &mut HashTable<RowId>, hasher: &DefaultHashBuilder, id: RowId, key: &KeyBytes) {
-        if let Ok(found) = index.find_entry(hasher.hash_one(&**key), |candidate| *candidate == id) {
-            found.remove();
-        }
-    }
-
     /// Removes rows that were deleted before the history of the last commit.
     fn expire(&mut self) {
         let oldest = self.committed_observed.saturating_sub(self.history);
         while let Some(first) = self.deleted.first_entry().filter(|first| *first.key() < oldest) {
             let (time, ids) = first.remove_entry();
             for id in ids {
-                let last = self.rows.entry(id).value.as_ref().and_then(|versions| versions.last());
+                let last = self.rows.content(id).value.as_ref().and_then(|versions| versions.last());
                 let still_deleted = last.is_some_and(|(from, value)| *from == time && value.is_none());
-                let key = self.rows.place(id).clone();
+                let hash = self.index.hash(self.rows.identity(id));
                 if still_deleted && self.rows.free(id) {
-                    Self::forget(&mut self.index, &self.hasher, id, &key);
+                    self.index.remove(hash, id);
                 } else if still_deleted {
                     // It changes just now: the next commit looks again.
                     self.deleted.entry(oldest).or_default().push(id);
@@ -182,32 +172,42 @@ where
         self.puts.clear();
         // Rows let go of memory that they share with the batches they came in.
         let serde = &self.serde;
-        self.rows.for_each_change(|_, entry| {
-            entry.value.iter_mut().flatten().flat_map(|(_, value)| value).for_each(|value| serde.detach(value));
-            Ok::<(), millstream_core::Error>(())
-        })?;
+        self.rows.for_each_change(
+            |_| {},
+            |rows, id, _| {
+                let versions = rows.parts(id).1.value.iter_mut().flatten();
+                versions.flat_map(|(_, value)| value).for_each(|value| serde.detach(value));
+                Ok::<(), millstream_core::Error>(())
+            },
+        )?;
         self.rows.flushed();
         self.flushed_observed = self.observed;
         Ok(())
     }
 
     fn committed(&mut self) {
-        let (index, hasher) = (&mut self.index, &self.hasher);
-        self.rows.committed(|id, key| Self::forget(index, hasher, id, key));
+        let index = &mut self.index;
+        self.rows.committed(|id, key| {
+            index.remove(index.hash(key), id);
+        });
         self.committed_observed = self.flushed_observed;
         self.expire();
     }
 
     fn rollback(&mut self) {
-        let (index, hasher) = (&mut self.index, &self.hasher);
-        self.rows.rollback(|id, key| Self::forget(index, hasher, id, key));
+        let index = &mut self.index;
+        self.rows.rollback(|id, key, entry| {
+            if entry.value.is_none() {
+                index.remove(index.hash(key), id);
+            }
+        });
         self.puts.clear();
         self.observed = self.committed_observed;
         self.flushed_observed = self.committed_observed;
         self.deleted.clear();
-        for id in &self.index {
-            if let Some((time, None)) = self.rows.entry(*id).value.as_ref().and_then(|versions| versions.last()) {
-                self.deleted.entry(*time).or_default().push(*id);
+        for id in self.index.iter() {
+            if let Some((time, None)) = self.rows.content(id).value.as_ref().and_then(|versions| versions.last()) {
+                self.deleted.entry(*time).or_default().push(id);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use millstream_core::{ChangelogRecord, ChangelogWriter, NumberSerde, StateStore};
-use millstream_state::{KeyValueTable, TimedTable, WindowStart};
+use millstream_state::{KeyValueTable, SessionBounds, TimedTable, WindowStart};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -53,11 +53,19 @@ fn restore(store: &mut dyn StateStore, log: &Compacted) {
     }
 }
 
-/// Runs steps on a store and on maps; `put` and `rows` are the store's own.
+/// What a map does with a row.
+fn put_in_map(map: &mut BTreeMap<u8, i64>, key: u8, value: Option<i64>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+/// Runs steps on a store and on maps; `put`, for both, and `rows` are the store's own.
 fn check<S: StateStore>(
     steps: Vec<Step>,
     make: impl Fn() -> S,
-    put: impl Fn(&mut S, u8, Option<i64>),
+    put: impl Fn(&mut S, &mut BTreeMap<u8, i64>, u8, Option<i64>),
     rows: impl Fn(&mut S) -> BTreeMap<u8, i64>,
 ) {
     let mut store = make();
@@ -66,13 +74,7 @@ fn check<S: StateStore>(
     let mut log = Compacted::new();
     for step in steps {
         match step {
-            Step::Put(key, value) => {
-                put(&mut store, key, value);
-                match value {
-                    Some(value) => drop(now.insert(key, value)),
-                    None => drop(now.remove(&key)),
-                }
-            }
+            Step::Put(key, value) => put(&mut store, &mut now, key, value),
             Step::Flush if under_way.is_none() => under_way = Some((now.clone(), flush(&mut store))),
             Step::Committed => {
                 if let Some((state, written)) = under_way.take() {
@@ -101,7 +103,8 @@ proptest! {
         check(
             steps,
             || KeyValueTable::new("t", NumberSerde::<i64>::default(), true),
-            |table, key, value| {
+            |table, map, key, value| {
+                put_in_map(map, key, value);
                 table.put(&[key], value, 0);
             },
             |table| {
@@ -121,7 +124,8 @@ proptest! {
         check(
             steps,
             || TimedTable::<WindowStart, _>::new("t", NumberSerde::<i64>::default(), 1_000),
-            |table, key, value| {
+            |table, map, key, value| {
+                put_in_map(map, key, value);
                 let (key, start) = place(key);
                 table.observe(start.0);
                 table.change(&key, start).value = value;
@@ -136,6 +140,49 @@ proptest! {
                 }
                 let closing: BTreeMap<u8, i64> =
                     table.closing(all).into_iter().map(|(start, key, value, _)| (key[0] * 5 + (start.0 / 10) as u8, value)).collect();
+                assert_eq!(found, closing);
+                found
+            },
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_session_that_moves_can_go_back_too(steps in steps()) {
+        // Four keys with five sessions each; even values move the newest session of their key, if it is not newer.
+        let place = |key: u8| ([key / 5], SessionBounds { end: i64::from(key % 5) * 10, start: 0 });
+        let number = |key: u8, bounds: SessionBounds| key * 5 + (bounds.end / 10) as u8;
+        check(
+            steps,
+            || TimedTable::<SessionBounds, _>::new("t", NumberSerde::<i64>::default(), 1_000),
+            |table, map, to, value| {
+                let (key, bounds) = place(to);
+                let mut left = bounds;
+                let moved = value.filter(|value| value % 2 == 0).and_then(|value| {
+                    let newest = |newest, _| {
+                        left = newest;
+                        (newest <= bounds).then_some(bounds)
+                    };
+                    table.move_newest(&key, newest)?.1.value.replace(value)
+                });
+                if moved.is_some() {
+                    put_in_map(map, number(key[0], left), None);
+                } else {
+                    table.change(&key, bounds).value = value;
+                }
+                put_in_map(map, to, value);
+            },
+            |table| {
+                let all = place(0).1..=place(4).1;
+                let mut found = BTreeMap::new();
+                for key in 0..4u8 {
+                    let bytes = [key];
+                    let fetched = table.fetch(&bytes, all.clone());
+                    found.extend(fetched.map(|(bounds, value, _)| (number(key, bounds), *value)));
+                }
+                let closing: BTreeMap<u8, i64> =
+                    table.closing(all).into_iter().map(|(bounds, key, value, _)| (number(key[0], bounds), value)).collect();
                 assert_eq!(found, closing);
                 found
             },

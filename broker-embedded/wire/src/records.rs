@@ -135,6 +135,20 @@ impl Records {
         }
     }
 
+    /// The keys of the records that come next, as many as fit, and the offset behind them.
+    pub fn peek_keys<'a, const N: usize>(&'a self, keys: &mut [&'a [u8]; N]) -> (usize, i64) {
+        let (mut found, mut at, mut offset) = (0, self.at, self.next_offset);
+        for _ in 0..self.remaining.clamp(0, N as i32) {
+            let Ok(parsed) = parse(&self.bytes, at) else { break };
+            (at, offset) = (parsed.end, self.base_offset + parsed.offset_delta + 1);
+            if let Some(key) = parsed.key {
+                keys[found] = key;
+                found += 1;
+            }
+        }
+        (found, offset)
+    }
+
     /// Passes over the records below `offset`.
     pub fn skip_to(&mut self, offset: i64) {
         while self.remaining > 0 {

@@ -194,6 +194,11 @@ struct SessionAggregate<K: Data, V, A: Data, F, M> {
     values: PhantomData<fn(V)>,
 }
 
+/// The session of one record.
+fn point(time: Timestamp) -> SessionBounds {
+    SessionBounds { end: time, start: time }
+}
+
 struct SharedSessions<N>(Rc<RefCell<N>>);
 
 impl<K, V, A, F, M> Forward<Record<K, V>> for SharedSessions<SessionAggregate<K, V, A, F, M>>
@@ -221,33 +226,74 @@ where
         let Record { key, value, timestamp: time, headers } = record;
         let SessionWindows { gap, grace } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
+        if !self.grow(cx, &key, &value, time, close_time)? {
+            self.merge(cx, &key, value, time, close_time)?;
+        }
+        self.emit_closed(cx, close_time, &headers)
+    }
+
+    /// The usual record grows the newest session of its key and reaches no other: one row, changed in place. Whether
+    /// this is such a record.
+    #[inline]
+    fn grow(
+        &mut self,
+        cx: &mut TaskContext,
+        key: &K,
+        value: &V,
+        time: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<bool> {
+        let (gap, send_old, functions) = (self.spec.windows.gap, self.send_old, &self.functions);
+        let mut from = point(time);
+        let to = |newest: SessionBounds, before: Option<SessionBounds>| {
+            let alone = before.is_none_or(|before| before.end < time - gap);
+            from = newest;
+            Some(newest.with(point(time))).filter(|to| alone && newest.reaches(time, gap) && to.end >= close_time)
+        };
+        let changed = self.rows.move_newest(key, to, |grown, entry| {
+            let stored = entry.value.take();
+            let old = if send_old { stored.clone() } else { None };
+            let sum = stored.map(|stored| functions.1(key, None, stored));
+            let new = functions.0(key, value.clone(), sum);
+            *entry = Entry { value: new.clone(), timestamp: grown.end };
+            (grown, old, new)
+        })?;
+        let Some((grown, old, new)) = changed else { return Ok(false) };
+        if from != point(time) {
+            self.pass_on(cx, key, from, Change { old, new: None })?;
+        }
+        self.pass_on(cx, key, grown, Change { old: None, new })?;
+        Ok(true)
+    }
+
+    /// Any record: the sessions that it reaches go, and one comes that holds them all.
+    fn merge(&mut self, cx: &mut TaskContext, key: &K, value: V, time: Timestamp, close_time: Timestamp) -> Result<()> {
+        let gap = self.spec.windows.gap;
         // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
         let from = SessionBounds { end: time - gap, start: Timestamp::MIN };
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
-        let mut found = self.rows.fetch(&key, from..=to)?;
-        found.retain(|(bounds, _, _)| bounds.start <= time + gap);
-        let point = SessionBounds { end: time, start: time };
+        let mut found = self.rows.fetch(key, from..=to)?;
+        found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
         let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
-        let (mut merged, mut sum) = (point, None);
+        let (mut merged, mut sum) = (point(time), None);
         for (bounds, value, _) in &found {
-            sum = Some(merge(&key, sum, value.clone()));
-            merged = SessionBounds { end: merged.end.max(bounds.end), start: merged.start.min(bounds.start) };
+            sum = Some(merge(key, sum, value.clone()));
+            merged = merged.with(*bounds);
         }
         if merged.end < close_time {
             cx.drop_late_record();
-        } else {
-            if merged != point {
-                for (bounds, old, _) in found {
-                    self.rows.change(&key, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
-                    self.pass_on(cx, &key, bounds, Change { old: Some(old), new: None })?;
-                }
-            }
-            let new = f(&key, value, sum);
-            let entry = Entry { value: new.clone(), timestamp: merged.end };
-            self.rows.change(&key, merged, |row| *row = entry)?;
-            self.pass_on(cx, &key, merged, Change { old: None, new })?;
+            return Ok(());
         }
-        self.emit_closed(cx, close_time, &headers)
+        if merged != point(time) {
+            for (bounds, old, _) in found {
+                self.rows.change(key, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
+                self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
+            }
+        }
+        let new = f(key, value, sum);
+        let entry = Entry { value: new.clone(), timestamp: merged.end };
+        self.rows.change(key, merged, |row| *row = entry)?;
+        self.pass_on(cx, key, merged, Change { old: None, new })
     }
 
     /// A session's result has the time of its end and no headers (semantics.md 39).

@@ -80,6 +80,18 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(f(entry))
     }
 
+    /// Changes the newest row of a key and its place ([`TimedTable::move_newest`]); the store's time moves with it.
+    #[inline]
+    pub(crate) fn move_newest<R>(
+        &self,
+        key: &K,
+        to: impl FnOnce(P, Option<P>) -> Option<P>,
+        f: impl FnOnce(P, &mut Entry<V>) -> R,
+    ) -> Result<Option<R>> {
+        let key = self.encode(key)?;
+        Ok(self.table.borrow_mut().move_newest(&key, to).map(|(place, entry)| f(place, entry)))
+    }
+
     /// The rows of a key at places within a range, ascending.
     pub(crate) fn fetch(&self, key: &K, places: RangeInclusive<P>) -> Result<Vec<(P, V, Timestamp)>> {
         let key = self.encode(key)?;
@@ -89,7 +101,7 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
 
     /// The rows of all keys at places within a range, in the order in which they are emitted.
     pub(crate) fn closing(&self, places: RangeInclusive<P>) -> Result<Vec<(P, K, V, Timestamp)>> {
-        let found = self.table.borrow().closing(places);
+        let found = self.table.borrow_mut().closing(places);
         found.into_iter().map(|(place, key, value, time)| Ok((place, self.decode(&key)?, value, time))).collect()
     }
 }

@@ -1,0 +1,70 @@
+//! The index of a table: numbers of rows (or of runs of them) by hash of their key.
+//!
+//! The hash lies beside the number, so that most rows that are not meant are never looked at, and growing looks at none.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use millstream_core::KEYS_AHEAD;
+
+/// Numbers by hash.
+pub(crate) struct Index<I> {
+    hasher: DefaultHashBuilder,
+    table: HashTable<(Hash, I)>,
+}
+
+/// Hash of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hash(u32);
+
+impl Hash {
+    /// The table takes its position from the low bits and its tag from the high ones.
+    #[inline]
+    fn spread(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
+    }
+}
+
+impl<I: Copy + Eq> Index<I> {
+    pub(crate) fn new() -> Self {
+        Index { hasher: DefaultHashBuilder::default(), table: HashTable::new() }
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> Hash {
+        Hash(self.hasher.hash_one(key) as u32)
+    }
+
+    /// The number with this hash that `is` meant.
+    #[inline]
+    pub(crate) fn find(&self, hash: Hash, is: impl Fn(I) -> bool) -> Option<I> {
+        self.table.find(hash.spread(), |(other, id)| *other == hash && is(*id)).map(|(_, id)| *id)
+    }
+
+    /// The numbers that these keys most likely have: nothing else is looked at.
+    pub(crate) fn guess(&self, keys: &[&[u8]]) -> [Option<I>; KEYS_AHEAD] {
+        let mut found = [None; KEYS_AHEAD];
+        for (id, key) in found.iter_mut().zip(keys) {
+            *id = self.find(self.hash(key), |_| true);
+        }
+        found
+    }
+
+    pub(crate) fn insert(&mut self, hash: Hash, id: I) {
+        self.table.insert_unique(hash.spread(), (hash, id), |(hash, _)| hash.spread());
+    }
+
+    /// Removes a number; `false` if it is not there.
+    pub(crate) fn remove(&mut self, hash: Hash, id: I) -> bool {
+        self.table.find_entry(hash.spread(), |(_, other)| *other == id).map(|found| found.remove()).is_ok()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// All numbers, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = I> {
+        self.table.iter().map(|(_, id)| *id)
+    }
+}
