@@ -1,6 +1,7 @@
 //! Typed keys as the bytes that identify rows.
 
 use std::cell::{RefCell, RefMut};
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use millstream_core::{
@@ -49,5 +50,17 @@ impl<K: Data> Keys<K> {
             let problem = format!("a key cannot be read back: {e}");
             Error::State(Box::new(StateError { store: self.store.to_string(), problem }))
         })
+    }
+
+    /// A range of keys as a range of bytes.
+    pub(crate) fn range(&self, keys: impl RangeBounds<K>) -> Result<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+        let bound = |bound: Bound<&K>| -> Result<Bound<Vec<u8>>> {
+            Ok(match bound {
+                Bound::Included(key) => Bound::Included(self.encode(key)?.clone()),
+                Bound::Excluded(key) => Bound::Excluded(self.encode(key)?.clone()),
+                Bound::Unbounded => Bound::Unbounded,
+            })
+        };
+        Ok((bound(keys.start_bound())?, bound(keys.end_bound())?))
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use millstream_core::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, Serde, StateError, StateStore, Timestamp};
 
@@ -322,6 +322,17 @@ where
             let entry = &self.rows.content(*row).entry;
             Some((*place, entry.value.as_ref()?, entry.timestamp))
         })
+    }
+
+    /// The live rows of all keys within a range, in the order of key bytes, then place. Looks at every key of the table.
+    pub fn scan(&self, keys: (Bound<&[u8]>, Bound<&[u8]>)) -> Vec<(&[u8], P, &VS::Value)> {
+        let runs = self.index.iter().map(|run| &self.runs[run as usize]);
+        let mut runs: Vec<_> = runs.filter(|run| RangeBounds::<[u8]>::contains(&keys, &*run.key)).collect();
+        runs.sort_by(|a, b| a.key.cmp(&b.key));
+        let places = runs.into_iter().flat_map(|run| run.earlier.iter().chain(&run.newest).map(|at| (&*run.key, at)));
+        let live = places.filter(|(_, (place, _))| self.is_live(place));
+        live.filter_map(|(key, (place, row))| Some((key, *place, self.rows.content(*row).entry.value.as_ref()?)))
+            .collect()
     }
 
     /// The rows of all keys at places within a range, in the order of time, key bytes, place; whether they are still

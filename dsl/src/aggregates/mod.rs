@@ -7,4 +7,5 @@ mod windowed;
 
 pub use cogroup::{CogroupedStream, SessionCogroup, WindowedCogroup};
 pub use grouped::{GroupedStream, WindowsOf};
+pub(crate) use windowed::TimedStore;
 pub use windowed::{FixedWindows, SessionWindowedStream, TimeWindowedStream};

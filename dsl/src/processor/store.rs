@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -100,14 +100,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// The rows of a range of keys, as the store is now, in the order of their serialised keys. Later changes do not
     /// show in what was returned.
     pub fn range(&self, keys: impl RangeBounds<K>) -> Result<Vec<(K, V)>> {
-        let bound = |bound: Bound<&K>| -> Result<Bound<Vec<u8>>> {
-            Ok(match bound {
-                Bound::Included(key) => Bound::Included(self.keys.encode(key)?.clone()),
-                Bound::Excluded(key) => Bound::Excluded(self.keys.encode(key)?.clone()),
-                Bound::Unbounded => Bound::Unbounded,
-            })
-        };
-        let (from, to) = (bound(keys.start_bound())?, bound(keys.end_bound())?);
+        let (from, to) = self.keys.range(keys)?;
         let mut table = self.table.borrow_mut();
         let rows = table.range(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
         rows.map(|(key, value, _)| Ok((self.keys.decode(key)?, value.clone()))).collect()

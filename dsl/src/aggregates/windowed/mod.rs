@@ -7,5 +7,6 @@ mod time;
 
 pub(crate) use session::SessionTableBuilder;
 pub use session::SessionWindowedStream;
+pub(crate) use store::TimedStore;
 pub use time::{FixedWindows, TimeWindowedStream};
 pub(crate) use time::{WindowSpec, WindowedTable};

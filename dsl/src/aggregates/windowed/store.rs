@@ -1,27 +1,23 @@
 //! A windowed store in its task, addressed by typed keys.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::ops::RangeInclusive;
+use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{
-    Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, StoreId, StoreInstance,
-    TaskBuilder, Timestamp, unencodable,
-};
+use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
 use millstream_state::{Entry, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
+use crate::keys::Keys;
 use crate::ktable::LookUp;
 use crate::windows::{Window, Windowed};
 
 pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
     table: Rc<RefCell<TimedTable<P, V::Serde>>>,
-    name: Arc<str>,
-    serde: K::Serde,
-    key: RefCell<Vec<u8>>,
+    keys: Keys<K>,
 }
 
 impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
@@ -40,36 +36,46 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     }
 
     pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
-        TimedStore { table: task.store(id), name: name.clone(), serde: K::Serde::default(), key: RefCell::default() }
+        Self::of(task.store(id), name)
     }
 
-    #[inline]
-    fn encode(&self, key: &K) -> Result<RefMut<'_, Vec<u8>>> {
-        let mut bytes = self.key.borrow_mut();
-        bytes.clear();
-        let cx = SerdeContext { topic: &self.name, half: Half::Key };
-        let encoded = self
-            .serde
-            .serialize(key, cx, &mut Headers::new(), &mut bytes)
-            .map_err(|e| unencodable(&self.name, Half::Key, e))?;
-        debug_assert_eq!(encoded, Encoded::Bytes, "a table's key is not null");
-        Ok(bytes)
+    pub(crate) fn of(table: Rc<RefCell<TimedTable<P, V::Serde>>>, name: &Arc<str>) -> Self {
+        TimedStore { table, keys: Keys::new(name) }
     }
 
-    fn decode(&self, key: &[u8]) -> Result<K> {
-        let owner = bytes::Bytes::copy_from_slice(key);
-        let cx = SerdeContext { topic: &self.name, half: Half::Key };
-        self.serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new()).map_err(|e| {
-            let problem = format!("a key cannot be read back: {e}");
-            Error::State(Box::new(StateError { store: self.name.to_string(), problem }))
-        })
+    /// Puts a row, or deletes it; `false` if its place has expired.
+    pub(crate) fn put(&self, key: &K, place: P, value: Option<V>, timestamp: Timestamp) -> Result<bool> {
+        let key = self.keys.encode(key)?;
+        let mut table = self.table.borrow_mut();
+        table.observe(place.time());
+        let live = table.is_live(&place);
+        if live && (value.is_some() || table.get(&key, place).is_some()) {
+            *table.change(&key, place) = Entry { value, timestamp };
+        }
+        Ok(live)
+    }
+
+    /// The row at a place.
+    pub(crate) fn get(&self, key: &K, place: P) -> Result<Option<(V, Timestamp)>> {
+        let key = self.keys.encode(key)?;
+        let table = self.table.borrow();
+        Ok(table.get(&key, place).map(|(value, time)| (value.clone(), time)))
+    }
+
+    /// The rows of a range of keys for which `is` meant, in the order of their key bytes, then places.
+    pub(crate) fn scan(&self, keys: impl RangeBounds<K>, is: impl Fn(&P) -> bool) -> Result<Vec<(K, P, V)>> {
+        let (from, to) = self.keys.range(keys)?;
+        let table = self.table.borrow();
+        let rows = table.scan((from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice)));
+        let rows = rows.into_iter().filter(|(_, place, _)| is(place));
+        rows.map(|(key, place, value)| Ok((self.keys.decode(key)?, place, value.clone()))).collect()
     }
 
     /// Changes the row at a place; the store's time moves with it. An input of a cogroup that is far behind another one
     /// finds expired rows empty, whether they are still held or not.
     #[inline]
     pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
-        let key = self.encode(key)?;
+        let key = self.keys.encode(key)?;
         let mut table = self.table.borrow_mut();
         table.observe(place.time());
         let live = table.is_live(&place);
@@ -88,13 +94,13 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         to: impl FnOnce(P, Option<P>) -> Option<P>,
         f: impl FnOnce(P, &mut Entry<V>) -> R,
     ) -> Result<Option<R>> {
-        let key = self.encode(key)?;
+        let key = self.keys.encode(key)?;
         Ok(self.table.borrow_mut().move_newest(&key, to).map(|(place, entry)| f(place, entry)))
     }
 
     /// The rows of a key at places within a range, ascending.
     pub(crate) fn fetch(&self, key: &K, places: RangeInclusive<P>) -> Result<Vec<(P, V, Timestamp)>> {
-        let key = self.encode(key)?;
+        let key = self.keys.encode(key)?;
         let table = self.table.borrow();
         Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
     }
@@ -102,7 +108,7 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     /// The rows of all keys at places within a range, in the order in which they are emitted.
     pub(crate) fn closing(&self, places: RangeInclusive<P>) -> Result<Vec<(P, K, V, Timestamp)>> {
         let found = self.table.borrow_mut().closing(places);
-        found.into_iter().map(|(place, key, value, time)| Ok((place, self.decode(&key)?, value, time))).collect()
+        found.into_iter().map(|(place, key, value, time)| Ok((place, self.keys.decode(&key)?, value, time))).collect()
     }
 }
 
@@ -116,8 +122,6 @@ pub(crate) struct WindowedRows<P: Place, K: Data, V: Data, F> {
 impl<P: Place, K: Data, V: Data, F: Fn(Window) -> P> LookUp<Windowed<K>, V> for WindowedRows<P, K, V, F> {
     fn get(&self, key: &Windowed<K>) -> Option<(V, Timestamp)> {
         let place = (self.place)(key.window);
-        let key = self.store.encode(&key.key).ok()?;
-        let table = self.store.table.borrow();
-        table.get(&key, place).map(|(value, time)| (value.clone(), time))
+        self.store.get(&key.key, place).ok()?
     }
 }

@@ -1,7 +1,10 @@
 //! Section *Stores*: a processor answers every record with what its store says.
 
-use millstream_core::{Record, Result};
-use millstream_dsl::{KeyValueStore, Out, Processor, Put, StreamsBuilder, Version, VersionedStore};
+use millstream_core::{Record, Result, Timestamp};
+use millstream_dsl::{
+    KeyValueStore, Out, Processor, Put, SessionStore, StreamsBuilder, Version, VersionedStore, Window, WindowStore,
+    Windowed,
+};
 
 use crate::golden::topologies::{Params, Text, shown};
 
@@ -82,6 +85,87 @@ impl Processor for VersionedAnswers {
     }
 }
 
+struct WindowAnswers {
+    rows: WindowStore<String, String>,
+}
+
+impl Processor for WindowAnswers {
+    type KIn = Text;
+    type VIn = Text;
+    type KOut = Text;
+    type VOut = Text;
+
+    fn process(&mut self, record: Record<Text, Text>, out: &mut Out<'_, Text, Text>) -> Result<()> {
+        let (Some(key), time, rows) = (&record.key, record.timestamp, &self.rows) else { return Ok(()) };
+        let around = (time - 10).max(0)..=time + 10;
+        let row = |(time, value): (Timestamp, String)| format!("{time}={value}");
+        let keyed = |(key, time, value): (String, Timestamp, String)| format!("{key}@{time}={value}");
+        let answer = match record.value.as_deref() {
+            None | Some("del") => {
+                rows.put(key, None, time)?;
+                return Ok(());
+            }
+            Some("at") => list(rows.fetch(key, around)?.into_iter().map(row)),
+            Some("bee") => list(rows.fetch(key, around)?.into_iter().rev().map(row)),
+            Some("bold") => sorted(rows.fetch_keys("a".to_owned()..="b".to_owned(), around)?.into_iter().map(keyed)),
+            Some("cat") => sorted(rows.all()?.into_iter().map(keyed)),
+            Some("cabin") => sorted(rows.fetch_keys(.., (time - 5).max(0)..=time + 5)?.into_iter().map(keyed)),
+            Some("dust") => format!("one:{}", shown(rows.get(key, time)?.as_ref())),
+            Some(value) => {
+                rows.put(key, Some(value.to_owned()), time)?;
+                return Ok(());
+            }
+        };
+        out.forward(record.with_value(Some(answer)))
+    }
+}
+
+struct SessionAnswers {
+    rows: SessionStore<String, String>,
+}
+
+impl Processor for SessionAnswers {
+    type KIn = Text;
+    type VIn = Text;
+    type KOut = Text;
+    type VOut = Text;
+
+    fn process(&mut self, record: Record<Text, Text>, out: &mut Out<'_, Text, Text>) -> Result<()> {
+        let (Some(key), time, rows) = (&record.key, record.timestamp, &self.rows) else { return Ok(()) };
+        let session = Windowed { key: key.clone(), window: Window { start: (time - 2).max(0), end: time } };
+        let (from, to) = ((time - 10).max(0), time + 10);
+        let row = |(session, value): (Windowed<String>, String)| {
+            format!("{}[{},{}]={value}", session.key, session.window.start, session.window.end)
+        };
+        let answer = match record.value.as_deref() {
+            None | Some("del") => {
+                rows.put(&session, None)?;
+                return Ok(());
+            }
+            Some("at") => list(rows.fetch(key)?.into_iter().map(row)),
+            Some("bee") => list(rows.find(key, from, to)?.into_iter().map(row)),
+            Some("bold") => list(rows.find(key, from, to)?.into_iter().rev().map(row)),
+            Some("cat") => sorted(rows.find_keys("a".to_owned()..="b".to_owned(), from, to)?.into_iter().map(row)),
+            Some("dust") => format!("one:{}", shown(rows.get(&session)?.as_ref())),
+            Some(value) => {
+                rows.put(&session, Some(value.to_owned()))?;
+                return Ok(());
+            }
+        };
+        out.forward(record.with_value(Some(answer)))
+    }
+}
+
+fn list(rows: impl Iterator<Item = String>) -> String {
+    format!("[{}]", rows.collect::<Vec<_>>().join(","))
+}
+
+fn sorted(rows: impl Iterator<Item = String>) -> String {
+    let mut rows: Vec<String> = rows.collect();
+    rows.sort();
+    list(rows.into_iter())
+}
+
 /// Kafka Streams' typed versioned store leaves the valid-to time out of what it reads: its rows print as still open. Ours
 /// has it ([`Version::valid_to`]).
 fn show(version: Option<Version<String>>) -> String {
@@ -90,6 +174,14 @@ fn show(version: Option<Version<String>>) -> String {
 
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     match name {
+        "store-window" => {
+            let rows = b.window_store::<String, String>("s", p.ms("retention"));
+            b.stream("in").process("answers", move |s| WindowAnswers { rows: s.store(rows) }).to("out");
+        }
+        "store-session" => {
+            let rows = b.session_store::<String, String>("s", p.ms("retention"));
+            b.stream("in").process("answers", move |s| SessionAnswers { rows: s.store(rows) }).to("out");
+        }
         "store-versioned" => {
             let rows = b.versioned_store::<String, String>("s", p.ms("history"));
             b.stream("in").process("answers", move |s| VersionedAnswers { rows: s.store(rows) }).to("out");

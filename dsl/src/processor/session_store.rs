@@ -1,0 +1,87 @@
+//! Session stores for processors: a value per key and session.
+
+use std::cell::Cell;
+use std::ops::RangeBounds;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Data, Result, StoreInstance, Timestamp};
+use millstream_state::SessionBounds;
+
+use crate::aggregates::TimedStore;
+use crate::builder::StreamsBuilder;
+use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::windows::{Window, Windowed};
+
+impl StreamsBuilder {
+    /// A store for processors with a value per key and session, kept for `retention` behind the newest session's end, with
+    /// a changelog.
+    pub fn session_store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
+        &self,
+        name: &str,
+        retention: Duration,
+    ) -> StoreHandle<SessionStore<K, V>> {
+        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(self, name, crate::windows::millis(retention)))
+    }
+}
+
+/// A session store in its task. Both ends of a session are in it.
+///
+/// What ended before the retention behind the newest end that was put is not there, and not taken.
+pub struct SessionStore<K: Data, V: Data> {
+    rows: TimedStore<SessionBounds, K, V>,
+}
+
+impl<K: Data, V: Data> ProcessorStore for SessionStore<K, V> {
+    fn open(instance: &StoreInstance, name: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
+        SessionStore { rows: TimedStore::of(instance.typed(), name) }
+    }
+}
+
+fn bounds(window: Window) -> SessionBounds {
+    SessionBounds { start: window.start, end: window.end }
+}
+
+fn session<K, V>(key: K, place: SessionBounds, value: V) -> (Windowed<K>, V) {
+    (Windowed { key, window: Window { start: place.start, end: place.end } }, value)
+}
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
+    /// Puts the value of a session; `None` removes it. `false`: it ended before the retention.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded; so for all methods here.
+    pub fn put(&self, session: &Windowed<K>, value: Option<V>) -> Result<bool> {
+        self.rows.put(&session.key, bounds(session.window), value, session.window.end)
+    }
+
+    /// The value of a session.
+    pub fn get(&self, session: &Windowed<K>) -> Result<Option<V>> {
+        Ok(self.rows.get(&session.key, bounds(session.window))?.map(|(value, _)| value))
+    }
+
+    /// All sessions of a key, by their ends.
+    pub fn fetch(&self, key: &K) -> Result<Vec<(Windowed<K>, V)>> {
+        self.find(key, Timestamp::MIN, Timestamp::MAX)
+    }
+
+    /// The sessions of a key that end at `earliest_end` or later and start at `latest_start` or earlier, by their ends.
+    pub fn find(&self, key: &K, earliest_end: Timestamp, latest_start: Timestamp) -> Result<Vec<(Windowed<K>, V)>> {
+        let from = SessionBounds { end: earliest_end, start: Timestamp::MIN };
+        let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
+        let found = self.rows.fetch(key, from..=to)?.into_iter().filter(|(place, ..)| place.start <= latest_start);
+        Ok(found.map(|(place, value, _)| session(key.clone(), place, value)).collect())
+    }
+
+    /// As [`SessionStore::find`] for a range of keys, in the order of the serialised keys. Looks at every key of the store.
+    pub fn find_keys(
+        &self,
+        keys: impl RangeBounds<K>,
+        earliest_end: Timestamp,
+        latest_start: Timestamp,
+    ) -> Result<Vec<(Windowed<K>, V)>> {
+        let found = self.rows.scan(keys, |place| place.end >= earliest_end && place.start <= latest_start)?;
+        Ok(found.into_iter().map(|(key, place, value)| session(key, place, value)).collect())
+    }
+}

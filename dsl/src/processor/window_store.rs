@@ -1,0 +1,77 @@
+//! Window stores for processors: a value per key and window.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::{RangeBounds, RangeInclusive};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Data, Result, StoreInstance, Timestamp};
+use millstream_state::WindowStart;
+
+use crate::aggregates::TimedStore;
+use crate::builder::StreamsBuilder;
+use crate::processor::store::{ProcessorStore, StoreHandle};
+
+impl StreamsBuilder {
+    /// A store for processors with a value per key and time, kept for `retention` behind the newest, with a changelog.
+    pub fn window_store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
+        &self,
+        name: &str,
+        retention: Duration,
+    ) -> StoreHandle<WindowStore<K, V>> {
+        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, crate::windows::millis(retention)))
+    }
+}
+
+/// A window store in its task. A window is named by the time at which it starts; how long it is, is the program's.
+///
+/// What is older than the retention behind the newest time that was put is not there, and not taken.
+pub struct WindowStore<K: Data, V: Data> {
+    rows: TimedStore<WindowStart, K, V>,
+    types: PhantomData<K>,
+}
+
+impl<K: Data, V: Data> ProcessorStore for WindowStore<K, V> {
+    fn open(instance: &StoreInstance, name: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
+        WindowStore { rows: TimedStore::of(instance.typed(), name), types: PhantomData }
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
+    /// Puts the value of a key and time; `None` deletes it. `false`: the time is older than the retention.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded; so for all methods here.
+    pub fn put(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<bool> {
+        self.rows.put(key, WindowStart(time), value, time)
+    }
+
+    /// The value of a key and time.
+    pub fn get(&self, key: &K, time: Timestamp) -> Result<Option<V>> {
+        Ok(self.rows.get(key, WindowStart(time))?.map(|(value, _)| value))
+    }
+
+    /// The values of a key within a range of times, ascending.
+    pub fn fetch(&self, key: &K, times: RangeInclusive<Timestamp>) -> Result<Vec<(Timestamp, V)>> {
+        let places = WindowStart(*times.start())..=WindowStart(*times.end());
+        Ok(self.rows.fetch(key, places)?.into_iter().map(|(place, value, _)| (place.0, value)).collect())
+    }
+
+    /// The values of a range of keys within a range of times, in the order of the serialised keys, then times. Looks at
+    /// every key of the store.
+    pub fn fetch_keys(
+        &self,
+        keys: impl RangeBounds<K>,
+        times: impl RangeBounds<Timestamp>,
+    ) -> Result<Vec<(K, Timestamp, V)>> {
+        let found = self.rows.scan(keys, |place| times.contains(&place.0))?;
+        Ok(found.into_iter().map(|(key, place, value)| (key, place.0, value)).collect())
+    }
+
+    /// All values, as [`WindowStore::fetch_keys`] gives them.
+    pub fn all(&self) -> Result<Vec<(K, Timestamp, V)>> {
+        self.fetch_keys(.., ..)
+    }
+}
