@@ -61,6 +61,12 @@ fn joins() {
         ("stream-table-left-join", &["stream", "table"]),
         ("stream-global-table-inner-join", &["stream", "table"]),
         ("stream-global-table-left-join", &["stream", "table"]),
+        ("stream-stream-inner-join", &["left", "right"]),
+        ("stream-stream-left-join", &["left", "right"]),
+        ("stream-stream-outer-join", &["left", "right"]),
+        ("stream-self-join", &["in"]),
+        ("rekey-then-join", &["left", "right"]),
+        ("join-chain", &["left", "right", "table"]),
     ]);
 }
 
