@@ -29,6 +29,7 @@ pub struct TaskContext {
     pub(crate) punctuate_at: Timestamp,
     pub(crate) commit_requested: bool,
     pub(crate) undecodable: OnUndecodable,
+    out_of_order: bool,
 }
 
 /// What happens to a record that cannot be decoded (`deserialization.exception.handler`).
@@ -92,6 +93,17 @@ impl TaskContext {
     #[inline]
     pub fn set_time(&mut self, slot: TimeSlot, time: Timestamp) {
         self.times[slot.0] = time;
+    }
+
+    /// Whether the change under way is of a versioned table and older than its row (KIP-914).
+    #[inline]
+    pub fn is_out_of_order(&self) -> bool {
+        self.out_of_order
+    }
+
+    /// Says so of what is forwarded next, and returns what was said before.
+    pub fn set_out_of_order(&mut self, out_of_order: bool) -> bool {
+        std::mem::replace(&mut self.out_of_order, out_of_order)
     }
 
     /// Asks for a commit as soon as possible.
@@ -159,6 +171,7 @@ impl TaskContext {
             punctuate_at: Timestamp::MAX,
             commit_requested: false,
             undecodable: OnUndecodable::Fail,
+            out_of_order: false,
         }
     }
 }

@@ -61,7 +61,7 @@ impl Plan {
             return Err(Error::Build(Box::new(planner.problems)));
         }
         let (tasks, globals) = planner.tasks();
-        Ok(Plan { tasks, globals, create: planner.create.into_values().collect(), order: flow_order(topology) })
+        Ok(Plan { tasks, globals, create: planner.create.into_values().collect(), order: topology.flow() })
     }
 
     /// Creates the missing topics. A topic that another member has created meanwhile is fine.
@@ -88,38 +88,6 @@ impl Plan {
         }
         assigned
     }
-}
-
-/// Groups of sub-topologies in an order in which every repartition topic is written before it is read, but within a
-/// group: a foreign-key join writes both ways.
-fn flow_order(topology: &Topology) -> Vec<Vec<usize>> {
-    let of_node = |node: NodeId| topology.sub_topologies().iter().position(|s| s.nodes.contains(&node));
-    let count = topology.sub_topologies().len();
-    // Whether records of one sub-topology can reach another.
-    let mut reaches = vec![vec![false; count]; count];
-    for repartition in topology.repartitions() {
-        if let (Some(from), Some(to)) = (of_node(repartition.sink), of_node(repartition.source)) {
-            reaches[from][to] = true;
-        }
-    }
-    for via in 0..count {
-        for from in 0..count {
-            for to in 0..count {
-                reaches[from][to] |= reaches[from][via] && reaches[via][to];
-            }
-        }
-    }
-    let mut order: Vec<Vec<usize>> = Vec::new();
-    let mut left: BTreeSet<usize> = (0..count).collect();
-    while let Some(first) = left.first().copied() {
-        let ready = |to: usize| left.iter().all(|from| !reaches[*from][to] || reaches[to][*from]);
-        let next = left.iter().copied().find(|s| ready(*s)).unwrap_or(first);
-        let group: Vec<usize> =
-            left.iter().copied().filter(|s| *s == next || (reaches[next][*s] && reaches[*s][next])).collect();
-        left.retain(|s| !group.contains(s));
-        order.push(group);
-    }
-    order
 }
 
 struct Planner<'a> {

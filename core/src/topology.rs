@@ -217,6 +217,38 @@ impl Topology {
         &self.sub_topologies
     }
 
+    /// Groups of sub-topologies in an order in which every repartition topic is written before it is read, but within a
+    /// group: a foreign-key join writes both ways.
+    pub fn flow(&self) -> Vec<Vec<usize>> {
+        let of_node = |node: NodeId| self.sub_topologies().iter().position(|s| s.nodes.contains(&node));
+        let count = self.sub_topologies().len();
+        // Whether records of one sub-topology can reach another.
+        let mut reaches = vec![vec![false; count]; count];
+        for repartition in self.repartitions() {
+            if let (Some(from), Some(to)) = (of_node(repartition.sink), of_node(repartition.source)) {
+                reaches[from][to] = true;
+            }
+        }
+        for via in 0..count {
+            for from in 0..count {
+                for to in 0..count {
+                    reaches[from][to] |= reaches[from][via] && reaches[via][to];
+                }
+            }
+        }
+        let mut order: Vec<Vec<usize>> = Vec::new();
+        let mut left: BTreeSet<usize> = (0..count).collect();
+        while let Some(first) = left.first().copied() {
+            let ready = |to: usize| left.iter().all(|from| !reaches[*from][to] || reaches[to][*from]);
+            let next = left.iter().copied().find(|s| ready(*s)).unwrap_or(first);
+            let group: Vec<usize> =
+                left.iter().copied().filter(|s| *s == next || (reaches[next][*s] && reaches[*s][next])).collect();
+            left.retain(|s| !group.contains(s));
+            order.push(group);
+        }
+        order
+    }
+
     /// Indices of the global sources.
     pub fn global_sources(&self) -> impl Iterator<Item = usize> {
         self.parts.sources.iter().enumerate().filter(|(_, s)| s.global).map(|(i, _)| i)

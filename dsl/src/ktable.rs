@@ -20,6 +20,16 @@ pub struct KTable<K, V> {
     pub(crate) stores: Vec<StoreId>,
     pub(crate) rows: Rows<K, V>,
     pub(crate) old_values: OldValues,
+    pub(crate) nature: Nature,
+}
+
+/// What an operator must know of the tables above it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Nature {
+    /// For windowed rows: how long after its end a window closes, in milliseconds.
+    pub(crate) grace: Option<Timestamp>,
+    /// The rows have a history, and changes may be out of order (KIP-914).
+    pub(crate) versioned: bool,
 }
 
 impl<K, V> Clone for KTable<K, V> {
@@ -32,6 +42,7 @@ impl<K, V> Clone for KTable<K, V> {
             stores: self.stores.clone(),
             rows: self.rows.clone(),
             old_values: self.old_values.clone(),
+            nature: self.nature,
         }
     }
 }

@@ -33,7 +33,7 @@ pub use operators::{Branches, Split};
 pub use processor::{
     Clock, FixedKeyRecord, KeyValueStore, Out, Processor, Setup, StoreHandle, ValueOut, ValueProcessor,
 };
-pub use tables::GroupedTable;
+pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{
     DAY, EmitStrategy, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed,

@@ -7,10 +7,12 @@ mod join_buffer;
 mod key_bytes;
 mod key_value;
 mod rows;
+mod suppress_buffer;
 mod timed;
 
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, ScanRow};
 pub use rows::Entry;
+pub use suppress_buffer::SuppressBuffer;
 pub use timed::{Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};

@@ -11,7 +11,7 @@ use crate::aggregates::key_value::Aggregate;
 use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowSpec, WindowedTable};
 use crate::builder::StreamsBuilder;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, OldValues};
+use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
 use crate::windows::{EmitStrategy, SessionWindows, Windowed, millis};
 
@@ -65,7 +65,16 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
         let target = KeyValueTarget { id, store: store.into(), port: port.clone(), old_values: old_values.clone() };
         let (node, sources) = self.hang(store, id, |input, node| input.fold_rows(node, &target, init.clone()));
         let rows = Stored::rows(id, store);
-        KTable { builder: self.builder, node, port, sources: Arc::new(sources), stores: vec![id], rows, old_values }
+        KTable {
+            builder: self.builder,
+            node,
+            port,
+            sources: Arc::new(sources),
+            stores: vec![id],
+            rows,
+            old_values,
+            nature: Nature::default(),
+        }
     }
 
     /// Folds in tumbling or hopping ([`crate::TimeWindows`]) or sliding ([`crate::SlidingWindows`]) windows.

@@ -6,7 +6,7 @@ use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskCon
 use millstream_state::Entry;
 
 use crate::aggregates::grouped::GroupedStream;
-use crate::ktable::{KTable, OldValues};
+use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
@@ -83,6 +83,7 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
             stores: vec![id],
             rows: Stored::rows(id, store),
             old_values,
+            nature: Nature::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Joins, one per file.
 
+mod foreign_key;
 mod held;
 mod join_rows;
 mod self_join;

@@ -29,7 +29,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             Box::new(EmitOnCommit(node))
         });
         let (builder, sources, stores) = (self.builder.clone(), Arc::clone(&self.sources), self.stores.clone());
-        KTable { builder, node, port, sources, stores, rows: self.rows.clone(), old_values }
+        KTable { builder, node, port, sources, stores, rows: self.rows.clone(), old_values, nature: self.nature }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
 use millstream_state::Entry;
 
-use crate::ktable::{KTable, LookUp, OldValues};
+use crate::ktable::{KTable, LookUp, Nature, OldValues};
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -35,6 +35,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores: self.stores.clone(),
             rows,
             old_values,
+            nature: self.nature,
         }
     }
 
@@ -62,6 +63,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores: vec![id],
             rows: Stored::rows(id, store),
             old_values,
+            nature: Nature { versioned: false, ..self.nature },
         }
     }
 }

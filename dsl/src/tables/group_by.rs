@@ -10,7 +10,7 @@ use millstream_state::Entry;
 
 use crate::consumed::{Consumed, Produced};
 use crate::kstream::KStream;
-use crate::ktable::{KTable, OldValues};
+use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
 
 /// A table whose rows are grouped by another key.
@@ -286,6 +286,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
             stores: vec![id],
             rows: Stored::rows(id, store),
             old_values,
+            nature: Nature::default(),
         }
     }
 }

@@ -38,6 +38,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores: self.stores.clone(),
             rows,
             old_values,
+            nature: self.nature,
         }
     }
 }

@@ -3,8 +3,13 @@
 mod emit_on_commit;
 mod filter;
 mod group_by;
+mod join;
 mod map_values;
 mod source;
+mod suppress;
 mod to_stream;
 
+pub(crate) use source::add_table;
+
 pub use group_by::GroupedTable;
+pub use suppress::BufferConfig;

@@ -9,7 +9,7 @@ use millstream_state::Entry;
 use crate::builder::{IntoTopics, StreamsBuilder};
 use crate::consumed::Consumed;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, OldValues};
+use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
 
 impl StreamsBuilder {
@@ -80,6 +80,7 @@ pub(crate) fn add_table<K: Data, V: Data>(
         stores: vec![id],
         rows: Stored::rows(id, store),
         old_values,
+        nature: Nature::default(),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::aggregates::windowed::time::WindowSpec;
 use crate::builder::StreamsBuilder;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, OldValues, Rows};
+use crate::ktable::{KTable, Nature, OldValues, Rows};
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed, millis};
 
 /// A grouped stream in sessions.
@@ -173,13 +173,14 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
+        let nature = Nature { grace: Some(self.spec.windows.gap + self.spec.windows.grace), versioned: false };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
             let place = |w: Window| SessionBounds { end: w.end, start: w.start };
             Box::new(WindowedRows { store, place, types: PhantomData })
         });
-        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values }
+        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values, nature }
     }
 }
 

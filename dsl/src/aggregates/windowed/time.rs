@@ -17,7 +17,7 @@ use crate::aggregates::windowed::close::WindowClock;
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, OldValues, Rows};
+use crate::ktable::{KTable, Nature, OldValues, Rows};
 use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed, millis};
 
 /// Windows of a fixed size.
@@ -257,12 +257,13 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         sources: Arc<BTreeSet<millstream_core::NodeId>>,
         builder: crate::builder::StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
+        let nature = Nature { grace: Some(self.spec.windows.grace()), versioned: false };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
             Box::new(WindowedRows { store, place: |w: Window| WindowStart(w.start), types: PhantomData })
         });
-        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values }
+        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values, nature }
     }
 }
 

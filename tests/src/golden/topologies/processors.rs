@@ -2,10 +2,11 @@
 
 use millstream_core::{Record, Result, Timestamp};
 use millstream_dsl::{
-    Clock, FixedKeyRecord, KStream, KeyValueStore, Out, Processor, StreamsBuilder, TimeWindows, ValueOut,
+    Clock, FixedKeyRecord, JoinWindows, KStream, KeyValueStore, Out, Processor, StreamsBuilder, TimeWindows, ValueOut,
     ValueProcessor,
 };
 
+use crate::golden::topologies::tables::{bounded, foreign_key};
 use crate::golden::topologies::{KEPT, Params, Text, first, plus, shown};
 
 struct Ticker {
@@ -107,6 +108,25 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
             let table = stamped(b, "in", "i").to_table("source");
             let counts = table.group_by("by-first", |_, v| (first(&v), v)).count("counts");
             reveal(&counts.to_stream().map_values(text)).to("out");
+        }
+        "headers-suppress" => {
+            let table = stamped(b, "in", "i").to_table("source").suppress_for("suppressed", p.ms("limit"), bounded(p));
+            reveal(&table.to_stream()).to("out");
+        }
+        "headers-table-table-join" => {
+            let (left, right) = (stamped(b, "left", "l").to_table("l"), stamped(b, "right", "r").to_table("r"));
+            reveal(&left.outer_join(&right, plus).to_stream()).to("out");
+        }
+        "headers-foreign-key-join" => {
+            let (left, right) = (stamped(b, "left", "l").to_table("l"), stamped(b, "right", "r").to_table("r"));
+            let joined = left.left_join_on("joined", &right, |v| foreign_key(v), |l, r| plus(Some(l), r));
+            reveal(&joined.to_stream()).to("out");
+        }
+        "headers-stream-stream-join" => {
+            let windows = JoinWindows::of(p.ms("before")).after(p.ms("after")).grace(p.ms("grace"));
+            let (left, right) = (stamped(b, "left", "l"), stamped(b, "right", "r"));
+            let joined = left.outer_join("joined", &right, windows, plus);
+            reveal(&joined.map_values(Some)).to("out");
         }
         "headers-stream-table-join" => {
             let table = stamped(b, "table", "t").to_table("t");

@@ -1,13 +1,50 @@
 //! Section *Tables*.
 
-use millstream_dsl::{GroupedTable, KTable, StreamsBuilder};
+use millstream_dsl::{
+    BufferConfig, GroupedTable, KStream, KTable, SessionWindows, StreamsBuilder, TimeWindows, Windowed,
+};
 
-use crate::golden::topologies::{Params, counts_out, even, first, table_out};
+use crate::golden::topologies::{KEPT, Params, Text, count_out, counts_out, even, first, plus, table_out, text_out};
 
-pub(crate) fn add(name: &str, b: &StreamsBuilder, _: &Params<'_>) -> bool {
+pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     let source = || -> KTable<String, String> { b.table("in", "source") };
     let by_first = || -> GroupedTable<String, String> { source().group_by("by-first", |_, v| (first(&v), v)) };
+    let left = || -> KTable<String, String> { b.table("left", "l") };
+    let right = || -> KTable<String, String> { b.table("right", "r") };
+    let counted = |stream: &KStream<Text, Text>, store: &str| -> KTable<Windowed<String>, i64> {
+        let windows = TimeWindows::of(p.ms("size")).grace(p.ms("grace"));
+        stream.group_by_key().windowed_by(windows).retention(KEPT).count(store)
+    };
     match name {
+        "table-table-inner-join" => table_out(&left().join(&right(), |l, r| plus(Some(l), Some(r)))),
+        "table-table-left-join" => table_out(&left().left_join(&right(), |l, r| plus(Some(l), r))),
+        "table-table-outer-join" => table_out(&left().outer_join(&right(), plus)),
+        "foreign-key-inner-join" => {
+            table_out(&left().join_on("joined", &right(), |v| foreign_key(v), |l, r| plus(Some(l), Some(r))));
+        }
+        "foreign-key-left-join" => {
+            table_out(&left().left_join_on("joined", &right(), |v| foreign_key(v), |l, r| plus(Some(l), r)));
+        }
+        "windowed-tables-join" => {
+            let (left, right) = (counted(&b.stream("left"), "lc"), counted(&b.stream("right"), "rc"));
+            let text = |n: Option<&i64>| n.map_or("null".into(), i64::to_string);
+            text_out(&left.left_join(&right, move |l, r| format!("{l}+{}", text(r))));
+        }
+        "suppress-until-time-limit" => table_out(&source().suppress_for("suppressed", p.ms("limit"), bounded(p))),
+        "suppress-until-window-closes" => {
+            let counts = counted(&b.stream("in"), "counts");
+            count_out(&counts.suppress_until_closed("suppressed", BufferConfig::unbounded()));
+        }
+        "suppress-session-closes" => {
+            let windows = SessionWindows::of(p.ms("gap")).grace(p.ms("grace"));
+            let grouped = b.stream::<Text, Text>("in").group_by_key();
+            let counts = grouped.windowed_by(windows).retention(KEPT).count("counts");
+            count_out(&counts.suppress_until_closed("suppressed", BufferConfig::unbounded()));
+        }
+        "count-then-table-join" => {
+            let counts = b.stream::<Text, Text>("stream").group_by_key().count("counts").map_values(|n| n.to_string());
+            table_out(&counts.outer_join(&b.table("table", "t"), plus));
+        }
         "table-filter" => table_out(&source().filter(|_, v| even(&Some(v.clone())))),
         "table-filter-materialized" => {
             table_out(&source().filter(|_, v| even(&Some(v.clone()))).materialize("filtered"))
@@ -25,4 +62,14 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, _: &Params<'_>) -> bool {
         _ => return false,
     }
     true
+}
+
+/// A bound on rows that lets the oldest out when it is reached.
+pub(crate) fn bounded(p: &Params<'_>) -> BufferConfig {
+    BufferConfig::max_records(p.ms("max_records").as_millis() as usize).emit_early_when_full()
+}
+
+/// The first character; none if the value begins with `none`.
+pub(crate) fn foreign_key(v: &str) -> Option<String> {
+    (!v.starts_with("none")).then(|| first(v))
 }

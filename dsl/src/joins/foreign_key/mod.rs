@@ -1,0 +1,158 @@
+//! Foreign-key joins: a row meets the other table's row that it names (semantics.md 52 to 58, KIP-213).
+//!
+//! ```text
+//!   left row ─subscription─► partition of the foreign key: kept, answered ─response─► back to the row's partition
+//!                            right row changes: every subscriber answered ─┘          joined, if the row is still the same
+//! ```
+//!
+//! Both ways are repartition topics. A response carries a hash of the left row that asked: if that has changed meanwhile,
+//! a later response is under way, and this one is dropped; so the order of the two ways does not matter.
+
+mod response;
+mod send;
+mod subscription;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_core::{Data, NodeId, Nullable, Port, Record, RecordTime, Serde, TopicName, Topics};
+
+use crate::consumed::{Consumed, Produced};
+use crate::joins::foreign_key::response::{Response, ResponseJoin, ResponseSerde};
+use crate::joins::foreign_key::send::Send;
+use crate::joins::foreign_key::subscription::{Answer, Receive, Subscription, SubscriptionSerde, Subscriptions};
+use crate::kstream::KStream;
+use crate::ktable::KTable;
+use crate::tables::add_table;
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
+    /// Joins every row with the row of `other` whose key `foreign_key` finds in it. Rows without a partner are left out.
+    /// The result is kept in the store `name`; `<name>-subscription` and `<name>-response` are repartition topics.
+    pub fn join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
+        &self,
+        name: &str,
+        other: &KTable<F, W>,
+        foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&V, &W) -> O + core::marker::Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        self.foreign_join(name, other, false, foreign_key, move |row: &V, partner: Option<&W>| Some(f(row, partner?)))
+    }
+
+    /// As [`KTable::join_on`]; rows without a partner are joined with none.
+    pub fn left_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
+        &self,
+        name: &str,
+        other: &KTable<F, W>,
+        foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&V, Option<&W>) -> O + core::marker::Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        self.foreign_join(name, other, true, foreign_key, move |row: &V, partner: Option<&W>| Some(f(row, partner)))
+    }
+
+    fn foreign_join<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
+        &self,
+        name: &str,
+        other: &KTable<F, W>,
+        left: bool,
+        foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&V, Option<&W>) -> Option<O> + core::marker::Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        let builder = &self.builder;
+        self.old_values.ask();
+        let subscriptions = self.subscribe(left, foreign_key);
+        let topic = format!("{name}-subscription");
+        let (source, subscribed) = self.there_and_back(
+            &topic,
+            &subscriptions,
+            Produced::with(Nullable(F::Serde::default()), SubscriptionSerde(K::Serde::default())),
+            Consumed::with(Nullable(F::Serde::default()), SubscriptionSerde(K::Serde::default())),
+        );
+        let sources: BTreeSet<_> = other.sources.iter().copied().chain([source]).collect();
+        builder.copartition(&format!("join `{name}`"), sources);
+
+        let responses = self.respond(name, other, source, &subscribed);
+        let topic = format!("{name}-response");
+        let (source, responded) = self.there_and_back(
+            &topic,
+            &responses,
+            Produced::with(K::Serde::default(), ResponseSerde(W::Serde::default()))
+                .partitioner(|_, response: &Response<W>, _| Some(vec![response.partition])),
+            Consumed::with(K::Serde::default(), ResponseSerde(W::Serde::default())),
+        );
+        let sources: BTreeSet<_> = self.sources.iter().copied().chain([source]).collect();
+        builder.copartition(&format!("join `{name}`"), sources.clone());
+
+        let node = builder.node("KTABLE-FK-JOIN-OUTPUT", &[source], &self.stores);
+        let port: Port<Record<K, Option<O>>> = builder.port();
+        let (out, rows, f) = (port.clone(), self.rows.clone(), Arc::new(f));
+        responded.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(ResponseJoin::<K, V, _, O>::new(rows(task), f.clone(), down))
+        });
+        add_table(builder, node, &port, Arc::new(sources), name)
+    }
+
+    /// The subscriptions that changes of this table make.
+    fn subscribe<F: Data<NonNull = F>>(
+        &self,
+        left: bool,
+        foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
+    ) -> KStream<Option<F>, Subscription<K>> {
+        let node = self.builder.node("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION", &[self.node], &[]);
+        let port: Port<Record<Option<F>, Subscription<K>>> = self.builder.port();
+        let (out, foreign_key) = (port.clone(), Arc::new(foreign_key));
+        let versioned = self.nature.versioned;
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            Box::new(Send::<K, V, F, _>::new(foreign_key.clone(), left, versioned, down))
+        });
+        KStream { builder: self.builder.clone(), node, port, key_changed: true, sources: self.sources.clone() }
+    }
+
+    /// The responses that subscriptions and changes of the other table make.
+    fn respond<F: Data<NonNull = F>, W: Data<NonNull = W>>(
+        &self,
+        name: &str,
+        other: &KTable<F, W>,
+        source: NodeId,
+        subscribed: &Port<Record<Option<F>, Subscription<K>>>,
+    ) -> KStream<K, Response<W>> {
+        let builder = &self.builder;
+        let store: Arc<str> = format!("{name}-subscription").into();
+        let id = Subscriptions::<F, K>::add(builder, &store);
+        let stores: Vec<_> = other.stores.iter().copied().chain([id]).collect();
+        let receive = builder.node("KTABLE-FK-JOIN-SUBSCRIPTION", &[source], &stores);
+        let answer = builder.node("KTABLE-FK-JOIN-FOREIGN-CHANGE", &[other.node], &[id]);
+        let node = builder.node("KTABLE-FK-JOIN-RESPONSE", &[receive, answer], &[]);
+        let port: Port<Record<K, Response<W>>> = builder.port();
+        let (out, rows, label) = (port.clone(), other.rows.clone(), store.clone());
+        subscribed.subscribe(move |task| {
+            let down = task.open_shared(&out);
+            Box::new(Receive { subscriptions: Subscriptions::<F, K>::open(task, id, &label), rows: rows(task), down })
+        });
+        let (out, versioned) = (port.clone(), other.nature.versioned);
+        other.port.subscribe(move |task| {
+            let down = task.open_shared(&out);
+            Box::new(Answer { subscriptions: Subscriptions::<F, K>::open(task, id, &store), versioned, down })
+        });
+        KStream { builder: builder.clone(), node, port, key_changed: true, sources: other.sources.clone() }
+    }
+
+    /// Writes a stream to a repartition topic and reads it back.
+    fn there_and_back<KS: Serde<Value: Clone + 'static>, VS: Serde<Value: Clone + 'static>>(
+        &self,
+        name: &str,
+        stream: &KStream<KS::Value, VS::Value>,
+        produced: Produced<KS, VS>,
+        consumed: Consumed<KS, VS, RecordTime>,
+    ) -> (NodeId, Port<Record<KS::Value, VS::Value>>) {
+        let builder = &self.builder;
+        let topic = TopicName::Repartition(name.to_owned());
+        let sink = builder.sink::<KS::Value, VS::Value>(stream.node, Some(topic.clone()));
+        stream.sink_to(topic.clone(), produced);
+        let port = builder.port();
+        let source = builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);
+        builder.repartition(name, None, sink, source);
+        (source, port)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a change of a left row makes of its subscriptions (semantics.md 54).
+
+use std::sync::Arc;
+
+use millstream_core::{
+    Change, Data, Downstream, Forward, Half, Headers, Record, Result, Serde, SerdeContext, TaskContext, unencodable,
+};
+use twox_hash::XxHash3_128;
+
+use crate::joins::foreign_key::subscription::{Instruction, Subscription};
+use crate::keys::Keys;
+
+/// Hashes rows by their bytes.
+pub(super) struct RowHash<V: Data> {
+    serde: V::Serde,
+    bytes: Vec<u8>,
+}
+
+impl<V: Data> Default for RowHash<V> {
+    fn default() -> Self {
+        RowHash { serde: V::Serde::default(), bytes: Vec::new() }
+    }
+}
+
+impl<V: Data> RowHash<V> {
+    /// A row's hash; none for no row.
+    pub(super) fn of(&mut self, row: Option<&V>) -> Result<Option<u128>> {
+        let Some(row) = row else { return Ok(None) };
+        self.bytes.clear();
+        let cx = SerdeContext { topic: "", half: Half::Value };
+        let encoded = self.serde.serialize(row, cx, &mut Headers::new(), &mut self.bytes);
+        let _bytes = encoded.map_err(|e| unencodable("a foreign-key join", Half::Value, e))?;
+        Ok(Some(XxHash3_128::oneshot(&self.bytes)))
+    }
+}
+
+pub(super) struct Send<K, V: Data, F: Data, Key> {
+    foreign_key: Arc<Key>,
+    /// Rows without a partner are told so.
+    left: bool,
+    versioned: bool,
+    hash: RowHash<V>,
+    keys: [Keys<F>; 2],
+    down: Downstream<Record<Option<F>, Subscription<K>>>,
+}
+
+impl<K, V: Data, F: Data, Key> Send<K, V, F, Key> {
+    pub(super) fn new(
+        foreign_key: Arc<Key>,
+        left: bool,
+        versioned: bool,
+        down: Downstream<Record<Option<F>, Subscription<K>>>,
+    ) -> Self {
+        let label: Arc<str> = "a foreign key".into();
+        let keys = [Keys::new(&label), Keys::new(&label)];
+        Send { foreign_key, left, versioned, hash: RowHash::default(), keys, down }
+    }
+}
+
+impl<K, V, F, Key> Forward<Record<K, Change<V>>> for Send<K, V, F, Key>
+where
+    K: Data,
+    V: Data,
+    F: Data,
+    Key: Fn(&V) -> Option<F>,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        if self.versioned && cx.is_out_of_order() {
+            cx.drop_record();
+            return Ok(());
+        }
+        let Record { key, value: Change { old, new }, timestamp, headers } = record;
+        let hash = self.hash.of(new.as_ref())?;
+        let partition = cx.partition();
+        let down = &mut self.down;
+        let mut send = |cx: &mut TaskContext, foreign: Option<F>, instruction| {
+            let value = Subscription { hash, instruction, key: key.clone(), partition };
+            down.forward(cx, Record { key: foreign, value, timestamp, headers: headers.clone() })
+        };
+        let before = old.as_ref().and_then(|old| (self.foreign_key)(old));
+        let after = new.as_ref().and_then(|new| (self.foreign_key)(new));
+        let same = match (&before, &after) {
+            (Some(before), Some(after)) => *self.keys[0].encode(before)? == *self.keys[1].encode(after)?,
+            (None, None) => true,
+            _ => false,
+        };
+        if self.left {
+            if old.is_none() && new.is_none() {
+                return Ok(());
+            }
+            if before.is_some() && !same {
+                send(cx, before, Instruction::Delete)?;
+            }
+            return send(cx, after, Instruction::AnswerAlways);
+        }
+        match (before, after) {
+            (None, None) => {
+                if old.is_some() || new.is_some() {
+                    cx.drop_record();
+                }
+                Ok(())
+            }
+            (Some(before), None) => {
+                if new.is_some() {
+                    cx.drop_record();
+                }
+                send(cx, Some(before), Instruction::DeleteAndAnswer)
+            }
+            (Some(before), after) if !same => {
+                send(cx, Some(before), Instruction::Delete)?;
+                send(cx, after, Instruction::AnswerAlways)
+            }
+            (_, after) => send(cx, after, Instruction::AnswerIfThere),
+        }
+    }
+}

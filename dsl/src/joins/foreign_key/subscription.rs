@@ -1,0 +1,207 @@
+//! Subscriptions: what a left row asks of a foreign key, kept where that key's row is.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    Change, Data, Downstream, Encoded, Forward, Headers, Payload, Record, Result, Serde, SerdeContext, SerdeError,
+    StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
+};
+use millstream_state::{Entry, KeyValueTable};
+
+use crate::builder::{NewStore, StreamsBuilder};
+use crate::joins::foreign_key::response::Response;
+use crate::keys::Keys;
+use crate::ktable::LookUp;
+
+/// What the receiver does (semantics.md 53).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instruction {
+    /// Forgets the subscription.
+    Delete = 0,
+    /// Forgets it and answers with none.
+    DeleteAndAnswer = 1,
+    /// Keeps it and answers with the row or with none.
+    AnswerAlways = 2,
+    /// Keeps it and answers only if there is a row.
+    AnswerIfThere = 3,
+}
+
+/// A left row's question.
+#[derive(Debug, Clone)]
+pub(crate) struct Subscription<K> {
+    /// Hash of the left row's bytes; none if it was deleted.
+    pub(super) hash: Option<u128>,
+    pub(super) instruction: Instruction,
+    pub(super) key: K,
+    /// The left row's partition.
+    pub(super) partition: i32,
+}
+
+/// The format's version; the top bit says that there is no hash.
+const VERSION: u8 = 1;
+const NO_HASH: u8 = 0x80;
+
+/// Appends a version and a hash.
+pub(super) fn put_hash(hash: Option<u128>, version: u8, out: &mut Vec<u8>) {
+    out.push(if hash.is_some() { version } else { version | NO_HASH });
+    out.extend(hash.iter().flat_map(|hash| hash.to_be_bytes()));
+}
+
+/// Kafka Streams' format: version, instruction, hash if there is one, primary key, partition.
+#[derive(Debug, Clone)]
+pub(crate) struct SubscriptionSerde<S>(pub(super) S);
+
+impl<S: Serde> Serde for SubscriptionSerde<S> {
+    type Value = Subscription<S::Value>;
+
+    fn serialize(
+        &self,
+        subscription: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        let start = out.len() + 1;
+        put_hash(subscription.hash, VERSION, out);
+        out.insert(start, subscription.instruction as u8);
+        let _bytes = self.0.serialize(&subscription.key, cx, headers, out)?;
+        out.extend(subscription.partition.to_be_bytes());
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        let all = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
+        let (hash_len, instruction) = match *all {
+            [version, instruction, ..] if version & !NO_HASH <= VERSION => {
+                (if version & NO_HASH == 0 { 16 } else { 0 }, instruction)
+            }
+            _ => return Err(SerdeError::invalid("a subscription of an unknown version")),
+        };
+        let instruction = match instruction {
+            0 => Instruction::Delete,
+            1 => Instruction::DeleteAndAnswer,
+            2 => Instruction::AnswerAlways,
+            3 => Instruction::AnswerIfThere,
+            other => return Err(SerdeError::invalid(format!("a subscription with the unknown instruction {other}"))),
+        };
+        let cut_off = || SerdeError::invalid("a subscription is cut off");
+        let rest = all.get(2..).and_then(|rest| rest.split_at_checked(hash_len)).ok_or_else(cut_off)?;
+        let hash = rest.0.first_chunk().map(|hash| u128::from_be_bytes(*hash));
+        let (key, partition) = rest.1.split_last_chunk().ok_or_else(cut_off)?;
+        let from = 2 + hash_len;
+        let key = all.slice(from..from + key.len());
+        let key = self.0.deserialize(Some(Payload::from(&key)), cx, headers)?;
+        Ok(Subscription { hash, instruction, key, partition: i32::from_be_bytes(*partition) })
+    }
+
+    fn detach(&self, subscription: &mut Self::Value) {
+        self.0.detach(&mut subscription.key);
+    }
+}
+
+/// Subscriptions in a task, by foreign key, then primary key.
+pub(super) struct Subscriptions<F: Data, K: Data> {
+    table: Rc<RefCell<KeyValueTable<SubscriptionSerde<K::Serde>>>>,
+    foreign: Keys<F>,
+    primary: Keys<K>,
+}
+
+impl<F: Data, K: Data> Subscriptions<F, K> {
+    pub(super) fn add(builder: &StreamsBuilder, name: &str) -> StoreId {
+        let table = name.to_owned();
+        let supplier = Arc::new(move || {
+            StoreInstance::new(KeyValueTable::new(&table, SubscriptionSerde(K::Serde::default()), true))
+        });
+        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
+        builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+    }
+
+    pub(super) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
+        Subscriptions { table: task.store(id), foreign: Keys::new(name), primary: Keys::new(name) }
+    }
+
+    /// The beginning of the rows of a foreign key: its length, its bytes.
+    fn prefix(&self, foreign: &F) -> Result<Vec<u8>> {
+        let key = self.foreign.encode(foreign)?;
+        let mut prefix = (key.len() as u32).to_be_bytes().to_vec();
+        prefix.extend_from_slice(&key);
+        Ok(prefix)
+    }
+
+    fn keep(&self, foreign: &F, subscription: &Subscription<K>, timestamp: Timestamp) -> Result<()> {
+        let mut key = self.prefix(foreign)?;
+        key.extend_from_slice(&self.primary.encode(&subscription.key)?);
+        let kept = matches!(subscription.instruction, Instruction::AnswerAlways | Instruction::AnswerIfThere);
+        let value = kept.then(|| subscription.clone());
+        *self.table.borrow_mut().change(&key) = Entry { value, timestamp };
+        Ok(())
+    }
+}
+
+/// Keeps subscriptions and answers them.
+pub(super) struct Receive<F: Data, K: Data, W> {
+    pub(super) subscriptions: Subscriptions<F, K>,
+    pub(super) rows: Box<dyn LookUp<F, W>>,
+    pub(super) down: Downstream<Record<K, Response<W>>>,
+}
+
+impl<F: Data, K: Data, W: Data> Forward<Record<Option<F>, Subscription<K>>> for Receive<F, K, W> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<Option<F>, Subscription<K>>) -> Result<()> {
+        let Record { key: foreign, value: subscription, timestamp, headers } = record;
+        let row = match &foreign {
+            Some(foreign) => {
+                self.subscriptions.keep(foreign, &subscription, timestamp)?;
+                self.rows.get(foreign)
+            }
+            // A left row without a foreign key is told that there is none, and waits for nothing.
+            None if subscription.instruction == Instruction::AnswerAlways => None,
+            None => {
+                cx.drop_record();
+                return Ok(());
+            }
+        };
+        let timestamp = row.as_ref().map_or(timestamp, |(_, time)| timestamp.max(*time));
+        let value = match (subscription.instruction, row) {
+            (Instruction::Delete, _) | (Instruction::AnswerIfThere, None) => return Ok(()),
+            (Instruction::DeleteAndAnswer, _) => None,
+            (Instruction::AnswerAlways | Instruction::AnswerIfThere, row) => row.map(|(row, _)| row),
+        };
+        let Subscription { hash, key, partition, .. } = subscription;
+        self.down.forward(cx, Record { key, value: Response { hash, value, partition }, timestamp, headers })
+    }
+}
+
+/// Answers all subscribers of a row that changes.
+pub(super) struct Answer<F: Data, K: Data, W> {
+    pub(super) subscriptions: Subscriptions<F, K>,
+    pub(super) versioned: bool,
+    pub(super) down: Downstream<Record<K, Response<W>>>,
+}
+
+impl<F: Data, K: Data, W: Data> Forward<Record<F, Change<W>>> for Answer<F, K, W> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<F, Change<W>>) -> Result<()> {
+        if self.versioned && cx.is_out_of_order() {
+            cx.drop_record();
+            return Ok(());
+        }
+        let prefix = self.subscriptions.prefix(&record.key)?;
+        let mut table = self.subscriptions.table.borrow_mut();
+        let rows = table.range(Bound::Included(&prefix), Bound::Unbounded);
+        for (_, subscription, _) in rows.take_while(|(key, ..)| key.starts_with(&prefix)) {
+            let Subscription { hash, key, partition, .. } = subscription.clone();
+            let value = Response { hash, value: record.value.new.clone(), partition };
+            let (timestamp, headers) = (record.timestamp, record.headers.clone());
+            self.down.forward(cx, Record { key, value, timestamp, headers })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! `suppress`: changes of a table wait until a window closes or for a time, and only the last of them is passed on
+//! (semantics.md 46 to 51).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{
+    Change, Data, Downstream, Encoded, Error, Forward, Headers, Lifecycle, Payload, Record, Result, Serde,
+    SerdeContext, SerdeError, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+};
+use millstream_state::SuppressBuffer;
+
+use crate::builder::NewStore;
+use crate::keys::Keys;
+use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
+use crate::windows::{Windowed, millis};
+
+/// How much may wait, and what happens to more.
+#[derive(Debug, Clone, Copy)]
+pub struct BufferConfig {
+    max_records: usize,
+    max_bytes: usize,
+    emit_early: bool,
+}
+
+impl BufferConfig {
+    /// As much as there is.
+    pub fn unbounded() -> Self {
+        BufferConfig { max_records: usize::MAX, max_bytes: usize::MAX, emit_early: false }
+    }
+
+    /// So many rows; more fail the application, unless they are emitted early.
+    pub fn max_records(records: usize) -> Self {
+        Self::unbounded().with_max_records(records)
+    }
+
+    /// So many bytes of encoded keys and values; more fail the application, unless rows are emitted early.
+    pub fn max_bytes(bytes: usize) -> Self {
+        Self::unbounded().with_max_bytes(bytes)
+    }
+
+    /// A bound on rows besides others.
+    pub fn with_max_records(mut self, records: usize) -> Self {
+        self.max_records = records;
+        self
+    }
+
+    /// A bound on bytes besides others.
+    pub fn with_max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// What is more than the bound leaves before its time, the oldest first.
+    pub fn emit_early_when_full(mut self) -> Self {
+        self.emit_early = true;
+        self
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
+    /// Passes a row's changes on when `limit` has passed since the first of them, and then only the last. The buffer is
+    /// kept in the store `name`.
+    pub fn suppress_for(&self, name: &str, limit: Duration, buffer: BufferConfig) -> KTable<K, V> {
+        self.suppress(name, Wait { time: |_, time| time, duration: millis(limit), drop_deletions: false }, buffer)
+    }
+
+    fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
+        if self.nature.versioned {
+            self.builder.problem(format!(
+                "`{name}` suppresses changes of a versioned table\n  help: suppress what is made of it"
+            ));
+        }
+        self.old_values.ask();
+        let store = Waiting::<K, V>::add(self, name);
+        let node = self.builder.node("KTABLE-SUPPRESS", &[self.node], &[store]);
+        let port = self.builder.port();
+        let old_values = OldValues::derived(&[&self.old_values]);
+        let (out, wanted, label) = (port.clone(), old_values.clone(), Arc::<str>::from(name));
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            let node = Suppress {
+                waiting: Waiting::open(task, store, &label, buffer.max_bytes != usize::MAX),
+                time: task.time(&format!("{label}.stream-time")),
+                wait,
+                buffer,
+                send_old: wanted.wanted(),
+                down,
+            };
+            let node = Rc::new(RefCell::new(node));
+            task.lifecycle(node.clone());
+            Box::new(SharedSuppress(node))
+        });
+        let (above, label) = (self.rows.clone(), Arc::<str>::from(name));
+        let rows: Rows<K, V> = Arc::new(move |task| {
+            let waiting = Waiting::open(task, store, &label, false);
+            Box::new(SuppressedRows { above: above(task), waiting })
+        });
+        let stores = self.stores.iter().copied().chain([store]).collect();
+        let (builder, sources) = (self.builder.clone(), self.sources.clone());
+        KTable {
+            builder,
+            node,
+            port,
+            sources,
+            stores,
+            rows,
+            old_values,
+            nature: Nature { versioned: false, ..self.nature },
+        }
+    }
+}
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
+    /// Passes every window on once, with its last value, when it has closed: its end and grace (and a session's gap) have
+    /// passed. The buffer is kept in the store `name`; it must not be emitted early.
+    pub fn suppress_until_closed(&self, name: &str, buffer: BufferConfig) -> KTable<Windowed<K>, V> {
+        let duration = self.nature.grace.unwrap_or_else(|| {
+            self.builder.problem(format!(
+                "`{name}` waits for windows to close, and the table is not of windows\n  help: suppress the result of a windowed aggregation"
+            ));
+            0
+        });
+        if buffer.emit_early {
+            self.builder.problem(format!(
+                "`{name}` waits for windows to close, and may emit them early\n  help: without emit_early_when_full, or with suppress_for"
+            ));
+        }
+        self.suppress(name, Wait { time: |key, _| key.window.end, duration, drop_deletions: true }, buffer)
+    }
+}
+
+/// For how long changes wait.
+struct Wait<K> {
+    /// Where a change stands, given key and time.
+    time: fn(&K, Timestamp) -> Timestamp,
+    /// How far the stream time must be beyond that.
+    duration: Timestamp,
+    /// A deletion is not passed on.
+    drop_deletions: bool,
+}
+
+impl<K> Clone for Wait<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<K> Copy for Wait<K> {}
+
+/// A change that waits.
+#[derive(Debug, Clone)]
+struct Waits<V> {
+    /// The row as it was passed on last.
+    prior: Option<V>,
+    new: Option<V>,
+    timestamp: Timestamp,
+    headers: Headers,
+}
+
+/// The buffer in its task.
+struct Waiting<K: Data, V: Data> {
+    buffer: Rc<RefCell<SuppressBuffer<WaitsSerde<V::Serde>>>>,
+    keys: Keys<K>,
+    /// Encoded bytes, where they are counted.
+    bytes: Option<usize>,
+}
+
+impl<K: Data, V: Data> Waiting<K, V> {
+    fn add<K2, V2>(table: &KTable<K2, V2>, name: &str) -> StoreId {
+        let store = name.to_owned();
+        let supplier =
+            Arc::new(move || StoreInstance::new(SuppressBuffer::new(&store, WaitsSerde(V::Serde::default()))));
+        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
+        table.builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+    }
+
+    fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>, counted: bool) -> Self {
+        let buffer: Rc<RefCell<SuppressBuffer<WaitsSerde<V::Serde>>>> = task.store(id);
+        let bytes = counted.then(|| buffer.borrow().values().map(|(key, value)| encoded_len::<V>(key, value)).sum());
+        Waiting { buffer, keys: Keys::new(name), bytes }
+    }
+}
+
+fn encoded_len<V: Data>(key: &[u8], value: &Waits<V>) -> usize {
+    let mut bytes = Vec::new();
+    let cx = SerdeContext { topic: "", half: millstream_core::Half::Value };
+    let serde = WaitsSerde(V::Serde::default());
+    // What cannot be encoded fails at the commit, with a message.
+    let _counted_as_empty = serde.serialize(value, cx, &mut Headers::new(), &mut bytes);
+    key.len() + bytes.len()
+}
+
+struct Suppress<K: Data, V: Data> {
+    waiting: Waiting<K, V>,
+    time: TimeSlot,
+    wait: Wait<K>,
+    buffer: BufferConfig,
+    send_old: bool,
+    down: Downstream<Record<K, Change<V>>>,
+}
+
+impl<K: Data, V: Data> Suppress<K, V> {
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        let now = cx.advance_time(self.time, record.timestamp);
+        self.put(record)?;
+        let expired = now - self.wait.duration;
+        while self.waiting.buffer.borrow().first().is_some_and(|first| first <= expired) {
+            self.emit_first(cx)?;
+        }
+        while self.is_over_full() {
+            if !self.buffer.emit_early {
+                return Err(Error::user(format!(
+                    "{} rows wait in a suppression that may hold {}\n  help: raise its bound, or let it emit early",
+                    self.waiting.buffer.borrow().len(),
+                    self.buffer.max_records
+                )));
+            }
+            self.emit_first(cx)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, record: Record<K, Change<V>>) -> Result<()> {
+        let Record { key, value: Change { old, new }, timestamp, headers } = record;
+        let place = (self.wait.time)(&key, timestamp);
+        let bytes = self.waiting.keys.encode(&key)?;
+        let mut buffer = self.waiting.buffer.borrow_mut();
+        let count = &mut self.waiting.bytes;
+        buffer.put(&bytes, place, |waits| {
+            let (before, prior) = match waits {
+                Some(waits) => (count.map(|_| encoded_len::<V>(&bytes, &waits)), waits.prior),
+                None => (None, old),
+            };
+            let waits = Waits { prior, new, timestamp, headers };
+            if let Some(count) = count {
+                *count = *count + encoded_len::<V>(&bytes, &waits) - before.unwrap_or(0);
+            }
+            waits
+        });
+        Ok(())
+    }
+
+    fn is_over_full(&self) -> bool {
+        let records = self.waiting.buffer.borrow().len();
+        records > self.buffer.max_records || self.waiting.bytes.is_some_and(|bytes| bytes > self.buffer.max_bytes)
+    }
+
+    fn emit_first(&mut self, cx: &mut TaskContext) -> Result<()> {
+        let first = self.waiting.buffer.borrow_mut().take_first();
+        let Some((key, waits)) = first else { return Ok(()) };
+        if let Some(bytes) = &mut self.waiting.bytes {
+            *bytes = bytes.saturating_sub(encoded_len::<V>(&key, &waits));
+        }
+        if self.wait.drop_deletions && waits.new.is_none() {
+            return Ok(());
+        }
+        let key = self.waiting.keys.decode(&key)?;
+        let Waits { prior, new, timestamp, headers } = waits;
+        let value = Change { old: prior.filter(|_| self.send_old), new };
+        self.down.forward(cx, Record { key, value, timestamp, headers })
+    }
+}
+
+impl<K: Data, V: Data> Lifecycle for Suppress<K, V> {
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        while !self.waiting.buffer.borrow().is_empty() {
+            self.emit_first(cx)?;
+        }
+        Ok(())
+    }
+}
+
+struct SharedSuppress<N>(Rc<RefCell<N>>);
+
+impl<K: Data, V: Data> Forward<Record<K, Change<V>>> for SharedSuppress<Suppress<K, V>> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        self.0.borrow_mut().process(cx, record)
+    }
+}
+
+/// The rows as they were passed on.
+struct SuppressedRows<K: Data, V: Data> {
+    above: Box<dyn LookUp<K, V>>,
+    waiting: Waiting<K, V>,
+}
+
+impl<K: Data, V: Data> LookUp<K, V> for SuppressedRows<K, V> {
+    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
+        let bytes = self.waiting.keys.encode(key).ok()?;
+        match self.waiting.buffer.borrow().get(&bytes) {
+            Some(waits) => waits.prior.clone().map(|prior| (prior, millstream_core::NO_TIME)),
+            None => self.above.get(key),
+        }
+    }
+}
+
+/// Time, then prior and new value behind their lengths (-1 is none), then headers.
+#[derive(Debug, Clone)]
+struct WaitsSerde<S>(S);
+
+impl<S: Serde> Serde for WaitsSerde<S>
+where
+    S::Value: Clone,
+{
+    type Value = Waits<S::Value>;
+
+    fn serialize(
+        &self,
+        waits: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        out.extend(waits.timestamp.to_be_bytes());
+        for value in [&waits.prior, &waits.new] {
+            let start = out.len();
+            out.extend((-1i32).to_be_bytes());
+            if let Some(value) = value {
+                let _bytes = self.0.serialize(value, cx, headers, out)?;
+                let len = (out.len() - start - 4) as i32;
+                out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+            }
+        }
+        out.extend(waits.headers.section());
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        let cut_off = || SerdeError::invalid("a waiting change is cut off");
+        let mut rest = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
+        let timestamp = rest.first_chunk().copied().map(Timestamp::from_be_bytes).ok_or_else(cut_off)?;
+        rest = rest.slice(8..);
+        let mut value = || {
+            let len = rest.first_chunk().copied().map(i32::from_be_bytes).ok_or_else(cut_off)?;
+            rest = rest.slice(4..);
+            let Ok(len) = usize::try_from(len) else { return Ok(None) };
+            let bytes = (len <= rest.len()).then(|| rest.split_to(len)).ok_or_else(cut_off)?;
+            self.0.deserialize(Some(Payload::from(&bytes)), cx, headers).map(Some)
+        };
+        let (prior, new) = (value()?, value()?);
+        Ok(Waits { prior, new, timestamp, headers: Headers::from_section(&rest) })
+    }
+
+    fn detach(&self, waits: &mut Self::Value) {
+        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value));
+    }
+}
