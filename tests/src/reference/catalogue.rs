@@ -328,9 +328,18 @@ fn windowed_tables(p: &Params<'_>) -> Run {
     let (mut left, mut right) = (tumbling(p, COUNT), tumbling(p, COUNT));
     let mut join = TableTable::new(Kind::Left);
     Box::new(move |topic, row| {
-        let windows = if side(topic) == Side::Left { &mut left } else { &mut right };
-        let counts = text(windows.process(topic, row));
-        stream(counts.iter().flat_map(|row| join.process(side(topic), row)))
+        let side = side(topic);
+        let (own, other) = if side == Side::Left { (&mut left, &right) } else { (&mut right, &left) };
+        let mut out = Vec::new();
+        for row in own.process(topic, row) {
+            let remembered = other.remembers(row.key.start);
+            let row = row.shown();
+            if !remembered {
+                join.forget(side.other(), &row.key);
+            }
+            out.extend(join.process(side, &row.with_key(Some(row.key.clone()))));
+        }
+        stream(out)
     })
 }
 

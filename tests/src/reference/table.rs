@@ -31,6 +31,11 @@ impl Table {
         self.rows.get(key).map(|(value, time)| (value.as_str(), *time))
     }
 
+    /// Loses a row without a word.
+    pub(crate) fn forget(&mut self, key: &str) {
+        self.rows.remove(key);
+    }
+
     /// All rows, in order of their keys.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rows.iter().map(|(key, (value, _))| (key.as_str(), value.as_str()))

@@ -15,6 +15,14 @@ impl TableTable {
         TableTable { kind, left: Table::default(), right: Table::default() }
     }
 
+    /// A side's row is no longer there to be seen.
+    pub(crate) fn forget(&mut self, side: Side, key: &str) {
+        match side {
+            Side::Left => self.left.forget(key),
+            Side::Right => self.right.forget(key),
+        }
+    }
+
     pub(crate) fn process(&mut self, side: Side, row: &Row) -> Vec<Row<String>> {
         let (own, other) = match side {
             Side::Left => (&mut self.left, &self.right),

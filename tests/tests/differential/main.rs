@@ -51,6 +51,9 @@ fn keys_and_tables() {
         ("table-group-count", &["in"]),
         ("table-group-reduce", &["in"]),
         ("table-group-aggregate", &["in"]),
+        ("suppress-until-time-limit", &["in"]),
+        ("suppress-until-window-closes", &["in"]),
+        ("suppress-session-closes", &["in"]),
     ]);
 }
 
@@ -70,11 +73,24 @@ fn joins() {
     ]);
 }
 
+#[test]
+fn joins_of_tables() {
+    compare(&[
+        ("table-table-inner-join", &["left", "right"]),
+        ("table-table-left-join", &["left", "right"]),
+        ("table-table-outer-join", &["left", "right"]),
+        ("foreign-key-inner-join", &["left", "right"]),
+        ("foreign-key-left-join", &["left", "right"]),
+        ("windowed-tables-join", &["left", "right"]),
+        ("count-then-table-join", &["stream", "table"]),
+    ]);
+}
+
 /// Every program gets stories of its own; the shortest that shows a difference is printed for each that has one.
 fn compare(programs: &[Compared]) {
     let mut differences = Vec::new();
     for (name, topics) in programs {
-        let config = Config { cases: 1000, max_shrink_iters: 500, failure_persistence: None, ..Config::default() };
+        let config = Config { cases: 800, max_shrink_iters: 500, failure_persistence: None, ..Config::default() };
         let differ = |script: &Script| {
             let told = catch_unwind(AssertUnwindSafe(|| difference(name, topics, script)));
             told.unwrap_or_else(|_| Some("  it panics".into()))
