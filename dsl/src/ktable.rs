@@ -51,6 +51,12 @@ impl<K, V> Clone for KTable<K, V> {
 pub trait LookUp<K, V> {
     /// The row of `key` and its time.
     fn get(&self, key: &K) -> Option<(V, Timestamp)>;
+
+    /// The row of `key` that was valid at `time` and the time from which on it was; the present row of a table without
+    /// history.
+    fn get_as_of(&self, key: &K, _time: Timestamp) -> Option<(V, Timestamp)> {
+        self.get(key)
+    }
 }
 
 /// Recipe for a look-up, run once per task.

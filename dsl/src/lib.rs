@@ -29,9 +29,11 @@ pub use json::Json;
 pub use kstream::{DefaultConsumed, KStream};
 pub use ktable::{KTable, LookUp};
 pub use millstream_core as core;
+pub use millstream_state::{Put, Version};
 pub use operators::{Branches, Split};
 pub use processor::{
-    Clock, FixedKeyRecord, KeyValueStore, Out, Processor, Setup, StoreHandle, ValueOut, ValueProcessor,
+    Clock, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, Setup, StoreHandle, ValueOut, ValueProcessor,
+    ValueSetup, VersionedStore,
 };
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};

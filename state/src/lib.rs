@@ -9,6 +9,7 @@ mod key_value;
 mod rows;
 mod suppress_buffer;
 mod timed;
+mod versioned;
 
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
@@ -16,3 +17,4 @@ pub use key_value::{KeyValueTable, ScanRow};
 pub use rows::Entry;
 pub use suppress_buffer::SuppressBuffer;
 pub use timed::{Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
+pub use versioned::{Put, Version, VersionedTable};

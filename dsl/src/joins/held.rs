@@ -49,9 +49,11 @@ impl<L, R> Values<L, R> {
     }
 }
 
+type HeldTable<L, R> = KeyValueTable<ValuesSerde<<L as Data>::Serde, <R as Data>::Serde>>;
+
 /// Waiting records in a task, by side, time and key.
 pub(crate) struct HeldRows<K: Data, L: Data, R: Data> {
-    table: Rc<RefCell<KeyValueTable<ValuesSerde<L::Serde, R::Serde>>>>,
+    table: Rc<RefCell<HeldTable<L, R>>>,
     keys: Keys<K>,
     windows: JoinWindows,
     /// Nothing is looked for before join time has passed this by the window: Kafka Streams' own bookkeeping, which decides

@@ -1,6 +1,7 @@
 //! Joins, one per file.
 
 mod foreign_key;
+mod grace_join;
 mod held;
 mod join_rows;
 mod self_join;

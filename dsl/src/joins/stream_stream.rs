@@ -31,11 +31,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
             Some((key.into_non_null()?, f(left?, right?)))
         };
-        let left = self.repartitioned_without_null_keys(&format!("{name}-left"));
+        let left = self.keyed(&format!("{name}-left"));
         if self.is_same(other) {
             return self_join::add::<K, V, W, _, _>(&left, name, windows, join);
         }
-        let right = other.repartitioned_without_null_keys(&format!("{name}-right"));
+        let right = other.keyed(&format!("{name}-right"));
         StreamJoin { name, windows, left_outer: false, right_outer: false }.add(&left, &right, join)
     }
 
@@ -49,7 +49,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
-        let right = other.repartitioned_without_null_keys(&format!("{name}-right"));
+        let right = other.keyed(&format!("{name}-right"));
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| Some((key, f(left?, right)));
         StreamJoin { name, windows, left_outer: true, right_outer: false }.add(&left, &right, join)
     }
@@ -71,15 +71,6 @@ impl<K: Data, V: Data> KStream<K, V> {
     fn is_same<W: Data>(&self, other: &KStream<K, W>) -> bool {
         let other: &dyn std::any::Any = &other.port;
         other.downcast_ref::<Port<Record<K, V>>>().is_some_and(|port| port.is(&self.port))
-    }
-
-    /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
-    fn repartitioned_without_null_keys(&self, name: &str) -> KStream<K, V> {
-        if self.key_changed {
-            self.filter(|key, _| key.as_non_null().is_some()).repartition(name)
-        } else {
-            self.clone()
-        }
     }
 }
 

@@ -1,12 +1,18 @@
-//! Stream-table join: every stream record meets the row that its key has now (semantics.md 32).
+//! Stream-table join: every stream record meets the row that its key has now, or had at the record's time if the table has
+//! a history (semantics.md 32).
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_core::{Data, Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
 
+use crate::joins::grace_join::{GraceBuffer, GraceJoin, add_store};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp};
+use crate::windows::millis;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with its key's row; records without a row, a key or a value are left out. `name` names the
@@ -17,8 +23,19 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let stream = if self.key_changed { self.without_null_keys_kept(name) } else { self.clone() };
-        stream.table_join(name, table, move |key: K, value, row| Some((key.into_non_null()?, f(value, row?))))
+        self.keyed(name).table_join(name, table, None, inner(f))
+    }
+
+    /// As [`KStream::join_table`] with a versioned table; records wait until the stream time is `grace` beyond theirs, and
+    /// meet the table in the order of time. They wait in the store `<name>-buffer`.
+    pub fn join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static>(
+        &self,
+        name: &str,
+        table: &KTable<K::NonNull, T>,
+        grace: Duration,
+        f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, R> {
+        self.keyed(name).table_join(name, table, Some(millis(grace)), inner(f))
     }
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
@@ -29,31 +46,68 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        self.repartitioned(name).table_join(name, table, move |key: K, value, row| Some((key, f(value, row))))
+        self.repartitioned(name).table_join(name, table, None, left(f))
     }
 
-    /// An inner join needs no null keys on its repartition topic (semantics.md 10).
-    fn without_null_keys_kept(&self, name: &str) -> KStream<K, V> {
-        self.filter(|key, _| key.as_non_null().is_some()).repartition(name)
+    /// As [`KStream::left_join_table`] with a versioned table, and waiting as with [`KStream::join_table_with_grace`].
+    pub fn left_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static>(
+        &self,
+        name: &str,
+        table: &KTable<K::NonNull, T>,
+        grace: Duration,
+        f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        self.repartitioned(name).table_join(name, table, Some(millis(grace)), left(f))
+    }
+
+    /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
+    pub(crate) fn keyed(&self, name: &str) -> KStream<K, V> {
+        if self.key_changed {
+            self.filter(|key, _| key.as_non_null().is_some()).repartition(name)
+        } else {
+            self.clone()
+        }
     }
 
     fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static>(
         &self,
         name: &str,
         table: &KTable<K::NonNull, T>,
+        grace: Option<Timestamp>,
         f: impl Fn(K, &V::NonNull, Option<&T>) -> Option<(K2, R)> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
-        let node = self.builder.node("KSTREAM-JOIN", &[self.node], &table.stores);
+        if grace.is_some() && !table.nature.versioned {
+            self.builder.problem(format!(
+                "join `{name}` has a grace, and its table no history\n  help: make it with .versioned_table(…) or .to_versioned_table(…)"
+            ));
+        }
+        let buffer: Arc<str> = format!("{name}-buffer").into();
+        let waits = grace.map(|grace| (add_store::<V>(&self.builder, &buffer), grace));
+        let stores: Vec<_> = table.stores.iter().copied().chain(waits.map(|(id, _)| id)).collect();
+        let node = self.builder.node("KSTREAM-JOIN", &[self.node], &stores);
         let port = self.builder.port();
         let (out, rows, f) = (port.clone(), table.rows.clone(), Arc::new(f));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(TableJoin { rows: rows(task), f: f.clone(), down })
+            let join = TableJoin { rows: rows(task), f: f.clone(), down };
+            let Some((id, grace)) = waits else { return Box::new(join) };
+            let waiting = Rc::new(RefCell::new(GraceBuffer::open(task, id, &buffer, grace, join)));
+            task.lifecycle(waiting.clone());
+            Box::new(GraceJoin(waiting))
         });
         let sources: BTreeSet<_> = self.sources.union(&table.sources).copied().collect();
         self.builder.copartition(&format!("join `{name}`"), sources.clone());
         KStream { builder: self.builder.clone(), node, port, key_changed: false, sources: Arc::new(sources) }
     }
+}
+
+/// Records without a key or a row are left out.
+fn inner<K: Data, L, T, R>(f: impl Fn(&L, &T) -> R) -> impl Fn(K, &L, Option<&T>) -> Option<(K::NonNull, R)> {
+    move |key, value, row| Some((key.into_non_null()?, f(value, row?)))
+}
+
+fn left<K, L, T, R>(f: impl Fn(&L, Option<&T>) -> R) -> impl Fn(K, &L, Option<&T>) -> Option<(K, R)> {
+    move |key, value, row| Some((key, f(value, row)))
 }
 
 struct TableJoin<K: Data, T, F, K2, R> {
@@ -77,7 +131,7 @@ where
             return Ok(());
         };
         let has_key = key.as_non_null().is_some();
-        let row = key.as_non_null().and_then(|key| self.rows.get(key)).map(|(row, _)| row);
+        let row = key.as_non_null().and_then(|key| self.rows.get_as_of(key, timestamp)).map(|(row, _)| row);
         match (self.f)(key, value, row.as_ref()) {
             Some((key, value)) => self.down.forward(cx, Record { key, value, timestamp, headers }),
             None => {

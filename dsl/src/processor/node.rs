@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Data, Downstream, Forward, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance, TaskBuilder,
+    Downstream, Forward, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance, TaskBuilder,
     TaskContext, Timestamp, TopicPartition,
 };
 
 use crate::builder::StreamsBuilder;
 use crate::kstream::KStream;
-use crate::processor::store::{KeyValueStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle};
 
 /// A step written by hand. Made anew for every task, and after every rollback: what must last belongs in a store.
 pub trait Processor: 'static {
@@ -97,12 +97,9 @@ pub struct Setup<'a, P: Processor> {
 
 impl<P: Processor> Setup<'_, P> {
     /// The task's own part of a store.
-    pub fn store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
-        &mut self,
-        store: StoreHandle<K, V>,
-    ) -> KeyValueStore<K, V> {
+    pub fn store<S: ProcessorStore>(&mut self, store: StoreHandle<S>) -> S {
         let (instance, name) = (self.stores)(store.id);
-        KeyValueStore::new(&instance, &name, self.now.clone())
+        S::open(&instance, &name.into(), self.now.clone())
     }
 
     /// Calls `f` every `interval` with the stream time or the wall clock, as [`millstream_core::PunctuationType`] says.

@@ -3,13 +3,11 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use millstream_core::{
-    Data, Downstream, Forward, Headers, Record, Result, StoreId, StoreInstance, TaskContext, Timestamp,
-};
+use millstream_core::{Downstream, Forward, Headers, Record, Result, StoreId, StoreInstance, TaskContext, Timestamp};
 
 use crate::kstream::KStream;
 use crate::processor::node::{stores_in, stores_of};
-use crate::processor::store::{KeyValueStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle};
 
 /// A record whose key stays as it is.
 #[derive(Debug, Clone)]
@@ -80,12 +78,9 @@ pub struct ValueSetup<'a> {
 
 impl ValueSetup<'_> {
     /// The task's own part of a store.
-    pub fn store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
-        &mut self,
-        store: StoreHandle<K, V>,
-    ) -> KeyValueStore<K, V> {
+    pub fn store<S: ProcessorStore>(&mut self, store: StoreHandle<S>) -> S {
         let (instance, name) = (self.stores)(store.id);
-        KeyValueStore::new(&instance, &name, self.now.clone())
+        S::open(&instance, &name.into(), self.now.clone())
     }
 }
 

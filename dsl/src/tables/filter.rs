@@ -12,8 +12,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// The rows for which `keep` is true. A row that stops matching, or never matched, becomes a deletion, unless it is
     /// known that nothing was passed on for it.
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
-        // The rows above tell whether this one was ever passed on (KAFKA-10077).
-        let knows_old = self.old_values.ask();
+        // The rows above tell whether this one was ever passed on (KAFKA-10077). Those of a versioned table do only when
+        // somebody below asks: its changes may be out of order.
+        let asked = !self.nature.versioned && self.old_values.ask();
         let node = self.builder.node("KTABLE-FILTER", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
@@ -21,7 +22,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let (out, predicate, wanted) = (port.clone(), keep.clone(), old_values.clone());
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(Filter { keep: predicate.clone(), knows_old, send_old: wanted.wanted(), down })
+            let send_old = wanted.wanted();
+            Box::new(Filter { keep: predicate.clone(), knows_old: asked || send_old, send_old, down })
         });
         let above = self.rows.clone();
         let rows = Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn LookUp<K, V>> {
@@ -98,6 +100,10 @@ struct FilteredRows<K, V, F> {
 impl<K, V, F: Fn(&K, &V) -> bool> LookUp<K, V> for FilteredRows<K, V, F> {
     fn get(&self, key: &K) -> Option<(V, Timestamp)> {
         self.above.get(key).filter(|(value, _)| (self.keep)(key, value))
+    }
+
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Option<(V, Timestamp)> {
+        self.above.get_as_of(key, time).filter(|(value, _)| (self.keep)(key, value))
     }
 }
 

@@ -30,11 +30,12 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         debug_assert!(has_old, "every table with rows has old values");
         let node = self.builder.node("KTABLE-SELECT", &[self.node], &[]);
         let port = self.builder.port();
-        let (out, f) = (port.clone(), Arc::new(f));
+        let (out, f, versioned) = (port.clone(), Arc::new(f), self.nature.versioned);
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             Box::new(Regroup {
                 f: f.clone(),
+                versioned,
                 serde: <K2::NonNull as Data>::Serde::default(),
                 bytes: Default::default(),
                 down,
@@ -68,6 +69,7 @@ where
     S: Serde,
 {
     f: Arc<F>,
+    versioned: bool,
     serde: S,
     bytes: [Vec<u8>; 2],
     down: Downstream<Record<S::Value, Change<V2>>>,
@@ -77,6 +79,10 @@ impl<K: Data, V, K2: Data, V2: Data, F: Fn(&K, V) -> (K2, V2)> Forward<Record<K,
     for Regroup<<K2::NonNull as Data>::Serde, V2::NonNull, F>
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        if self.versioned && cx.is_out_of_order() {
+            cx.drop_record();
+            return Ok(());
+        }
         let Record { key, value: change, timestamp, headers } = record;
         let pair = |value: Option<V>| {
             let (key, value) = (self.f)(&key, value?);

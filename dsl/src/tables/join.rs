@@ -62,10 +62,20 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let old_values = OldValues::derived(&[&self.old_values, &other.old_values]);
         let f = Arc::new(f);
         let (join, there) = (f.clone(), other.rows.clone());
-        let side = JoinedSide { out: port.clone(), wanted: old_values.clone(), needs_other: needs.right };
+        let side = JoinedSide {
+            out: port.clone(),
+            wanted: old_values.clone(),
+            needs_other: needs.right,
+            versioned: self.nature.versioned,
+        };
         side.subscribe(&self.port, there, move |this: Option<&V>, other: Option<&W>| join(this, other));
         let (join, there) = (f.clone(), self.rows.clone());
-        let side = JoinedSide { out: port.clone(), wanted: old_values.clone(), needs_other: needs.left };
+        let side = JoinedSide {
+            out: port.clone(),
+            wanted: old_values.clone(),
+            needs_other: needs.left,
+            versioned: other.nature.versioned,
+        };
         side.subscribe(&other.port, there, move |this: Option<&W>, other: Option<&V>| join(other, this));
 
         let (left, right) = (self.rows.clone(), other.rows.clone());
@@ -92,6 +102,8 @@ struct JoinedSide<K, O> {
     out: Port<Record<K, Change<O>>>,
     wanted: OldValues,
     needs_other: bool,
+    /// Changes of this side that are out of order are left out (KIP-914).
+    versioned: bool,
 }
 
 impl<K: Data<NonNull = K>, O: Data<NonNull = O>> JoinedSide<K, O> {
@@ -107,6 +119,7 @@ impl<K: Data<NonNull = K>, O: Data<NonNull = O>> JoinedSide<K, O> {
             Box::new(TableJoin {
                 other: there(task),
                 needs_other: self.needs_other,
+                versioned: self.versioned,
                 send_old: self.wanted.wanted(),
                 f: f.clone(),
                 down,
@@ -119,6 +132,7 @@ impl<K: Data<NonNull = K>, O: Data<NonNull = O>> JoinedSide<K, O> {
 struct TableJoin<K, T, U, O, F> {
     other: Box<dyn LookUp<K, U>>,
     needs_other: bool,
+    versioned: bool,
     send_old: bool,
     f: Arc<F>,
     down: Downstream<Record<K, Change<O>>>,
@@ -132,6 +146,10 @@ where
     F: Fn(Option<&T>, Option<&U>) -> Option<O>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<T>>) -> Result<()> {
+        if self.versioned && cx.is_out_of_order() {
+            cx.drop_record();
+            return Ok(());
+        }
         let Record { key, value: change, timestamp, headers } = record;
         let (other, timestamp) = match self.other.get(&key) {
             Some((other, time)) => (Some(other), timestamp.max(time)),

@@ -67,4 +67,8 @@ impl<K, V, V2, F: Fn(&K, V) -> V2> LookUp<K, V2> for MappedRows<K, V, F> {
     fn get(&self, key: &K) -> Option<(V2, Timestamp)> {
         self.above.get(key).map(|(value, time)| ((self.f)(key, value), time))
     }
+
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Option<(V2, Timestamp)> {
+        self.above.get_as_of(key, time).map(|(value, time)| ((self.f)(key, value), time))
+    }
 }

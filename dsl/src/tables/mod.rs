@@ -8,8 +8,10 @@ mod map_values;
 mod source;
 mod suppress;
 mod to_stream;
+mod versioned;
 
 pub(crate) use source::add_table;
+pub(crate) use versioned::VersionedRows;
 
 pub use group_by::GroupedTable;
 pub use suppress::BufferConfig;

@@ -25,6 +25,9 @@ use crate::kstream::KStream;
 use crate::ktable::KTable;
 use crate::tables::add_table;
 
+/// Where a stream is read back: its source, and what comes of it.
+type There<K, V> = (NodeId, Port<Record<K, V>>);
+
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Joins every row with the row of `other` whose key `foreign_key` finds in it. Rows without a partner are left out.
     /// The result is kept in the store `name`; `<name>-subscription` and `<name>-response` are repartition topics.
@@ -145,7 +148,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         stream: &KStream<KS::Value, VS::Value>,
         produced: Produced<KS, VS>,
         consumed: Consumed<KS, VS, RecordTime>,
-    ) -> (NodeId, Port<Record<KS::Value, VS::Value>>) {
+    ) -> There<KS::Value, VS::Value> {
         let builder = &self.builder;
         let topic = TopicName::Repartition(name.to_owned());
         let sink = builder.sink::<KS::Value, VS::Value>(stream.node, Some(topic.clone()));

@@ -6,6 +6,7 @@ mod stateless;
 mod stores;
 mod stream_joins;
 mod tables;
+mod versions;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +57,8 @@ pub fn build(b: &StreamsBuilder, name: &str, params: &BTreeMap<String, i64>) -> 
         || tables::add(name, b, &p)
         || stream_joins::add(name, b, &p)
         || processors::add(name, b, &p)
-        || stores::add(name, b);
+        || stores::add(name, b, &p)
+        || versions::add(name, b, &p);
     let mut problems: Vec<String> =
         p.missing.into_inner().into_iter().map(|p| format!("`{name}` needs a parameter `{p}` of 0 or more")).collect();
     if !known {

@@ -1,9 +1,9 @@
 //! Section *Stores*: a processor answers every record with what its store says.
 
 use millstream_core::{Record, Result};
-use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder};
+use millstream_dsl::{KeyValueStore, Out, Processor, Put, StreamsBuilder, Version, VersionedStore};
 
-use crate::golden::topologies::{Text, shown};
+use crate::golden::topologies::{Params, Text, shown};
 
 struct Answers {
     rows: KeyValueStore<String, String>,
@@ -51,8 +51,49 @@ fn print(rows: impl IntoIterator<Item = (String, String)>) -> String {
     format!("[{}]", rows.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","))
 }
 
-pub(crate) fn add(name: &str, b: &StreamsBuilder) -> bool {
+struct VersionedAnswers {
+    rows: VersionedStore<String, String>,
+}
+
+impl Processor for VersionedAnswers {
+    type KIn = Text;
+    type VIn = Text;
+    type KOut = Text;
+    type VOut = Text;
+
+    fn process(&mut self, record: Record<Text, Text>, out: &mut Out<'_, Text, Text>) -> Result<()> {
+        let (Some(key), time) = (&record.key, record.timestamp) else { return Ok(()) };
+        let rows = &self.rows;
+        let answer = match record.value.as_deref() {
+            Some("del") => format!("deleted:{}", show(rows.delete(key, time)?)),
+            Some("at") => format!("now:{}", show(rows.get(key)?)),
+            Some("bee") => format!("as-of:{}", show(rows.get_as_of(key, time)?)),
+            Some("bold") => format!("before:{}", show(rows.get_as_of(key, (time - 10).max(0))?)),
+            value => {
+                let valid_to = match rows.put(key, value.map(str::to_owned), time)? {
+                    Put::Latest => -1,
+                    Put::UpTo(time) => time,
+                    Put::TooOld => i64::MIN,
+                };
+                format!("put:{valid_to}")
+            }
+        };
+        out.forward(record.with_value(Some(answer)))
+    }
+}
+
+/// Kafka Streams' typed versioned store leaves the valid-to time out of what it reads: its rows print as still open. Ours
+/// has it ([`Version::valid_to`]).
+fn show(version: Option<Version<String>>) -> String {
+    version.map_or("none".into(), |Version { value, timestamp, .. }| format!("{value}@{timestamp}~open"))
+}
+
+pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     match name {
+        "store-versioned" => {
+            let rows = b.versioned_store::<String, String>("s", p.ms("history"));
+            b.stream("in").process("answers", move |s| VersionedAnswers { rows: s.store(rows) }).to("out");
+        }
         "store-key-value" => {
             let rows = b.store::<String, String>("s");
             b.stream("in").process("answers", move |s| Answers { rows: s.store(rows) }).to("out");

@@ -1,0 +1,150 @@
+//! Stream-table join with grace: stream records wait until their time has passed by the grace, and meet the table in the
+//! order of time (KIP-923).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    Data, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext, SerdeError,
+    StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+};
+use millstream_state::{Entry, KeyValueTable};
+
+use crate::builder::{NewStore, StreamsBuilder};
+use crate::keys::Keys;
+
+/// A record that waits: its value and headers.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting<V> {
+    value: V,
+    headers: Headers,
+}
+
+/// In front of a join: lets records wait.
+pub(crate) struct GraceBuffer<K: Data, V: Data, N> {
+    table: Rc<RefCell<KeyValueTable<WaitingSerde<V::Serde>>>>,
+    keys: Keys<K>,
+    grace: Timestamp,
+    /// The largest time of a record that has waited.
+    observed: TimeSlot,
+    /// How many have waited: numbers those of one key and time.
+    count: TimeSlot,
+    join: N,
+}
+
+/// Adds the store of the records that wait.
+pub(crate) fn add_store<V: Data>(builder: &StreamsBuilder, name: &str) -> StoreId {
+    let table = name.to_owned();
+    let supplier =
+        Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, WaitingSerde(V::Serde::default()), true)));
+    let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
+    builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+}
+
+impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
+    pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, grace: Timestamp, join: N) -> Self {
+        let observed = task.time(&format!("{name}.stream-time"));
+        let count = task.time(&format!("{name}.count"));
+        GraceBuffer { table: task.store(id), keys: Keys::new(name), grace, observed, count, join }
+    }
+
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let late = cx.time(self.observed).saturating_sub(self.grace) > record.timestamp;
+        if late || record.key.as_non_null().is_none() || record.value.as_non_null().is_none() {
+            return self.join.forward(cx, record);
+        }
+        let now = cx.advance_time(self.observed, record.timestamp);
+        let number = cx.time(self.count) + 1;
+        cx.set_time(self.count, number);
+        let Record { key, value, timestamp, headers } = record;
+        {
+            let mut place = self.keys.encode_behind(&timestamp.to_be_bytes(), &key)?;
+            place.extend((number as u32).to_be_bytes());
+            let waiting = Waiting { value, headers };
+            *self.table.borrow_mut().change(&place) = Entry { value: Some(waiting), timestamp };
+        }
+        self.release(cx, now - self.grace)
+    }
+
+    /// Lets the records up to a time go, in the order of time, then key, then as they came.
+    fn release(&mut self, cx: &mut TaskContext, up_to: Timestamp) -> Result<()> {
+        if up_to <= NO_TIME {
+            return Ok(());
+        }
+        let end = up_to.saturating_add(1).to_be_bytes();
+        let leaving: Vec<(Vec<u8>, Waiting<V>, Timestamp)> = {
+            let mut table = self.table.borrow_mut();
+            let rows = table.range(Bound::Unbounded, Bound::Excluded(&end));
+            rows.map(|(key, waiting, time)| (key.to_vec(), waiting.clone(), time)).collect()
+        };
+        for (place, Waiting { value, headers }, timestamp) in leaving {
+            *self.table.borrow_mut().change(&place) = Entry { value: None, timestamp };
+            let key = self.keys.decode(&place[8..place.len() - 4])?;
+            self.join.forward(cx, Record { key, value, timestamp, headers })?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: Data, V: Data, N: Forward<Record<K, V>>> Lifecycle for GraceBuffer<K, V, N> {
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.release(cx, Timestamp::MAX - 1)
+    }
+}
+
+/// The buffer as records and the end of the input both reach it.
+pub(crate) struct GraceJoin<N>(pub(crate) Rc<RefCell<N>>);
+
+impl<K: Data, V: Data, N: Forward<Record<K, V>>> Forward<Record<K, V>> for GraceJoin<GraceBuffer<K, V, N>> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        self.0.borrow_mut().process(cx, record)
+    }
+}
+
+/// The value behind its length, then headers.
+#[derive(Debug, Clone)]
+pub(crate) struct WaitingSerde<S>(S);
+
+impl<S: Serde> Serde for WaitingSerde<S>
+where
+    S::Value: Clone,
+{
+    type Value = Waiting<S::Value>;
+
+    fn serialize(
+        &self,
+        waiting: &Self::Value,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        let start = out.len();
+        out.extend([0; 4]);
+        let _bytes = self.0.serialize(&waiting.value, cx, headers, out)?;
+        let len = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+        out.extend(waiting.headers.section());
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<Self::Value, SerdeError> {
+        let all = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
+        let len = all.first_chunk().map(|len| u32::from_be_bytes(*len) as usize);
+        let end = len.map(|len| 4 + len).filter(|end| *end <= all.len());
+        let end = end.ok_or_else(|| SerdeError::invalid("a waiting record is cut off"))?;
+        let value = self.0.deserialize(Some(Payload::from(&all.slice(4..end))), cx, headers)?;
+        Ok(Waiting { value, headers: Headers::from_section(&all[end..]) })
+    }
+
+    fn detach(&self, waiting: &mut Self::Value) {
+        self.0.detach(&mut waiting.value);
+    }
+}

@@ -1,0 +1,141 @@
+//! Tables with a history: `versioned_table`, `to_versioned_table` (KIP-889, KIP-914).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{
+    Change, Data, Downstream, Forward, NodeId, Nullable, Port, Record, RecordTime, Result, StoreId, StoreInstance,
+    TaskBuilder, TaskContext, Timestamp,
+};
+use millstream_state::{Put, VersionedTable};
+
+use crate::builder::{IntoTopics, NewStore, StreamsBuilder};
+use crate::consumed::Consumed;
+use crate::keys::Keys;
+use crate::kstream::KStream;
+use crate::ktable::{KTable, LookUp, Nature, OldValues};
+use crate::windows::millis;
+
+impl StreamsBuilder {
+    /// A table of a topic whose store keeps `history`: updates count by their time, not by their offset, and those older
+    /// than the history are dropped. Joins of streams with it meet the row as of the stream record's time.
+    pub fn versioned_table<K: Data<NonNull = K>, V: Data<NonNull = V>>(
+        &self,
+        topic: &str,
+        store: &str,
+        history: Duration,
+    ) -> KTable<K, V> {
+        let port: Port<Record<Option<K>, Option<V>>> = self.port();
+        let (key, value) = (Nullable(K::Serde::default()), Nullable(V::Serde::default()));
+        let consumed = Consumed::<_, _, RecordTime>::with(key, value);
+        let node = self.source_node(topic.into_topics(), consumed, &port, false);
+        add_versioned(self, node, &port, Arc::new([node].into()), store, history)
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// The table of the stream's values by time, with their history. Repartitions first, over a topic named after the
+    /// store, if the key may have changed.
+    pub fn to_versioned_table(&self, store: &str, history: Duration) -> KTable<K::NonNull, V::NonNull> {
+        let stream = self.repartitioned(store);
+        add_versioned(&stream.builder, stream.node, &stream.port, stream.sources.clone(), store, history)
+    }
+}
+
+fn add_versioned<K: Data, V: Data>(
+    builder: &StreamsBuilder,
+    input: NodeId,
+    from: &Port<Record<K, V>>,
+    sources: Arc<BTreeSet<NodeId>>,
+    store: &str,
+    history: Duration,
+) -> KTable<K::NonNull, V::NonNull> {
+    let id = VersionedRows::<K::NonNull, V::NonNull>::add(builder, store, history);
+    let node = builder.node("KTABLE-SOURCE", &[input], &[id]);
+    let port = builder.port();
+    let old_values = OldValues::stored();
+    let (out, wanted, name) = (port.clone(), old_values.clone(), Arc::<str>::from(store));
+    from.subscribe(move |task| {
+        let down = task.open(&out);
+        let rows = VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name);
+        Box::new(VersionedSource { rows, send_old: wanted.wanted(), down })
+    });
+    let name: Arc<str> = store.into();
+    let rows = Arc::new(move |task: &mut TaskBuilder<'_>| -> Box<dyn LookUp<K::NonNull, V::NonNull>> {
+        Box::new(VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name))
+    });
+    let nature = Nature { grace: None, versioned: true };
+    KTable { builder: builder.clone(), node, port, sources, stores: vec![id], rows, old_values, nature }
+}
+
+/// A versioned store in its task, addressed by typed keys.
+pub(crate) struct VersionedRows<K: Data, V: Data> {
+    pub(crate) table: Rc<RefCell<VersionedTable<V::Serde>>>,
+    pub(crate) keys: Keys<K>,
+}
+
+impl<K: Data, V: Data> VersionedRows<K, V> {
+    /// Adds the store. Its changelog is not compacted before a day after the history (semantics.md 11).
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, history: Duration) -> StoreId {
+        let history = millis(history);
+        let configs = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("min.compaction.lag.ms", history.saturating_add(86_400_000).to_string()),
+        ];
+        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
+        let table = name.to_owned();
+        let supplier =
+            Arc::new(move || StoreInstance::new(VersionedTable::<V::Serde>::new(&table, V::Serde::default(), history)));
+        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+    }
+
+    pub(crate) fn open(table: Rc<RefCell<VersionedTable<V::Serde>>>, name: &Arc<str>) -> Self {
+        VersionedRows { table, keys: Keys::new(name) }
+    }
+}
+
+impl<K: Data, V: Data> LookUp<K, V> for VersionedRows<K, V> {
+    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
+        let key = self.keys.encode(key).ok()?;
+        self.table.borrow().get(&key).map(|version| (version.value.clone(), version.timestamp))
+    }
+
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Option<(V, Timestamp)> {
+        let key = self.keys.encode(key).ok()?;
+        self.table.borrow().get_as_of(&key, time).map(|version| (version.value.clone(), version.timestamp))
+    }
+}
+
+struct VersionedSource<K: Data, V: Data> {
+    rows: VersionedRows<K, V>,
+    send_old: bool,
+    down: Downstream<Record<K, Change<V>>>,
+}
+
+impl<K: Data, V: Data> Forward<Record<K, V>> for VersionedSource<K::NonNull, V::NonNull> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        let Some(key) = key.into_non_null() else {
+            cx.drop_record();
+            return Ok(());
+        };
+        let new = value.into_non_null();
+        let (old, put) = {
+            let bytes = self.rows.keys.encode(&key)?;
+            let mut table = self.rows.table.borrow_mut();
+            let old = if self.send_old { table.get(&bytes).map(|version| version.value.clone()) } else { None };
+            (old, table.put(&bytes, timestamp, new.clone()))
+        };
+        if put == Put::TooOld {
+            cx.drop_late_record();
+            return Ok(());
+        }
+        let before = cx.set_out_of_order(put != Put::Latest);
+        let forwarded = self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers });
+        cx.set_out_of_order(before);
+        forwarded
+    }
+}

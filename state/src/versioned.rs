@@ -1,0 +1,229 @@
+//! Rows with a history: per key every value with the time from which on it was valid (KIP-889, semantics.md 64).
+//!
+//! The changelog gets every value that was put, in order, with its time.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateStore, Timestamp};
+
+use crate::key_bytes::KeyBytes;
+use crate::key_value::{decode, write_row};
+use crate::rows::{Entry, RowId, Rows};
+
+/// A value and the times within which it is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version<V> {
+    /// The value.
+    pub value: V,
+    /// From this time on.
+    pub timestamp: Timestamp,
+    /// Up to this time, exclusive; `None`: still.
+    pub valid_to: Option<Timestamp>,
+}
+
+/// What became of a value that was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is the latest.
+    Latest,
+    /// It is out of order: valid up to this time, when a later value follows.
+    UpTo(Timestamp),
+    /// It is older than the history, and was not taken.
+    TooOld,
+}
+
+/// The values of a key by time, ascending; `None` is a deletion.
+type History<V> = Vec<(Timestamp, Option<V>)>;
+
+/// Rows with their history, by key.
+pub struct VersionedTable<VS: Serde> {
+    name: String,
+    serde: VS,
+    history: Timestamp,
+    /// The largest time that was put; at the last commit; at the flush that is under way.
+    observed: Timestamp,
+    committed_observed: Timestamp,
+    flushed_observed: Timestamp,
+    hasher: DefaultHashBuilder,
+    index: HashTable<RowId>,
+    rows: Rows<KeyBytes, History<VS::Value>>,
+    /// What was put since the last flush.
+    puts: Vec<(KeyBytes, Entry<VS::Value>)>,
+    /// Rows that end with a deletion, by its time: they go when it is older than the history.
+    deleted: BTreeMap<Timestamp, Vec<RowId>>,
+    scratch: Vec<u8>,
+}
+
+impl<VS: Serde> VersionedTable<VS>
+where
+    VS::Value: Clone,
+{
+    /// An empty table that answers for the last `history` milliseconds, and takes values no older.
+    pub fn new(name: &str, serde: VS, history: Timestamp) -> Self {
+        VersionedTable {
+            name: name.to_owned(),
+            serde,
+            history,
+            observed: -1,
+            committed_observed: -1,
+            flushed_observed: -1,
+            hasher: DefaultHashBuilder::default(),
+            index: HashTable::new(),
+            rows: Rows::new(true),
+            puts: Vec::new(),
+            deleted: BTreeMap::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Option<RowId> {
+        self.index.find(self.hasher.hash_one(key), |id| **self.rows.place(*id) == *key).copied()
+    }
+
+    fn versions(&self, key: &[u8]) -> &[(Timestamp, Option<VS::Value>)] {
+        let row = self.find(key).and_then(|id| self.rows.entry(id).value.as_ref());
+        row.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The latest value.
+    pub fn get(&self, key: &[u8]) -> Option<Version<&VS::Value>> {
+        let (timestamp, value) = self.versions(key).last()?;
+        Some(Version { value: value.as_ref()?, timestamp: *timestamp, valid_to: None })
+    }
+
+    /// The value that was valid at a time. Before the history there is none, but the latest one if it is that old.
+    pub fn get_as_of(&self, key: &[u8], time: Timestamp) -> Option<Version<&VS::Value>> {
+        let versions = self.versions(key);
+        let at = versions.partition_point(|(from, _)| *from <= time).checked_sub(1)?;
+        let next = versions.get(at + 1).map(|(from, _)| *from);
+        if next.is_some() && time < self.observed.saturating_sub(self.history) {
+            return None;
+        }
+        let (timestamp, value) = &versions[at];
+        Some(Version { value: value.as_ref()?, timestamp: *timestamp, valid_to: next })
+    }
+
+    /// Puts a value, or a deletion, that is valid from `time` on.
+    pub fn put(&mut self, key: &[u8], time: Timestamp, value: Option<VS::Value>) -> Put {
+        if time < self.observed.saturating_sub(self.history) {
+            return Put::TooOld;
+        }
+        self.puts.push((key.into(), Entry { value: value.clone(), timestamp: time }));
+        self.insert(key, time, value)
+    }
+
+    fn insert(&mut self, key: &[u8], time: Timestamp, value: Option<VS::Value>) -> Put {
+        self.observed = self.observed.max(time);
+        let id = match self.find(key) {
+            Some(id) => id,
+            None => {
+                let id = self.rows.insert(key.into());
+                let (rows, hasher) = (&self.rows, &self.hasher);
+                self.index.insert_unique(hasher.hash_one(key), id, |id| hasher.hash_one(&**rows.place(*id)));
+                id
+            }
+        };
+        let entry = self.rows.change(id);
+        let versions = entry.value.get_or_insert_default();
+        // What had ended before the history of the last commit is asked for no more, whatever happens next.
+        let oldest = self.committed_observed.saturating_sub(self.history);
+        let ended = versions.partition_point(|(from, _)| *from <= oldest).saturating_sub(1);
+        versions.drain(..ended);
+        let at = versions.partition_point(|(from, _)| *from < time);
+        match versions.get_mut(at) {
+            Some(version) if version.0 == time => version.1 = value,
+            _ => versions.insert(at, (time, value)),
+        }
+        let next = versions.get(at + 1).map(|(from, _)| *from);
+        let (last, is_deleted) = versions.last().map_or((time, true), |(from, value)| (*from, value.is_none()));
+        entry.timestamp = last;
+        if is_deleted {
+            self.deleted.entry(last).or_default().push(id);
+        }
+        next.map_or(Put::Latest, Put::UpTo)
+    }
+
+    fn forget(index: &mut HashTable<RowId>, hasher: &DefaultHashBuilder, id: RowId, key: &KeyBytes) {
+        if let Ok(found) = index.find_entry(hasher.hash_one(&**key), |candidate| *candidate == id) {
+            found.remove();
+        }
+    }
+
+    /// Removes rows that were deleted before the history of the last commit.
+    fn expire(&mut self) {
+        let oldest = self.committed_observed.saturating_sub(self.history);
+        while let Some(first) = self.deleted.first_entry().filter(|first| *first.key() < oldest) {
+            let (time, ids) = first.remove_entry();
+            for id in ids {
+                let last = self.rows.entry(id).value.as_ref().and_then(|versions| versions.last());
+                let still_deleted = last.is_some_and(|(from, value)| *from == time && value.is_none());
+                let key = self.rows.place(id).clone();
+                if still_deleted && self.rows.free(id) {
+                    Self::forget(&mut self.index, &self.hasher, id, &key);
+                } else if still_deleted {
+                    // It changes just now: the next commit looks again.
+                    self.deleted.entry(oldest).or_default().push(id);
+                }
+            }
+        }
+    }
+}
+
+impl<VS: Serde> StateStore for VersionedTable<VS>
+where
+    VS::Value: Clone + 'static,
+{
+    fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
+        for (key, entry) in &mut self.puts {
+            write_row(&self.name, &self.serde, &mut self.scratch, key, entry, changelog)?;
+        }
+        self.puts.clear();
+        // Rows let go of memory that they share with the batches they came in.
+        let serde = &self.serde;
+        self.rows.for_each_change(|_, entry| {
+            entry.value.iter_mut().flatten().flat_map(|(_, value)| value).for_each(|value| serde.detach(value));
+            Ok::<(), millstream_core::Error>(())
+        })?;
+        self.rows.flushed();
+        self.flushed_observed = self.observed;
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        let (index, hasher) = (&mut self.index, &self.hasher);
+        self.rows.committed(|id, key| Self::forget(index, hasher, id, key));
+        self.committed_observed = self.flushed_observed;
+        self.expire();
+    }
+
+    fn rollback(&mut self) {
+        let (index, hasher) = (&mut self.index, &self.hasher);
+        self.rows.rollback(|id, key| Self::forget(index, hasher, id, key));
+        self.puts.clear();
+        self.observed = self.committed_observed;
+        self.flushed_observed = self.committed_observed;
+        self.deleted.clear();
+        for id in &self.index {
+            if let Some((time, None)) = self.rows.entry(*id).value.as_ref().and_then(|versions| versions.last()) {
+                self.deleted.entry(*time).or_default().push(*id);
+            }
+        }
+    }
+
+    fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
+        let entry = decode(&self.name, &self.serde, record)?;
+        self.insert(record.key, entry.timestamp, entry.value);
+        // There is nothing to go back to: what was restored is committed.
+        self.rows.flushed();
+        self.rows.committed(|_, _| {});
+        self.committed_observed = self.observed;
+        self.flushed_observed = self.observed;
+        Ok(())
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.puts.len() * (size_of::<VS::Value>() + 48)
+    }
+}
