@@ -11,8 +11,8 @@ pub(crate) struct TableTable {
 }
 
 impl TableTable {
-    pub(crate) fn new(kind: Kind) -> Self {
-        TableTable { kind, left: Table::default(), right: Table::default() }
+    pub(crate) fn new(kind: Kind, left: Table, right: Table) -> Self {
+        TableTable { kind, left, right }
     }
 
     /// A side's row is no longer there to be seen.
@@ -28,7 +28,7 @@ impl TableTable {
             Side::Left => (&mut self.left, &self.right),
             Side::Right => (&mut self.right, &self.left),
         };
-        let Some(change) = own.process(row) else { return Vec::new() };
+        let Some(change) = own.process_latest(row) else { return Vec::new() };
         let partner = other.get(&change.row.key);
         let alone = match side {
             Side::Left => self.kind != Kind::Inner,

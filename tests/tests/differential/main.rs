@@ -88,6 +88,24 @@ fn joins_of_tables() {
     ]);
 }
 
+#[test]
+fn tables_with_a_history() {
+    compare(&[
+        ("versioned-table", &["in"]),
+        ("versioned-table-filter", &["in"]),
+        ("versioned-table-group-count", &["in"]),
+        ("versioned-table-table-inner-join", &["left", "right"]),
+        ("versioned-table-table-left-join", &["left", "right"]),
+        ("versioned-table-table-outer-join", &["left", "right"]),
+        ("stream-versioned-table-inner-join", &["stream", "table"]),
+        ("stream-versioned-table-left-join", &["stream", "table"]),
+        ("stream-versioned-table-inner-grace-join", &["stream", "table"]),
+        ("stream-versioned-table-left-grace-join", &["stream", "table"]),
+        ("versioned-foreign-key-inner-join", &["left", "right"]),
+        ("versioned-foreign-key-left-join", &["left", "right"]),
+    ]);
+}
+
 /// Every program gets stories of its own; the shortest that shows a difference is printed for each that has one.
 fn compare(programs: &[Compared]) {
     let mut differences = Vec::new();
