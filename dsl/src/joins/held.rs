@@ -32,6 +32,13 @@ pub(crate) enum Values<L, R> {
 }
 
 impl<L, R> Values<L, R> {
+    fn are_several(&self) -> bool {
+        match self {
+            Values::Left(values) => values.len() > 1,
+            Values::Right(values) => values.len() > 1,
+        }
+    }
+
     fn add(&mut self, more: Values<L, R>) {
         match (self, more) {
             (Values::Left(values), Values::Left(more)) => values.extend(more),
@@ -125,7 +132,7 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
                 table.range(Bound::Included(&[side as u8]), end_of(side).as_ref().map(|b| &b[..]))
             {
                 if time + wait >= now {
-                    open.push((time, side, key.to_vec()));
+                    open.push((time, side, key.to_vec(), values.are_several()));
                     break;
                 }
                 leaving.push((time, side, key.to_vec(), values.clone()));
@@ -157,26 +164,30 @@ fn end_of(side: Side) -> Bound<[u8; 1]> {
     if side == Side::Right { Bound::Excluded([Side::Left as u8]) } else { Bound::Unbounded }
 }
 
-/// What Kafka Streams takes for the least waiting time after a look: it goes through all rows by time and side, and stops
-/// at the row behind the first open ones of both sides, or at the last row.
-fn least_after<VS: Serde>(table: &mut KeyValueTable<VS>, open: &[(Timestamp, Side, Vec<u8>)]) -> Timestamp
+/// What Kafka Streams takes for the least waiting time after a look: it goes through all values by time and side, and
+/// stops at the value behind the first open ones of both sides, or at the last one. `open` are the rows of those: time,
+/// side, key, and whether they have several values.
+fn least_after<VS: Serde>(table: &mut KeyValueTable<VS>, open: &[(Timestamp, Side, Vec<u8>, bool)]) -> Timestamp
 where
     VS::Value: Clone,
 {
+    let second = (open.len() == 2).then(|| open.iter().max()).flatten();
+    if let Some((time, .., true)) = second {
+        return *time;
+    }
     let of_sides = [Side::Right, Side::Left].map(|side| {
         let (from, to) = ([side as u8], end_of(side));
-        let after_both = (open.len() == 2).then(|| open.iter().max()).flatten();
-        let from = match after_both {
+        let from = match second {
             // In the other side's order, what follows has the same or a later time.
-            Some((time, last, key)) if *last == side => (Bound::Excluded(key.clone()), *time),
-            Some((time, last, _)) => {
+            Some((time, last, key, _)) if *last == side => (Bound::Excluded(key.clone()), *time),
+            Some((time, last, ..)) => {
                 let from = if *last == Side::Right { *time } else { *time + 1 };
                 (Bound::Included(place(side, from).to_vec()), *time)
             }
             None => (Bound::Included(from.to_vec()), NO_TIME),
         };
         let mut rows = table.range(from.0.as_ref().map(|k| &k[..]), to.as_ref().map(|b| &b[..]));
-        let found = if after_both.is_some() { rows.next() } else { rows.next_back() };
+        let found = if second.is_some() { rows.next() } else { rows.next_back() };
         found.map(|(_, _, time)| time)
     });
     if open.len() == 2 {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp};
 use millstream_state::JoinBuffer;
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -15,6 +15,8 @@ use crate::keys::Keys;
 pub(crate) struct JoinRows<K: Data, V: Data> {
     buffer: Rc<RefCell<JoinBuffer<V::Serde>>>,
     keys: Keys<K>,
+    /// The largest time of a record without a value: of those with one, the buffer's changelog knows.
+    empty: TimeSlot,
 }
 
 impl<K: Data, V: Data> JoinRows<K, V> {
@@ -31,8 +33,9 @@ impl<K: Data, V: Data> JoinRows<K, V> {
         builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
     }
 
-    pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
-        JoinRows { buffer: task.store(id), keys: Keys::new(name) }
+    pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
+        let empty = task.time(&format!("{name}.empty"));
+        JoinRows { buffer: task.store(id), keys: Keys::new(name), empty }
     }
 
     /// Keeps a record; `false` if it is too old.
@@ -43,8 +46,15 @@ impl<K: Data, V: Data> JoinRows<K, V> {
     }
 
     /// A record without a value moves the buffer's time all the same.
-    pub(crate) fn observe(&self, time: Timestamp) {
+    pub(crate) fn observe(&self, cx: &mut TaskContext, time: Timestamp) {
+        let time = cx.advance_time(self.empty, time);
         self.buffer.borrow_mut().observe(time);
+    }
+
+    /// Lets the buffer know what time it is: after a restart it has only seen what it keeps.
+    #[inline]
+    pub(crate) fn catch_up(&self, cx: &TaskContext) {
+        self.buffer.borrow_mut().observe(cx.time(self.empty));
     }
 
     /// Calls `f` for the records of a key within a range of times; the buffer must not be changed meanwhile. Returns how

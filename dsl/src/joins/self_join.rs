@@ -53,11 +53,12 @@ where
         let has_key = key.as_non_null().is_some();
         let Some(value) = value.into_non_null().filter(|_| has_key) else {
             if has_key {
-                self.rows.observe(timestamp);
+                self.rows.observe(cx, timestamp);
             }
             cx.drop_record();
             return Ok(());
         };
+        self.rows.catch_up(cx);
         let (f, down) = (&*self.f, &mut self.down);
         let mut emit = |left: &V::NonNull, right: &V::NonNull, time| {
             let Some((key, value)) = f(key.clone(), Some(left), (right as &dyn Any).downcast_ref()) else {

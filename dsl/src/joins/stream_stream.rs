@@ -233,7 +233,7 @@ where
         };
         let Some(value) = value.into_non_null() else {
             if key.as_non_null().is_some() {
-                self.own.observe(timestamp);
+                self.own.observe(cx, timestamp);
             }
             cx.drop_record();
             return Ok(());
@@ -257,6 +257,8 @@ where
                 }
             }
         }
+        self.own.catch_up(cx);
+        self.other.catch_up(cx);
         let (from, to) = ((timestamp - self.before).max(0), (timestamp + self.after).max(0));
         let held = &self.held;
         let found = self.other.for_each(&key, from..=to, |time, other| {

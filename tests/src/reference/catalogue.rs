@@ -25,17 +25,25 @@ pub fn known() -> Vec<&'static str> {
     PROGRAMS.iter().map(|(name, _)| *name).collect()
 }
 
-/// A case's parameters.
-pub(crate) struct Params<'a>(pub(crate) &'a BTreeMap<String, i64>);
+/// A case's parameters, and the number of partitions of all its topics.
+pub(crate) struct Params<'a> {
+    pub(crate) given: &'a BTreeMap<String, i64>,
+    pub(crate) partitions: i32,
+}
 
 impl Params<'_> {
     fn ms(&self, name: &str) -> i64 {
-        *self.0.get(name).unwrap_or_else(|| panic!("a parameter `{name}`"))
+        *self.given.get(name).unwrap_or_else(|| panic!("a parameter `{name}`"))
+    }
+
+    /// A table with a history.
+    fn history(&self) -> Table {
+        Table::with_history(self.ms("history"), self.partitions)
     }
 
     /// How long windows are kept: 100 seconds, unless the case asks for the default, which is no more than needed.
     fn kept(&self, needed: i64) -> i64 {
-        if self.0.contains_key("default_retention") { needed } else { 100_000 }
+        if self.given.contains_key("default_retention") { needed } else { 100_000 }
     }
 }
 
@@ -57,20 +65,22 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     ("reduce", |_| stays(key_value(KeyValue::new(REDUCE)))),
     ("aggregate", |_| stays(key_value(KeyValue::new(AGGREGATE)))),
     ("word-count", |_| through(words(), key_value(KeyValue::new(COUNT)))),
-    ("stream-table-inner-join", |_| stays(stream_table(false))),
-    ("stream-table-left-join", |_| stays(stream_table(true))),
+    ("stream-table-inner-join", |_| stays(stream_table(StreamTable::new(false, Table::default())))),
+    ("stream-table-left-join", |_| stays(stream_table(StreamTable::new(true, Table::default())))),
     ("stream-stream-inner-join", |p| stays(two_streams(streams(p, Kind::Inner)))),
     ("stream-stream-left-join", |p| stays(two_streams(streams(p, Kind::Left)))),
     ("stream-stream-outer-join", |p| stays(two_streams(streams(p, Kind::Outer)))),
     ("stream-self-join", |p| stays(with_itself(streams(p, Kind::Inner)))),
-    ("table-table-inner-join", |_| stays(two_tables(Kind::Inner))),
-    ("table-table-left-join", |_| stays(two_tables(Kind::Left))),
-    ("table-table-outer-join", |_| stays(two_tables(Kind::Outer))),
-    ("table-group-count", |_| gathered(Order::OpenBetweenPartitions, table_group(COUNT_ROWS))),
-    ("table-group-reduce", |_| gathered(Order::OpenBetweenPartitions, table_group(REDUCE_ROWS))),
-    ("table-group-aggregate", |_| gathered(Order::OpenBetweenPartitions, table_group(AGGREGATE_ROWS))),
-    ("foreign-key-inner-join", |_| gathered(Order::Open, foreign_key(false))),
-    ("foreign-key-left-join", |_| gathered(Order::Open, foreign_key(true))),
+    ("table-table-inner-join", |_| stays(two_tables(Kind::Inner, Table::default))),
+    ("table-table-left-join", |_| stays(two_tables(Kind::Left, Table::default))),
+    ("table-table-outer-join", |_| stays(two_tables(Kind::Outer, Table::default))),
+    ("table-group-count", |_| gathered(Order::OpenBetweenPartitions, table_group(COUNT_ROWS, Table::default()))),
+    ("table-group-reduce", |_| gathered(Order::OpenBetweenPartitions, table_group(REDUCE_ROWS, Table::default()))),
+    ("table-group-aggregate", |_| {
+        gathered(Order::OpenBetweenPartitions, table_group(AGGREGATE_ROWS, Table::default()))
+    }),
+    ("foreign-key-inner-join", |_| gathered(Order::Open, foreign_key(false, Table::default))),
+    ("foreign-key-left-join", |_| gathered(Order::Open, foreign_key(true, Table::default))),
     ("suppress-until-time-limit", |p| stays(suppressed(p))),
     ("suppress-until-window-closes", |p| {
         let mut windows = tumbling(p, COUNT);
@@ -86,17 +96,22 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     ("headers-rekey-count", |_| through(stamp(by_first()), reveal(key_value(KeyValue::new(COUNT))))),
     ("headers-tumbling-final", |p| stays(stamped(time_windows(tumbling(p, COUNT).on_close())))),
     ("headers-suppress", |p| stays(stamped(suppressed(p)))),
-    ("headers-table-group-count", |_| gathered(Order::OpenBetweenPartitions, stamped(table_group(COUNT_ROWS)))),
-    ("headers-table-table-join", |_| stays(stamped(two_tables(Kind::Outer)))),
-    ("headers-stream-table-join", |_| stays(stamped(stream_table(true)))),
+    ("headers-table-group-count", |_| {
+        gathered(Order::OpenBetweenPartitions, stamped(table_group(COUNT_ROWS, Table::default())))
+    }),
+    ("headers-table-table-join", |_| stays(stamped(two_tables(Kind::Outer, Table::default)))),
+    ("headers-stream-table-join", |_| stays(stamped(stream_table(StreamTable::new(true, Table::default()))))),
     ("headers-stream-stream-join", |p| stays(stamped(two_streams(streams(p, Kind::Outer))))),
-    ("headers-foreign-key-join", |_| gathered(Order::Open, stamped(foreign_key(true)))),
+    ("headers-foreign-key-join", |_| gathered(Order::Open, stamped(foreign_key(true, Table::default)))),
     ("cogroup", |_| stays(tagged_or_deleted(key_value(KeyValue::new(CONCATENATE))))),
     ("cogroup-tumbling", |p| stays(tagged(time_windows(tumbling(p, CONCATENATE))))),
     ("cogroup-session", |p| stays(tagged(session_windows(sessions(p, CONCATENATE))))),
     ("two-level-aggregate", |p| through(by_window(tumbling(p, COUNT)), key_value(KeyValue::new(CONCATENATE)))),
     ("enrich-then-window", |p| {
-        through(then_by_first(stream_table(false)), slashed(time_windows(tumbling(p, CONCATENATE))))
+        through(
+            then_by_first(stream_table(StreamTable::new(false, Table::default()))),
+            slashed(time_windows(tumbling(p, CONCATENATE))),
+        )
     }),
     ("rekey-then-join", |p| {
         let rekeyed = only("left", without_nulls(by_first()));
@@ -109,6 +124,22 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     ("table-filter", |_| stays(table_filter())),
     ("table-filter-materialized", |_| stays(table_filter())),
     ("table-map-values", |_| stays(table_values(|key, value| format!("{key}:{value}")))),
+    ("versioned-table", |p| stays(versioned(p.history(), |_| true))),
+    ("versioned-table-filter", |p| stays(versioned(p.history(), even))),
+    ("versioned-table-group-count", |p| gathered(Order::OpenBetweenPartitions, table_group(COUNT_ROWS, p.history()))),
+    ("versioned-table-table-inner-join", |p| stays(two_tables(Kind::Inner, || p.history()))),
+    ("versioned-table-table-left-join", |p| stays(two_tables(Kind::Left, || p.history()))),
+    ("versioned-table-table-outer-join", |p| stays(two_tables(Kind::Outer, || p.history()))),
+    ("stream-versioned-table-inner-join", |p| stays(stream_table(StreamTable::new(false, p.history())))),
+    ("stream-versioned-table-left-join", |p| stays(stream_table(StreamTable::new(true, p.history())))),
+    ("stream-versioned-table-inner-grace-join", |p| {
+        stays(stream_table(StreamTable::new(false, p.history()).grace(p.ms("grace"))))
+    }),
+    ("stream-versioned-table-left-grace-join", |p| {
+        stays(stream_table(StreamTable::new(true, p.history()).grace(p.ms("grace"))))
+    }),
+    ("versioned-foreign-key-inner-join", |p| gathered(Order::Open, foreign_key(false, || p.history()))),
+    ("versioned-foreign-key-left-join", |p| gathered(Order::Open, foreign_key(true, || p.history()))),
 ];
 
 fn tumbling(p: &Params<'_>, fold: Fold) -> TimeWindows {
@@ -215,7 +246,7 @@ fn by_window(mut windows: TimeWindows) -> Run {
 }
 
 fn join_chain(mut streams: StreamStream) -> Run {
-    let mut table = StreamTable::new(true);
+    let mut table = StreamTable::new(true, Table::default());
     Box::new(move |topic, row| {
         if topic == "table" {
             table.table(row);
@@ -227,7 +258,7 @@ fn join_chain(mut streams: StreamStream) -> Run {
 
 /// A table that every partition sees whole; it is asked for a record's key, unless the value begins with `a`.
 fn global_table(left: bool) -> Run {
-    let mut join = StreamTable::new(left);
+    let mut join = StreamTable::new(left, Table::default());
     Box::new(move |topic, row| {
         if topic == "table" {
             join.table(row);
@@ -252,6 +283,14 @@ fn table_values(f: fn(&str, &str) -> String) -> Run {
     })
 }
 
+/// The rows of a table with a history that are to be seen; others come out deleted.
+fn versioned(mut table: Table, seen: fn(&str) -> bool) -> Run {
+    Box::new(move |_, row| {
+        let change = table.process(row).map(|change| change.row);
+        stream(change.map(|row| row.with(row.value.clone().filter(|value| seen(value)), row.time)))
+    })
+}
+
 /// The rows of a table with an even value; a row that was not among them, and is not, does not come out.
 fn table_filter() -> Run {
     let mut table = Table::default();
@@ -263,8 +302,7 @@ fn table_filter() -> Run {
     })
 }
 
-fn stream_table(left: bool) -> Run {
-    let mut join = StreamTable::new(left);
+fn stream_table(mut join: StreamTable) -> Run {
     Box::new(move |topic, row| {
         if topic == "stream" {
             return join.stream(row);
@@ -286,18 +324,18 @@ fn with_itself(mut join: StreamStream) -> Run {
     })
 }
 
-fn two_tables(kind: Kind) -> Run {
-    let mut join = TableTable::new(kind);
+fn two_tables(kind: Kind, table: impl Fn() -> Table) -> Run {
+    let mut join = TableTable::new(kind, table(), table());
     Box::new(move |topic, row| stream(join.process(side(topic), row)))
 }
 
-fn table_group(groups: Groups) -> Run {
-    let mut groups = TableGroup::new(groups);
+fn table_group(groups: Groups, table: Table) -> Run {
+    let mut groups = TableGroup::new(groups, table);
     Box::new(move |_, row| stream(groups.process(row)))
 }
 
-fn foreign_key(left_join: bool) -> Run {
-    let mut join = ForeignKey::new(left_join);
+fn foreign_key(left_join: bool, table: impl Fn() -> Table) -> Run {
+    let mut join = ForeignKey::new(left_join, table(), table());
     Box::new(move |topic, row| {
         stream(match side(topic) {
             Side::Left => join.left(row),
@@ -326,17 +364,26 @@ fn until_closed(wait: i64, mut windows: impl FnMut(&str, &Row) -> Vec<Row<Window
 /// Two windowed counts, joined as tables: a window's text is a key as good as any.
 fn windowed_tables(p: &Params<'_>) -> Run {
     let (mut left, mut right) = (tumbling(p, COUNT), tumbling(p, COUNT));
-    let mut join = TableTable::new(Kind::Left);
+    let mut join = TableTable::new(Kind::Left, Table::default(), Table::default());
     Box::new(move |topic, row| {
-        let windows = if side(topic) == Side::Left { &mut left } else { &mut right };
-        let counts = text(windows.process(topic, row));
-        stream(counts.iter().flat_map(|row| join.process(side(topic), row)))
+        let side = side(topic);
+        let (own, other) = if side == Side::Left { (&mut left, &right) } else { (&mut right, &left) };
+        let mut out = Vec::new();
+        for row in own.process(topic, row) {
+            let remembered = other.remembers(row.key.start);
+            let row = row.shown();
+            if !remembered {
+                join.forget(side.other(), &row.key);
+            }
+            out.extend(join.process(side, &row.with_key(Some(row.key.clone()))));
+        }
+        stream(out)
     })
 }
 
 fn count_then_table() -> Run {
     let mut counts = KeyValue::new(COUNT);
-    let mut join = TableTable::new(Kind::Outer);
+    let mut join = TableTable::new(Kind::Outer, Table::default(), Table::default());
     Box::new(move |topic, row| {
         if topic == "table" {
             return stream(join.process(Side::Right, row));

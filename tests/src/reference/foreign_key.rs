@@ -16,12 +16,12 @@ pub(crate) struct ForeignKey {
 }
 
 impl ForeignKey {
-    pub(crate) fn new(left_join: bool) -> Self {
-        ForeignKey { left_join, left: Table::default(), right: Table::default() }
+    pub(crate) fn new(left_join: bool, left: Table, right: Table) -> Self {
+        ForeignKey { left_join, left, right }
     }
 
     pub(crate) fn left(&mut self, row: &Row) -> Vec<Row<String>> {
-        let Some(change) = self.left.process(row) else { return Vec::new() };
+        let Some(change) = self.left.process_latest(row) else { return Vec::new() };
         if change.old.is_none() && change.row.value.is_none() {
             return Vec::new();
         }
@@ -49,7 +49,7 @@ impl ForeignKey {
 
     /// A right row answers every left row that points to it, in order of their keys.
     pub(crate) fn right(&mut self, row: &Row) -> Vec<Row<String>> {
-        let Some(change) = self.right.process(row) else { return Vec::new() };
+        let Some(change) = self.right.process_latest(row) else { return Vec::new() };
         let pointing = self.left.rows().filter(|(_, value)| foreign_key(value).as_ref() == Some(&change.row.key));
         pointing
             .map(|(key, value)| {

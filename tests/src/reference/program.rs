@@ -26,7 +26,7 @@ pub(crate) struct Stages {
     order: Order,
     /// Between two stages records change partitions.
     runs: Vec<Run>,
-    /// There is no stream time in it, and all records are looked at in one place.
+    /// No operator in it has a stream time of its own, and all records are looked at in one place.
     gathered: bool,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn stays(run: Run) -> Stages {
     Stages { order: Order::Known, runs: vec![run], gathered: false }
 }
 
-/// Records change partitions; without a stream time it is the same whether all keys are in one place or not.
+/// Records change partitions; as no operator has a stream time, it is the same whether all keys are in one place or not.
 pub(crate) fn gathered(order: Order, run: Run) -> Stages {
     Stages { order, runs: vec![run], gathered: true }
 }
@@ -64,10 +64,11 @@ impl Program {
     /// When the interpreter does not know it, or a parameter is missing.
     pub fn new(name: &str, params: &BTreeMap<String, i64>, partitions: i32) -> Self {
         let (_, build) = PROGRAMS.iter().find(|(known, _)| *known == name).expect("a program that is known");
-        let Stages { order, runs, gathered } = build(&Params(params));
+        let params = Params { given: params, partitions };
+        let Stages { order, runs, gathered } = build(&params);
         let mut stages: Vec<Vec<Run>> = runs.into_iter().map(|run| vec![run]).collect();
         for _ in 1..if gathered { 1 } else { partitions } {
-            stages.iter_mut().zip(build(&Params(params)).runs).for_each(|(stage, run)| stage.push(run));
+            stages.iter_mut().zip(build(&params).runs).for_each(|(stage, run)| stage.push(run));
         }
         // Of one partition there is only one order, but for what makes a detour.
         let order = if partitions == 1 && order == Order::OpenBetweenPartitions { Order::Known } else { order };

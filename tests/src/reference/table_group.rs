@@ -38,12 +38,12 @@ pub(crate) struct TableGroup {
 }
 
 impl TableGroup {
-    pub(crate) fn new(functions: Groups) -> Self {
-        TableGroup { functions, table: Table::default(), groups: BTreeMap::new() }
+    pub(crate) fn new(functions: Groups, table: Table) -> Self {
+        TableGroup { functions, table, groups: BTreeMap::new() }
     }
 
     pub(crate) fn process(&mut self, row: &Row) -> Vec<Row<String>> {
-        let Some(change) = self.table.process(row) else { return Vec::new() };
+        let Some(change) = self.table.process_latest(row) else { return Vec::new() };
         let (old, new) = (change.old, change.row.value);
         match (old.as_deref().map(first), new.as_deref().map(first)) {
             (Some(from), Some(to)) if from == to => vec![self.update(&from, old.as_deref(), new.as_deref(), row)],

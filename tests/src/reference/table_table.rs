@@ -11,8 +11,16 @@ pub(crate) struct TableTable {
 }
 
 impl TableTable {
-    pub(crate) fn new(kind: Kind) -> Self {
-        TableTable { kind, left: Table::default(), right: Table::default() }
+    pub(crate) fn new(kind: Kind, left: Table, right: Table) -> Self {
+        TableTable { kind, left, right }
+    }
+
+    /// A side's row is no longer there to be seen.
+    pub(crate) fn forget(&mut self, side: Side, key: &str) {
+        match side {
+            Side::Left => self.left.forget(key),
+            Side::Right => self.right.forget(key),
+        }
     }
 
     pub(crate) fn process(&mut self, side: Side, row: &Row) -> Vec<Row<String>> {
@@ -20,7 +28,7 @@ impl TableTable {
             Side::Left => (&mut self.left, &self.right),
             Side::Right => (&mut self.right, &self.left),
         };
-        let Some(change) = own.process(row) else { return Vec::new() };
+        let Some(change) = own.process_latest(row) else { return Vec::new() };
         let partner = other.get(&change.row.key);
         let alone = match side {
             Side::Left => self.kind != Kind::Inner,

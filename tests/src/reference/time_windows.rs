@@ -12,7 +12,8 @@ pub(crate) struct TimeWindows {
     /// Each window once, when it closes, instead of every update.
     on_close: bool,
     fold: Fold,
-    /// Windows that begin so long before the newest are forgotten. Only an input that is behind another one can tell.
+    /// Windows that begin so long before the newest are forgotten. Only who is behind can
+    /// tell: another input, or a table joined with this one.
     kept: i64,
     state: State,
 }
@@ -40,6 +41,11 @@ impl TimeWindows {
         TimeWindows { on_close: true, ..self }
     }
 
+    /// Whether windows with this start are still there to be seen.
+    pub(crate) fn remembers(&self, start: i64) -> bool {
+        start > self.state.newest.saturating_sub(self.kept)
+    }
+
     pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
         let Some(key) = &row.key else { return Vec::new() };
         let now = self.state.now.entry(topic.to_owned()).or_default();
@@ -51,7 +57,7 @@ impl TimeWindows {
             if start % self.advance != 0 || end <= close {
                 continue;
             }
-            let kept = start > self.state.newest.saturating_sub(self.kept);
+            let kept = self.remembers(start);
             let stored = self.state.rows.remove(&(start, key.clone())).filter(|_| kept);
             self.state.newest = self.state.newest.max(start);
             let time = stored.as_ref().map_or(row.time, |(_, time)| row.time.max(*time));

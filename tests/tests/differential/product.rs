@@ -1,5 +1,7 @@
 //! A program of the catalogue as the product runs it, in the test driver.
 
+use std::cell::Cell;
+
 use millstream_core::{Headers, Record, Result, RuntimeConfig};
 use millstream_dsl::{StreamsBuilder, TestOutput, TopologyTestDriver};
 use millstream_tests::golden;
@@ -12,6 +14,7 @@ type Text = Option<String>;
 pub(crate) struct Product {
     driver: TopologyTestDriver,
     out: TestOutput<Text, Text>,
+    rollbacks_before: Cell<u64>,
 }
 
 impl Product {
@@ -30,7 +33,7 @@ impl Product {
         let driver = TopologyTestDriver::with_config(golden::build(&b, name, &script.params)?, config)?;
         driver.fail_commits(script.abort_every);
         let out = driver.output("out")?;
-        Ok(Product { driver, out })
+        Ok(Product { driver, out, rollbacks_before: Cell::new(0) })
     }
 
     /// What comes out for records that arrive at once, partition by partition.
@@ -46,8 +49,14 @@ impl Product {
         Ok(self.out.try_read()?.into_iter().map(row).collect())
     }
 
+    /// How often a task was rolled back.
+    pub(crate) fn rollbacks(&self) -> u64 {
+        self.rollbacks_before.get() + self.driver.counters().rollback
+    }
+
     /// Drops all stores and starts again from the log.
     pub(crate) fn restart(&self) -> Result<()> {
+        self.rollbacks_before.set(self.rollbacks());
         self.driver.restart()
     }
 }

@@ -84,16 +84,16 @@ fn distances(params: &BTreeMap<String, i64>) -> Vec<i64> {
         &["before", "grace"],
         &["before", "after", "grace"],
     ];
-    sums.iter().map(|names| sum(names)).chain([params["limit"]]).collect()
+    sums.iter().map(|names| sum(names)).chain([params["limit"], params["history"]]).collect()
 }
 
 /// Every parameter that any program has.
 fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
     let windows = (1..=15i64).prop_flat_map(|size| (Just(size), 1..=size));
     let rooms = prop_oneof![1..=4i64, Just(1000)];
-    let joins = (0..=12i64, 0..=12i64);
+    let joins = (0..=12i64, 0..=12i64, 0..=40i64);
     (windows, 0..=20i64, 0..=12i64, 1..=8i64, joins, 0..=15i64, rooms, any::<bool>()).prop_map(
-        |((size, advance), grace, difference, gap, (before, after), limit, max_records, kept)| {
+        |((size, advance), grace, difference, gap, (before, after, history), limit, max_records, kept)| {
             // A join's stores keep what can still match less a millisecond, which of no time at all is nothing.
             let grace = if before + after == 0 { grace.max(1) } else { grace };
             let all = [
@@ -104,6 +104,7 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
                 ("gap", gap),
                 ("before", before),
                 ("after", after),
+                ("history", history),
                 ("limit", limit),
                 ("max_records", max_records),
             ];

@@ -11,7 +11,7 @@ fn reducer(a: String, v: String) -> Text {
     (v != "del").then(|| format!("{a},{v}"))
 }
 
-fn tumbling(p: &Params<'_>) -> TimeWindows {
+pub(crate) fn tumbling(p: &Params<'_>) -> TimeWindows {
     TimeWindows::of(p.ms("size")).grace(p.ms("grace"))
 }
 
@@ -24,7 +24,7 @@ fn sessions(p: &Params<'_>) -> SessionWindows {
 }
 
 /// Unless the case says otherwise, nothing expires.
-fn in_windows<W: WindowsOf<String, Text, Windowed = TimeWindowedStream<String, Text>>>(
+pub(crate) fn in_windows<W: WindowsOf<String, Text, Windowed = TimeWindowedStream<String, Text>>>(
     grouped: GroupedStream<String, Text>,
     windows: W,
     p: &Params<'_>,
@@ -33,7 +33,7 @@ fn in_windows<W: WindowsOf<String, Text, Windowed = TimeWindowedStream<String, T
     if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) }
 }
 
-fn in_sessions(grouped: GroupedStream<String, Text>, p: &Params<'_>) -> SessionWindowedStream<String, Text> {
+pub(crate) fn in_sessions(grouped: GroupedStream<String, Text>, p: &Params<'_>) -> SessionWindowedStream<String, Text> {
     let windowed = grouped.windowed_by(sessions(p));
     if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) }
 }

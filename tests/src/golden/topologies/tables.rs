@@ -1,10 +1,9 @@
 //! Section *Tables*.
 
-use millstream_dsl::{
-    BufferConfig, GroupedTable, KStream, KTable, SessionWindows, StreamsBuilder, TimeWindows, Windowed,
-};
+use millstream_dsl::{BufferConfig, GroupedTable, KStream, KTable, StreamsBuilder, Windowed};
 
-use crate::golden::topologies::{KEPT, Params, Text, count_out, counts_out, even, first, plus, table_out, text_out};
+use crate::golden::topologies::aggregations::{in_sessions, in_windows, tumbling};
+use crate::golden::topologies::{Params, Text, count_out, counts_out, even, first, plus, table_out, text_out};
 
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     let source = || -> KTable<String, String> { b.table("in", "source") };
@@ -12,8 +11,7 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     let left = || -> KTable<String, String> { b.table("left", "l") };
     let right = || -> KTable<String, String> { b.table("right", "r") };
     let counted = |stream: &KStream<Text, Text>, store: &str| -> KTable<Windowed<String>, i64> {
-        let windows = TimeWindows::of(p.ms("size")).grace(p.ms("grace"));
-        stream.group_by_key().windowed_by(windows).retention(KEPT).count(store)
+        in_windows(stream.group_by_key(), tumbling(p), p).count(store)
     };
     match name {
         "table-table-inner-join" => table_out(&left().join(&right(), |l, r| plus(Some(l), Some(r)))),
@@ -36,9 +34,7 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
             count_out(&counts.suppress_until_closed("suppressed", BufferConfig::unbounded()));
         }
         "suppress-session-closes" => {
-            let windows = SessionWindows::of(p.ms("gap")).grace(p.ms("grace"));
-            let grouped = b.stream::<Text, Text>("in").group_by_key();
-            let counts = grouped.windowed_by(windows).retention(KEPT).count("counts");
+            let counts = in_sessions(b.stream::<Text, Text>("in").group_by_key(), p).count("counts");
             count_out(&counts.suppress_until_closed("suppressed", BufferConfig::unbounded()));
         }
         "count-then-table-join" => {
