@@ -8,6 +8,9 @@ use millstream_core::{
     Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, unencodable,
 };
 
+/// A range of encoded keys.
+pub(crate) type ByteRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// Encodes and decodes the keys of one store in one task, without allocating for each.
 pub(crate) struct Keys<K: Data> {
     store: Arc<str>,
@@ -53,7 +56,7 @@ impl<K: Data> Keys<K> {
     }
 
     /// A range of keys as a range of bytes.
-    pub(crate) fn range(&self, keys: impl RangeBounds<K>) -> Result<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+    pub(crate) fn range(&self, keys: impl RangeBounds<K>) -> Result<ByteRange> {
         let bound = |bound: Bound<&K>| -> Result<Bound<Vec<u8>>> {
             Ok(match bound {
                 Bound::Included(key) => Bound::Included(self.encode(key)?.clone()),
