@@ -147,11 +147,13 @@ impl<'a> TaskBuilder<'a> {
         self.program.lifecycles.push(node);
     }
 
-    /// Schedules a punctuation. `name` is unique in the topology; when it fires next survives restarts.
+    /// Schedules a punctuation. `name` is unique in the topology; when it fires next survives restarts. With an anchor it
+    /// fires there, and at every interval behind it; an anchor in the past only aligns it.
     pub fn schedule(
         &mut self,
         name: &str,
         kind: PunctuationType,
+        anchor: Option<Timestamp>,
         interval: std::time::Duration,
         node: Rc<RefCell<dyn Punctuate>>,
         token: usize,
@@ -159,9 +161,15 @@ impl<'a> TaskBuilder<'a> {
         let slot = self.time(&format!("{name}.punctuate"));
         let interval = (interval.as_millis() as Timestamp).max(1);
         if self.cx.time(slot) == NO_TIME {
-            let first = match kind {
-                PunctuationType::StreamTime => 0,
-                PunctuationType::WallClockTime => self.cx.wall_time() + interval,
+            let now = match kind {
+                PunctuationType::StreamTime => self.cx.stream_time(),
+                PunctuationType::WallClockTime => self.cx.wall_time(),
+            };
+            let first = match (anchor, kind) {
+                (Some(anchor), _) if anchor > now => anchor,
+                (Some(anchor), _) => crate::punctuation::next_due(anchor, now, interval),
+                (None, PunctuationType::StreamTime) => 0,
+                (None, PunctuationType::WallClockTime) => now + interval,
             };
             self.cx.set_time(slot, first);
         }

@@ -32,8 +32,8 @@ pub use millstream_core as core;
 pub use millstream_state::{Put, Version};
 pub use operators::{Branches, Split};
 pub use processor::{
-    Clock, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, SessionStore, Setup, StoreHandle, ValueOut,
-    ValueProcessor, ValueSetup, VersionedStore, WindowStore,
+    Children, Clock, CustomStore, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, SessionStore, Setup,
+    StoreHandle, Timer, ValueOut, ValueProcessor, ValueSetup, VersionedStore, WindowStore,
 };
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};

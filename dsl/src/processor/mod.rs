@@ -1,5 +1,7 @@
 //! The Processor API: a step written by hand, with stores and punctuation.
 
+mod custom_store;
+mod global_store;
 mod node;
 mod session_store;
 mod store;
@@ -7,7 +9,9 @@ mod values;
 mod versioned_store;
 mod window_store;
 
-pub use node::{Clock, Out, Processor, Setup};
+pub use custom_store::CustomStore;
+pub use node::{Children, Clock, Out, Processor, Setup, Timer};
+pub(crate) use node::{stores_in, stores_of};
 pub use session_store::SessionStore;
 pub use store::{KeyValueStore, ProcessorStore, StoreHandle};
 pub use values::{FixedKeyRecord, ValueOut, ValueProcessor, ValueSetup};

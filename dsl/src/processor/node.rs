@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Downstream, Forward, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance, TaskBuilder,
-    TaskContext, Timestamp, TopicPartition,
+    Downstream, Error, Forward, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance,
+    TaskBuilder, TaskContext, Timestamp, TopicPartition,
 };
 
 use crate::builder::StreamsBuilder;
@@ -48,20 +48,42 @@ pub enum Clock {
 /// Where a processor forwards to, and what it may ask about the present record.
 pub struct Out<'a, K, V> {
     cx: &'a mut TaskContext,
-    down: &'a mut Downstream<Record<K, V>>,
+    down: &'a mut Outputs<K, V>,
 }
 
-impl<'a, K: Clone, V: Clone> Out<'a, K, V> {
-    pub(crate) fn new(cx: &'a mut TaskContext, down: &'a mut Downstream<Record<K, V>>) -> Self {
-        Out { cx, down }
-    }
+/// A processor's outputs: what follows it, and its named children.
+struct Outputs<K, V> {
+    main: Downstream<Record<K, V>>,
+    children: Vec<(Arc<str>, Downstream<Record<K, V>>)>,
+}
 
-    /// Passes a record on; everything below has seen it when this returns.
+impl<K: Clone, V: Clone> Out<'_, K, V> {
+    /// Passes a record on, to all children too; everything below has seen it when this returns.
     ///
     /// # Errors
     /// Whatever an operator below returns.
     pub fn forward(&mut self, record: Record<K, V>) -> Result<()> {
-        self.down.forward(self.cx, record)
+        for (_, child) in &mut self.down.children {
+            child.forward(self.cx, record.clone())?;
+        }
+        self.down.main.forward(self.cx, record)
+    }
+
+    /// Passes a record on to one child ([`KStream::process_with_children`]).
+    ///
+    /// # Errors
+    /// When there is no child of this name, and whatever an operator below returns.
+    pub fn forward_to(&mut self, child: &str, record: Record<K, V>) -> Result<()> {
+        match self.down.children.iter_mut().find(|(name, _)| **name == *child) {
+            Some((_, down)) => down.forward(self.cx, record),
+            None => {
+                let names: Vec<&str> = self.down.children.iter().map(|(name, _)| &**name).collect();
+                Err(Error::user(format!(
+                    "a processor forwards to `{child}`, and its children are {}\n  help: name it in process_with_children",
+                    if names.is_empty() { "none".into() } else { names.join(", ") }
+                )))
+            }
+        }
     }
 
     /// The task's stream time; -1 before the first record.
@@ -85,14 +107,40 @@ impl<'a, K: Clone, V: Clone> Out<'a, K, V> {
     }
 }
 
-type Timer<P> =
+/// A timer, to be cancelled. It lasts as long as the processor; a new one has its timers again.
+#[derive(Debug, Clone, Default)]
+pub struct Timer(Rc<Cell<bool>>);
+
+impl Timer {
+    /// It fires no more.
+    pub fn cancel(&self) {
+        self.0.set(true);
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.get()
+    }
+}
+
+/// What a timer calls.
+type OnTimer<P> =
     Rc<dyn Fn(&mut P, Timestamp, &mut Out<'_, <P as Processor>::KOut, <P as Processor>::VOut>) -> Result<()>>;
 
 /// Given to the function that makes a processor: its stores and timers.
 pub struct Setup<'a, P: Processor> {
     pub(crate) stores: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
     pub(crate) now: Rc<Cell<Timestamp>>,
-    timers: Vec<(Duration, Clock, Timer<P>)>,
+    timers: Vec<TimerPlan<P>>,
+}
+
+/// A timer that was asked for.
+struct TimerPlan<P: Processor> {
+    anchor: Option<Timestamp>,
+    interval: Duration,
+    clock: Clock,
+    call: OnTimer<P>,
+    timer: Timer,
 }
 
 impl<P: Processor> Setup<'_, P> {
@@ -108,8 +156,26 @@ impl<P: Processor> Setup<'_, P> {
         interval: Duration,
         clock: Clock,
         f: impl Fn(&mut P, Timestamp, &mut Out<'_, P::KOut, P::VOut>) -> Result<()> + 'static,
-    ) {
-        self.timers.push((interval, clock, Rc::new(f)));
+    ) -> Timer {
+        self.schedule(None, interval, clock, Rc::new(f))
+    }
+
+    /// As [`Setup::every`], at `start` and every `interval` behind it (KIP-1146). A start in the past is no reason to fire at
+    /// once: the first time is the next one that `start` and `interval` give.
+    pub fn every_from(
+        &mut self,
+        start: Timestamp,
+        interval: Duration,
+        clock: Clock,
+        f: impl Fn(&mut P, Timestamp, &mut Out<'_, P::KOut, P::VOut>) -> Result<()> + 'static,
+    ) -> Timer {
+        self.schedule(Some(start), interval, clock, Rc::new(f))
+    }
+
+    fn schedule(&mut self, anchor: Option<Timestamp>, interval: Duration, clock: Clock, call: OnTimer<P>) -> Timer {
+        let timer = Timer::default();
+        self.timers.push(TimerPlan { anchor, interval, clock, call, timer: timer.clone() });
+        timer
     }
 }
 
@@ -145,48 +211,88 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         name: &str,
         make: impl Fn(&mut Setup<'_, P>) -> P + Send + Sync + 'static,
     ) -> KStream<P::KOut, P::VOut> {
-        let stores =
-            stores_of(&self.builder, |stores| make(&mut Setup { stores, now: Rc::default(), timers: Vec::new() }));
-        let node = self.builder.node("KSTREAM-PROCESSOR", &[self.node], &stores);
-        let port = self.builder.port();
-        let (out, builder, name) = (port.clone(), self.builder.clone(), Arc::<str>::from(name));
+        self.process_with_children(name, &[], make).0
+    }
+
+    /// As [`KStream::process`], with named children besides what follows: [`Out::forward_to`] passes a record on to one of
+    /// them, [`Out::forward`] to all.
+    pub fn process_with_children<P: Processor<KIn = K, VIn = V>>(
+        &self,
+        name: &str,
+        children: &[&str],
+        make: impl Fn(&mut Setup<'_, P>) -> P + Send + Sync + 'static,
+    ) -> (KStream<P::KOut, P::VOut>, Children<P::KOut, P::VOut>) {
+        let builder = &self.builder;
+        let stores = stores_of(builder, |stores| make(&mut Setup { stores, now: Rc::default(), timers: Vec::new() }));
+        let node = builder.node("KSTREAM-PROCESSOR", &[self.node], &stores);
+        let output = || KStream {
+            builder: builder.clone(),
+            node,
+            port: builder.port(),
+            key_changed: true,
+            sources: self.sources.clone(),
+        };
+        let main: KStream<P::KOut, P::VOut> = output();
+        let children: Vec<(Arc<str>, KStream<P::KOut, P::VOut>)> =
+            children.iter().map(|child| (Arc::from(*child), output())).collect();
+        let ports: Vec<_> = children.iter().map(|(name, stream)| (name.clone(), stream.port.clone())).collect();
+        let (out, graph, name) = (main.port.clone(), builder.clone(), Arc::<str>::from(name));
         self.port.subscribe(move |task| {
-            let down = task.open(&out);
+            let main = task.open(&out);
+            let children = ports.iter().map(|(name, port)| (name.clone(), task.open(port))).collect();
             let now = Rc::new(Cell::new(0));
-            let (processor, timers) = {
-                let mut stores = stores_in(task, &builder);
+            let (processor, plans) = {
+                let mut stores = stores_in(task, &graph);
                 let mut setup = Setup { stores: &mut stores, now: now.clone(), timers: Vec::new() };
                 (make(&mut setup), setup.timers)
             };
-            let schedule: Vec<(Duration, Clock)> =
-                timers.iter().map(|(interval, clock, _)| (*interval, *clock)).collect();
-            let timers = timers.into_iter().map(|(_, _, f)| f).collect();
-            let node = Rc::new(RefCell::new(Processing { processor, timers, now, down }));
-            for (token, (interval, clock)) in schedule.into_iter().enumerate() {
+            let mut timers = Vec::new();
+            let mut schedule = Vec::new();
+            for TimerPlan { anchor, interval, clock, call, timer } in plans {
+                timers.push((call, timer));
+                schedule.push((anchor, interval, clock));
+            }
+            let node = Processing { processor, timers, now, down: Outputs { main, children } };
+            let node = Rc::new(RefCell::new(node));
+            for (token, (anchor, interval, clock)) in schedule.into_iter().enumerate() {
                 let kind = match clock {
                     Clock::Stream => PunctuationType::StreamTime,
                     Clock::Wall => PunctuationType::WallClockTime,
                 };
-                task.schedule(&format!("{name}.{token}"), kind, interval, node.clone(), token);
+                task.schedule(&format!("{name}.{token}"), kind, anchor, interval, node.clone(), token);
             }
             Box::new(Shared(node))
         });
-        KStream { builder: self.builder.clone(), node, port, key_changed: true, sources: self.sources.clone() }
+        (main, Children(children))
+    }
+}
+
+/// The children of a processor, by name.
+pub struct Children<K, V>(Vec<(Arc<str>, KStream<K, V>)>);
+
+impl<K, V> Children<K, V> {
+    /// The stream of what is forwarded to a child; `None` if there is none of this name.
+    pub fn get(&self, name: &str) -> Option<&KStream<K, V>> {
+        self.0.iter().find(|(child, _)| **child == *name).map(|(_, stream)| stream)
     }
 }
 
 struct Processing<P: Processor> {
     processor: P,
-    timers: Vec<Timer<P>>,
+    timers: Vec<(OnTimer<P>, Timer)>,
     now: Rc<Cell<Timestamp>>,
-    down: Downstream<Record<P::KOut, P::VOut>>,
+    down: Outputs<P::KOut, P::VOut>,
 }
 
 impl<P: Processor> Punctuate for Processing<P> {
     fn punctuate(&mut self, cx: &mut TaskContext, time: Timestamp, token: usize) -> Result<()> {
         self.now.set(time);
-        let timer = self.timers[token].clone();
-        timer(&mut self.processor, time, &mut Out::new(cx, &mut self.down))
+        let (call, timer) = &self.timers[token];
+        if timer.is_cancelled() {
+            return Ok(());
+        }
+        let call = call.clone();
+        call(&mut self.processor, time, &mut Out { cx, down: &mut self.down })
     }
 }
 
@@ -197,6 +303,6 @@ impl<P: Processor> Forward<Record<P::KIn, P::VIn>> for Shared<Processing<P>> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<P::KIn, P::VIn>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
         node.now.set(record.timestamp);
-        node.processor.process(record, &mut Out::new(cx, &mut node.down))
+        node.processor.process(record, &mut Out { cx, down: &mut node.down })
     }
 }

@@ -72,8 +72,8 @@ impl<K: Clone, V: Clone> ValueOut<'_, K, V> {
 
 /// Given to the function that makes a [`ValueProcessor`]: its stores.
 pub struct ValueSetup<'a> {
-    stores: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
-    now: Rc<Cell<Timestamp>>,
+    pub(crate) stores: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
+    pub(crate) now: Rc<Cell<Timestamp>>,
 }
 
 impl ValueSetup<'_> {

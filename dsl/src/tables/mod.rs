@@ -8,6 +8,7 @@ mod map_values;
 mod source;
 mod suppress;
 mod to_stream;
+mod transform_values;
 mod versioned;
 
 pub(crate) use source::add_table;

@@ -1,0 +1,78 @@
+//! `transform_values` of a table: another value of every row, by hand and with stores.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_state::Entry;
+
+use crate::ktable::{KTable, Nature, OldValues};
+use crate::processor::{ValueSetup, stores_in, stores_of};
+use crate::stored::Stored;
+
+impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
+    /// Makes another value of every row with a function that may hold stores; it is called for deletions too, with `None`,
+    /// and deletes the row by returning `None`. `make` makes the function of one task; it is also called once while the
+    /// program is built, to learn its stores. The rows are kept in the store `store`.
+    pub fn transform_values<V2: Data<NonNull = V2>, F>(
+        &self,
+        store: &str,
+        make: impl Fn(&mut ValueSetup<'_>) -> F + Send + Sync + 'static,
+    ) -> KTable<K, V2>
+    where
+        F: FnMut(&K, Option<V>) -> Result<Option<V2>> + 'static,
+    {
+        let builder = &self.builder;
+        let id = Stored::<K, V2>::add(builder, store);
+        let mut stores = stores_of(builder, |stores| make(&mut ValueSetup { stores, now: Rc::default() }));
+        stores.push(id);
+        let node = builder.node("KTABLE-TRANSFORMVALUES", &[self.node], &stores);
+        let port = builder.port();
+        let old_values = OldValues::stored();
+        let (out, wanted, name, graph) = (port.clone(), old_values.clone(), Arc::<str>::from(store), builder.clone());
+        self.port.subscribe(move |task| {
+            let down = task.open(&out);
+            let now = Rc::new(Cell::new(0));
+            let f = make(&mut ValueSetup { stores: &mut stores_in(task, &graph), now: now.clone() });
+            let rows = Stored::<K, V2>::open(task, id, &name);
+            Box::new(TransformValues { f, now, rows, send_old: wanted.wanted(), down, values: PhantomData::<fn(V)> })
+        });
+        KTable {
+            builder: builder.clone(),
+            node,
+            port,
+            sources: self.sources.clone(),
+            stores: vec![id],
+            rows: Stored::rows(id, store),
+            old_values,
+            nature: Nature { versioned: false, ..self.nature },
+        }
+    }
+}
+
+struct TransformValues<K: Data, V, V2: Data, F> {
+    f: F,
+    now: Rc<Cell<Timestamp>>,
+    rows: Stored<K, V2>,
+    send_old: bool,
+    down: Downstream<Record<K, Change<V2>>>,
+    values: PhantomData<fn(V)>,
+}
+
+impl<K, V, V2, F> Forward<Record<K, Change<V>>> for TransformValues<K, V, V2, F>
+where
+    K: Data,
+    V2: Data,
+    F: FnMut(&K, Option<V>) -> Result<Option<V2>>,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
+        let Record { key, value: change, timestamp, headers } = record;
+        self.now.set(timestamp);
+        let new = (self.f)(&key, change.new)?;
+        let old = self.rows.change(&key, |entry| std::mem::replace(entry, Entry { value: new.clone(), timestamp }))?;
+        let old = old.value.filter(|_| self.send_old);
+        self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
+    }
+}
