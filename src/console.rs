@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use millstream_broker::Broker;
 use millstream_core::{
-    Admin, BatchBuilder, Clock, Consumer, ConsumerOptions, Error, Isolation, Log, NodeKind, Payload, ProducerOptions,
-    Result, SystemClock, ThreadContext, TopicPartition, Wakeup,
+    Admin, BatchBuilder, Clock, Consumer, ConsumerOptions, Error, Isolation, Log, NodeKind, Payload, Producer,
+    ProducerOptions, Result, SystemClock, ThreadContext, TopicPartition, Wakeup,
 };
 
 /// Appends every line as a record without a key, at the time it is read, to partition 0.
 pub(crate) fn feed(log: &Broker, topic: &str, lines: impl BufRead) -> Result<()> {
-    let options = ProducerOptions { client_id: "stdin".into(), transactional_id: None };
+    let options = ProducerOptions::plain("stdin");
     let mut producer = log.producer(&options, Arc::new(Wakeup::default()))?;
     let to = TopicPartition::new(topic, 0);
     let clock = SystemClock::default();
@@ -22,9 +22,42 @@ pub(crate) fn feed(log: &Broker, topic: &str, lines: impl BufRead) -> Result<()>
         let line = line.map_err(Error::user)?;
         let mut batch = BatchBuilder::new();
         batch.push(clock.now().wall, None, Some(line.as_bytes()), &[]);
-        producer.send(&to, batch)?;
+        send_when_possible(producer.as_mut(), &to, &batch)?;
     }
     Ok(())
+}
+
+/// Appends a batch; on a full disk, as soon as there is space.
+fn send_when_possible(producer: &mut dyn Producer, to: &TopicPartition, batch: &BatchBuilder) -> Result<()> {
+    let mut told = false;
+    while let Err(error) = producer.send(to, batch.clone()) {
+        if !error.is_retriable() {
+            return Err(error.into());
+        }
+        if !std::mem::replace(&mut told, true) {
+            eprintln!("waiting: {error}");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+/// The topic that a flag names.
+///
+/// # Errors
+/// When there is none of this name.
+pub(crate) fn check_topic(log: &Broker, flag: &str, topic: &str) -> Result<()> {
+    if topic.is_empty() {
+        return Err(Error::Config(Box::new(vec![format!("{flag} needs a topic\n  help: {flag} TOPIC")])));
+    }
+    if log.partitions(topic)?.is_some() {
+        return Ok(());
+    }
+    let topics: Vec<String> = log.topics()?.into_iter().filter(|name| !name.starts_with("__")).collect();
+    let nearest = millstream_core::nearest_word(topic, topics.iter().map(String::as_str));
+    let help =
+        nearest.map_or_else(|| format!("the topics are {}", topics.join(", ")), |n| format!("did you mean `{n}`?"));
+    Err(Error::Config(Box::new(vec![format!("{flag} {topic}: there is no topic of this name\n  help: {help}")])))
 }
 
 /// Prints a topic's records as they are committed: `key<tab>value`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{Bound, Error, Log, ProcessingGuarantee, Result, Settings, Streams, SystemClock, Topology};
 
-use crate::console::{Printer, feed};
+use crate::console::{Printer, check_topic, feed};
 
 /// Flags of [`run`] besides the settings.
 const FLAGS: [&str; 3] = ["stdin", "stdout", "help"];
@@ -43,6 +43,12 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let own = |name: &str| own.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.clone());
     if own("help").is_some() {
         let mut out = std::io::stdout().lock();
+        for (flag, meaning) in [
+            ("stdin TOPIC", "lines of standard input become records of a topic; the program ends when they do"),
+            ("stdout TOPIC", "prints the records of a topic as they come"),
+        ] {
+            writeln!(out, "--{flag:<38} {meaning}").map_err(Error::user)?;
+        }
         for (key, meaning) in millstream_core::SETTINGS {
             writeln!(out, "--{key:<38} {meaning}").map_err(Error::user)?;
         }
@@ -73,6 +79,9 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
         context.plan.tasks.len(),
         context.config.threads
     );
+    for flag in ["stdin", "stdout"] {
+        own(flag).map_or(Ok(()), |topic| check_topic(&log, &format!("--{flag}"), &topic))?;
+    }
     let printer = own("stdout").map(|topic| Printer::start(&log, &topic, context)).transpose()?;
     let stopper = streams.stopper();
     // A second handler in one process is refused; the program then keeps its own.

@@ -32,7 +32,7 @@ pub(crate) fn open() -> Result<(Broker, TempDir)> {
 }
 
 pub(crate) fn producer(log: &Broker) -> Result<Box<dyn Producer>> {
-    let options = ProducerOptions { client_id: "bench".into(), transactional_id: None };
+    let options = ProducerOptions::plain("bench");
     Ok(log.producer(&options, Arc::new(Wakeup::default()))?)
 }
 

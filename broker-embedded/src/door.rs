@@ -38,6 +38,7 @@ impl Log for Broker {
             broker: self.clone(),
             transaction,
             partitions: HashMap::new(),
+            durable: options.durable,
             outcome: None,
             wakeup,
         }))
@@ -88,6 +89,7 @@ struct LocalProducer {
     broker: Broker,
     transaction: Option<Transaction>,
     partitions: HashMap<TopicPartition, Arc<Partition>>,
+    durable: bool,
     /// The outcome of the commit under way, and the position from which on it is kept.
     outcome: Option<(CommitOutcome, u64)>,
     wakeup: Arc<Wakeup>,
@@ -138,11 +140,14 @@ impl Producer for LocalProducer {
         let position = storage.position();
         self.outcome = Some((outcome, position));
         storage.keep(position, &self.wakeup);
+        if !self.durable {
+            self.wakeup.wake();
+        }
     }
 
     fn poll_commit(&mut self) -> Option<CommitOutcome> {
         let (outcome, position) = self.outcome.take()?;
-        if !matches!(outcome, CommitOutcome::Done) {
+        if !self.durable || !matches!(outcome, CommitOutcome::Done) {
             return Some(outcome);
         }
         match self.broker.storage().is_kept(position) {

@@ -12,11 +12,13 @@ use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wa
 use millstream_wire::{Limits, RecordBatch, patch_offset};
 
 use crate::data_dir::io;
+use crate::groups::OFFSETS_TOPIC;
 use crate::producers::{AbortedList, Producers};
 use crate::recovery;
 use crate::segment::{Segment, SegmentReader, Unsynced};
 use crate::storage::Storage;
 use crate::topic_config::TopicConfig;
+use crate::transactions::STATE_TOPIC;
 
 /// One node: the epoch of its leadership never changes.
 const LEADER_EPOCH: i32 = 0;
@@ -124,13 +126,6 @@ impl Partition {
 
     /// Appends a sealed batch and returns the offset of its first record. After an error nothing was appended.
     pub(crate) fn append(&self, mut bytes: Vec<u8>) -> Result<Offset, LogError> {
-        if bytes.len() > self.config.max_message_bytes.max(4096) && self.id.topic.as_bytes().first() != Some(&b'_') {
-            return Err(self.refused(format!(
-                "{} bytes are more than max.message.bytes={}\n  help: raise max.message.bytes of the topic, or lower batch.size",
-                bytes.len(),
-                self.config.max_message_bytes
-            )));
-        }
         let mut state = self.state();
         let base = state.end;
         patch_offset(&mut bytes, base, LEADER_EPOCH);
@@ -139,6 +134,14 @@ impl Partition {
             .map_err(refused)?
             .ok_or_else(|| self.refused("the batch is cut off".into()))?;
         let header = *batch.header();
+        let internal = matches!(&*self.id.topic, OFFSETS_TOPIC | STATE_TOPIC);
+        if batch.bytes().len() > self.config.max_message_bytes && !header.is_control() && !internal {
+            return Err(self.refused(format!(
+                "{} bytes are more than max.message.bytes={}\n  help: raise max.message.bytes of the topic, or lower batch.size",
+                batch.bytes().len(),
+                self.config.max_message_bytes
+            )));
+        }
         if header.producer_id >= 0 && !state.producers.allows(header.producer_id, header.producer_epoch) {
             return Err(LogError::Fenced { transactional_id: format!("producer {}", header.producer_id) });
         }
@@ -178,8 +181,9 @@ impl Partition {
         let Some(dir) = &self.dir else { return Ok(()) };
         let header = batch.header();
         let full = state.segments.last().is_none_or(|s| {
-            (s.size > 0 && s.size + batch.bytes().len() as u64 > self.config.segment_bytes)
-                || !s.fits(header.last_offset())
+            let large = s.size > 0 && s.size + batch.bytes().len() as u64 > self.config.segment_bytes;
+            let old = s.begun().is_some_and(|begun| header.max_timestamp - begun >= self.config.segment_ms);
+            large || old || !s.fits(header.last_offset())
         });
         if full {
             state.segments.push(Segment::create(&*self.storage.files, dir, header.base_offset)?);
@@ -295,21 +299,33 @@ impl Partition {
         Ok(())
     }
 
-    /// Deletes closed segments that are older, or more, than the topic keeps.
+    /// Deletes segments that are older, or more, than the topic keeps. The active one goes only when all of it is too old.
+    ///
+    /// A changelog's age counts from its newest record: event time may be far behind the clock, and its rows are needed for
+    /// as long as their store has them.
     pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
         if !self.config.deletes {
             return Ok(());
         }
         let before = {
-            let state = self.state();
+            let mut state = self.state();
+            let newest = state.segments.iter().map(|s| s.max_timestamp).max().unwrap_or(now);
+            let now = if self.id.topic.ends_with("-changelog") { now.min(newest) } else { now };
+            let too_old =
+                |s: &Segment| s.size > 0 && self.config.retention_ms.is_some_and(|ms| s.max_timestamp < now - ms);
+            if let Some(dir) = &self.dir
+                && state.segments.last().is_some_and(too_old)
+            {
+                let end = state.end;
+                state.segments.push(Segment::create(&*self.storage.files, dir, end)?);
+            }
             let mut total: u64 = state.segments.iter().map(|s| s.size).sum();
             let stable = state.producers.last_stable(state.end);
             let mut before = None;
             for pair in state.segments.windows(2) {
                 let (segment, next) = (&pair[0], &pair[1]);
-                let old = self.config.retention_ms.is_some_and(|ms| segment.max_timestamp < now - ms);
                 let many = self.config.retention_bytes.is_some_and(|bytes| total > bytes + segment.size.min(total));
-                if !(old || many) || next.base > stable {
+                if !(too_old(segment) || many) || next.base > stable {
                     break;
                 }
                 total -= segment.size;

@@ -266,6 +266,11 @@ impl Segment {
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
     }
 
+    /// The largest time of the first batch.
+    pub(crate) fn begun(&self) -> Option<Timestamp> {
+        self.times.first().map(|(time, _)| *time)
+    }
+
     /// Whether an offset is too far from the base for the index.
     pub(crate) fn fits(&self, offset: Offset) -> bool {
         offset - self.base <= i64::from(i32::MAX)

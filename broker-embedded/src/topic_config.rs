@@ -29,6 +29,8 @@ const KEYS: [(&str, Option<i64>); 14] = [
 pub(crate) struct TopicConfig {
     pub(crate) given: BTreeMap<String, String>,
     pub(crate) segment_bytes: u64,
+    /// A segment that was begun longer ago gets no more batches.
+    pub(crate) segment_ms: i64,
     pub(crate) retention_ms: Option<i64>,
     pub(crate) retention_bytes: Option<u64>,
     pub(crate) max_message_bytes: usize,
@@ -43,6 +45,7 @@ impl TopicConfig {
         let number = |key: &str| given.get(key).and_then(|v| v.parse::<i64>().ok());
         let bounded = |key: &str, default: Option<i64>| number(key).map_or(default, |n| (n >= 0).then_some(n));
         Ok(TopicConfig {
+            segment_ms: number("segment.ms").unwrap_or(7 * 24 * 3_600_000),
             segment_bytes: number("segment.bytes").map_or(broker.segment_bytes, |n| n as u64),
             retention_ms: bounded("retention.ms", broker.retention_ms),
             retention_bytes: bounded("retention.bytes", broker.retention_bytes.map(|n| n as i64)).map(|n| n as u64),
@@ -67,8 +70,9 @@ fn check(key: &str, value: &str) -> Result<(), LogError> {
     }
     let allowed: &[&str] = match key {
         "cleanup.policy" => &["delete", "compact", "compact,delete", "delete,compact"],
-        "compression.type" => &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
-        "message.timestamp.type" => &["CreateTime", "LogAppendTime"],
+        // Batches are kept as their producers made them.
+        "compression.type" => &["producer"],
+        "message.timestamp.type" => &["CreateTime"],
         _ => {
             return if value.parse::<f64>().is_ok_and(|r| (0.0..=1.0).contains(&r)) {
                 Ok(())

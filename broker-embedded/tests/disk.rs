@@ -221,7 +221,7 @@ fn threads_sync_by_themselves_on_a_real_disk() -> Outcome {
     let broker = Broker::open(real())?;
     create(&broker, "t", 2)?;
     let wakeup = Arc::new(millstream_core::Wakeup::default());
-    let options = millstream_core::ProducerOptions { client_id: "t".into(), transactional_id: Some("app".into()) };
+    let options = millstream_core::ProducerOptions::transactional("t", "app");
     let mut p = millstream_core::Log::producer(&broker, &options, wakeup.clone())?;
     for number in 0..20 {
         begin(p.as_mut(), number)?;

@@ -88,6 +88,21 @@ pub struct ProducerOptions {
     pub client_id: String,
     /// With an id, everything between two commits is one transaction; without, sends are visible at once.
     pub transactional_id: Option<String>,
+    /// Whether a commit is done only when it is kept as the log's durability promises. Without, it is done when it is
+    /// decided: should the log lose it after that, it loses everything that came later too.
+    pub durable: bool,
+}
+
+impl ProducerOptions {
+    /// Sends that are visible at once, and commits that are done when they are kept.
+    pub fn plain(client_id: &str) -> Self {
+        ProducerOptions { client_id: client_id.to_owned(), transactional_id: None, durable: true }
+    }
+
+    /// Transactions under this id, and commits that are done when they are kept.
+    pub fn transactional(client_id: &str, id: &str) -> Self {
+        ProducerOptions { transactional_id: Some(id.to_owned()), ..Self::plain(client_id) }
+    }
 }
 
 /// Reads assigned partitions. A *slot* is the index of a partition in the last assignment.
@@ -363,7 +378,7 @@ impl fmt::Display for LogError {
             LogError::Corrupt { place, problem } => write!(f, "{place} is damaged: {problem}"),
             LogError::Full { place } => write!(
                 f,
-                "no space left at {place}; nothing was lost\n  help: free space, processing goes on by itself"
+                "no space left at {place}; nothing was lost\n  help: free space; what is running goes on by itself"
             ),
             LogError::Io { doing, source } => write!(f, "{doing}: {source}"),
             LogError::Closed => write!(f, "the log was closed"),

@@ -96,6 +96,8 @@ pub struct StreamThread {
     uncommitted_since: Option<Timestamp>,
     /// The unit of work spans as much event time as it may.
     span_is_full: bool,
+    /// Event time of the first record since batches were last handed over.
+    unsent_since: Option<Timestamp>,
     /// The tasks are started: restored, positioned, built.
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
@@ -161,6 +163,7 @@ impl StreamThread {
             last_purge: now.ticks,
             uncommitted_since: None,
             span_is_full: false,
+            unsent_since: None,
             running: false,
             broken: false,
             held_up: None,
@@ -498,7 +501,6 @@ impl StreamThread {
             ready.push(state);
         }
         let mut done = 0;
-        let mut began = None;
         while done < config.poll_records {
             let oldest = ready
                 .iter()
@@ -506,10 +508,11 @@ impl StreamThread {
                 .filter_map(|(i, r)| if let Ready::Now(time) = r { Some((*time, i)) } else { None })
                 .min();
             let Some((head, index)) = oldest else { break };
-            // Batches leave at the end of a step, task by task: a step that went on for longer in event time than half
-            // the skew would itself put records out of order for whoever reads them.
-            let span =
-                config.max_task_skew.map_or(Timestamp::MAX, |skew| began.get_or_insert(head).saturating_add(skew / 2));
+            // Batches leave task by task: if they held more event time than half the skew, that alone would put records out
+            // of order for whoever reads them. They leave at the end of a step, unless a commit is under way.
+            let span = config
+                .max_task_skew
+                .map_or(Timestamp::MAX, |skew| self.unsent_since.get_or_insert(head).saturating_add(skew / 2));
             let limit = self.shared.alignment.limit(self.planned[index]);
             if head > limit {
                 self.shared.alignment.look_again(&self.wakeup, head);
@@ -540,6 +543,7 @@ impl StreamThread {
         if !matches!(self.commit, Commit::Idle) {
             return Ok(());
         }
+        self.unsent_since = None;
         let producer = &mut self.producer;
         for task in &mut self.tasks {
             task.cx().collector.take(true, |to, batch| Ok(producer.send(&to, batch)?))?;
@@ -602,7 +606,7 @@ impl StreamThread {
                 self.resolve()?;
             }
         }
-        (self.uncommitted_since, self.span_is_full) = (None, false);
+        (self.uncommitted_since, self.span_is_full, self.unsent_since) = (None, false, None);
         if !self.running {
             return Ok(());
         }
@@ -664,7 +668,8 @@ pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOp
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     let transactional = shared.config.guarantee == ProcessingGuarantee::ExactlyOnceV2;
     let id = format!("{}-{}-{name}", shared.config.application_id, shared.process_id);
-    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id) }
+    // Nobody waits for a task's commits but its next ones, and the log keeps their order.
+    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable: false }
 }
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.

@@ -39,7 +39,7 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments> {
-    let mut settings = Settings::new().set("data.dir", "demo-data");
+    let mut settings = Settings::new().set("data.dir", "demo-data").set("log.retention.ms", -1);
     settings.read_environment(std::env::vars());
     let own = settings.read_flags(std::env::args().skip(1), &["exit-when-done", "out", "speed", "help"]);
     let own = |name: &str| own.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.clone());
@@ -48,8 +48,19 @@ fn arguments() -> Result<Arguments> {
         std::process::exit(0);
     }
     let exit_when_done = own("exit-when-done").is_some();
+    if let Some(value) = own("exit-when-done").filter(|value| !value.is_empty()) {
+        settings.problem(format!("`exit-when-done` is `{value}` (flag), and takes no value"));
+    }
+    if own("out").is_some_and(|out| out.is_empty()) {
+        settings.problem("`out` needs a folder (flag)".into());
+    }
+    let speed = own("speed").map(|speed| {
+        let speed = speed.parse().ok().filter(|speed| *speed > 0);
+        speed.ok_or_else(|| settings.problem("`speed` (flag) is not a number of flights a second, from 1 on".into()))
+    });
+    settings.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     let watched = !exit_when_done && std::io::stdout().is_terminal();
-    let speed = own("speed").and_then(|s| s.parse().ok()).or(watched.then_some(WATCHABLE));
+    let speed = speed.and_then(std::result::Result::ok).or(watched.then_some(WATCHABLE));
     Ok(Arguments { exit_when_done, watched, out: own("out").map(PathBuf::from), speed, settings })
 }
 

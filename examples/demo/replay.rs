@@ -22,7 +22,7 @@ const BATCH_TIME: Timestamp = 15 * 60_000;
 /// # Errors
 /// When the log refuses them.
 pub fn replay(log: &Broker, speed: Option<u32>, mut go_on: impl FnMut(usize) -> bool) -> Result<()> {
-    let options = ProducerOptions { client_id: "replay".into(), transactional_id: None };
+    let options = ProducerOptions::plain("replay");
     let mut producer = log.producer(&options, Arc::new(Wakeup::default()))?;
     let mut airlines_topic = Replay::new(log, "airlines", 1)?;
     airlines().iter().try_for_each(|(code, airline)| airlines_topic.add(code, 0, airline))?;
@@ -92,8 +92,13 @@ impl Replay {
 
     fn send(&mut self, producer: &mut dyn Producer) -> Result<()> {
         for (id, _, batch) in &mut self.partitions {
-            if !batch.is_empty() {
-                producer.send(id, std::mem::take(batch))?;
+            // On a full disk, as soon as there is space.
+            while !batch.is_empty() {
+                match producer.send(id, batch.clone()) {
+                    Ok(()) => *batch = BatchBuilder::new(),
+                    Err(error) if error.is_retriable() => std::thread::sleep(Duration::from_millis(500)),
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())

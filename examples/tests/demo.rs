@@ -168,6 +168,18 @@ fn the_results_are_a_fold_over_the_file_and_no_record_is_late() {
 }
 
 #[test]
+fn on_a_disk_that_is_synced_the_results_are_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wanted = fold();
+    for threads in ["1", "2"] {
+        let (data, out) = (folder.path().join(format!("data-{threads}")), folder.path().join(format!("out-{threads}")));
+        let said = finish(&data, &out, &["--durability=disk", &format!("--num.stream.threads={threads}")]);
+        assert!(said.contains(" 0 late"), "{said}");
+        assert_equal(&results(&out), &wanted);
+    }
+}
+
+#[test]
 fn killed_ten_times_it_comes_to_the_same_results() {
     let folder = tempfile::tempdir().expect("a folder");
     let (data, out) = (folder.path().join("data"), folder.path().join("out"));

@@ -70,8 +70,7 @@ fn golden_on_a_mock_cluster(guarantee: ProcessingGuarantee, pieces: usize) -> Re
         output.assign(&[(TopicPartition::new(counts.as_str(), 0), 0)])?;
         let steps = case["steps"].as_array().expect("steps");
         for piece in steps.chunks(steps.len().div_ceil(pieces)) {
-            let mut input =
-                log.producer(&ProducerOptions { client_id: "input".into(), transactional_id: None }, wakeup.clone())?;
+            let mut input = log.producer(&ProducerOptions::plain("input"), wakeup.clone())?;
             let mut batch = BatchBuilder::new();
             for step in piece {
                 let bytes = |name: &str| step[name].as_str().map(str::as_bytes);

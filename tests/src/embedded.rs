@@ -41,7 +41,7 @@ impl Embedded {
     /// # Errors
     /// When there is no such partition.
     pub fn write(&self, topic: &str, partition: i32, records: &[(Timestamp, Option<&str>, &str)]) -> Result<()> {
-        let options = ProducerOptions { client_id: "input".into(), transactional_id: None };
+        let options = ProducerOptions::plain("input");
         let mut producer = self.log.producer(&options, Arc::new(Wakeup::default()))?;
         for records in records.chunks(1_000) {
             let mut batch = BatchBuilder::new();

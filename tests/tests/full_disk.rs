@@ -95,9 +95,7 @@ impl Platform {
 /// Input that is kept for certain: value `a`, `b` or `c`, in turn.
 fn feed(files: &SimFiles, durability: Durability) -> Result<()> {
     let platform = Platform::start(files, durability)?;
-    let mut input = platform
-        .broker
-        .producer(&ProducerOptions { client_id: "in".into(), transactional_id: None }, Arc::default())?;
+    let mut input = platform.broker.producer(&ProducerOptions::plain("in"), Arc::default())?;
     for number in 0..RECORDS {
         let mut batch = BatchBuilder::new();
         batch.push(number, Some(b"k"), Some(&[b'a' + (number % 3) as u8]), &[]);

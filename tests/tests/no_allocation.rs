@@ -20,8 +20,7 @@ fn allocations_per_record(topology: Topology) -> Result<f64> {
     let plan = Plan::new(&topology, &config, log.admin())?;
     plan.create_topics(log.admin())?;
     let wakeup = Arc::new(Wakeup::default());
-    let mut input =
-        log.producer(&ProducerOptions { client_id: "input".into(), transactional_id: None }, wakeup.clone())?;
+    let mut input = log.producer(&ProducerOptions::plain("input"), wakeup.clone())?;
     let mut batch = BatchBuilder::new();
     for number in 0..RECORDS {
         let key = format!("key-{:012}", number % KEYS);

@@ -25,8 +25,7 @@ fn a_repartition_topic_is_purged_after_commits() -> Result<()> {
     let plan = Plan::new(&topology, &config, log.admin())?;
     plan.create_topics(log.admin())?;
     let wakeup = Arc::new(Wakeup::default());
-    let mut input =
-        log.producer(&ProducerOptions { client_id: "input".into(), transactional_id: None }, wakeup.clone())?;
+    let mut input = log.producer(&ProducerOptions::plain("input"), wakeup.clone())?;
     let shared = ThreadContext {
         alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
         topology: Arc::new(topology),

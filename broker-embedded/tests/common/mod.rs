@@ -29,7 +29,8 @@ pub(crate) fn create(broker: &Broker, topic: &str, partitions: i32) -> Outcome {
 }
 
 pub(crate) fn producer(broker: &Broker, transactional_id: Option<&str>) -> Result<Box<dyn Producer>, LogError> {
-    let options = ProducerOptions { client_id: "test".into(), transactional_id: transactional_id.map(Into::into) };
+    let options =
+        ProducerOptions { transactional_id: transactional_id.map(Into::into), ..ProducerOptions::plain("test") };
     broker.producer(&options, Arc::new(Wakeup::default()))
 }
 

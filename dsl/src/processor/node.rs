@@ -54,8 +54,13 @@ pub struct Out<'a, K, V> {
 /// A processor's outputs: what follows it, and its named children.
 struct Outputs<K, V> {
     main: Downstream<Record<K, V>>,
-    children: Vec<(Arc<str>, Downstream<Record<K, V>>)>,
+    children: Vec<Child<K, V>>,
 }
+
+/// A child's name, and what follows it.
+type Child<K, V> = (Arc<str>, Downstream<Record<K, V>>);
+/// What follows a processor, and its children.
+type WithChildren<K, V> = (KStream<K, V>, Children<K, V>);
 
 impl<K: Clone, V: Clone> Out<'_, K, V> {
     /// Passes a record on, to all children too; everything below has seen it when this returns.
@@ -221,7 +226,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         name: &str,
         children: &[&str],
         make: impl Fn(&mut Setup<'_, P>) -> P + Send + Sync + 'static,
-    ) -> (KStream<P::KOut, P::VOut>, Children<P::KOut, P::VOut>) {
+    ) -> WithChildren<P::KOut, P::VOut> {
         let builder = &self.builder;
         let stores = stores_of(builder, |stores| make(&mut Setup { stores, now: Rc::default(), timers: Vec::new() }));
         let node = builder.node("KSTREAM-PROCESSOR", &[self.node], &stores);
@@ -233,8 +238,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             sources: self.sources.clone(),
         };
         let main: KStream<P::KOut, P::VOut> = output();
-        let children: Vec<(Arc<str>, KStream<P::KOut, P::VOut>)> =
-            children.iter().map(|child| (Arc::from(*child), output())).collect();
+        let children: Vec<_> = children.iter().map(|child| (Arc::<str>::from(*child), output())).collect();
         let ports: Vec<_> = children.iter().map(|(name, stream)| (name.clone(), stream.port.clone())).collect();
         let (out, graph, name) = (main.port.clone(), builder.clone(), Arc::<str>::from(name));
         self.port.subscribe(move |task| {

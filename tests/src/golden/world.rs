@@ -127,8 +127,7 @@ impl Thread {
         let config = commits.config("golden");
         let plan = Plan::new(&topology, &config, &broker)?;
         plan.create_topics(&broker)?;
-        let input =
-            broker.producer(&ProducerOptions { client_id: "input".into(), transactional_id: None }, wakeup.clone())?;
+        let input = broker.producer(&ProducerOptions::plain("input"), wakeup.clone())?;
         let options =
             ConsumerOptions { client_id: "output".into(), group: "".into(), isolation: Isolation::ReadCommitted };
         let mut output = broker.consumer(&options, wakeup)?;
