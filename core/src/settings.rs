@@ -11,12 +11,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
-use crate::context::DeserializationHandler;
+use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 20] = [
+pub const SETTINGS: [(&str, &str); 21] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -26,7 +26,7 @@ pub const SETTINGS: [(&str, &str); 20] = [
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
     ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
     ("durability", "of the embedded log: memory, os, disk (os)"),
-    ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded"),
+    ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded, or that a handler leaves out"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
     ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
     ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
@@ -35,6 +35,7 @@ pub const SETTINGS: [(&str, &str); 20] = [
     ("max.task.skew.ms", "event time by which a task may run ahead of another; -1 any (3600000)"),
     ("num.partitions", "of topics that are created because they are missing (1)"),
     ("num.stream.threads", "stream threads (1)"),
+    ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
 ];
@@ -254,11 +255,15 @@ impl Settings {
         if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
         }
-        if self.one_of("deserialization.exception.handler", &[("fail", false), ("continue", true)]) == Some(true) {
-            config.undecodable = DeserializationHandler::Skip;
-        }
-        if let Some((topic, _)) = self.get("errors.dead.letter.queue.topic.name") {
-            config.undecodable = DeserializationHandler::DeadLetter(topic.to_owned());
+        let letters = self.get("errors.dead.letter.queue.topic.name").map(|(topic, _)| topic.to_owned());
+        let go_on = letters.clone().map_or(ExceptionHandler::Skip, ExceptionHandler::DeadLetter);
+        let words = [("fail", &ExceptionHandler::Fail), ("continue", &go_on)];
+        // Naming the topic is enough for records that cannot be decoded. An operator's failure may be the program's fault:
+        // records are left out there only when that is asked for.
+        let unsaid = if letters.is_some() { &go_on } else { &ExceptionHandler::Fail };
+        config.undecodable = self.one_of("deserialization.exception.handler", &words).unwrap_or(unsaid).clone();
+        if let Some(handler) = self.one_of("processing.exception.handler", &words) {
+            config.processing = handler.clone();
         }
         let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
         let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
