@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Encoded, Forward, Half, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName, unencodable,
+    Data, Encoded, Error, Forward, Half, NodeId, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName,
+    unencodable,
 };
 
 use crate::consumed::{Partitioner, Produced};
+use crate::failure::BoxError;
 use crate::kstream::KStream;
 
 impl<K: Data, V: Data> KStream<K, V> {
@@ -17,16 +19,24 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Writes every record to the topic that `f` names for it. A topic that is not there is an error: none is created.
     pub fn to_dynamic(&self, f: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
-        self.builder.sink::<K, V>(self.node, None);
-        let f: Arc<TopicNameExtractor<K, V>> = Arc::new(f);
+        self.sink_by(Arc::new(move |k, v| Ok(f(k, v))));
+    }
+
+    /// As [`KStream::to_dynamic`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_to_dynamic<E: Into<BoxError>>(&self, f: impl Fn(&K, &V) -> Result<String, E> + Send + Sync + 'static) {
+        self.sink_by(Arc::new(move |k, v| f(k, v).map_err(Error::user)));
+    }
+
+    fn sink_by(&self, f: Arc<TopicNameExtractor<K, V>>) {
+        let node = self.builder.sink::<K, V>(self.node, None);
         self.port.subscribe(move |_| {
-            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(String::new(), Produced::of::<K, V>()) })
+            Box::new(DynamicSink { node, f: f.clone(), sink: SinkWriter::new(String::new(), Produced::of::<K, V>()) })
         });
     }
 }
 
 /// Names a record's topic.
-type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> String + Send + Sync;
+type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> Result<String> + Send + Sync;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
@@ -119,13 +129,17 @@ impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for Sink<KS, VS
 }
 
 struct DynamicSink<KS: Serde, VS: Serde> {
+    node: NodeId,
     f: Arc<TopicNameExtractor<KS::Value, VS::Value>>,
     sink: SinkWriter<KS, VS>,
 }
 
 impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for DynamicSink<KS, VS> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<KS::Value, VS::Value>) -> Result<()> {
-        self.sink.topic = (self.f)(&record.key, &record.value);
+        self.sink.topic = match (self.f)(&record.key, &record.value) {
+            Ok(topic) => topic,
+            Err(error) => return cx.failed(self.node, error),
+        };
         let slot = cx.collector.slot(&self.sink.topic)?;
         self.sink.write(cx, slot, record)
     }

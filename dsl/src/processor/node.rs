@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Downstream, Forward, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance, TaskBuilder,
-    TaskContext, Timestamp, TopicPartition,
+    Downstream, Forward, NodeId, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance,
+    TaskBuilder, TaskContext, Timestamp, TopicPartition,
 };
 
 use crate::builder::StreamsBuilder;
@@ -28,7 +28,8 @@ pub trait Processor: 'static {
     /// Takes one record.
     ///
     /// # Errors
-    /// An error fails the task: it is rolled back to its last commit and the uncaught handler decides.
+    /// `processing.exception.handler` decides about an [`millstream_core::Error::user`]: the task fails, or the record is
+    /// left out. What was forwarded, or put into stores, before the error stays then.
     fn process(
         &mut self,
         record: Record<Self::KIn, Self::VIn>,
@@ -161,21 +162,22 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             let schedule: Vec<(Duration, Clock)> =
                 timers.iter().map(|(interval, clock, _)| (*interval, *clock)).collect();
             let timers = timers.into_iter().map(|(_, _, f)| f).collect();
-            let node = Rc::new(RefCell::new(Processing { processor, timers, now, down }));
+            let processing = Rc::new(RefCell::new(Processing { node, processor, timers, now, down }));
             for (token, (interval, clock)) in schedule.into_iter().enumerate() {
                 let kind = match clock {
                     Clock::Stream => PunctuationType::StreamTime,
                     Clock::Wall => PunctuationType::WallClockTime,
                 };
-                task.schedule(&format!("{name}.{token}"), kind, interval, node.clone(), token);
+                task.schedule(&format!("{name}.{token}"), kind, interval, processing.clone(), token);
             }
-            Box::new(Shared(node))
+            Box::new(Shared(processing))
         });
         KStream { builder: self.builder.clone(), node, port, key_changed: true, sources: self.sources.clone() }
     }
 }
 
 struct Processing<P: Processor> {
+    node: NodeId,
     processor: P,
     timers: Vec<Timer<P>>,
     now: Rc<Cell<Timestamp>>,
@@ -186,7 +188,8 @@ impl<P: Processor> Punctuate for Processing<P> {
     fn punctuate(&mut self, cx: &mut TaskContext, time: Timestamp, token: usize) -> Result<()> {
         self.now.set(time);
         let timer = self.timers[token].clone();
-        timer(&mut self.processor, time, &mut Out::new(cx, &mut self.down))
+        let done = timer(&mut self.processor, time, &mut Out::new(cx, &mut self.down));
+        done.or_else(|error| cx.failed(self.node, error))
     }
 }
 
@@ -197,6 +200,8 @@ impl<P: Processor> Forward<Record<P::KIn, P::VIn>> for Shared<Processing<P>> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<P::KIn, P::VIn>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
         node.now.set(record.timestamp);
-        node.processor.process(record, &mut Out::new(cx, &mut node.down))
+        let done = node.processor.process(record, &mut Out::new(cx, &mut node.down));
+        // A failure below has been dealt with there, and is no longer the user's own error.
+        done.or_else(|error| cx.failed(node.node, error))
     }
 }

@@ -212,11 +212,11 @@ impl<K: Data, V: Data> Suppress<K, V> {
         }
         while self.is_over_full() {
             if !self.buffer.emit_early {
-                return Err(Error::user(format!(
+                return Err(Error::Full(Box::new(format!(
                     "{} rows wait in a suppression that may hold {}\n  help: raise its bound, or let it emit early",
                     self.waiting.buffer.borrow().len(),
                     self.buffer.max_records
-                )));
+                ))));
             }
             self.emit_first(cx)?;
         }
