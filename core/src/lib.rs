@@ -69,7 +69,7 @@ pub use settings::{Bound, NotABound, Origin, SETTINGS, Settings};
 pub use sim_files::{Call, Fault, SimFiles};
 pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
 pub use store::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
-pub use streams::{State, Stopper, Streams};
+pub use streams::{State, Stopper, Streams, Uncaught};
 pub use task::{Task, TaskId};
 pub use task_builder::{Lifecycle, TaskBuilder};
 pub use thread::{Next, StreamThread, ThreadContext};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::collector::Collector;
 use crate::context::{Handlers, TaskContext, TimeSlot};
-use crate::error::{Error, Panicked, Result};
+use crate::error::{Error, Panicked, Result, panic_message};
 use crate::input::Input;
 use crate::log::{CommittedOffset, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
@@ -162,9 +162,7 @@ impl Task {
         match catch_unwind(AssertUnwindSafe(|| work(self))) {
             Ok(result) => result,
             Err(panic) => {
-                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-                let message = text.unwrap_or_else(|| "without a message".into());
+                let message = panic_message(panic.as_ref());
                 let record = self.cx.source().map(|(partition, offset)| (partition.clone(), offset));
                 Err(Error::Panicked(Box::new(Panicked { task: self.id, record, message })))
             }
