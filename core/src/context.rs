@@ -2,13 +2,14 @@
 //! records that fail.
 
 use std::cell::RefCell;
+use std::error::Error as StdError;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::collector::{Collector, SinkSlot};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetter;
-use crate::error::{Error, ProcessingError, Result, Undecodable};
+use crate::error::{Error, NodeFailure, Result, Undecodable};
 use crate::headers::Headers;
 use crate::log::{Offset, TopicPartition};
 use crate::store::StateStore;
@@ -73,10 +74,12 @@ pub(crate) enum OnError {
 pub(crate) struct Handlers {
     pub(crate) deserialization: OnError,
     pub(crate) processing: OnError,
+    pub(crate) production: OnError,
 }
 
 impl Handlers {
-    pub(crate) const FAIL: Handlers = Handlers { deserialization: OnError::Fail, processing: OnError::Fail };
+    pub(crate) const FAIL: Handlers =
+        Handlers { deserialization: OnError::Fail, processing: OnError::Fail, production: OnError::Fail };
 }
 
 impl TaskContext {
@@ -167,7 +170,7 @@ impl TaskContext {
             OnError::Skip => {}
             OnError::DeadLetter(slot) => {
                 let letter = DeadLetter::undecodable(slot, error);
-                self.send_letter(letter, key, value, headers, timestamp);
+                self.send_letter(letter, key, value, headers, timestamp)?;
             }
         }
         self.drop_record();
@@ -182,26 +185,46 @@ impl TaskContext {
     #[cold]
     pub fn failed(&mut self, node: NodeId, error: Error) -> Result<()> {
         let Error::User(source) = error else { return Err(error) };
-        let error = ProcessingError {
+        let failure = self.failure(node, *source);
+        match self.handlers.processing {
+            OnError::Fail => Err(Error::Processing(Box::new(failure))),
+            OnError::Skip => self.leave_out(None, &failure),
+            OnError::DeadLetter(slot) => self.leave_out(Some(slot), &failure),
+        }
+    }
+
+    /// Does with a record that a sink cannot write what the production handler says; `Ok` means that it is left out.
+    ///
+    /// # Errors
+    /// [`Error::Production`] when the handler says fail.
+    #[cold]
+    pub fn unwritten(&mut self, sink: NodeId, error: Error) -> Result<()> {
+        let failure = self.failure(sink, Box::new(error));
+        match self.handlers.production {
+            OnError::Fail => Err(Error::Production(Box::new(failure))),
+            OnError::Skip => self.leave_out(None, &failure),
+            OnError::DeadLetter(slot) => self.leave_out(Some(slot), &failure),
+        }
+    }
+
+    fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
+        NodeFailure {
             node: self.topology.nodes()[node.0].name.clone(),
             task: self.task,
             record: self.source().map(|(partition, offset)| (partition.clone(), offset)),
-            source: *source,
-        };
-        match self.handlers.processing {
-            OnError::Fail => return Err(Error::Processing(Box::new(error))),
-            OnError::Skip => {}
-            OnError::DeadLetter(slot) => {
-                let letter = DeadLetter::failed(slot, &error);
-                // A punctuation has no source record.
-                if self.has_record {
-                    self.letters.push(letter);
-                } else {
-                    self.send_letter(letter, None, None, &Headers::new(), self.stream_time);
-                }
-            }
+            source,
         }
+    }
+
+    fn leave_out(&mut self, letters: Option<SinkSlot>, failure: &NodeFailure) -> Result<()> {
         self.drop_record();
+        let Some(slot) = letters else { return Ok(()) };
+        let letter = DeadLetter::failed(slot, failure);
+        // A punctuation has no source record.
+        if !self.has_record {
+            return self.send_letter(letter, None, None, &Headers::new(), self.stream_time);
+        }
+        self.letters.push(letter);
         Ok(())
     }
 
@@ -213,10 +236,9 @@ impl TaskContext {
         value: Option<&[u8]>,
         headers: &Headers,
         timestamp: Timestamp,
-    ) {
-        for letter in std::mem::take(&mut self.letters) {
-            self.send_letter(letter, key, value, headers, timestamp);
-        }
+    ) -> Result<()> {
+        let mut letters = std::mem::take(&mut self.letters).into_iter();
+        letters.try_for_each(|letter| self.send_letter(letter, key, value, headers, timestamp))
     }
 
     fn send_letter(
@@ -226,11 +248,12 @@ impl TaskContext {
         value: Option<&[u8]>,
         headers: &Headers,
         timestamp: Timestamp,
-    ) {
+    ) -> Result<()> {
         let partition = self.collector.partition(letter.slot, key, self.partition());
         let headers = letter.headers(headers);
-        self.collector.send(letter.slot, partition, timestamp.max(0), key, value, headers.section());
+        self.collector.send(letter.slot, partition, timestamp.max(0), key, value, headers.section())?;
         self.counters.dead_letter += 1;
+        Ok(())
     }
 
     pub(crate) fn new(

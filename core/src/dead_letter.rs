@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 
 use crate::collector::SinkSlot;
-use crate::error::{ProcessingError, Undecodable};
+use crate::error::{NodeFailure, Undecodable};
 use crate::headers::Headers;
 use crate::log::{Offset, TopicPartition};
 
@@ -28,7 +28,7 @@ impl DeadLetter {
         }
     }
 
-    pub(crate) fn failed(slot: SinkSlot, error: &ProcessingError) -> Self {
+    pub(crate) fn failed(slot: SinkSlot, error: &NodeFailure) -> Self {
         let source: &dyn StdError = error.source.as_ref();
         // Where Java prints its stack: the operator, and what lies behind the error.
         let mut stacktrace = format!("at {} (task {})", error.node, error.task);

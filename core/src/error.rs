@@ -30,7 +30,11 @@ pub enum Error {
     /// State could not be read back.
     State(Box<StateError>),
     /// A closure or processor failed, and the handler says fail.
-    Processing(Box<ProcessingError>),
+    Processing(Box<NodeFailure>),
+    /// A record could not be written to its topic, and the handler says fail.
+    Production(Box<NodeFailure>),
+    /// A record is larger than `max.request.size`.
+    TooLarge(Box<TooLarge>),
     /// A buffer that was told to stop the program when it is full is full.
     Full(Box<String>),
     /// A closure or processor panicked.
@@ -81,17 +85,29 @@ pub struct Undecodable {
     pub source: SerdeError,
 }
 
-/// An error that a closure or processor of the program returned.
+/// What an operator failed on: an error that a closure or processor of the program returned, or a record that a sink could
+/// not write.
 #[derive(Debug)]
-pub struct ProcessingError {
+pub struct NodeFailure {
     /// The operator, as [`crate::Topology::describe`] names it.
     pub node: String,
     /// Its task.
     pub task: TaskId,
     /// The source record that was being processed; `None` in a punctuation.
     pub record: Option<(TopicPartition, Offset)>,
-    /// What was returned.
+    /// What was returned, or was wrong with the record.
     pub source: Box<dyn StdError + Send + Sync>,
+}
+
+/// A record that is larger than `max.request.size`.
+#[derive(Debug, Clone)]
+pub struct TooLarge {
+    /// Where it was to go.
+    pub partition: TopicPartition,
+    /// Its size in a batch of its own, in bytes.
+    pub bytes: usize,
+    /// The setting.
+    pub limit: usize,
 }
 
 /// A panic in a task.
@@ -143,6 +159,16 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
+fn node_failure(f: &mut fmt::Formatter<'_>, failure: &NodeFailure, handler: &str) -> fmt::Result {
+    write!(f, "{} failed in ", failure.node)?;
+    place(f, failure.task, failure.record.as_ref())?;
+    write!(
+        f,
+        ": {}\n  help: set {handler}.exception.handler to `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them",
+        failure.source
+    )
+}
+
 /// `task 0_1 at orders-1@17`, or the task alone.
 fn place(f: &mut fmt::Formatter<'_>, task: TaskId, record: Option<&(TopicPartition, Offset)>) -> fmt::Result {
     match record {
@@ -189,15 +215,13 @@ impl fmt::Display for Error {
             }
             Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),
             Error::State(e) => write!(f, "store `{}`: {}", e.store, e.problem),
-            Error::Processing(e) => {
-                write!(f, "{} failed in ", e.node)?;
-                place(f, e.task, e.record.as_ref())?;
-                write!(
-                    f,
-                    ": {}\n  help: set processing.exception.handler to `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them",
-                    e.source
-                )
-            }
+            Error::Processing(e) => node_failure(f, e, "processing"),
+            Error::Production(e) => node_failure(f, e, "production"),
+            Error::TooLarge(e) => write!(
+                f,
+                "a record of {} bytes for {} is larger than max.request.size={}\n  help: raise max.request.size, and max.message.bytes of the topic",
+                e.bytes, e.partition, e.limit
+            ),
             Error::Panicked(e) => {
                 place(f, e.task, e.record.as_ref())?;
                 write!(
@@ -224,7 +248,7 @@ impl StdError for Error {
             Error::Log(e) => Some(e.as_ref()),
             Error::Undecodable(e) => Some(&e.source),
             Error::Unencodable(e) => Some(&e.source),
-            Error::Processing(e) => Some(e.source.as_ref()),
+            Error::Processing(e) | Error::Production(e) => Some(e.source.as_ref()),
             Error::User(e) => Some(e.as_ref().as_ref()),
             _ => None,
         }

@@ -49,7 +49,7 @@ pub use collector::{Collector, SinkSlot};
 pub use config::{ProcessingGuarantee, RuntimeConfig};
 pub use context::{ExceptionHandler, TaskContext, TimeSlot};
 pub use counters::Counters;
-pub use error::{Error, Panicked, ProcessingError, Result, StateError, Undecodable, Unencodable};
+pub use error::{Error, NodeFailure, Panicked, Result, StateError, TooLarge, Undecodable, Unencodable};
 pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};
 pub use forward::{Downstream, Forward, Port, Supplier};
 pub use headers::Headers;

@@ -151,7 +151,7 @@ impl Planner<'_> {
         let users = sources.flatten().chain(sinks).filter(|name| matches!(name, TopicName::User(_)));
         let mut named: BTreeSet<String> = users.map(|name| self.resolve(name)).collect();
         named.extend(self.topology.declared().keys().cloned());
-        for handler in [&self.config.undecodable, &self.config.processing] {
+        for handler in [&self.config.undecodable, &self.config.processing, &self.config.production] {
             if let ExceptionHandler::DeadLetter(topic) = handler {
                 named.insert(topic.clone());
             }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 21] = [
+pub const SETTINGS: [(&str, &str); 23] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -31,12 +31,14 @@ pub const SETTINGS: [(&str, &str); 21] = [
     ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
     ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
     ("max.poll.records", "records between two looks at commits and new input (10000)"),
+    ("max.request.size", "bytes of a record that is written, at most (1048576)"),
     ("max.task.idle.ms", "how long an empty input partition holds a task up; -1 never (0)"),
     ("max.task.skew.ms", "event time by which a task may run ahead of another; -1 any (3600000)"),
     ("num.partitions", "of topics that are created because they are missing (1)"),
     ("num.stream.threads", "stream threads (1)"),
     ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
+    ("production.exception.handler", "fail, or continue: leave out records that cannot be written (fail)"),
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
 ];
 
@@ -241,6 +243,7 @@ impl Settings {
         self.at_least_one("max.poll.records", &mut config.poll_records);
         self.at_least_one("max.partition.fetch.bytes", &mut config.fetch_bytes);
         self.at_least_one("batch.size", &mut config.batch_bytes);
+        self.at_least_one("max.request.size", &mut config.max_request_bytes);
         self.at_least_one("statestore.uncommitted.max.bytes", &mut config.uncommitted_bytes);
         if let Some(ms) = self.parsed("commit.interval.ms", "milliseconds") {
             config.commit_interval = Duration::from_millis(ms);
@@ -264,6 +267,9 @@ impl Settings {
         config.undecodable = self.one_of("deserialization.exception.handler", &words).unwrap_or(unsaid).clone();
         if let Some(handler) = self.one_of("processing.exception.handler", &words) {
             config.processing = handler.clone();
+        }
+        if let Some(handler) = self.one_of("production.exception.handler", &words) {
+            config.production = handler.clone();
         }
         let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
         let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
@@ -306,5 +312,29 @@ mod tests {
         for part in ["app.properties:3", "unknown flag `--foo`", "`commit.interval.ms` is `x` (flag)"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn continue_means_letters_where_a_topic_is_named_and_fail_always_stands() {
+        let read = |flags: &[&str]| {
+            let mut settings = Settings::new();
+            settings.read_flags(flags.iter().map(|flag| (*flag).to_owned()), &[]);
+            settings.config("app").map(|c| [c.undecodable, c.processing, c.production]).map_err(|e| e.to_string())
+        };
+        let (topic, letters) =
+            ("--errors.dead.letter.queue.topic.name=dlq", ExceptionHandler::DeadLetter("dlq".to_owned()));
+        use ExceptionHandler::{Fail, Skip};
+        assert_eq!(read(&[]), Ok([Fail, Fail, Fail]));
+        assert_eq!(read(&[topic]), Ok([letters.clone(), Fail, Fail]));
+        let all = |word: &str| {
+            ["deserialization", "processing", "production"].map(|kind| format!("--{kind}.exception.handler={word}"))
+        };
+        let with_topic = |word: &str| {
+            let flags = all(word);
+            read(&[topic, &flags[0], &flags[1], &flags[2]])
+        };
+        assert_eq!(with_topic("fail"), Ok([Fail, Fail, Fail]));
+        assert_eq!(with_topic("continue"), Ok([letters.clone(), letters.clone(), letters]));
+        assert_eq!(read(&all("continue").each_ref().map(String::as_str)), Ok([Skip, Skip, Skip]));
     }
 }

@@ -172,7 +172,7 @@ where
                     self.down.forward(cx, record)?;
                     if !cx.letters.is_empty() {
                         let (key, value) = (view.key.as_ref(), view.value.as_ref());
-                        cx.send_letters(key.map(Payload::as_slice), value.map(Payload::as_slice), &headers, time);
+                        cx.send_letters(key.map(Payload::as_slice), value.map(Payload::as_slice), &headers, time)?;
                     }
                 }
                 Ok(None) => cx.drop_record(),

@@ -411,8 +411,11 @@ impl StreamThread {
                     ExceptionHandler::DeadLetter(topic) => OnError::DeadLetter(task.cx().collector.slot(topic)?),
                 })
             };
-            let handlers =
-                Handlers { deserialization: handler(&config.undecodable)?, processing: handler(&config.processing)? };
+            let handlers = Handlers {
+                deserialization: handler(&config.undecodable)?,
+                processing: handler(&config.processing)?,
+                production: handler(&config.production)?,
+            };
             task.start(&positions, handlers, now.wall)?;
         }
         self.consumer.assign(&assignment)?;
@@ -653,7 +656,11 @@ fn published(ready: Ready, task: &Task, position: Timestamp) -> Head {
 
 fn collector(shared: &ThreadContext) -> Collector {
     let log = shared.log.clone();
-    Collector::new(shared.config.batch_bytes, Arc::new(move |topic: &str| log.admin().partitions(topic)))
+    Collector::new(
+        shared.config.batch_bytes,
+        shared.config.max_request_bytes,
+        Arc::new(move |topic: &str| log.admin().partitions(topic)),
+    )
 }
 
 pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOptions {

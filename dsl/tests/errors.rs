@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use millstream_core::{Error, ExceptionHandler, Record, Result, RuntimeConfig};
+use millstream_core::{
+    Encoded, Error, ExceptionHandler, Headers, Payload, Record, Result, RuntimeConfig, Serde, SerdeContext, SerdeError,
+    StringSerde,
+};
 use millstream_dsl::{
-    Clock, FixedKeyRecord, KStream, KeyValueStore, Out, Processor, SessionWindows, StreamsBuilder, TimeWindows,
-    TopologyTestDriver, ValueOut, ValueProcessor, Windowed, kv,
+    Clock, FixedKeyRecord, JoinWindows, KStream, KeyValueStore, Out, Processor, Produced, SessionWindows,
+    StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Windowed, kv,
 };
 
 type Text = Option<String>;
@@ -356,5 +359,159 @@ fn a_panic_is_an_error_that_names_task_and_record_and_the_task_is_rolled_back() 
     t.run()?;
     assert_eq!(out.read(), [kv("k", Some("abad".to_owned()))]);
     assert_eq!(t.counters().dropped_records, 0);
+    Ok(())
+}
+
+/// The record that failed is there for partners to come, and so is the row that was met.
+#[test]
+fn joins_have_twins_and_keep_what_failed() -> Result<()> {
+    type Joined = fn(&StreamsBuilder, KStream<String, String>) -> KStream<String, String>;
+    fn or_none(r: Option<&String>) -> &str {
+        r.map_or("none", String::as_str)
+    }
+    let joined = |join: Joined| -> Result<(Vec<String>, u64)> {
+        let t = driver(ExceptionHandler::Skip, |b, s| join(b, s).to("out"))?;
+        let (left, right) = (t.input::<String, String>("in")?, t.input::<String, String>("other")?);
+        right.pipe_at(0, "k", "1");
+        left.pipe_at(1, "k", "bad");
+        left.pipe_at(2, "k", "b");
+        right.pipe_at(3, "k", "2");
+        Ok((
+            t.output::<String, String>("out")?.read().into_iter().map(|(_, v)| v).collect(),
+            t.counters().dropped_records,
+        ))
+    };
+    // `bad` fails with 1; when 2 comes it is met first, and ends the path of 2.
+    let windows: Joined = |b, s| {
+        let other = b.stream::<String, String>("other");
+        s.try_join("j", &other, JoinWindows::of(Duration::from_secs(1)), |l, r| good(l, format!("{l}{r}")))
+    };
+    assert_eq!(joined(windows)?, (vec!["b1".to_owned()], 2));
+    let windows: Joined = |b, s| {
+        let other = b.stream::<String, String>("other");
+        let windows = JoinWindows::of(Duration::from_secs(1));
+        s.try_left_join("j", &other, windows, |l, r| good(l, format!("{l}{}", or_none(r))))
+    };
+    assert_eq!(joined(windows)?, (vec!["b1".to_owned()], 2));
+    let windows: Joined = |b, s| {
+        let other = b.stream::<String, String>("other");
+        let windows = JoinWindows::of(Duration::from_secs(1));
+        s.try_outer_join("j", &other, windows, |l, r| good(or_none(l), format!("{}{}", or_none(l), or_none(r))))
+    };
+    assert_eq!(joined(windows)?, (vec!["b1".to_owned()], 2));
+    let table: Joined = |b, s| {
+        let other = b.table::<String, String>("other", "rows");
+        s.try_join_table("j", &other, |l, r| good(l, format!("{l}{r}")))
+    };
+    assert_eq!(joined(table)?, (vec!["b1".to_owned()], 1));
+    let table: Joined = |b, s| {
+        let other = b.table::<String, String>("other", "rows");
+        s.try_left_join_table("j", &other, |l, r| good(l, format!("{l}{}", or_none(r))))
+    };
+    assert_eq!(joined(table)?, (vec!["b1".to_owned()], 1));
+    let global: Joined = |b, s| {
+        let other = b.global_table::<String, String>("other", "rows");
+        s.try_join_global(&other, |k, v| good(v, Some(k.clone())), |l, r| Ok(format!("{l}{r}")))
+    };
+    assert_eq!(joined(global)?, (vec!["b1".to_owned()], 1));
+    let global: Joined = |b, s| {
+        let other = b.global_table::<String, String>("other", "rows");
+        s.try_left_join_global(&other, |k, _| Ok(Some(k.clone())), |l, r| good(l, format!("{l}{}", or_none(r))))
+    };
+    assert_eq!(joined(global)?, (vec!["b1".to_owned()], 1));
+    Ok(())
+}
+
+/// Records that waited for a partner in vain leave the buffer together: one that fails takes none with it.
+#[test]
+fn a_failure_on_a_record_without_a_partner_loses_no_other() -> Result<()> {
+    let t = driver(ExceptionHandler::Skip, |b, s| {
+        let other = b.stream::<String, String>("other");
+        let windows = JoinWindows::of(Duration::from_secs(1));
+        s.try_left_join("j", &other, windows, |l, r| good(l, format!("{l}{}", r.is_some()))).to("out");
+    })?;
+    let left = t.input::<String, String>("in")?;
+    for (time, value) in [(0, "a"), (1, "bad"), (2, "c"), (9_000, "d")] {
+        left.pipe_at(time, "k", value);
+    }
+    assert_eq!(t.output::<String, String>("out")?.read(), [kv("k", "afalse"), kv("k", "cfalse")]);
+    assert_eq!(t.counters().dropped_records, 1);
+    Ok(())
+}
+
+/// Text that must not be `bad`.
+#[derive(Debug, Clone, Default)]
+struct Picky(StringSerde);
+
+impl Serde for Picky {
+    type Value = String;
+
+    fn serialize(
+        &self,
+        value: &String,
+        cx: SerdeContext<'_>,
+        headers: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        good(value, ()).map_err(SerdeError::invalid)?;
+        self.0.serialize(value, cx, headers, out)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<String, SerdeError> {
+        self.0.deserialize(bytes, cx, headers)
+    }
+}
+
+/// A driver for a program that can write all values but `bad` and those of more than twelve bytes.
+fn writing(production: ExceptionHandler) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("in").to_with("out", Produced::with(StringSerde, Picky::default()));
+    let config = RuntimeConfig { production, max_request_bytes: 95, ..RuntimeConfig::embedded("test") };
+    TopologyTestDriver::with_config(b.build()?, config)
+}
+
+#[test]
+fn a_record_that_cannot_be_written_names_sink_topic_record_and_remedy() -> Result<()> {
+    let failure = |value: &str| -> Result<String> {
+        let input = writing(ExceptionHandler::Fail)?.input::<String, String>("in")?;
+        let error = input.try_pipe(Record::new("k".into(), value.into(), 0)).err();
+        Ok(error.map(|e| e.to_string()).unwrap_or_default())
+    };
+    let remedy = "\n  help: set production.exception.handler to `continue` to leave such records out, and \
+                  errors.dead.letter.queue.topic.name to keep them";
+    let place = "KSTREAM-SINK-0000000001 failed in task 0_0 at in-0@0: ";
+    assert_eq!(failure("bad")?, format!("{place}cannot encode a value for `out`: it was bad{remedy}"));
+    let large = "a record of 103 bytes for out-0 is larger than max.request.size=95\n  \
+                 help: raise max.request.size, and max.message.bytes of the topic";
+    assert_eq!(failure("twenty bytes of text")?, format!("{place}{large}{remedy}"));
+    Ok(())
+}
+
+#[test]
+fn a_record_that_cannot_be_written_is_left_out_and_counted() -> Result<()> {
+    let t = writing(ExceptionHandler::Skip)?;
+    let input = t.input::<String, String>("in")?;
+    ["a", "bad", "twenty bytes of text", "b"].into_iter().for_each(|value| input.pipe("k", value));
+    assert_eq!(t.output::<String, String>("out")?.read(), [kv("k", "a"), kv("k", "b")]);
+    assert_eq!(t.counters().dropped_records, 2);
+    Ok(())
+}
+
+#[test]
+fn a_record_that_cannot_be_written_leaves_a_letter() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("in").map_values(|v| v.repeat(200)).to("out");
+    let production = ExceptionHandler::DeadLetter("letters".into());
+    let config = RuntimeConfig { production, max_request_bytes: 600, ..RuntimeConfig::embedded("test") };
+    let t = TopologyTestDriver::with_config(b.build()?, config)?;
+    t.input::<String, String>("in")?.pipe("k", "long");
+    assert_eq!(t.output::<String, String>("out")?.read(), []);
+    assert_eq!(t.output::<String, String>("letters")?.read(), [kv("k", "long")]);
+    assert_eq!((t.counters().dead_letter, t.counters().dropped_records), (1, 1));
     Ok(())
 }

@@ -47,7 +47,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let sink = self.builder.sink::<K2::NonNull, V2::NonNull>(selected.node, Some(topic.clone()));
         type Changed<V2> = ChangeSerde<<<V2 as Data>::NonNull as Data>::Serde>;
         let key = <K2::NonNull as Data>::Serde::default();
-        selected.sink_to(topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
+        selected.sink_to(sink, topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
         let port = self.builder.port();
         let consumed = Consumed::<_, Changed<V2>, RecordTime>::with(key, Changed::<V2>::default());
         let node = self.builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);

@@ -152,7 +152,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let builder = &self.builder;
         let topic = TopicName::Repartition(name.to_owned());
         let sink = builder.sink::<KS::Value, VS::Value>(stream.node, Some(topic.clone()));
-        stream.sink_to(topic.clone(), produced);
+        stream.sink_to(sink, topic.clone(), produced);
         let port = builder.port();
         let source = builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);
         builder.repartition(name, None, sink, source);
