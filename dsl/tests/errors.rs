@@ -8,7 +8,7 @@ use millstream_core::{
     StringSerde,
 };
 use millstream_dsl::{
-    Clock, FixedKeyRecord, JoinWindows, KStream, KeyValueStore, Out, Processor, Produced, SessionWindows,
+    Clock, FixedKeyRecord, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, SessionWindows,
     StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Windowed, kv,
 };
 
@@ -513,5 +513,93 @@ fn a_record_that_cannot_be_written_leaves_a_letter() -> Result<()> {
     assert_eq!(t.output::<String, String>("out")?.read(), []);
     assert_eq!(t.output::<String, String>("letters")?.read(), [kv("k", "long")]);
     assert_eq!((t.counters().dead_letter, t.counters().dropped_records), (1, 1));
+    Ok(())
+}
+
+/// What a table of values becomes, and how many changes were left out, when these values of one key come in beside a row
+/// `r` of the key in another table.
+fn table_of(
+    values: &[&str],
+    program: impl FnOnce(KTable<String, String>, KTable<String, String>) -> KTable<String, String>,
+) -> Result<(Vec<Text>, u64)> {
+    let b = StreamsBuilder::new();
+    let (rows, others) = (b.table::<String, String>("in", "rows"), b.table::<String, String>("other", "others"));
+    program(rows, others).to_stream().to("out");
+    let processing = ExceptionHandler::Skip;
+    let config = RuntimeConfig { processing, ..RuntimeConfig::embedded("test") };
+    let t = TopologyTestDriver::with_config(b.build()?, config)?;
+    t.input::<String, String>("other")?.pipe("k", "r");
+    let input = t.input::<String, String>("in")?;
+    values.iter().for_each(|value| input.pipe("k", *value));
+    let out = t.output::<String, Text>("out")?.read();
+    Ok((out.into_iter().map(|(_, v)| v).collect(), t.counters().dropped_records))
+}
+
+/// A change that is left out leaves what is below as it was: the next one starts from there.
+#[test]
+fn every_operator_of_tables_has_a_twin() -> Result<()> {
+    let some = |values: &[&str], dropped: u64| {
+        (values.iter().map(|v| (*v != "-").then(|| (*v).to_owned())).collect::<Vec<_>>(), dropped)
+    };
+    let values = ["a", "bad", "c"];
+    assert_eq!(table_of(&["a", "bad"], |t, _| t.try_filter(|_, v| good(v, true)))?, some(&["a"], 1));
+    assert_eq!(table_of(&["bad", "no"], |t, _| t.try_filter_not(|_, v| good(v, v == "no")))?, some(&[], 2));
+    assert_eq!(table_of(&values, |t, _| t.try_map_values(|v| good(&v, v.to_uppercase())))?, some(&["A", "C"], 1));
+    let mapped = table_of(&values, |t, _| t.try_map_values_with_key(|k, v| good(&v, format!("{k}{v}"))))?;
+    assert_eq!(mapped, some(&["ka", "kc"], 1));
+    let joined = table_of(&values, |t, o| t.try_join(&o, |l, r| good(l, format!("{l}{r}"))))?;
+    assert_eq!(joined, some(&["ar", "cr"], 1));
+    let joined = table_of(&values, |t, o| t.try_left_join(&o, |l, r| good(l, format!("{l}{}", r.is_some()))))?;
+    assert_eq!(joined, some(&["atrue", "ctrue"], 1));
+    let joined = table_of(&values, |t, o| {
+        t.try_outer_join(&o, |l, r| good(l.map_or("", String::as_str), format!("{}{}", l.is_some(), r.is_some())))
+    })?;
+    assert_eq!(joined, some(&["falsetrue", "truetrue", "truetrue"], 1));
+    let joined = table_of(&values, |t, o| {
+        t.try_join_on("j", &o, |_| Ok::<_, String>(Some("k".to_owned())), |l, r| good(l, format!("{l}{r}")))
+    })?;
+    assert_eq!(joined, some(&["ar", "cr"], 1));
+    let joined = table_of(&values, |t, o| {
+        let partner = |l: &String| good(l, Some("nobody".to_owned()));
+        t.try_left_join_on("j", &o, partner, |l, r| Ok(format!("{l}{}", r.is_some())))
+    })?;
+    // The row that comes after the bad one has the bad one as its old value, whose partner is not known either.
+    assert_eq!(joined, some(&["afalse"], 2));
+    Ok(())
+}
+
+/// A row that cannot be computed when a join looks it up is a failure of the join.
+#[test]
+fn a_look_up_that_fails_goes_to_the_handler() -> Result<()> {
+    let joined = table_of(&["a"], |t, o| {
+        let bad = o.try_map_values(|v| good(if v == "r" { "bad" } else { "" }, v));
+        t.join(&bad, |l, r| format!("{l}{r}"))
+    })?;
+    // Once as a change, once as it is looked up.
+    assert_eq!(joined, (vec![], 2));
+    Ok(())
+}
+
+#[test]
+fn an_aggregate_of_a_table_that_fails_leaves_the_row_as_it_was() -> Result<()> {
+    // `a` and `c` are added; what is bad is neither added nor, afterwards, subtracted.
+    let fold = |t: KTable<String, String>| {
+        let add = |_: &String, v: String, sum: String| good(&v, sum + "+" + &v);
+        let subtract = |_: &String, v: String, sum: String| good(&v, sum + "-" + &v);
+        t.group_by("g", |k, v| (k.clone(), v)).try_aggregate("sum", String::new, add, subtract)
+    };
+    let found = table_of(&["a", "bad", "c", "d"], |t, _| fold(t))?;
+    assert_eq!(found, (vec![Some("+a".to_owned()), Some("+a-c+d".to_owned())], 2));
+    let reduce = |t: KTable<String, String>| {
+        let step = |sum: String, v: String| good(&v, sum + &v);
+        t.group_by("g", |k, v| (k.clone(), v)).try_reduce("sum", step, step)
+    };
+    let found = table_of(&["a", "b", "bad"], |t, _| reduce(t))?;
+    assert_eq!(found, (vec![Some("a".to_owned()), Some("aab".to_owned())], 1));
+    let found = table_of(&["a", "bad", "c"], |t, _| {
+        let pair = |k: &String, v: String| good(&v, (k.clone(), v.clone()));
+        t.try_group_by("g", pair).try_reduce("sum", |_, v| Ok::<_, String>(v), |sum, _| Ok(sum))
+    })?;
+    assert_eq!(found, (vec![Some("a".to_owned())], 2));
     Ok(())
 }

@@ -159,7 +159,7 @@ where
             cx.drop_record();
             return Ok(());
         };
-        let row = found.as_ref().and_then(|key| self.rows.get(key)).map(|(row, _)| row);
+        let row = found.as_ref().map_or(Ok(None), |key| self.rows.get(key))?.map(|(row, _)| row);
         match f(value, row.as_ref()) {
             Ok(Some(joined)) => self.down.forward(cx, record.with_value(joined)),
             Err(error) => cx.failed(self.node, error.into()),

@@ -202,7 +202,10 @@ where
             return Ok(());
         };
         let has_key = key.as_non_null().is_some();
-        let row = key.as_non_null().and_then(|key| self.rows.get_as_of(key, timestamp)).map(|(row, _)| row);
+        let row = match key.as_non_null().map_or(Ok(None), |key| self.rows.get_as_of(key, timestamp)) {
+            Ok(row) => row.map(|(row, _)| row),
+            Err(error) => return cx.failed(self.node, error),
+        };
         match (self.f)(key, value, row.as_ref()) {
             Ok(Some((key, value))) => self.down.forward(cx, Record { key, value, timestamp, headers }),
             Err(error) => cx.failed(self.node, error.into()),

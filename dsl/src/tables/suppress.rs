@@ -288,10 +288,10 @@ struct SuppressedRows<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> LookUp<K, V> for SuppressedRows<K, V> {
-    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
-        let bytes = self.waiting.keys.encode(key).ok()?;
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let bytes = self.waiting.keys.encode(key)?;
         match self.waiting.buffer.borrow().get(&bytes) {
-            Some(waits) => waits.prior.clone().map(|prior| (prior, millstream_core::NO_TIME)),
+            Some(waits) => Ok(waits.prior.clone().map(|prior| (prior, millstream_core::NO_TIME))),
             None => self.above.get(key),
         }
     }

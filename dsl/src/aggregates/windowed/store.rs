@@ -114,10 +114,10 @@ pub(crate) struct WindowedRows<P: Place, K: Data, V: Data, F> {
 }
 
 impl<P: Place, K: Data, V: Data, F: Fn(Window) -> P> LookUp<Windowed<K>, V> for WindowedRows<P, K, V, F> {
-    fn get(&self, key: &Windowed<K>) -> Option<(V, Timestamp)> {
+    fn get(&self, key: &Windowed<K>) -> Result<Option<(V, Timestamp)>> {
         let place = (self.place)(key.window);
-        let key = self.store.encode(&key.key).ok()?;
+        let key = self.store.encode(&key.key)?;
         let table = self.store.table.borrow();
-        table.get(&key, place).map(|(value, time)| (value.clone(), time))
+        Ok(table.get(&key, place).map(|(value, time)| (value.clone(), time)))
     }
 }
