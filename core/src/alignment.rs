@@ -59,7 +59,11 @@ impl TimeAlignment {
 
     /// A thread that may have to look again for others.
     pub(crate) fn register(&self, wakeup: &Arc<Wakeup>) {
-        self.shared.wakeups.lock().unwrap_or_else(PoisonError::into_inner).push(wakeup.clone());
+        let mut wakeups = self.shared.wakeups.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread that replaces another has its wakeup.
+        if !wakeups.iter().any(|known| Arc::ptr_eq(known, wakeup)) {
+            wakeups.push(wakeup.clone());
+        }
     }
 
     /// How far the process is: the oldest head, or the latest that ever was. To be read before looking for records.

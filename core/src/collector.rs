@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TooLarge};
 use crate::log::{LogError, TopicPartition};
 use crate::partitioner::partition_for_key;
 use crate::time::Timestamp;
+
+/// What a batch of one record has besides key, value and headers, at most: its own header, lengths, time and offset.
+const OVERHEAD: usize = 61 + 21;
 
 /// Index of a topic in a task's [`Collector`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,7 @@ pub struct Collector {
     by_topic: HashMap<Arc<str>, SinkSlot>,
     full: Vec<(SinkSlot, i32, BatchBuilder)>,
     batch_bytes: usize,
+    max_request_bytes: usize,
     /// Bytes in batches that are full, so that a task can be stopped before they grow without bound.
     full_bytes: usize,
     lookup: PartitionLookup,
@@ -41,8 +45,16 @@ struct Sink {
 }
 
 impl Collector {
-    pub(crate) fn new(batch_bytes: usize, lookup: PartitionLookup) -> Self {
-        Collector { sinks: Vec::new(), by_topic: HashMap::new(), full: Vec::new(), batch_bytes, full_bytes: 0, lookup }
+    pub(crate) fn new(batch_bytes: usize, max_request_bytes: usize, lookup: PartitionLookup) -> Self {
+        Collector {
+            sinks: Vec::new(),
+            by_topic: HashMap::new(),
+            full: Vec::new(),
+            batch_bytes,
+            max_request_bytes,
+            full_bytes: 0,
+            lookup,
+        }
     }
 
     /// The slot of a topic, looked up once per task (or, for topics named while running, once per new name).
@@ -80,6 +92,9 @@ impl Collector {
     }
 
     /// Appends one record.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when no batch may hold it; nothing has been appended then.
     #[inline]
     pub fn send(
         &mut self,
@@ -89,12 +104,31 @@ impl Collector {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[u8],
-    ) {
+    ) -> Result<()> {
+        let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers.len() + OVERHEAD;
+        if bytes > self.batch_bytes.min(self.max_request_bytes) {
+            self.make_room(slot, partition, bytes)?;
+        }
         let batch = &mut self.sinks[slot.0].open[partition as usize];
         batch.push(timestamp, key, value, headers);
         if batch.len() >= self.batch_bytes {
             self.close(slot, partition);
         }
+        Ok(())
+    }
+
+    /// A record that is larger than a batch goes alone, or together with others it might be too large for the log.
+    #[cold]
+    fn make_room(&mut self, slot: SinkSlot, partition: i32, bytes: usize) -> Result<()> {
+        let sink = &self.sinks[slot.0];
+        if bytes > self.max_request_bytes {
+            let partition = TopicPartition { topic: sink.topic.clone(), partition };
+            return Err(Error::TooLarge(Box::new(TooLarge { partition, bytes, limit: self.max_request_bytes })));
+        }
+        if !sink.open[partition as usize].is_empty() {
+            self.close(slot, partition);
+        }
+        Ok(())
     }
 
     #[cold]

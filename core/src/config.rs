@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::context::DeserializationHandler;
+use crate::context::ExceptionHandler;
 use crate::offset_reset::OffsetReset;
 use crate::time::Timestamp;
 
@@ -39,8 +39,14 @@ pub struct RuntimeConfig {
     pub fetch_bytes: usize,
     /// `batch.size`: an output batch of this size is sent.
     pub batch_bytes: usize,
+    /// `max.request.size`: a larger record is not written; `production.exception.handler` decides then.
+    pub max_request_bytes: usize,
     /// `deserialization.exception.handler`, and `errors.dead.letter.queue.topic.name`.
-    pub undecodable: DeserializationHandler,
+    pub undecodable: ExceptionHandler,
+    /// `processing.exception.handler`, and `errors.dead.letter.queue.topic.name`.
+    pub processing: ExceptionHandler,
+    /// `production.exception.handler`, and `errors.dead.letter.queue.topic.name`.
+    pub production: ExceptionHandler,
     /// `auto.offset.reset`, for sources that do not say.
     pub offset_reset: OffsetReset,
     /// `num.partitions` of user topics that are missing, if they may be created; `None` makes them an error.
@@ -61,7 +67,10 @@ impl RuntimeConfig {
             poll_records: 10_000,
             fetch_bytes: 1 << 20,
             batch_bytes: 64 << 10,
-            undecodable: DeserializationHandler::Fail,
+            max_request_bytes: 1 << 20,
+            undecodable: ExceptionHandler::Fail,
+            processing: ExceptionHandler::Fail,
+            production: ExceptionHandler::Fail,
             offset_reset: OffsetReset::Earliest,
             create_topics: Some(1),
         }

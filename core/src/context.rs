@@ -1,15 +1,21 @@
-//! What the nodes of a task share: where the present record came from, the task's times, its output.
+//! What the nodes of a task share: where the present record came from, the task's times, its output, and what becomes of
+//! records that fail.
 
 use std::cell::RefCell;
+use std::error::Error as StdError;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::collector::{Collector, SinkSlot};
 use crate::counters::Counters;
-use crate::error::{Error, Result, Undecodable};
+use crate::dead_letter::DeadLetter;
+use crate::error::{Error, NodeFailure, Result, Undecodable};
 use crate::headers::Headers;
 use crate::log::{Offset, TopicPartition};
 use crate::store::StateStore;
+use crate::task::TaskId;
 use crate::time::{NO_TIME, Timestamp};
+use crate::topology::{NodeId, Topology};
 
 /// Index of a time that an operator keeps in its task: its own stream time, the last window end that it closed, when
 /// it punctuates next. Times are committed with the offsets and rolled back with them (semantics.md 3).
@@ -22,6 +28,8 @@ pub struct TaskContext {
     pub collector: Collector,
     /// The task's counters.
     pub counters: Counters,
+    task: TaskId,
+    topology: Arc<Topology>,
     pub(crate) inputs: Vec<TopicPartition>,
     pub(crate) input: usize,
     pub(crate) offset: Offset,
@@ -32,29 +40,46 @@ pub struct TaskContext {
     /// When the next stream-time punctuation is due; a run ends there.
     pub(crate) punctuate_at: Timestamp,
     pub(crate) commit_requested: bool,
-    pub(crate) undecodable: OnUndecodable,
+    pub(crate) handlers: Handlers,
+    /// Failures of the record under way: the source, which has its bytes, sends them when the record is done.
+    pub(crate) letters: Vec<DeadLetter>,
     out_of_order: bool,
     /// The task's stores, told of keys ahead.
     pub(crate) stores: Vec<Rc<RefCell<dyn StateStore>>>,
 }
 
-/// What happens to a record that cannot be decoded (`deserialization.exception.handler`).
+/// What happens to a record that cannot be decoded, processed or written: `deserialization.exception.handler`,
+/// `processing.exception.handler`, `production.exception.handler`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum DeserializationHandler {
-    /// The application stops and says which record it was.
+pub enum ExceptionHandler {
+    /// The task fails and says which record it was.
     #[default]
     Fail,
-    /// The record is counted as dropped.
+    /// The record's path ends there, and it is counted as dropped.
     Skip,
-    /// The record goes to this topic, with its raw bytes and headers that say why, in the same commit.
+    /// As `Skip`, and the source record goes to this topic, with its raw bytes and headers that say why, in the same commit.
     DeadLetter(String),
 }
 
-#[derive(Clone)]
-pub(crate) enum OnUndecodable {
+/// An [`ExceptionHandler`] in a task.
+#[derive(Clone, Copy)]
+pub(crate) enum OnError {
     Fail,
     Skip,
     DeadLetter(SinkSlot),
+}
+
+/// The handlers of a task.
+#[derive(Clone, Copy)]
+pub(crate) struct Handlers {
+    pub(crate) deserialization: OnError,
+    pub(crate) processing: OnError,
+    pub(crate) production: OnError,
+}
+
+impl Handlers {
+    pub(crate) const FAIL: Handlers =
+        Handlers { deserialization: OnError::Fail, processing: OnError::Fail, production: OnError::Fail };
 }
 
 impl TaskContext {
@@ -140,33 +165,108 @@ impl TaskContext {
         headers: &Headers,
         timestamp: Timestamp,
     ) -> Result<()> {
-        let slot = match &self.undecodable {
-            OnUndecodable::Fail => return Err(Error::Undecodable(Box::new(error))),
-            OnUndecodable::Skip => {
-                self.drop_record();
-                return Ok(());
+        match self.handlers.deserialization {
+            OnError::Fail => return Err(Error::Undecodable(Box::new(error))),
+            OnError::Skip => {}
+            OnError::DeadLetter(slot) => {
+                let letter = DeadLetter::undecodable(slot, error);
+                self.send_letter(letter, key, value, headers, timestamp)?;
             }
-            OnUndecodable::DeadLetter(slot) => *slot,
-        };
-        let mut headers = headers.clone();
-        let mut note = |name: &str, text: &str| headers.add(&format!("__streams.errors.{name}"), Some(text.as_bytes()));
-        note("exception", "SerdeError");
-        note("message", &error.source.to_string());
-        note("stacktrace", "");
-        note("topic", &error.partition.topic);
-        note("partition", &error.partition.partition.to_string());
-        note("offset", &error.offset.to_string());
-        let partition = self.collector.partition(slot, key, error.partition.partition);
-        self.collector.send(slot, partition, timestamp.max(0), key, value, headers.section());
-        self.counters.dropped_records += 1;
+        }
+        self.drop_record();
+        Ok(())
+    }
+
+    /// Does with a failure of a node what the processing handler says; `Ok` means that the record's path ends here. What
+    /// is no [`Error::User`] is not the node's own failure, and stays one.
+    ///
+    /// # Errors
+    /// [`Error::Processing`] when the handler says fail.
+    #[cold]
+    pub fn failed(&mut self, node: NodeId, error: Error) -> Result<()> {
+        let Error::User(source) = error else { return Err(error) };
+        let failure = self.failure(node, *source);
+        match self.handlers.processing {
+            OnError::Fail => Err(Error::Processing(Box::new(failure))),
+            OnError::Skip => self.leave_out(None, &failure),
+            OnError::DeadLetter(slot) => self.leave_out(Some(slot), &failure),
+        }
+    }
+
+    /// Does with a record that a sink cannot write what the production handler says; `Ok` means that it is left out.
+    ///
+    /// # Errors
+    /// [`Error::Production`] when the handler says fail.
+    #[cold]
+    pub fn unwritten(&mut self, sink: NodeId, error: Error) -> Result<()> {
+        let failure = self.failure(sink, Box::new(error));
+        match self.handlers.production {
+            OnError::Fail => Err(Error::Production(Box::new(failure))),
+            OnError::Skip => self.leave_out(None, &failure),
+            OnError::DeadLetter(slot) => self.leave_out(Some(slot), &failure),
+        }
+    }
+
+    fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
+        NodeFailure {
+            node: self.topology.nodes()[node.0].name.clone(),
+            task: self.task,
+            record: self.source().map(|(partition, offset)| (partition.clone(), offset)),
+            source,
+        }
+    }
+
+    fn leave_out(&mut self, letters: Option<SinkSlot>, failure: &NodeFailure) -> Result<()> {
+        self.drop_record();
+        let Some(slot) = letters else { return Ok(()) };
+        let letter = DeadLetter::failed(slot, failure);
+        // A punctuation has no source record.
+        if !self.has_record {
+            return self.send_letter(letter, None, None, &Headers::new(), self.stream_time);
+        }
+        self.letters.push(letter);
+        Ok(())
+    }
+
+    /// Sends the letters of a record that is done: its raw bytes, its headers, its time.
+    #[cold]
+    pub(crate) fn send_letters(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        let mut letters = std::mem::take(&mut self.letters).into_iter();
+        letters.try_for_each(|letter| self.send_letter(letter, key, value, headers, timestamp))
+    }
+
+    fn send_letter(
+        &mut self,
+        letter: DeadLetter,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        let partition = self.collector.partition(letter.slot, key, self.partition());
+        let headers = letter.headers(headers);
+        self.collector.send(letter.slot, partition, timestamp.max(0), key, value, headers.section())?;
         self.counters.dead_letter += 1;
         Ok(())
     }
 
-    pub(crate) fn new(collector: Collector, inputs: Vec<TopicPartition>) -> Self {
+    pub(crate) fn new(
+        task: TaskId,
+        topology: Arc<Topology>,
+        collector: Collector,
+        inputs: Vec<TopicPartition>,
+    ) -> Self {
         TaskContext {
             collector,
             counters: Counters::default(),
+            task,
+            topology,
             inputs,
             input: 0,
             offset: 0,
@@ -176,7 +276,8 @@ impl TaskContext {
             times: Vec::new(),
             punctuate_at: Timestamp::MAX,
             commit_requested: false,
-            undecodable: OnUndecodable::Fail,
+            handlers: Handlers::FAIL,
+            letters: Vec::new(),
             out_of_order: false,
             stores: Vec::new(),
         }

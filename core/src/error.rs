@@ -1,10 +1,13 @@
 //! Errors of the runtime, and what a caller may do about them.
 
+use std::any::Any;
+use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::fmt;
 
 use crate::log::{LogError, Offset, TopicPartition};
 use crate::serde::{Half, SerdeError};
+use crate::task::TaskId;
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,7 +29,17 @@ pub enum Error {
     Unencodable(Box<Unencodable>),
     /// State could not be read back.
     State(Box<StateError>),
-    /// A closure or processor of the program returned an error.
+    /// A closure or processor failed, and the handler says fail.
+    Processing(Box<NodeFailure>),
+    /// A record could not be written to its topic, and the handler says fail.
+    Production(Box<NodeFailure>),
+    /// A record is larger than `max.request.size`.
+    TooLarge(Box<TooLarge>),
+    /// A buffer that was told to stop the program when it is full is full.
+    Full(Box<String>),
+    /// A closure or processor panicked.
+    Panicked(Box<Panicked>),
+    /// An error of the program's own.
     User(Box<Box<dyn StdError + Send + Sync>>),
 }
 
@@ -72,6 +85,42 @@ pub struct Undecodable {
     pub source: SerdeError,
 }
 
+/// What an operator failed on: an error that a closure or processor of the program returned, or a record that a sink could
+/// not write.
+#[derive(Debug)]
+pub struct NodeFailure {
+    /// The operator, as [`crate::Topology::describe`] names it.
+    pub node: String,
+    /// Its task.
+    pub task: TaskId,
+    /// The source record that was being processed; `None` in a punctuation.
+    pub record: Option<(TopicPartition, Offset)>,
+    /// What was returned, or was wrong with the record.
+    pub source: Box<dyn StdError + Send + Sync>,
+}
+
+/// A record that is larger than `max.request.size`.
+#[derive(Debug, Clone)]
+pub struct TooLarge {
+    /// Where it was to go.
+    pub partition: TopicPartition,
+    /// Its size in a batch of its own, in bytes.
+    pub bytes: usize,
+    /// The setting.
+    pub limit: usize,
+}
+
+/// A panic in a task.
+#[derive(Debug, Clone)]
+pub struct Panicked {
+    /// The task.
+    pub task: TaskId,
+    /// The source record that was being processed; `None` in a punctuation or a commit.
+    pub record: Option<(TopicPartition, Offset)>,
+    /// What the panic said.
+    pub message: String,
+}
+
 /// A value that a serde refused.
 #[derive(Debug, Clone)]
 pub struct Unencodable {
@@ -95,6 +144,36 @@ pub struct StateError {
 impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         Error::Log(Box::new(error))
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+fn node_failure(f: &mut fmt::Formatter<'_>, failure: &NodeFailure, handler: &str) -> fmt::Result {
+    write!(f, "{} failed in ", failure.node)?;
+    place(f, failure.task, failure.record.as_ref())?;
+    write!(
+        f,
+        ": {}\n  help: set {handler}.exception.handler to `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them",
+        failure.source
+    )
+}
+
+/// `task 0_1 at orders-1@17`, or the task alone.
+fn place(f: &mut fmt::Formatter<'_>, task: TaskId, record: Option<&(TopicPartition, Offset)>) -> fmt::Result {
+    match record {
+        Some((partition, offset)) => write!(f, "task {task} at {partition}@{offset}"),
+        None => write!(f, "task {task}"),
     }
 }
 
@@ -136,6 +215,22 @@ impl fmt::Display for Error {
             }
             Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),
             Error::State(e) => write!(f, "store `{}`: {}", e.store, e.problem),
+            Error::Processing(e) => node_failure(f, e, "processing"),
+            Error::Production(e) => node_failure(f, e, "production"),
+            Error::TooLarge(e) => write!(
+                f,
+                "a record of {} bytes for {} is larger than max.request.size={}\n  help: raise max.request.size, and max.message.bytes of the topic",
+                e.bytes, e.partition, e.limit
+            ),
+            Error::Panicked(e) => {
+                place(f, e.task, e.record.as_ref())?;
+                write!(
+                    f,
+                    " panicked: {}\n  help: where data can cause it, return an error instead, from a `try_` operator or a processor",
+                    e.message
+                )
+            }
+            Error::Full(problem) => f.write_str(problem),
             Error::User(error) => error.fmt(f),
         }
     }
@@ -153,6 +248,7 @@ impl StdError for Error {
             Error::Log(e) => Some(e.as_ref()),
             Error::Undecodable(e) => Some(&e.source),
             Error::Unencodable(e) => Some(&e.source),
+            Error::Processing(e) | Error::Production(e) => Some(e.source.as_ref()),
             Error::User(e) => Some(e.as_ref().as_ref()),
             _ => None,
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::config::RuntimeConfig;
-use crate::context::DeserializationHandler;
+use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
 use crate::log::{Admin, TopicPartition, TopicSpec};
 use crate::task::TaskId;
@@ -151,8 +151,10 @@ impl Planner<'_> {
         let users = sources.flatten().chain(sinks).filter(|name| matches!(name, TopicName::User(_)));
         let mut named: BTreeSet<String> = users.map(|name| self.resolve(name)).collect();
         named.extend(self.topology.declared().keys().cloned());
-        if let DeserializationHandler::DeadLetter(topic) = &self.config.undecodable {
-            named.insert(topic.clone());
+        for handler in [&self.config.undecodable, &self.config.processing, &self.config.production] {
+            if let ExceptionHandler::DeadLetter(topic) = handler {
+                named.insert(topic.clone());
+            }
         }
         named
     }

@@ -11,12 +11,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
-use crate::context::DeserializationHandler;
+use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 20] = [
+pub const SETTINGS: [(&str, &str); 23] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -26,16 +26,19 @@ pub const SETTINGS: [(&str, &str); 20] = [
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
     ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
     ("durability", "of the embedded log: memory, os, disk (os)"),
-    ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded"),
+    ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded, or that a handler leaves out"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
     ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
     ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
     ("max.poll.records", "records between two looks at commits and new input (10000)"),
+    ("max.request.size", "bytes of a record that is written, at most (1048576)"),
     ("max.task.idle.ms", "how long an empty input partition holds a task up; -1 never (0)"),
     ("max.task.skew.ms", "event time by which a task may run ahead of another; -1 any (3600000)"),
     ("num.partitions", "of topics that are created because they are missing (1)"),
     ("num.stream.threads", "stream threads (1)"),
+    ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
+    ("production.exception.handler", "fail, or continue: leave out records that cannot be written (fail)"),
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
 ];
 
@@ -240,6 +243,7 @@ impl Settings {
         self.at_least_one("max.poll.records", &mut config.poll_records);
         self.at_least_one("max.partition.fetch.bytes", &mut config.fetch_bytes);
         self.at_least_one("batch.size", &mut config.batch_bytes);
+        self.at_least_one("max.request.size", &mut config.max_request_bytes);
         self.at_least_one("statestore.uncommitted.max.bytes", &mut config.uncommitted_bytes);
         if let Some(ms) = self.parsed("commit.interval.ms", "milliseconds") {
             config.commit_interval = Duration::from_millis(ms);
@@ -254,11 +258,18 @@ impl Settings {
         if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
         }
-        if self.one_of("deserialization.exception.handler", &[("fail", false), ("continue", true)]) == Some(true) {
-            config.undecodable = DeserializationHandler::Skip;
+        let letters = self.get("errors.dead.letter.queue.topic.name").map(|(topic, _)| topic.to_owned());
+        let go_on = letters.clone().map_or(ExceptionHandler::Skip, ExceptionHandler::DeadLetter);
+        let words = [("fail", &ExceptionHandler::Fail), ("continue", &go_on)];
+        // Naming the topic is enough for records that cannot be decoded. An operator's failure may be the program's fault:
+        // records are left out there only when that is asked for.
+        let unsaid = if letters.is_some() { &go_on } else { &ExceptionHandler::Fail };
+        config.undecodable = self.one_of("deserialization.exception.handler", &words).unwrap_or(unsaid).clone();
+        if let Some(handler) = self.one_of("processing.exception.handler", &words) {
+            config.processing = handler.clone();
         }
-        if let Some((topic, _)) = self.get("errors.dead.letter.queue.topic.name") {
-            config.undecodable = DeserializationHandler::DeadLetter(topic.to_owned());
+        if let Some(handler) = self.one_of("production.exception.handler", &words) {
+            config.production = handler.clone();
         }
         let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
         let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
@@ -301,5 +312,29 @@ mod tests {
         for part in ["app.properties:3", "unknown flag `--foo`", "`commit.interval.ms` is `x` (flag)"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn continue_means_letters_where_a_topic_is_named_and_fail_always_stands() {
+        let read = |flags: &[&str]| {
+            let mut settings = Settings::new();
+            settings.read_flags(flags.iter().map(|flag| (*flag).to_owned()), &[]);
+            settings.config("app").map(|c| [c.undecodable, c.processing, c.production]).map_err(|e| e.to_string())
+        };
+        let (topic, letters) =
+            ("--errors.dead.letter.queue.topic.name=dlq", ExceptionHandler::DeadLetter("dlq".to_owned()));
+        use ExceptionHandler::{Fail, Skip};
+        assert_eq!(read(&[]), Ok([Fail, Fail, Fail]));
+        assert_eq!(read(&[topic]), Ok([letters.clone(), Fail, Fail]));
+        let all = |word: &str| {
+            ["deserialization", "processing", "production"].map(|kind| format!("--{kind}.exception.handler={word}"))
+        };
+        let with_topic = |word: &str| {
+            let flags = all(word);
+            read(&[topic, &flags[0], &flags[1], &flags[2]])
+        };
+        assert_eq!(with_topic("fail"), Ok([Fail, Fail, Fail]));
+        assert_eq!(with_topic("continue"), Ok([letters.clone(), letters.clone(), letters]));
+        assert_eq!(read(&all("continue").each_ref().map(String::as_str)), Ok([Skip, Skip, Skip]));
     }
 }

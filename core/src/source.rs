@@ -154,6 +154,8 @@ where
             taken += 1;
             let (offset, raw_time) = (view.offset, view.timestamp);
             let headers = Headers::from_section(view.headers);
+            cx.offset = offset;
+            cx.has_record = true;
             let decoded = self.decode(view.key, view.value, &headers).and_then(|(key, value)| {
                 let record = Record { key, value, timestamp: raw_time, headers: headers.clone() };
                 match self.extractor.extract(&record, input.time) {
@@ -166,9 +168,12 @@ where
                 Ok(Some(record)) => {
                     input.time = input.time.max(record.timestamp);
                     cx.stream_time = cx.stream_time.max(record.timestamp);
-                    cx.offset = offset;
-                    cx.has_record = true;
+                    let time = record.timestamp;
                     self.down.forward(cx, record)?;
+                    if !cx.letters.is_empty() {
+                        let (key, value) = (view.key.as_ref(), view.value.as_ref());
+                        cx.send_letters(key.map(Payload::as_slice), value.map(Payload::as_slice), &headers, time)?;
+                    }
                 }
                 Ok(None) => cx.drop_record(),
                 Err((half, source)) => {

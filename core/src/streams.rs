@@ -1,6 +1,7 @@
 //! A running application: its stream threads on real threads, their common state, and how they end.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::alignment::{Head, TimeAlignment};
 use crate::config::RuntimeConfig;
 use crate::counters::Counters;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_message};
 use crate::log::{Isolation, Log, Offset, TopicPartition};
 use crate::plan::Plan;
 use crate::thread::{Next, StreamThread, ThreadContext};
@@ -21,14 +22,14 @@ use crate::wakeup::Wakeup;
 ///
 /// ```text
 ///      ┌──────────────┬───────────┐
-///   Created ─► Rebalancing ─► Running ─► PendingShutdown ─► NotRunning
+///   Created ─► Rebalancing ◄► Running ─► PendingShutdown ─► NotRunning
 ///                   └─────────────┴─────────────┴─► PendingError ─► Error
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Not started.
     Created,
-    /// Tasks are being restored.
+    /// Tasks are being restored: at the start, or in a thread that replaces one that has failed.
     Rebalancing,
     /// All tasks process.
     Running,
@@ -47,7 +48,7 @@ impl State {
     fn may_become(self, next: State) -> bool {
         match next {
             State::Created => false,
-            State::Rebalancing => self == State::Created,
+            State::Rebalancing => matches!(self, State::Created | State::Running),
             State::Running => self == State::Rebalancing,
             State::PendingShutdown => matches!(self, State::Created | State::Rebalancing | State::Running),
             State::NotRunning => self == State::PendingShutdown,
@@ -57,7 +58,21 @@ impl State {
     }
 }
 
+/// What happens after an error that no other handler took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Uncaught {
+    /// The failed thread's tasks go on in a new one, from their last commit. How often, the handler decides: what fails for a
+    /// lasting reason fails again at once.
+    ReplaceThread,
+    /// All threads of this process end, and [`Streams::join`] returns the error.
+    #[default]
+    StopClient,
+    /// As `StopClient`, in every process of the application. It has one so far.
+    StopApplication,
+}
+
 type Listener = Box<dyn Fn(State, State) + Send + Sync>;
+type UncaughtHandler = Box<dyn Fn(&Error) -> Uncaught + Send + Sync>;
 type HeldUpListener = Box<dyn Fn(&Error) + Send + Sync>;
 
 /// What the threads of an application share.
@@ -70,6 +85,7 @@ struct Shared {
     /// Locked during a change of state and the call for it, so that it hears the changes in their order.
     listener: Mutex<Option<Listener>>,
     held_up: Mutex<Option<HeldUpListener>>,
+    uncaught: Mutex<Option<UncaughtHandler>>,
     bounded: Mutex<Option<Bounded>>,
 }
 
@@ -78,6 +94,8 @@ struct Progress {
     running: Vec<bool>,
     ended: usize,
     counters: Vec<Counters>,
+    /// Of threads that were replaced.
+    replaced: Counters,
     error: Option<Error>,
 }
 
@@ -121,6 +139,7 @@ impl Streams {
             running: vec![false; threads],
             ended: 0,
             counters: vec![Counters::default(); threads],
+            replaced: Counters::default(),
             error: None,
         };
         let shared = Shared {
@@ -131,6 +150,7 @@ impl Streams {
             progress: Mutex::new(progress),
             listener: Mutex::new(None),
             held_up: Mutex::new(None),
+            uncaught: Mutex::new(None),
             bounded: Mutex::new(None),
         };
         Ok(Streams { shared: Arc::new(shared), threads: Vec::new() })
@@ -148,12 +168,19 @@ impl Streams {
         *self.shared.held_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
+    /// Asks `handler` what to do when a thread has failed: it calls `handler` with the error, on that thread. The default is
+    /// [`Uncaught::StopClient`], which stands also for a handler that panics. It replaces an earlier one.
+    pub fn on_uncaught(&mut self, handler: impl Fn(&Error) -> Uncaught + Send + Sync + 'static) {
+        *self.shared.uncaught.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(handler));
+    }
+
     /// Starts the threads.
     ///
     /// # Errors
     /// When it was started or closed before, or when the operating system gives no thread.
     pub fn start(&mut self) -> Result<()> {
-        if !self.shared.change(State::Rebalancing) {
+        // A thread that is replaced takes the same arrow while the application runs.
+        if !self.threads.is_empty() || !self.shared.change(State::Rebalancing) {
             return Err(Error::user(format!(
                 "the application is {:?}: it starts once\n  help: make another Streams",
                 self.state()
@@ -268,7 +295,7 @@ impl Stopper {
 
 impl Progress {
     fn total(&self) -> Counters {
-        let mut sum = Counters::default();
+        let mut sum = self.replaced;
         self.counters.iter().for_each(|c| sum += *c);
         sum
     }
@@ -304,6 +331,27 @@ impl Shared {
         true
     }
 
+    /// Whether the handler wants a failed thread to be replaced; one that is to stop is not.
+    fn replaces(&self, error: &Error) -> bool {
+        let handler = self.uncaught.lock().unwrap_or_else(PoisonError::into_inner);
+        let ask = || handler.as_ref().map(|handler| handler(error)).unwrap_or_default();
+        let wanted = catch_unwind(AssertUnwindSafe(ask)).unwrap_or_default();
+        wanted == Uncaught::ReplaceThread && !self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Makes ready for a thread in the place of one that has failed.
+    fn replace(&self, number: usize, tasks: &[usize]) {
+        // The others wait until the new one has looked for its records: it goes back to the last commit.
+        tasks.iter().for_each(|task| self.context.alignment.publish(*task, Head::Unknown));
+        {
+            let mut progress = self.progress();
+            progress.running[number] = false;
+            let counted = std::mem::take(&mut progress.counters[number]);
+            progress.replaced += counted;
+        }
+        self.change(State::Rebalancing);
+    }
+
     fn publish(&self, number: usize, thread: &StreamThread) {
         let started = {
             let mut progress = self.progress();
@@ -317,26 +365,19 @@ impl Shared {
     }
 }
 
-/// One thread's life.
+/// One thread's life: a [`StreamThread`], and those that replace it.
 fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
-    let mut thread = None;
-    let ended =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(shared, number, name, tasks, &mut thread)));
-    let error = match ended {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error),
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|s| (*s).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned());
-            Some(Error::user(format!("a stream thread panicked: {}", text.unwrap_or_else(|| "no message".into()))))
+    let mut round = 0;
+    let error = loop {
+        let error = live(shared, number, &name, tasks, &mut round).err();
+        match &error {
+            Some(error) if shared.replaces(error) => shared.replace(number, tasks),
+            _ => break error,
         }
     };
     // A thread that has ended holds nobody up.
     tasks.iter().for_each(|task| shared.context.alignment.publish(*task, Head::Ended));
     if let Some(error) = error {
-        thread.iter_mut().for_each(StreamThread::abandon);
         shared.progress().error.get_or_insert(error);
         // Before the others are stopped, or one of them would take it for an orderly end; and before this thread counts
         // as ended, so that whoever ends last finds the state that leads to `Error`.
@@ -354,12 +395,33 @@ fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
     }
 }
 
-/// Runs the thread to its end; it stays with the caller, who ends what a failure has left open.
-fn run(shared: &Shared, number: usize, name: String, tasks: &[usize], thread: &mut Option<StreamThread>) -> Result<()> {
+/// Runs a stream thread to its end, and ends what a failure has left open.
+fn live(shared: &Shared, number: usize, name: &str, tasks: &[usize], round: &mut usize) -> Result<()> {
+    let mut thread = None;
+    // Panics of the program are caught in its tasks; what comes here is one of ours, or of a listener.
+    let ended = catch_unwind(AssertUnwindSafe(|| run(shared, number, name, tasks, round, &mut thread)));
+    let ended = ended.unwrap_or_else(|panic| {
+        Err(Error::user(format!("a stream thread panicked: {}", panic_message(panic.as_ref()))))
+    });
+    if let (Err(_), Some(thread)) = (&ended, &mut thread) {
+        thread.abandon();
+        shared.progress().counters[number] = thread.counters();
+    }
+    ended
+}
+
+/// Steps the thread until it ends; it stays with the caller.
+fn run(
+    shared: &Shared,
+    number: usize,
+    name: &str,
+    tasks: &[usize],
+    round: &mut usize,
+    thread: &mut Option<StreamThread>,
+) -> Result<()> {
     let wakeup = shared.wakeups[number].clone();
-    let thread =
-        thread.insert(StreamThread::new(shared.context.clone(), name, tasks, wakeup.clone(), shared.clock.now())?);
-    let mut round = 0;
+    let context = shared.context.clone();
+    let thread = thread.insert(StreamThread::new(context, name.to_owned(), tasks, wakeup.clone(), shared.clock.now())?);
     loop {
         let now = shared.clock.now();
         if shared.stop.load(Ordering::Relaxed) {
@@ -376,7 +438,7 @@ fn run(shared: &Shared, number: usize, name: String, tasks: &[usize], thread: &m
             listener(error);
         }
         shared.publish(number, thread);
-        if finish_round(shared, &mut round, thread)? {
+        if finish_round(shared, round, thread)? {
             shared.change(State::PendingShutdown);
             thread.close(shared.clock.now())?;
             shared.publish(number, thread);

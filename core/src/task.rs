@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::collector::Collector;
-use crate::context::{OnUndecodable, TaskContext, TimeSlot};
-use crate::error::Result;
+use crate::context::{Handlers, TaskContext, TimeSlot};
+use crate::error::{Error, Panicked, Result, panic_message};
 use crate::input::Input;
 use crate::log::{CommittedOffset, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
@@ -97,6 +98,7 @@ impl Task {
         let partitions = plan.inputs.iter().map(|(partition, _)| partition.clone()).collect();
         Task {
             id: plan.id,
+            cx: TaskContext::new(plan.id, topology.clone(), collector, partitions),
             topology,
             application_id,
             sources: plan.sources.clone(),
@@ -104,7 +106,6 @@ impl Task {
             stores,
             globals,
             times: HashMap::new(),
-            cx: TaskContext::new(collector, partitions),
             program: Program::default(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
@@ -131,10 +132,10 @@ impl Task {
     pub(crate) fn start(
         &mut self,
         committed: &[(Offset, Option<OffsetMetadata>)],
-        on_undecodable: OnUndecodable,
+        handlers: Handlers,
         wall: Timestamp,
     ) -> Result<()> {
-        self.cx.undecodable = on_undecodable;
+        self.cx.handlers = handlers;
         self.cx.wall = wall;
         for (input, (offset, metadata)) in self.inputs.iter_mut().zip(committed) {
             input.reset(*offset, metadata.as_ref().map_or(NO_TIME, |m| m.partition_time));
@@ -154,7 +155,26 @@ impl Task {
         Ok(())
     }
 
+    /// Runs what may call the program's code. A panic there becomes an error of this task: it is half done, and whoever
+    /// gets the error rolls it back, so nothing of what the panic left behind is looked at.
+    #[inline]
+    fn guarded<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(result) => result,
+            Err(panic) => {
+                let message = panic_message(panic.as_ref());
+                let record = self.cx.source().map(|(partition, offset)| (partition.clone(), offset));
+                Err(Error::Panicked(Box::new(Panicked { task: self.id, record, message })))
+            }
+        }
+    }
+
     fn build(&mut self) -> Result<()> {
+        self.cx.has_record = false;
+        self.guarded(Self::build_program)
+    }
+
+    fn build_program(&mut self) -> Result<()> {
         let mut stores: HashMap<StoreId, StoreInstance> =
             self.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
         stores.extend(self.globals.iter().map(|(id, store)| (*id, store.clone())));
@@ -180,7 +200,15 @@ impl Task {
 
     /// Whether it can process now, and at which event time its next record is. `max_idle`: how long an empty input may
     /// hold it up; `None` never.
-    pub(crate) fn ready(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {
+    ///
+    /// # Errors
+    /// When a timestamp extractor panics.
+    pub(crate) fn ready(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Result<Ready> {
+        self.cx.has_record = false;
+        self.guarded(|task| Ok(task.readiness(wall, max_idle)))
+    }
+
+    fn readiness(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {
         let (mut oldest, mut missing, mut lags) = (None::<Timestamp>, false, false);
         for input in &mut self.inputs {
             match Self::head(&mut self.program, input) {
@@ -222,6 +250,11 @@ impl Task {
     /// Processes records with times up to `until`, at most `records` of them: always the oldest head, the first
     /// input on a tie (semantics.md 4). Stops when an input runs empty, so that the caller can fetch. Returns how many.
     pub(crate) fn process(&mut self, until: Timestamp, records: usize) -> Result<usize> {
+        self.cx.has_record = false;
+        self.guarded(|task| task.run(until, records))
+    }
+
+    fn run(&mut self, until: Timestamp, records: usize) -> Result<usize> {
         let mut done = 0;
         while done < records {
             let mut first: Option<(usize, Timestamp)> = None;
@@ -251,7 +284,7 @@ impl Task {
             self.dirty = true;
             done += taken;
             if self.cx.stream_time >= self.cx.punctuate_at {
-                self.punctuate(PunctuationType::StreamTime, self.cx.stream_time)?;
+                self.fire(PunctuationType::StreamTime, self.cx.stream_time)?;
             }
             if self.inputs[index].is_empty() {
                 break;
@@ -262,6 +295,10 @@ impl Task {
 
     /// Fires what is due of one kind.
     pub(crate) fn punctuate(&mut self, kind: PunctuationType, now: Timestamp) -> Result<()> {
+        self.guarded(|task| task.fire(kind, now))
+    }
+
+    fn fire(&mut self, kind: PunctuationType, now: Timestamp) -> Result<()> {
         self.dirty |= punctuation::fire(&self.program.schedules, kind, now, &mut self.cx)?;
         if kind == PunctuationType::StreamTime {
             self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, kind, &self.cx);
@@ -303,18 +340,19 @@ impl Task {
     /// Step (1) of a commit: nodes forward what they held back, the lowest node last, since it may get more.
     pub(crate) fn flush_nodes(&mut self) -> Result<()> {
         self.cx.has_record = false;
-        for node in self.program.lifecycles.iter().rev() {
-            node.borrow_mut().on_commit(&mut self.cx)?;
-        }
-        Ok(())
+        self.guarded(|task| {
+            let mut nodes = task.program.lifecycles.iter().rev();
+            nodes.try_for_each(|node| node.borrow_mut().on_commit(&mut task.cx))
+        })
     }
 
     /// The input has ended: windows close as if time had gone on.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.cx.has_record = false;
-        for node in self.program.lifecycles.iter().rev() {
-            node.borrow_mut().on_end(&mut self.cx)?;
-        }
+        self.guarded(|task| {
+            let mut nodes = task.program.lifecycles.iter().rev();
+            nodes.try_for_each(|node| node.borrow_mut().on_end(&mut task.cx))
+        })?;
         self.dirty = true;
         Ok(())
     }
@@ -324,13 +362,16 @@ impl Task {
         &mut self,
         mut send: impl FnMut(&TopicPartition, millstream_wire::BatchBuilder) -> Result<()>,
     ) -> Result<()> {
-        for (_, store, changelog) in &self.stores {
-            let mut writer = ChangelogWriter::default();
-            store.state.borrow_mut().flush(&mut writer)?;
-            let Some(changelog) = changelog else { continue };
-            writer.into_batches().try_for_each(|batch| send(changelog, batch))?;
-        }
-        Ok(())
+        self.cx.has_record = false;
+        self.guarded(|task| {
+            for (_, store, changelog) in &task.stores {
+                let mut writer = ChangelogWriter::default();
+                store.state.borrow_mut().flush(&mut writer)?;
+                let Some(changelog) = changelog else { continue };
+                writer.into_batches().try_for_each(|batch| send(changelog, batch))?;
+            }
+            Ok(())
+        })
     }
 
     /// Step (4): the positions to commit. From here until [`Task::committed`] or [`Task::rollback`] a commit is under way.
@@ -367,6 +408,7 @@ impl Task {
         self.cx.commit_requested = false;
         self.cx.counters.rollback += 1;
         self.cx.collector.clear();
+        self.cx.letters.clear();
         self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().rollback());
         for (input, (offset, time)) in self.inputs.iter_mut().zip(&self.committed.offsets) {
             input.reset(*offset, *time);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::alignment::{Head, TimeAlignment};
 use crate::collector::Collector;
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
-use crate::context::{DeserializationHandler, OnUndecodable};
+use crate::context::{ExceptionHandler, Handlers, OnError};
 use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::input::Input;
@@ -390,7 +390,7 @@ impl StreamThread {
             let assignment: Vec<(TopicPartition, Offset)> =
                 task.inputs.iter().map(|i| i.partition.clone()).zip(starts.iter().copied()).collect();
             consumer.assign(&assignment)?;
-            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), OnUndecodable::Fail, now.wall)?;
+            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), Handlers::FAIL, now.wall)?;
         }
         self.read_globals(now.wall)?;
         let mut assignment = Vec::new();
@@ -406,14 +406,20 @@ impl StreamThread {
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
             }
-            let handler = match &self.shared.config.undecodable {
-                DeserializationHandler::Fail => OnUndecodable::Fail,
-                DeserializationHandler::Skip => OnUndecodable::Skip,
-                DeserializationHandler::DeadLetter(topic) => {
-                    OnUndecodable::DeadLetter(task.cx().collector.slot(topic)?)
-                }
+            let config = &self.shared.config;
+            let mut handler = |handler: &ExceptionHandler| -> Result<OnError> {
+                Ok(match handler {
+                    ExceptionHandler::Fail => OnError::Fail,
+                    ExceptionHandler::Skip => OnError::Skip,
+                    ExceptionHandler::DeadLetter(topic) => OnError::DeadLetter(task.cx().collector.slot(topic)?),
+                })
             };
-            task.start(&positions, handler, now.wall)?;
+            let handlers = Handlers {
+                deserialization: handler(&config.undecodable)?,
+                processing: handler(&config.processing)?,
+                production: handler(&config.production)?,
+            };
+            task.start(&positions, handlers, now.wall)?;
         }
         self.consumer.assign(&assignment)?;
         self.last_commit = now.ticks;
@@ -496,7 +502,7 @@ impl StreamThread {
         let mut ready: Vec<Ready> = Vec::with_capacity(self.tasks.len());
         for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
             task.cx().wall = now.wall;
-            let state = task.ready(now.wall, config.max_task_idle);
+            let state = task.ready(now.wall, config.max_task_idle)?;
             self.shared.alignment.publish(*planned, published(state, task, position));
             ready.push(state);
         }
@@ -531,7 +537,7 @@ impl StreamThread {
             }
             let taken = self.tasks[index].process(limit, config.poll_records - done)?;
             done += taken;
-            let state = self.tasks[index].ready(now.wall, config.max_task_idle);
+            let state = self.tasks[index].ready(now.wall, config.max_task_idle)?;
             self.shared.alignment.publish(self.planned[index], published(state, &self.tasks[index], position));
             ready[index] = if taken == 0 { Ready::Empty } else { state };
         }
@@ -654,7 +660,11 @@ fn published(ready: Ready, task: &Task, position: Timestamp) -> Head {
 
 fn collector(shared: &ThreadContext) -> Collector {
     let log = shared.log.clone();
-    Collector::new(shared.config.batch_bytes, Arc::new(move |topic: &str| log.admin().partitions(topic)))
+    Collector::new(
+        shared.config.batch_bytes,
+        shared.config.max_request_bytes,
+        Arc::new(move |topic: &str| log.admin().partitions(topic)),
+    )
 }
 
 pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOptions {

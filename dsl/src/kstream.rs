@@ -100,7 +100,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         kind: &str,
         changes_key: bool,
-        make: impl Fn(Downstream<Record<K2, V2>>) -> N + Send + Sync + 'static,
+        make: impl Fn(NodeId, Downstream<Record<K2, V2>>) -> N + Send + Sync + 'static,
     ) -> KStream<K2, V2>
     where
         K2: Clone + 'static,
@@ -110,7 +110,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         let node = self.builder.node(kind, &[self.node], &[]);
         let port = self.builder.port();
         let out = port.clone();
-        self.port.subscribe(move |task| Box::new(make(task.open(&out))));
+        self.port.subscribe(move |task| Box::new(make(node, task.open(&out))));
         KStream {
             builder: self.builder.clone(),
             node,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millstream_core::{Change, NodeId, Port, Record, StoreId, TaskBuilder, Timestamp};
+use millstream_core::{Change, NodeId, Port, Record, Result, StoreId, TaskBuilder, Timestamp};
 
 use crate::builder::StreamsBuilder;
 
@@ -50,11 +50,17 @@ impl<K, V> Clone for KTable<K, V> {
 /// Looks a row up in one task.
 pub trait LookUp<K, V> {
     /// The row of `key` and its time.
-    fn get(&self, key: &K) -> Option<(V, Timestamp)>;
+    ///
+    /// # Errors
+    /// When the key cannot be encoded, or a function that computes the row fails.
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>>;
 
     /// The row of `key` that was valid at `time` and the time from which on it was; the present row of a table without
     /// history.
-    fn get_as_of(&self, key: &K, _time: Timestamp) -> Option<(V, Timestamp)> {
+    ///
+    /// # Errors
+    /// As [`LookUp::get`].
+    fn get_as_of(&self, key: &K, _time: Timestamp) -> Result<Option<(V, Timestamp)>> {
         self.get(key)
     }
 }

@@ -6,6 +6,7 @@
 mod aggregates;
 mod builder;
 mod consumed;
+mod failure;
 mod joins;
 mod json;
 mod keys;
@@ -24,6 +25,7 @@ pub use aggregates::{
 };
 pub use builder::{IntoTopics, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
+pub use failure::BoxError;
 pub use joins::GlobalKTable;
 pub use json::Json;
 pub use kstream::{DefaultConsumed, KStream};

@@ -56,9 +56,9 @@ impl<K: Data, V: Data> Stored<K, V> {
 }
 
 impl<K: Data, V: Data> LookUp<K, V> for Stored<K, V> {
-    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
-        let key = self.keys.encode(key).ok()?;
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let key = self.keys.encode(key)?;
         let table = self.table.borrow();
-        table.get(&key).map(|(value, time)| (value.clone(), time))
+        Ok(table.get(&key).map(|(value, time)| (value.clone(), time)))
     }
 }

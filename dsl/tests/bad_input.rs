@@ -1,10 +1,10 @@
 //! A record that cannot be decoded: the handler's choice, and an error that says where it is and what to do.
 
-use millstream_core::{DeserializationHandler, Record, Result, RuntimeConfig};
+use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig};
 use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
 
 /// A driver for a program that reads numbers from topics that hold text: `good` holds eight bytes, a number.
-fn driver(undecodable: DeserializationHandler) -> Result<TopologyTestDriver> {
+fn driver(undecodable: ExceptionHandler) -> Result<TopologyTestDriver> {
     let b = StreamsBuilder::new();
     b.stream::<Option<String>, i64>("numbers").map_values(|n| n + 1).to("out");
     // A second way into the topic, with another type, for the test alone.
@@ -16,7 +16,7 @@ const GOOD: &str = "\0\0\0\0\0\0\0\u{7}";
 
 #[test]
 fn failing_names_topic_partition_offset_and_bytes_and_loses_nothing() -> Result<()> {
-    let t = driver(DeserializationHandler::Fail)?;
+    let t = driver(ExceptionHandler::Fail)?;
     let (texts, out) = (t.input::<Option<String>, Option<String>>("texts")?, t.output::<Option<String>, i64>("out")?);
     texts.pipe(None, GOOD.to_owned());
     assert_eq!(out.read(), [kv(None, 8)]);
@@ -32,7 +32,7 @@ fn failing_names_topic_partition_offset_and_bytes_and_loses_nothing() -> Result<
 
 #[test]
 fn a_null_that_the_type_has_not_names_the_remedy() -> Result<()> {
-    let t = driver(DeserializationHandler::Fail)?;
+    let t = driver(ExceptionHandler::Fail)?;
     let texts = t.input::<Option<String>, Option<String>>("texts")?;
     let error = texts.try_pipe(Record::new(None, None, 0)).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("Option<i64>"), "{error}");
@@ -41,7 +41,7 @@ fn a_null_that_the_type_has_not_names_the_remedy() -> Result<()> {
 
 #[test]
 fn skipping_goes_on_behind_the_record_and_counts_it() -> Result<()> {
-    let t = driver(DeserializationHandler::Skip)?;
+    let t = driver(ExceptionHandler::Skip)?;
     let (texts, out) = (t.input::<Option<String>, Option<String>>("texts")?, t.output::<Option<String>, i64>("out")?);
     for text in ["bad", GOOD, "worse", GOOD] {
         texts.enqueue(Record::new(None, Some(text.into()), 0))?;
@@ -54,7 +54,7 @@ fn skipping_goes_on_behind_the_record_and_counts_it() -> Result<()> {
 
 #[test]
 fn a_dead_letter_keeps_the_bytes_and_says_why_in_its_headers() -> Result<()> {
-    let t = driver(DeserializationHandler::DeadLetter("letters".into()))?;
+    let t = driver(ExceptionHandler::DeadLetter("letters".into()))?;
     let texts = t.input::<Option<String>, Option<String>>("texts")?;
     let letters = t.output::<Option<String>, Option<String>>("letters")?;
     texts.pipe_at(7, Some("k".to_owned()), Some("bad".to_owned()));

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Change, Data, NodeId, Port, Record, StoreId, TaskBuilder};
+use millstream_core::{Change, Data, Error, NodeId, Port, Record, Result, StoreId, TaskBuilder};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::key_value::Aggregate;
 use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowSpec, WindowedTable};
 use crate::builder::StreamsBuilder;
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
@@ -32,6 +33,15 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     ) -> CogroupedStream<K, A> {
         CogroupedStream { builder: self.builder().clone(), inputs: Vec::new() }.cogroup(self, f)
     }
+
+    /// Starts a cogroup with this stream, whose function takes and returns the value, and may fail; as
+    /// [`CogroupedStream::try_cogroup`].
+    pub fn try_cogroup<A: Data<NonNull = A>, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> CogroupedStream<K, A> {
+        CogroupedStream { builder: self.builder().clone(), inputs: Vec::new() }.try_cogroup(self, f)
+    }
 }
 
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
@@ -47,11 +57,29 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
         })
     }
 
+    /// Adds a stream whose function takes and returns the value, and may fail: `processing.exception.handler` decides then,
+    /// and the row stays as it was. `None` deletes the row.
+    pub fn try_cogroup<V: Data, E: Into<BoxError>>(
+        self,
+        other: &GroupedStream<K, V>,
+        f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.folded(other, move |key, value, sum| f(key, value, sum).map_err(Error::user))
+    }
+
     /// Adds a stream whose function takes and returns the value; `None` deletes the row.
     pub fn cogroup_or_delete<V: Data>(
-        mut self,
+        self,
         other: &GroupedStream<K, V>,
         f: impl Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
+    ) -> Self {
+        self.folded(other, move |key, value, sum| sure(f(key, value, sum)))
+    }
+
+    fn folded<V: Data, E: Failure + 'static>(
+        mut self,
+        other: &GroupedStream<K, V>,
+        f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> Self {
         self.inputs.push(Arc::new(Folded { grouped: other.clone(), f: Arc::new(f) }));
         self
@@ -204,22 +232,22 @@ struct Folded<K, V, F> {
 }
 
 impl<K: Data<NonNull = K>, V: Data, F> Folded<K, V, F> {
-    fn stream(&self, store: &str, node: &mut dyn FnMut(NodeId) -> NodeId) -> KStream<K, V> {
+    fn stream(&self, store: &str, node: &mut dyn FnMut(NodeId) -> NodeId) -> (NodeId, KStream<K, V>) {
         let stream = self.grouped.stream_for(store);
-        node(stream.node);
-        stream
+        (node(stream.node), stream)
     }
 }
 
-impl<K, V, A, F> Input<K, A> for Folded<K, V, F>
+impl<K, V, A, E, F> Input<K, A> for Folded<K, V, F>
 where
+    E: Failure + 'static,
     K: Data<NonNull = K>,
     V: Data,
     A: Data<NonNull = A>,
-    F: Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
+    F: Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
 {
     fn fold_rows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &KeyValueTarget<K, A>, init: Init<A>) {
-        let stream = self.stream(&target.store, node);
+        let (node, stream) = self.stream(&target.store, node);
         let (id, out, wanted, name) = (target.id, target.port.clone(), target.old_values.clone(), target.store.clone());
         let f = self.f.clone();
         stream.port.subscribe(move |task: &mut TaskBuilder<'_>| {
@@ -227,6 +255,7 @@ where
             let (f, init) = (f.clone(), init.clone());
             let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
             Box::new(Aggregate {
+                node,
                 rows: Stored::open(task, id, &name),
                 f: Arc::new(fold),
                 send_old: wanted.wanted(),
@@ -236,9 +265,10 @@ where
     }
 
     fn fold_windows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &WindowedTable<K, A>, init: Init<A>) {
-        let stream = self.stream(&target.store, node).without_null_values();
+        let (node, stream) = self.stream(&target.store, node);
+        let stream = stream.without_null_values();
         let f = self.f.clone();
-        target.subscribe(&stream, move |key, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init())));
+        target.subscribe(node, &stream, move |key, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init())));
     }
 
     fn fold_sessions(
@@ -248,9 +278,10 @@ where
         init: Init<A>,
         merge: Merge<K, A>,
     ) {
-        let stream = self.stream(&target.store, node).without_null_values();
+        let (node, stream) = self.stream(&target.store, node);
+        let stream = stream.without_null_values();
         let f = self.f.clone();
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
-        target.subscribe(&stream, fold, Arc::new(move |key: &K, a: Option<A>, b: A| merge(key, a, b)));
+        target.subscribe(node, &stream, fold, Arc::new(move |key: &K, a: Option<A>, b: A| Ok(merge(key, a, b))));
     }
 }

@@ -3,6 +3,7 @@
 use millstream_core::Data;
 
 use crate::aggregates::windowed::{SessionWindowedStream, TimeWindowedStream};
+use crate::failure::BoxError;
 use crate::kstream::KStream;
 use crate::windows::{SessionWindows, SlidingWindows, TimeWindows};
 
@@ -31,6 +32,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static,
     ) -> GroupedStream<K2::NonNull, V> {
         GroupedStream { stream: self.select_key(f).without_null_keys().repartition(name) }
+    }
+
+    /// As [`KStream::group_by`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_group_by<K2: Data, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        f: impl Fn(&K, &V) -> Result<K2, E> + Send + Sync + 'static,
+    ) -> GroupedStream<K2::NonNull, V> {
+        GroupedStream { stream: self.try_select_key(f).without_null_keys().repartition(name) }
     }
 }
 

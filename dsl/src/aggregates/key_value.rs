@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Change, Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 use millstream_state::Entry;
 
 use crate::aggregates::grouped::GroupedStream;
+use crate::failure::{BoxError, Failure, sure};
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     /// Records per key.
     pub fn count(&self, store: &str) -> KTable<K, i64> {
-        self.fold(store, |_, _, n| Some(n.unwrap_or(0) + 1))
+        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
     /// Folds the values of a key into one of their own type.
@@ -31,8 +32,30 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         f: impl Fn(V::NonNull, V::NonNull) -> Option<V::NonNull> + Send + Sync + 'static,
     ) -> KTable<K, V::NonNull> {
         self.fold(store, move |_, value, sum| match sum {
-            Some(sum) => f(sum, value),
-            None => Some(value),
+            Some(sum) => sure(f(sum, value)),
+            None => Ok(Some(value)),
+        })
+    }
+
+    /// As [`GroupedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then, and the
+    /// row stays as it was.
+    pub fn try_reduce<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<V::NonNull, E> + Send + Sync + 'static,
+    ) -> KTable<K, V::NonNull> {
+        self.try_reduce_or_delete(store, move |sum, value| f(sum, value).map(Some))
+    }
+
+    /// As [`GroupedStream::reduce_or_delete`], with a function that may fail.
+    pub fn try_reduce_or_delete<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<Option<V::NonNull>, E> + Send + Sync + 'static,
+    ) -> KTable<K, V::NonNull> {
+        self.fold(store, move |_, value, sum| match sum {
+            Some(sum) => f(sum, value).map_err(Error::user),
+            None => Ok(Some(value)),
         })
     }
 
@@ -46,7 +69,7 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         self.fold(store, move |key, value, sum| {
             let mut sum = sum.unwrap_or_else(&init);
             f(key, value, &mut sum);
-            Some(sum)
+            sure(Some(sum))
         })
     }
 
@@ -57,13 +80,34 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         init: impl Fn() -> A + Send + Sync + 'static,
         f: impl Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
     ) -> KTable<K, A> {
-        self.fold(store, move |key, value, sum| f(key, value, sum.unwrap_or_else(&init)))
+        self.fold(store, move |key, value, sum| sure(f(key, value, sum.unwrap_or_else(&init))))
     }
 
-    fn fold<A: Data<NonNull = A>>(
+    /// Folds with a function that may fail: it takes and returns the value, and the row stays as it was when
+    /// `processing.exception.handler` says to go on.
+    pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
-        f: impl Fn(&K, V::NonNull, Option<A>) -> Option<A> + Send + Sync + 'static,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V::NonNull, A) -> Result<A, E> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        self.try_aggregate_or_delete(store, init, move |key, value, sum| f(key, value, sum).map(Some))
+    }
+
+    /// As [`GroupedStream::try_aggregate`]; `None` deletes the row.
+    pub fn try_aggregate_or_delete<A: Data<NonNull = A>, E: Into<BoxError>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        self.fold(store, move |key, value, sum| f(key, value, sum.unwrap_or_else(&init)).map_err(Error::user))
+    }
+
+    fn fold<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, V::NonNull, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<K, A> {
         let stream = self.stream_for(store);
         let id = Stored::<K, A>::add(&stream.builder, store);
@@ -73,7 +117,8 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         let (out, wanted, name, f) = (port.clone(), old_values.clone(), Arc::<str>::from(store), Arc::new(f));
         stream.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(Aggregate { rows: Stored::open(task, id, &name), f: f.clone(), send_old: wanted.wanted(), down })
+            let rows = Stored::open(task, id, &name);
+            Box::new(Aggregate { node, rows, f: f.clone(), send_old: wanted.wanted(), down })
         });
         KTable {
             builder: stream.builder.clone(),
@@ -90,14 +135,20 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 
 /// One fold step per record on the row of its key.
 pub(crate) struct Aggregate<K: Data, A: Data, F> {
+    pub(crate) node: NodeId,
     pub(crate) rows: Stored<K, A>,
     pub(crate) f: Arc<F>,
     pub(crate) send_old: bool,
     pub(crate) down: Downstream<Record<K, Change<A>>>,
 }
 
-impl<K: Data, V: Data, A: Data, F: Fn(&K, V::NonNull, Option<A>) -> Option<A>> Forward<Record<K, V>>
-    for Aggregate<K, A, F>
+impl<K, V, A, E, F> Forward<Record<K, V>> for Aggregate<K, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V::NonNull, Option<A>) -> Result<Option<A>, E>,
 {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
@@ -107,14 +158,18 @@ impl<K: Data, V: Data, A: Data, F: Fn(&K, V::NonNull, Option<A>) -> Option<A>> F
             return Ok(());
         };
         let (f, send_old) = (&self.f, self.send_old);
-        let (change, timestamp) = self.rows.change(&key, |entry: &mut Entry<A>| {
+        let changed = self.rows.change(&key, |entry: &mut Entry<A>| {
             let old = if send_old { entry.value.clone() } else { None };
-            let stored = entry.value.take();
-            let time = if stored.is_some() { timestamp.max(entry.timestamp) } else { timestamp };
-            let new = f(&key, value, stored);
+            let time = if entry.value.is_some() { timestamp.max(entry.timestamp) } else { timestamp };
+            // What fails leaves the row as it was.
+            let kept = if E::POSSIBLE { entry.value.clone() } else { None };
+            let new = f(&key, value, entry.value.take()).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
-            (Change { old, new }, time)
+            Ok((Change { old, new }, time))
         })?;
-        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+        match changed {
+            Ok((value, timestamp)) => self.down.forward(cx, Record { key, value, timestamp, headers }),
+            Err(error) => cx.failed(self.node, E::into(error)),
+        }
     }
 }

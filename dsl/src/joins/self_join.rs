@@ -4,18 +4,19 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use millstream_core::{Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Data, Downstream, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 
+use crate::failure::Failure;
 use crate::joins::join_rows::JoinRows;
 use crate::kstream::KStream;
 use crate::windows::JoinWindows;
 
 /// Joins a stream with itself; `W` is `V` by another name.
-pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'static>(
+pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'static, E: Failure + 'static>(
     stream: &KStream<K, V>,
     name: &str,
     windows: JoinWindows,
-    f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Option<(K2, O)> + Send + Sync + 'static,
+    f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E> + Send + Sync + 'static,
 ) -> KStream<K2, O> {
     let builder = &stream.builder;
     let store = Arc::<str>::from(format!("{name}-left"));
@@ -26,12 +27,13 @@ pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'st
     stream.port.subscribe(move |task| {
         let down = task.open(&out);
         let rows = JoinRows::<K, V::NonNull>::open(task, id, &store);
-        Box::new(SelfJoin { rows, windows, f: f.clone(), down, right: PhantomData::<fn(W)> })
+        Box::new(SelfJoin { node, rows, windows, f: f.clone(), down, right: PhantomData::<fn(W)> })
     });
     KStream { builder: builder.clone(), node, port, key_changed: false, sources: stream.sources.clone() }
 }
 
 struct SelfJoin<K: Data, L: Data, W, F, K2, O> {
+    node: NodeId,
     rows: JoinRows<K, L>,
     windows: JoinWindows,
     f: Arc<F>,
@@ -39,12 +41,13 @@ struct SelfJoin<K: Data, L: Data, W, F, K2, O> {
     right: PhantomData<fn(W)>,
 }
 
-impl<K, V, W, F, K2, O> Forward<Record<K, V>> for SelfJoin<K, V::NonNull, W, F, K2, O>
+impl<K, V, W, E, F, K2, O> Forward<Record<K, V>> for SelfJoin<K, V::NonNull, W, F, K2, O>
 where
     K: Data,
     V: Data,
     W: Data,
-    F: Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Option<(K2, O)>,
+    E: Failure,
+    F: Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E>,
     K2: Clone,
     O: Clone,
 {
@@ -59,22 +62,22 @@ where
             return Ok(());
         };
         self.rows.catch_up(cx);
-        let (f, down) = (&*self.f, &mut self.down);
+        let (node, f, down) = (self.node, &*self.f, &mut self.down);
         let mut emit = |left: &V::NonNull, right: &V::NonNull, time| {
-            let Some((key, value)) = f(key.clone(), Some(left), (right as &dyn Any).downcast_ref()) else {
-                return Ok(());
-            };
+            let joined = f(key.clone(), Some(left), (right as &dyn Any).downcast_ref()).map_err(E::into)?;
+            let Some((key, value)) = joined else { return Ok(()) };
             down.forward(cx, Record { key, value, timestamp: timestamp.max(time), headers: headers.clone() })
         };
         let JoinWindows { before, after, .. } = self.windows;
         let around = |before: Timestamp, after: Timestamp| (timestamp - before).max(0)..=timestamp + after;
-        self.rows.for_each(&key, around(before, after), |time, other| emit(&value, other, time))?;
-        // From here on it is among the others itself.
+        let first = self.rows.for_each(&key, around(before, after), |time, other| emit(&value, other, time));
+        // From here on it is among the others itself, also when the function has failed on those that were there.
         let kept = self.rows.put(&key, timestamp, value.clone())?;
-        self.rows.for_each(&key, around(after, before), |time, other| emit(other, &value, time))?;
+        let met = first
+            .and_then(|_| self.rows.for_each(&key, around(after, before), |time, other| emit(other, &value, time)));
         if !kept {
             cx.drop_late_record();
         }
-        Ok(())
+        met.map(drop).or_else(|error| cx.failed(node, error))
     }
 }

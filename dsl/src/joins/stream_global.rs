@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Data, Downstream, Forward, Nullable, Port, Record, Result, Serde, StoreId, TaskContext};
+use millstream_core::{
+    Data, Downstream, Error, Forward, NodeId, Nullable, Port, Record, Result, Serde, StoreId, TaskContext,
+};
 use millstream_state::Entry;
 
 use crate::builder::{IntoTopics, StreamsBuilder};
 use crate::consumed::Consumed;
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{LookUp, Rows};
 use crate::stored::Stored;
@@ -70,7 +73,19 @@ impl<K: Data, V: Data> KStream<K, V> {
         key: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        self.global_join(table, key, move |value, row| row.map(|row| f(value, row)))
+        let key = move |k: &K, v: &V| sure(key(k, v));
+        self.global_join(table, key, move |value, row| sure(row.map(|row| f(value, row))))
+    }
+
+    /// As [`KStream::join_global`], with functions that may fail: `processing.exception.handler` decides then.
+    pub fn try_join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
+        f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let key = move |k: &K, v: &V| key(k, v).map_err(Error::user);
+        self.global_join(table, key, move |value, row| row.map(|row| f(value, row)).transpose().map_err(Error::user))
     }
 
     /// Joins every record with the row of the key that `key` finds for it, or with none.
@@ -80,21 +95,33 @@ impl<K: Data, V: Data> KStream<K, V> {
         key: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
         f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        self.global_join(table, key, move |value, row| Some(f(value, row)))
+        let key = move |k: &K, v: &V| sure(key(k, v));
+        self.global_join(table, key, move |value, row| sure(Some(f(value, row))))
     }
 
-    fn global_join<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static>(
+    /// As [`KStream::left_join_global`], with functions that may fail.
+    pub fn try_left_join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         table: &GlobalKTable<G, T>,
-        key: impl Fn(&K, &V) -> Option<G> + Send + Sync + 'static,
-        f: impl Fn(&V::NonNull, Option<&T>) -> Option<R> + Send + Sync + 'static,
+        key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
+        f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let key = move |k: &K, v: &V| key(k, v).map_err(Error::user);
+        self.global_join(table, key, move |value, row| f(value, row).map(Some).map_err(Error::user))
+    }
+
+    fn global_join<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Failure + 'static>(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
+        f: impl Fn(&V::NonNull, Option<&T>) -> Result<Option<R>, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let node = self.builder.node("KSTREAM-GLOBALJOIN", &[self.node], &[table.store]);
         let port = self.builder.port();
         let (out, rows, functions) = (port.clone(), table.rows.clone(), Arc::new((key, f)));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(GlobalJoin { rows: rows(task), functions: functions.clone(), down })
+            Box::new(GlobalJoin { node, rows: rows(task), functions: functions.clone(), down })
         });
         KStream {
             builder: self.builder.clone(),
@@ -107,30 +134,36 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 struct GlobalJoin<K, G, T, F, R> {
+    node: NodeId,
     rows: Box<dyn LookUp<G, T>>,
     functions: Arc<F>,
     down: Downstream<Record<K, R>>,
 }
 
-impl<K, V, G, T, R, Key, F> Forward<Record<K, V>> for GlobalJoin<K, G, T, (Key, F), R>
+impl<K, V, G, T, R, E, Key, F> Forward<Record<K, V>> for GlobalJoin<K, G, T, (Key, F), R>
 where
     K: Data,
     V: Data,
     R: Clone,
-    Key: Fn(&K, &V) -> Option<G>,
-    F: Fn(&V::NonNull, Option<&T>) -> Option<R>,
+    E: Failure,
+    Key: Fn(&K, &V) -> Result<Option<G>, E>,
+    F: Fn(&V::NonNull, Option<&T>) -> Result<Option<R>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let (key_of, f) = (&self.functions.0, &self.functions.1);
-        let found = key_of(&record.key, &record.value);
+        let found = match key_of(&record.key, &record.value) {
+            Ok(found) => found,
+            Err(error) => return cx.failed(self.node, error.into()),
+        };
         let Some(value) = record.value.as_non_null() else {
             cx.drop_record();
             return Ok(());
         };
-        let row = found.as_ref().and_then(|key| self.rows.get(key)).map(|(row, _)| row);
+        let row = found.as_ref().map_or(Ok(None), |key| self.rows.get(key))?.map(|(row, _)| row);
         match f(value, row.as_ref()) {
-            Some(joined) => self.down.forward(cx, record.with_value(joined)),
-            None => {
+            Ok(Some(joined)) => self.down.forward(cx, record.with_value(joined)),
+            Err(error) => cx.failed(self.node, error.into()),
+            Ok(None) => {
                 if found.is_none() {
                     cx.drop_record();
                 }

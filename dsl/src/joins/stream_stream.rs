@@ -9,8 +9,11 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use millstream_core::{Data, Downstream, Forward, Port, Record, Result, StoreId, TaskContext, TimeSlot, Timestamp};
+use millstream_core::{
+    Data, Downstream, Error, Forward, Headers, NodeId, Port, Record, Result, StoreId, TaskContext, TimeSlot, Timestamp,
+};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::joins::held::{HeldRows, Side, Values};
 use crate::joins::join_rows::JoinRows;
 use crate::joins::self_join;
@@ -28,12 +31,36 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(&V::NonNull, &W::NonNull) -> O + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
+        self.inner_join(name, other, windows, move |left: &V::NonNull, right: &W::NonNull| sure(f(left, right)))
+    }
+
+    /// As [`KStream::join`], with a function that may fail: `processing.exception.handler` decides then. Further partners
+    /// are left out; the record stays for those to come.
+    pub fn try_join<W: Data, O: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: JoinWindows,
+        f: impl Fn(&V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, O> {
+        let join = move |left: &V::NonNull, right: &W::NonNull| f(left, right).map_err(Error::user);
+        self.inner_join(name, other, windows, join)
+    }
+
+    fn inner_join<W: Data, O: Clone + 'static, E: Failure + 'static>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: JoinWindows,
+        f: impl Fn(&V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, O> {
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
-            Some((key.into_non_null()?, f(left?, right?)))
+            let (Some(key), Some(left), Some(right)) = (key.into_non_null(), left, right) else { return Ok(None) };
+            f(left, right).map(|joined| Some((key, joined)))
         };
         let left = self.keyed(&format!("{name}-left"));
         if self.is_same(other) {
-            return self_join::add::<K, V, W, _, _>(&left, name, windows, join);
+            return self_join::add::<K, V, W, _, _, _>(&left, name, windows, join);
         }
         let right = other.keyed(&format!("{name}-right"));
         StreamJoin { name, windows, left_outer: false, right_outer: false }.add(&left, &right, join)
@@ -48,9 +75,33 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
+        self.join_left(name, other, windows, move |left: &V::NonNull, right: Option<&W::NonNull>| sure(f(left, right)))
+    }
+
+    /// As [`KStream::left_join`], with a function that may fail; as [`KStream::try_join`].
+    pub fn try_left_join<W: Data, O: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: JoinWindows,
+        f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K, O> {
+        let join = move |left: &V::NonNull, right: Option<&W::NonNull>| f(left, right).map_err(Error::user);
+        self.join_left(name, other, windows, join)
+    }
+
+    fn join_left<W: Data, O: Clone + 'static, E: Failure + 'static>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: JoinWindows,
+        f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
         let right = other.keyed(&format!("{name}-right"));
-        let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| Some((key, f(left?, right)));
+        let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+            left.map(|left| f(left, right).map(|joined| (key, joined))).transpose()
+        };
         StreamJoin { name, windows, left_outer: true, right_outer: false }.add(&left, &right, join)
     }
 
@@ -62,9 +113,36 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
+        self.join_both(name, other, windows, move |left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+            sure(f(left, right))
+        })
+    }
+
+    /// As [`KStream::outer_join`], with a function that may fail; as [`KStream::try_join`].
+    pub fn try_outer_join<W: Data, O: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: JoinWindows,
+        f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K, O> {
+        self.join_both(name, other, windows, move |left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+            f(left, right).map_err(Error::user)
+        })
+    }
+
+    fn join_both<W: Data, O: Clone + 'static, E: Failure + 'static>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: JoinWindows,
+        f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
         let right = other.repartitioned(&format!("{name}-right"));
-        let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| Some((key, f(left, right)));
+        let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+            f(left, right).map(|joined| Some((key, joined)))
+        };
         StreamJoin { name, windows, left_outer: true, right_outer: true }.add(&left, &right, join)
     }
 
@@ -93,11 +171,11 @@ struct Stores {
 }
 
 impl StreamJoin<'_> {
-    fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'static>(
+    fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'static, E: Failure + 'static>(
         &self,
         left: &KStream<K, V>,
         right: &KStream<K, W>,
-        f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Option<(K2, O)> + Send + Sync + 'static,
+        f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E> + Send + Sync + 'static,
     ) -> KStream<K2, O> {
         let (builder, name, retention) = (&left.builder, self.name, self.windows.retention());
         let names = ["left", "right", "held"].map(|part| Arc::<str>::from(format!("{name}-{part}")));
@@ -121,6 +199,7 @@ impl StreamJoin<'_> {
         left.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             Box::new(JoinSide::<LeftSide, K, V::NonNull, W::NonNull, _, K2, O> {
+                node,
                 own: JoinRows::open(task, of.left.0, &of.left.1),
                 other: JoinRows::open(task, of.right.0, &of.right.1),
                 held: of.held.as_ref().map(|(id, name)| HeldRows::open(task, *id, name, of.windows)),
@@ -137,6 +216,7 @@ impl StreamJoin<'_> {
         right.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             Box::new(JoinSide::<RightSide, K, V::NonNull, W::NonNull, _, K2, O> {
+                node,
                 own: JoinRows::open(task, of.right.0, &of.right.1),
                 other: JoinRows::open(task, of.left.0, &of.left.1),
                 held: of.held.as_ref().map(|(id, name)| HeldRows::open(task, *id, name, of.windows)),
@@ -198,6 +278,7 @@ impl<L: Data<NonNull = L>, R: Data<NonNull = R>> JoinFrom<L, R> for RightSide {
 }
 
 struct JoinSide<S: JoinFrom<L, R>, K: Data, L: Data, R: Data, F, K2, O> {
+    node: NodeId,
     own: JoinRows<K, S::This>,
     other: JoinRows<K, S::Other>,
     held: Option<HeldRows<K, L, R>>,
@@ -211,14 +292,15 @@ struct JoinSide<S: JoinFrom<L, R>, K: Data, L: Data, R: Data, F, K2, O> {
     side: PhantomData<S>,
 }
 
-impl<S, K, V, L, R, F, K2, O> Forward<Record<K, V>> for JoinSide<S, K, L, R, F, K2, O>
+impl<S, K, V, L, R, E, F, K2, O> Forward<Record<K, V>> for JoinSide<S, K, L, R, F, K2, O>
 where
     S: JoinFrom<L, R>,
     K: Data,
     V: Data<NonNull = S::This>,
     L: Data,
     R: Data,
-    F: Fn(K, Option<&L>, Option<&R>) -> Option<(K2, O)>,
+    E: Failure,
+    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
     K2: Clone,
     O: Clone,
 {
@@ -226,11 +308,6 @@ where
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let now = cx.advance_time(self.time, record.timestamp);
         let Record { key, value, timestamp, headers } = record;
-        let (f, down) = (&*self.f, &mut self.down);
-        let mut emit = |cx: &mut TaskContext, key: K, (left, right): (Option<&L>, Option<&R>), timestamp| {
-            let Some((key, value)) = f(key, left, right) else { return Ok(()) };
-            down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })
-        };
         let Some(value) = value.into_non_null() else {
             if key.as_non_null().is_some() {
                 self.own.observe(cx, timestamp);
@@ -238,22 +315,57 @@ where
             cx.drop_record();
             return Ok(());
         };
+        let met = self.meet(cx, &key, &value, (timestamp, now), &headers);
+        // It waits for partners to come also when the function has failed on those that are there.
+        if key.as_non_null().is_some() && !self.own.put(&key, timestamp, value)? {
+            cx.drop_late_record();
+        }
+        met.or_else(|error| cx.failed(self.node, error))
+    }
+}
+
+impl<S, K, L, R, E, F, K2, O> JoinSide<S, K, L, R, F, K2, O>
+where
+    S: JoinFrom<L, R>,
+    K: Data,
+    L: Data,
+    R: Data,
+    E: Failure,
+    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
+    K2: Clone,
+    O: Clone,
+{
+    /// Joins a record with what is there.
+    #[inline]
+    fn meet(
+        &mut self,
+        cx: &mut TaskContext,
+        key: &K,
+        value: &S::This,
+        (timestamp, now): (Timestamp, Timestamp),
+        headers: &Headers,
+    ) -> Result<()> {
+        let (node, f, down) = (self.node, &*self.f, &mut self.down);
+        let mut emit = |cx: &mut TaskContext, (left, right): (Option<&L>, Option<&R>), key: K, timestamp| {
+            let Some((key, value)) = f(key, left, right).map_err(E::into)? else { return Ok(()) };
+            down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })
+        };
         if key.as_non_null().is_none() {
             if self.outer {
-                return emit(cx, key, S::pair(&value, None), timestamp);
+                return emit(cx, S::pair(value, None), key.clone(), timestamp);
             }
             cx.drop_record();
             return Ok(());
         }
         if let Some(held) = self.held.as_ref().filter(|_| timestamp == now) {
             for (time, key, values) in held.close(cx, S::SIDE, now)? {
+                // These have left the buffer: a failure on one is not the end of the others, or of the record.
+                let mut emit_one = |cx: &mut TaskContext, pair| {
+                    emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error))
+                };
                 match values {
-                    Values::Left(values) => {
-                        values.iter().try_for_each(|v| emit(cx, key.clone(), (Some(v), None), time))?;
-                    }
-                    Values::Right(values) => {
-                        values.iter().try_for_each(|v| emit(cx, key.clone(), (None, Some(v)), time))?;
-                    }
+                    Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
+                    Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,
                 }
             }
         }
@@ -261,22 +373,18 @@ where
         self.other.catch_up(cx);
         let (from, to) = ((timestamp - self.before).max(0), (timestamp + self.after).max(0));
         let held = &self.held;
-        let found = self.other.for_each(&key, from..=to, |time, other| {
+        let found = self.other.for_each(key, from..=to, |time, other| {
             if let Some(held) = held {
-                held.matched(S::OTHER, &key, time)?;
+                held.matched(S::OTHER, key, time)?;
             }
-            emit(cx, key.clone(), S::pair(&value, Some(other)), timestamp.max(time))
+            emit(cx, S::pair(value, Some(other)), key.clone(), timestamp.max(time))
         })?;
         if let Some(held) = held.as_ref().filter(|_| found == 0 && self.outer) {
             // Its window is over already: nothing can come any more.
             if to < now {
-                emit(cx, key.clone(), S::pair(&value, None), timestamp)?;
-            } else {
-                held.hold(cx, S::SIDE, &key, timestamp, S::values(value.clone()))?;
+                return emit(cx, S::pair(value, None), key.clone(), timestamp);
             }
-        }
-        if !self.own.put(&key, timestamp, value)? {
-            cx.drop_late_record();
+            held.hold(cx, S::SIDE, key, timestamp, S::values(value.clone()))?;
         }
         Ok(())
     }

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::joins::grace_join::{GraceBuffer, GraceJoin, add_store};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp};
@@ -23,6 +24,17 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
+        self.keyed(name).table_join(name, table, None, inner(move |v: &V::NonNull, row: &T| sure(f(v, row))))
+    }
+
+    /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_join_table<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        table: &KTable<K::NonNull, T>,
+        f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, R> {
+        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
         self.keyed(name).table_join(name, table, None, inner(f))
     }
 
@@ -35,6 +47,23 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
+        self.keyed(name).table_join(
+            name,
+            table,
+            Some(millis(grace)),
+            inner(move |v: &V::NonNull, row: &T| sure(f(v, row))),
+        )
+    }
+
+    /// As [`KStream::join_table_with_grace`], with a function that may fail.
+    pub fn try_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        table: &KTable<K::NonNull, T>,
+        grace: Duration,
+        f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, R> {
+        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
         self.keyed(name).table_join(name, table, Some(millis(grace)), inner(f))
     }
 
@@ -46,6 +75,22 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
+        self.repartitioned(name).table_join(
+            name,
+            table,
+            None,
+            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+        )
+    }
+
+    /// As [`KStream::left_join_table`], with a function that may fail.
+    pub fn try_left_join_table<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        table: &KTable<K::NonNull, T>,
+        f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
         self.repartitioned(name).table_join(name, table, None, left(f))
     }
 
@@ -57,6 +102,23 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
+        self.repartitioned(name).table_join(
+            name,
+            table,
+            Some(millis(grace)),
+            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+        )
+    }
+
+    /// As [`KStream::left_join_table_with_grace`], with a function that may fail.
+    pub fn try_left_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        table: &KTable<K::NonNull, T>,
+        grace: Duration,
+        f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
         self.repartitioned(name).table_join(name, table, Some(millis(grace)), left(f))
     }
 
@@ -69,12 +131,12 @@ impl<K: Data, V: Data> KStream<K, V> {
         }
     }
 
-    fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static>(
+    fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         table: &KTable<K::NonNull, T>,
         grace: Option<Timestamp>,
-        f: impl Fn(K, &V::NonNull, Option<&T>) -> Option<(K2, R)> + Send + Sync + 'static,
+        f: impl Fn(K, &V::NonNull, Option<&T>) -> Result<Option<(K2, R)>, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         if grace.is_some() && !table.nature.versioned {
             self.builder.problem(format!(
@@ -89,7 +151,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let (out, rows, f) = (port.clone(), table.rows.clone(), Arc::new(f));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            let join = TableJoin { rows: rows(task), f: f.clone(), down };
+            let join = TableJoin { node, rows: rows(task), f: f.clone(), down };
             let Some((id, grace)) = waits else { return Box::new(join) };
             let waiting = Rc::new(RefCell::new(GraceBuffer::open(task, id, &buffer, grace, join)));
             task.lifecycle(waiting.clone());
@@ -102,27 +164,36 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// Records without a key or a row are left out.
-fn inner<K: Data, L, T, R>(f: impl Fn(&L, &T) -> R) -> impl Fn(K, &L, Option<&T>) -> Option<(K::NonNull, R)> {
-    move |key, value, row| Some((key.into_non_null()?, f(value, row?)))
+fn inner<K: Data, L, T, R, E>(
+    f: impl Fn(&L, &T) -> Result<R, E>,
+) -> impl Fn(K, &L, Option<&T>) -> Result<Option<(K::NonNull, R)>, E> {
+    move |key, value, row| {
+        let (Some(key), Some(row)) = (key.into_non_null(), row) else { return Ok(None) };
+        f(value, row).map(|joined| Some((key, joined)))
+    }
 }
 
-fn left<K, L, T, R>(f: impl Fn(&L, Option<&T>) -> R) -> impl Fn(K, &L, Option<&T>) -> Option<(K, R)> {
-    move |key, value, row| Some((key, f(value, row)))
+fn left<K, L, T, R, E>(
+    f: impl Fn(&L, Option<&T>) -> Result<R, E>,
+) -> impl Fn(K, &L, Option<&T>) -> Result<Option<(K, R)>, E> {
+    move |key, value, row| f(value, row).map(|joined| Some((key, joined)))
 }
 
 struct TableJoin<K: Data, T, F, K2, R> {
+    node: NodeId,
     rows: Box<dyn LookUp<K::NonNull, T>>,
     f: Arc<F>,
     down: Downstream<Record<K2, R>>,
 }
 
-impl<K, V, T, F, K2, R> Forward<Record<K, V>> for TableJoin<K, T, F, K2, R>
+impl<K, V, T, E, F, K2, R> Forward<Record<K, V>> for TableJoin<K, T, F, K2, R>
 where
     K: Data,
     V: Data,
     K2: Clone,
     R: Clone,
-    F: Fn(K, &V::NonNull, Option<&T>) -> Option<(K2, R)>,
+    E: Failure,
+    F: Fn(K, &V::NonNull, Option<&T>) -> Result<Option<(K2, R)>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
@@ -131,10 +202,14 @@ where
             return Ok(());
         };
         let has_key = key.as_non_null().is_some();
-        let row = key.as_non_null().and_then(|key| self.rows.get_as_of(key, timestamp)).map(|(row, _)| row);
+        let row = match key.as_non_null().map_or(Ok(None), |key| self.rows.get_as_of(key, timestamp)) {
+            Ok(row) => row.map(|(row, _)| row),
+            Err(error) => return cx.failed(self.node, error),
+        };
         match (self.f)(key, value, row.as_ref()) {
-            Some((key, value)) => self.down.forward(cx, Record { key, value, timestamp, headers }),
-            None => {
+            Ok(Some((key, value))) => self.down.forward(cx, Record { key, value, timestamp, headers }),
+            Err(error) => cx.failed(self.node, error.into()),
+            Ok(None) => {
                 if !has_key {
                     cx.drop_record();
                 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use millstream_core::{Downstream, Forward, NodeId, Port, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Port, Record, Result, TaskContext};
 
+use crate::failure::BoxError;
 use crate::kstream::KStream;
 
-type Predicate<K, V> = Arc<dyn Fn(&K, &V) -> bool + Send + Sync>;
+type Predicate<K, V> = Arc<dyn Fn(&K, &V) -> Result<bool> + Send + Sync>;
 
 /// The branches of a split so far; `None` is the default branch.
 type Cases<K, V> = Arc<Mutex<Vec<(Option<Predicate<K, V>>, Port<Record<K, V>>)>>>;
@@ -41,7 +42,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         let shared = cases.clone();
         self.port.subscribe(move |task| {
             let cases = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            Box::new(Branch(cases.into_iter().map(|(predicate, port)| (predicate, task.open(&port))).collect()))
+            let cases = cases.into_iter().map(|(predicate, port)| (predicate, task.open(&port))).collect();
+            Box::new(Branch { node, cases })
         });
         Split { stream: self.clone(), node, prefix: prefix.to_owned(), cases, branches: BTreeMap::new() }
     }
@@ -50,10 +52,23 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 impl<K: Clone + 'static, V: Clone + 'static> Split<K, V> {
     /// Adds a branch for the records that `predicate` is true for and no branch before took. An empty name is the
     /// branch's number, from 1.
-    pub fn branch(mut self, name: &str, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+    pub fn branch(self, name: &str, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> Self {
+        self.branch_if(name, Arc::new(move |k, v| Ok(predicate(k, v))))
+    }
+
+    /// As [`Split::branch`], with a predicate that may fail: `processing.exception.handler` decides then.
+    pub fn try_branch<E: Into<BoxError>>(
+        self,
+        name: &str,
+        predicate: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> Self {
+        self.branch_if(name, Arc::new(move |k, v| predicate(k, v).map_err(Error::user)))
+    }
+
+    fn branch_if(mut self, name: &str, predicate: Predicate<K, V>) -> Self {
         let number = (self.branches.len() + 1).to_string();
         let name = if name.is_empty() { &number } else { name };
-        self.add(name, Some(Arc::new(predicate)));
+        self.add(name, Some(predicate));
         self
     }
 
@@ -81,15 +96,23 @@ impl<K: Clone + 'static, V: Clone + 'static> Split<K, V> {
     }
 }
 
-struct Branch<K, V>(Vec<Case<K, V>>);
+struct Branch<K, V> {
+    node: NodeId,
+    cases: Vec<Case<K, V>>,
+}
 
 /// A branch that runs; without a predicate it takes everything.
 type Case<K, V> = (Option<Predicate<K, V>>, Downstream<Record<K, V>>);
 
 impl<K: Clone, V: Clone> Forward<Record<K, V>> for Branch<K, V> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let first =
-            self.0.iter_mut().find(|(predicate, _)| predicate.as_ref().is_none_or(|p| p(&record.key, &record.value)));
-        first.map_or(Ok(()), |(_, down)| down.forward(cx, record))
+        for (predicate, down) in &mut self.cases {
+            match predicate.as_ref().map_or(Ok(true), |p| p(&record.key, &record.value)) {
+                Ok(true) => return down.forward(cx, record),
+                Ok(false) => {}
+                Err(error) => return cx.failed(self.node, error),
+            }
+        }
+        Ok(())
     }
 }

@@ -2,31 +2,60 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Keeps the records for which `keep` is true.
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
-        let keep = Arc::new(keep);
-        self.add("KSTREAM-FILTER", false, move |down| Filter { keep: keep.clone(), down })
+        self.filtered(move |k, v| sure(keep(k, v)))
+    }
+
+    /// As [`KStream::filter`], with a predicate that may fail: `processing.exception.handler` decides then.
+    pub fn try_filter<E: Into<BoxError>>(
+        &self,
+        keep: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> KStream<K, V> {
+        self.filtered(move |k, v| keep(k, v).map_err(Error::user))
     }
 
     /// Keeps the records for which `leave_out` is false.
     pub fn filter_not(&self, leave_out: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
         self.filter(move |k, v| !leave_out(k, v))
     }
+
+    /// As [`KStream::filter_not`], with a predicate that may fail.
+    pub fn try_filter_not<E: Into<BoxError>>(
+        &self,
+        leave_out: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> KStream<K, V> {
+        self.try_filter(move |k, v| leave_out(k, v).map(|leave_out| !leave_out))
+    }
+
+    fn filtered<E: Failure + 'static>(
+        &self,
+        keep: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> KStream<K, V> {
+        let keep = Arc::new(keep);
+        self.add("KSTREAM-FILTER", false, move |node, down| Filter { node, keep: keep.clone(), down })
+    }
 }
 
 struct Filter<K, V, F> {
+    node: NodeId,
     keep: Arc<F>,
     down: Downstream<Record<K, V>>,
 }
 
-impl<K: Clone, V: Clone, F: Fn(&K, &V) -> bool> Forward<Record<K, V>> for Filter<K, V, F> {
+impl<K: Clone, V: Clone, E: Failure, F: Fn(&K, &V) -> Result<bool, E>> Forward<Record<K, V>> for Filter<K, V, F> {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        if (self.keep)(&record.key, &record.value) { self.down.forward(cx, record) } else { Ok(()) }
+        match (self.keep)(&record.key, &record.value) {
+            Ok(true) => self.down.forward(cx, record),
+            Ok(false) => Ok(()),
+            Err(error) => cx.failed(self.node, error.into()),
+        }
     }
 }

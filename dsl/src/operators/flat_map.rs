@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
@@ -14,8 +15,32 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         V2: Clone + 'static,
         I: IntoIterator<Item = (K2, V2)>,
     {
+        self.flat_mapped(move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KStream::flat_map`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_flat_map<K2, V2, I, E>(
+        &self,
+        f: impl Fn(K, V) -> Result<I, E> + Send + Sync + 'static,
+    ) -> KStream<K2, V2>
+    where
+        K2: Clone + 'static,
+        V2: Clone + 'static,
+        I: IntoIterator<Item = (K2, V2)>,
+        E: Into<BoxError>,
+    {
+        self.flat_mapped(move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn flat_mapped<K2, V2, I, E>(&self, f: impl Fn(K, V) -> Result<I, E> + Send + Sync + 'static) -> KStream<K2, V2>
+    where
+        K2: Clone + 'static,
+        V2: Clone + 'static,
+        I: IntoIterator<Item = (K2, V2)>,
+        E: Failure,
+    {
         let f = Arc::new(f);
-        self.add("KSTREAM-FLATMAP", true, move |down| FlatMap { f: f.clone(), down })
+        self.add("KSTREAM-FLATMAP", true, move |node, down| FlatMap { node, f: f.clone(), down })
     }
 
     /// Makes any number of values of every value; the key stays.
@@ -23,25 +48,46 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         f: impl Fn(V) -> I + Send + Sync + 'static,
     ) -> KStream<K, V2> {
+        self.flat_mapped_values(move |v| sure(f(v)))
+    }
+
+    /// As [`KStream::flat_map_values`], with a function that may fail.
+    pub fn try_flat_map_values<V2: Clone + 'static, I: IntoIterator<Item = V2>, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(V) -> Result<I, E> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        self.flat_mapped_values(move |v| f(v).map_err(Error::user))
+    }
+
+    fn flat_mapped_values<V2: Clone + 'static, I: IntoIterator<Item = V2>, E: Failure>(
+        &self,
+        f: impl Fn(V) -> Result<I, E> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
         let f = Arc::new(f);
-        self.add("KSTREAM-FLATMAPVALUES", false, move |down| FlatMapValues { f: f.clone(), down })
+        self.add("KSTREAM-FLATMAPVALUES", false, move |node, down| FlatMapValues { node, f: f.clone(), down })
     }
 }
 
 struct FlatMap<K2, V2, F> {
+    node: NodeId,
     f: Arc<F>,
     down: Downstream<Record<K2, V2>>,
 }
 
-impl<K, V, K2, V2, I, F> Forward<Record<K, V>> for FlatMap<K2, V2, F>
+impl<K, V, K2, V2, I, E, F> Forward<Record<K, V>> for FlatMap<K2, V2, F>
 where
     K2: Clone,
     V2: Clone,
     I: IntoIterator<Item = (K2, V2)>,
-    F: Fn(K, V) -> I,
+    E: Failure,
+    F: Fn(K, V) -> Result<I, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        for (key, value) in (self.f)(record.key, record.value) {
+        let made = match (self.f)(record.key, record.value) {
+            Ok(made) => made,
+            Err(error) => return cx.failed(self.node, error.into()),
+        };
+        for (key, value) in made {
             self.down
                 .forward(cx, Record { key, value, timestamp: record.timestamp, headers: record.headers.clone() })?;
         }
@@ -50,15 +96,25 @@ where
 }
 
 struct FlatMapValues<K, V2, F> {
+    node: NodeId,
     f: Arc<F>,
     down: Downstream<Record<K, V2>>,
 }
 
-impl<K: Clone, V, V2: Clone, I: IntoIterator<Item = V2>, F: Fn(V) -> I> Forward<Record<K, V>>
-    for FlatMapValues<K, V2, F>
+impl<K, V, V2, I, E, F> Forward<Record<K, V>> for FlatMapValues<K, V2, F>
+where
+    K: Clone,
+    V2: Clone,
+    I: IntoIterator<Item = V2>,
+    E: Failure,
+    F: Fn(V) -> Result<I, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        for value in (self.f)(record.value) {
+        let made = match (self.f)(record.value) {
+            Ok(made) => made,
+            Err(error) => return cx.failed(self.node, error.into()),
+        };
+        for value in made {
             self.down.forward(
                 cx,
                 Record { key: record.key.clone(), value, timestamp: record.timestamp, headers: record.headers.clone() },

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
@@ -12,20 +13,45 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         f: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static,
     ) -> KStream<K2, V2> {
+        self.mapped(move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KStream::map`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_map<K2: Clone + 'static, V2: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(K, V) -> Result<(K2, V2), E> + Send + Sync + 'static,
+    ) -> KStream<K2, V2> {
+        self.mapped(move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn mapped<K2: Clone + 'static, V2: Clone + 'static, E: Failure>(
+        &self,
+        f: impl Fn(K, V) -> Result<(K2, V2), E> + Send + Sync + 'static,
+    ) -> KStream<K2, V2> {
         let f = Arc::new(f);
-        self.add("KSTREAM-MAP", true, move |down| Map { f: f.clone(), down })
+        self.add("KSTREAM-MAP", true, move |node, down| Map { node, f: f.clone(), down })
     }
 }
 
 struct Map<K2, V2, F> {
+    node: NodeId,
     f: Arc<F>,
     down: Downstream<Record<K2, V2>>,
 }
 
-impl<K, V, K2: Clone, V2: Clone, F: Fn(K, V) -> (K2, V2)> Forward<Record<K, V>> for Map<K2, V2, F> {
+impl<K, V, K2, V2, E, F> Forward<Record<K, V>> for Map<K2, V2, F>
+where
+    K2: Clone,
+    V2: Clone,
+    E: Failure,
+    F: Fn(K, V) -> Result<(K2, V2), E>,
+{
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let (key, value) = (self.f)(record.key, record.value);
+        let (key, value) = match (self.f)(record.key, record.value) {
+            Ok(made) => made,
+            Err(error) => return cx.failed(self.node, error.into()),
+        };
         self.down.forward(cx, Record { key, value, timestamp: record.timestamp, headers: record.headers })
     }
 }

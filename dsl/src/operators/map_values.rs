@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
@@ -17,20 +18,54 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         f: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
     ) -> KStream<K, V2> {
+        self.mapped_values(move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KStream::map_values`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # let b = millstream_dsl::StreamsBuilder::new();
+    /// b.stream::<String, String>("texts").try_map_values(|text| text.parse::<i64>()).to("numbers");
+    /// # b.build()?;
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    pub fn try_map_values<V2: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(V) -> Result<V2, E> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        self.try_map_values_with_key(move |_, v| f(v))
+    }
+
+    /// As [`KStream::map_values_with_key`], with a function that may fail.
+    pub fn try_map_values_with_key<V2: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, V) -> Result<V2, E> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        self.mapped_values(move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn mapped_values<V2: Clone + 'static, E: Failure>(
+        &self,
+        f: impl Fn(&K, V) -> Result<V2, E> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
         let f = Arc::new(f);
-        self.add("KSTREAM-MAPVALUES", false, move |down| MapValues { f: f.clone(), down })
+        self.add("KSTREAM-MAPVALUES", false, move |node, down| MapValues { node, f: f.clone(), down })
     }
 }
 
 struct MapValues<K, V2, F> {
+    node: NodeId,
     f: Arc<F>,
     down: Downstream<Record<K, V2>>,
 }
 
-impl<K: Clone, V, V2: Clone, F: Fn(&K, V) -> V2> Forward<Record<K, V>> for MapValues<K, V2, F> {
+impl<K: Clone, V, V2: Clone, E: Failure, F: Fn(&K, V) -> Result<V2, E>> Forward<Record<K, V>> for MapValues<K, V2, F> {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let value = (self.f)(&record.key, record.value);
+        let value = match (self.f)(&record.key, record.value) {
+            Ok(value) => value,
+            Err(error) => return cx.failed(self.node, error.into()),
+        };
         self.down.forward(cx, Record { key: record.key, value, timestamp: record.timestamp, headers: record.headers })
     }
 }

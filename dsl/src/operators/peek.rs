@@ -2,20 +2,41 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Calls `f` for every record and passes the record on.
     pub fn peek(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) -> KStream<K, V> {
+        self.peeked(move |k, v| {
+            f(k, v);
+            sure(())
+        })
+    }
+
+    /// As [`KStream::peek`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_peek<E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, &V) -> Result<(), E> + Send + Sync + 'static,
+    ) -> KStream<K, V> {
+        self.peeked(move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn peeked<E: Failure>(&self, f: impl Fn(&K, &V) -> Result<(), E> + Send + Sync + 'static) -> KStream<K, V> {
         let f = Arc::new(f);
-        self.add("KSTREAM-PEEK", false, move |down| Peek { f: f.clone(), down })
+        self.add("KSTREAM-PEEK", false, move |node, down| Peek { node, f: f.clone(), down })
     }
 
     /// Calls `f` for every record: an end of the stream. After a failure records come again.
     pub fn foreach(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) {
         let _end = self.peek(f);
+    }
+
+    /// As [`KStream::foreach`], with a function that may fail.
+    pub fn try_foreach<E: Into<BoxError>>(&self, f: impl Fn(&K, &V) -> Result<(), E> + Send + Sync + 'static) {
+        let _end = self.try_peek(f);
     }
 }
 
@@ -29,14 +50,17 @@ impl<K: Clone + std::fmt::Debug + 'static, V: Clone + std::fmt::Debug + 'static>
 }
 
 struct Peek<K, V, F> {
+    node: NodeId,
     f: Arc<F>,
     down: Downstream<Record<K, V>>,
 }
 
-impl<K: Clone, V: Clone, F: Fn(&K, &V)> Forward<Record<K, V>> for Peek<K, V, F> {
+impl<K: Clone, V: Clone, E: Failure, F: Fn(&K, &V) -> Result<(), E>> Forward<Record<K, V>> for Peek<K, V, F> {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        (self.f)(&record.key, &record.value);
-        self.down.forward(cx, record)
+        match (self.f)(&record.key, &record.value) {
+            Ok(()) => self.down.forward(cx, record),
+            Err(error) => cx.failed(self.node, error.into()),
+        }
     }
 }

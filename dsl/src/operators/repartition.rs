@@ -22,7 +22,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     fn through(&self, name: &str, partitions: Option<i32>) -> KStream<K, V> {
         let topic = TopicName::Repartition(name.to_owned());
         let sink = self.builder.sink::<K, V>(self.node, Some(topic.clone()));
-        self.sink_to(topic.clone(), Produced::of::<K, V>());
+        self.sink_to(sink, topic.clone(), Produced::of::<K, V>());
         let port = self.builder.port();
         let node = self.builder.source_node(
             Topics::Named(vec![topic]),
@@ -41,12 +41,12 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// The same stream without null values, which are counted as dropped.
     pub(crate) fn without_null_values(&self) -> KStream<K, V::NonNull> {
-        self.add("KSTREAM-FILTER", false, |down| DropNullValues { down })
+        self.add("KSTREAM-FILTER", false, |_, down| DropNullValues { down })
     }
 
     /// The same stream without null keys, which are counted as dropped (semantics.md 10, 35).
     pub(crate) fn without_null_keys(&self) -> KStream<K::NonNull, V> {
-        self.add("KSTREAM-FILTER", false, |down| DropNullKeys { down })
+        self.add("KSTREAM-FILTER", false, |_, down| DropNullKeys { down })
     }
 }
 

@@ -2,27 +2,46 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Forward, Record, Result, TaskContext};
+use millstream_core::{Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Gives every record another key. What needs the key afterwards repartitions first.
     pub fn select_key<K2: Clone + 'static>(&self, f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
+        self.with_key(move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KStream::select_key`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_select_key<K2: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, &V) -> Result<K2, E> + Send + Sync + 'static,
+    ) -> KStream<K2, V> {
+        self.with_key(move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn with_key<K2: Clone + 'static, E: Failure>(
+        &self,
+        f: impl Fn(&K, &V) -> Result<K2, E> + Send + Sync + 'static,
+    ) -> KStream<K2, V> {
         let f = Arc::new(f);
-        self.add("KSTREAM-KEY-SELECT", true, move |down| SelectKey { f: f.clone(), down })
+        self.add("KSTREAM-KEY-SELECT", true, move |node, down| SelectKey { node, f: f.clone(), down })
     }
 }
 
 struct SelectKey<K2, V, F> {
+    node: NodeId,
     f: Arc<F>,
     down: Downstream<Record<K2, V>>,
 }
 
-impl<K, V: Clone, K2: Clone, F: Fn(&K, &V) -> K2> Forward<Record<K, V>> for SelectKey<K2, V, F> {
+impl<K, V: Clone, K2: Clone, E: Failure, F: Fn(&K, &V) -> Result<K2, E>> Forward<Record<K, V>> for SelectKey<K2, V, F> {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let key = (self.f)(&record.key, &record.value);
-        self.down.forward(cx, record.with_key(key))
+        match (self.f)(&record.key, &record.value) {
+            Ok(key) => self.down.forward(cx, record.with_key(key)),
+            Err(error) => cx.failed(self.node, error.into()),
+        }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Encoded, Forward, Half, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName, unencodable,
+    Data, Encoded, Error, Forward, Half, NodeId, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName,
+    unencodable,
 };
 
 use crate::consumed::{Partitioner, Produced};
+use crate::failure::BoxError;
 use crate::kstream::KStream;
 
 impl<K: Data, V: Data> KStream<K, V> {
@@ -17,27 +19,36 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Writes every record to the topic that `f` names for it. A topic that is not there is an error: none is created.
     pub fn to_dynamic(&self, f: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
-        self.builder.sink::<K, V>(self.node, None);
-        let f: Arc<TopicNameExtractor<K, V>> = Arc::new(f);
+        self.sink_by(Arc::new(move |k, v| Ok(f(k, v))));
+    }
+
+    /// As [`KStream::to_dynamic`], with a function that may fail: `processing.exception.handler` decides then.
+    pub fn try_to_dynamic<E: Into<BoxError>>(&self, f: impl Fn(&K, &V) -> Result<String, E> + Send + Sync + 'static) {
+        self.sink_by(Arc::new(move |k, v| f(k, v).map_err(Error::user)));
+    }
+
+    fn sink_by(&self, f: Arc<TopicNameExtractor<K, V>>) {
+        let node = self.builder.sink::<K, V>(self.node, None);
         self.port.subscribe(move |_| {
-            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(String::new(), Produced::of::<K, V>()) })
+            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(node, String::new(), Produced::of::<K, V>()) })
         });
     }
 }
 
 /// Names a record's topic.
-type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> String + Send + Sync;
+type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> Result<String> + Send + Sync;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
     pub fn to_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(&self, topic: &str, produced: Produced<KS, VS>) {
         let topic = TopicName::User(topic.to_owned());
-        self.builder.sink::<K, V>(self.node, Some(topic.clone()));
-        self.sink_to(topic, produced);
+        let node = self.builder.sink::<K, V>(self.node, Some(topic.clone()));
+        self.sink_to(node, topic, produced);
     }
 
     pub(crate) fn sink_to<KS: Serde<Value = K>, VS: Serde<Value = V>>(
         &self,
+        node: NodeId,
         topic: TopicName,
         produced: Produced<KS, VS>,
     ) {
@@ -45,13 +56,14 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         self.port.subscribe(move |task| {
             let slot = task.sink(&topic);
             let produced = Produced { key: key.clone(), value: value.clone(), partitioner: partitioner.clone() };
-            Box::new(Sink { slot, writer: SinkWriter::new(topic.to_string(), produced) })
+            Box::new(Sink { slot, writer: SinkWriter::new(node, topic.to_string(), produced) })
         });
     }
 }
 
 /// Encodes records into the task's output.
 struct SinkWriter<KS: Serde, VS: Serde> {
+    node: NodeId,
     topic: String,
     key: KS,
     value: VS,
@@ -61,13 +73,28 @@ struct SinkWriter<KS: Serde, VS: Serde> {
 }
 
 impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
-    fn new(topic: String, produced: Produced<KS, VS>) -> Self {
+    fn new(node: NodeId, topic: String, produced: Produced<KS, VS>) -> Self {
         let Produced { key, value, partitioner } = produced;
-        SinkWriter { topic, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
+        SinkWriter { node, topic, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
     }
 
     #[inline]
-    fn write(&mut self, cx: &mut TaskContext, slot: SinkSlot, mut record: Record<KS::Value, VS::Value>) -> Result<()> {
+    fn write(&mut self, cx: &mut TaskContext, slot: SinkSlot, record: Record<KS::Value, VS::Value>) -> Result<()> {
+        match self.try_write(cx, slot, record) {
+            Ok(()) => Ok(()),
+            Err(error @ Error::User(_)) => cx.failed(self.node, error),
+            Err(error) => cx.unwritten(self.node, error),
+        }
+    }
+
+    /// What it returns is wrong with the record, but for an [`Error::User`], which is the partitioner's fault.
+    #[inline]
+    fn try_write(
+        &mut self,
+        cx: &mut TaskContext,
+        slot: SinkSlot,
+        mut record: Record<KS::Value, VS::Value>,
+    ) -> Result<()> {
         self.key_bytes.clear();
         self.value_bytes.clear();
         let place = |half| SerdeContext { topic: &self.topic, half };
@@ -88,21 +115,18 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
                 if chosen.is_empty() {
                     cx.drop_record();
                 }
-                for partition in chosen {
-                    if !(0..partitions).contains(&partition) {
-                        return Err(millstream_core::Error::user(format!(
-                            "a partitioner chose partition {partition} of `{}`, which has {partitions}",
-                            self.topic
-                        )));
-                    }
-                    cx.collector.send(slot, partition, record.timestamp, key, value, headers);
+                if let Some(wrong) = chosen.iter().find(|partition| !(0..partitions).contains(*partition)) {
+                    return Err(Error::user(format!(
+                        "a partitioner chose partition {wrong} of `{}`, which has {partitions}",
+                        self.topic
+                    )));
                 }
-                return Ok(());
+                let mut chosen = chosen.into_iter();
+                return chosen.try_for_each(|to| cx.collector.send(slot, to, record.timestamp, key, value, headers));
             }
         }
         let partition = cx.collector.partition(slot, key.map(|k| self.key.partition_bytes(k)), cx.partition());
-        cx.collector.send(slot, partition, record.timestamp, key, value, headers);
-        Ok(())
+        cx.collector.send(slot, partition, record.timestamp, key, value, headers)
     }
 }
 
@@ -125,7 +149,10 @@ struct DynamicSink<KS: Serde, VS: Serde> {
 
 impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for DynamicSink<KS, VS> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<KS::Value, VS::Value>) -> Result<()> {
-        self.sink.topic = (self.f)(&record.key, &record.value);
+        self.sink.topic = match (self.f)(&record.key, &record.value) {
+            Ok(topic) => topic,
+            Err(error) => return cx.failed(self.sink.node, error),
+        };
         let slot = cx.collector.slot(&self.sink.topic)?;
         self.sink.write(cx, slot, record)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Downstream, Error, Forward, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance,
+    Downstream, Error, Forward, NodeId, Offset, Punctuate, PunctuationType, Record, Result, StoreId, StoreInstance,
     TaskBuilder, TaskContext, Timestamp, TopicPartition,
 };
 
@@ -28,7 +28,8 @@ pub trait Processor: 'static {
     /// Takes one record.
     ///
     /// # Errors
-    /// An error fails the task: it is rolled back to its last commit and the uncaught handler decides.
+    /// `processing.exception.handler` decides about an [`millstream_core::Error::user`]: the task fails, or the record is
+    /// left out. What was forwarded, or put into stores, before the error stays then.
     fn process(
         &mut self,
         record: Record<Self::KIn, Self::VIn>,
@@ -256,16 +257,16 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
                 timers.push((call, timer));
                 schedule.push((anchor, interval, clock));
             }
-            let node = Processing { processor, timers, now, down: Outputs { main, children } };
-            let node = Rc::new(RefCell::new(node));
+            let processing = Processing { node, processor, timers, now, down: Outputs { main, children } };
+            let processing = Rc::new(RefCell::new(processing));
             for (token, (anchor, interval, clock)) in schedule.into_iter().enumerate() {
                 let kind = match clock {
                     Clock::Stream => PunctuationType::StreamTime,
                     Clock::Wall => PunctuationType::WallClockTime,
                 };
-                task.schedule(&format!("{name}.{token}"), kind, anchor, interval, node.clone(), token);
+                task.schedule(&format!("{name}.{token}"), kind, anchor, interval, processing.clone(), token);
             }
-            Box::new(Shared(node))
+            Box::new(Shared(processing))
         });
         (main, Children(children))
     }
@@ -282,6 +283,7 @@ impl<K, V> Children<K, V> {
 }
 
 struct Processing<P: Processor> {
+    node: NodeId,
     processor: P,
     timers: Vec<(OnTimer<P>, Timer)>,
     now: Rc<Cell<Timestamp>>,
@@ -296,7 +298,8 @@ impl<P: Processor> Punctuate for Processing<P> {
             return Ok(());
         }
         let call = call.clone();
-        call(&mut self.processor, time, &mut Out { cx, down: &mut self.down })
+        let done = call(&mut self.processor, time, &mut Out { cx, down: &mut self.down });
+        done.or_else(|error| cx.failed(self.node, error))
     }
 }
 
@@ -307,6 +310,8 @@ impl<P: Processor> Forward<Record<P::KIn, P::VIn>> for Shared<Processing<P>> {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<P::KIn, P::VIn>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
         node.now.set(record.timestamp);
-        node.processor.process(record, &mut Out { cx, down: &mut node.down })
+        let done = node.processor.process(record, &mut Out { cx, down: &mut node.down });
+        // A failure below has been dealt with there, and is no longer the user's own error.
+        done.or_else(|error| cx.failed(node.node, error))
     }
 }

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use millstream_core::{Downstream, Forward, Headers, Record, Result, StoreId, StoreInstance, TaskContext, Timestamp};
+use millstream_core::{
+    Downstream, Forward, Headers, NodeId, Record, Result, StoreId, StoreInstance, TaskContext, Timestamp,
+};
 
 use crate::kstream::KStream;
 use crate::processor::node::{stores_in, stores_of};
@@ -45,7 +47,7 @@ pub trait ValueProcessor: 'static {
     /// Takes one record.
     ///
     /// # Errors
-    /// An error fails the task, as in [`crate::Processor::process`].
+    /// As in [`crate::Processor::process`].
     fn process(
         &mut self,
         record: FixedKeyRecord<Self::K, Self::VIn>,
@@ -100,7 +102,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             let now = Rc::new(Cell::new(0));
             let mut stores = stores_in(task, &builder);
             let processor = make(&mut ValueSetup { stores: &mut stores, now: now.clone() });
-            Box::new(ProcessingValues { processor, now, down })
+            Box::new(ProcessingValues { node, processor, now, down })
         });
         KStream {
             builder: self.builder.clone(),
@@ -113,6 +115,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 }
 
 struct ProcessingValues<P: ValueProcessor> {
+    node: NodeId,
     processor: P,
     now: Rc<Cell<Timestamp>>,
     down: Downstream<Record<P::K, P::VOut>>,
@@ -123,6 +126,7 @@ impl<P: ValueProcessor> Forward<Record<P::K, P::VIn>> for ProcessingValues<P> {
         let Record { key, value, timestamp, headers } = record;
         self.now.set(timestamp);
         let record = FixedKeyRecord { key, value, timestamp, headers };
-        self.processor.process(record, &mut ValueOut { cx, down: &mut self.down })
+        let done = self.processor.process(record, &mut ValueOut { cx, down: &mut self.down });
+        done.or_else(|error| cx.failed(self.node, error))
     }
 }

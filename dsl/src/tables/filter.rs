@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Change, Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 use millstream_state::Entry;
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::ktable::{KTable, LookUp, Nature, OldValues};
 use crate::stored::Stored;
 
@@ -12,6 +13,22 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// The rows for which `keep` is true. A row that stops matching, or never matched, becomes a deletion, unless it is
     /// known that nothing was passed on for it.
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
+        self.filtered(move |k, v| sure(keep(k, v)))
+    }
+
+    /// As [`KTable::filter`], with a predicate that may fail: `processing.exception.handler` decides then. A change that is
+    /// left out leaves what is below as it was.
+    pub fn try_filter<E: Into<BoxError>>(
+        &self,
+        keep: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> KTable<K, V> {
+        self.filtered(move |k, v| keep(k, v).map_err(Error::user))
+    }
+
+    fn filtered<E: Failure + 'static>(
+        &self,
+        keep: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> KTable<K, V> {
         // The rows above tell whether this one was ever passed on (KAFKA-10077). Those of a versioned table do only when
         // somebody below asks: its changes may be out of order.
         let asked = !self.nature.versioned && self.old_values.ask();
@@ -23,7 +40,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             let send_old = wanted.wanted();
-            Box::new(Filter { keep: predicate.clone(), knows_old: asked || send_old, send_old, down })
+            Box::new(Filter { node, keep: predicate.clone(), knows_old: asked || send_old, send_old, down })
         });
         let above = self.rows.clone();
         let rows = Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn LookUp<K, V>> {
@@ -44,6 +61,14 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// The rows for which `leave_out` is false.
     pub fn filter_not(&self, leave_out: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
         self.filter(move |k, v| !leave_out(k, v))
+    }
+
+    /// As [`KTable::filter_not`], with a predicate that may fail.
+    pub fn try_filter_not<E: Into<BoxError>>(
+        &self,
+        leave_out: impl Fn(&K, &V) -> Result<bool, E> + Send + Sync + 'static,
+    ) -> KTable<K, V> {
+        self.try_filter(move |k, v| leave_out(k, v).map(|leave_out| !leave_out))
     }
 
     /// The same table with its rows kept in a store of its own, so that look-ups do not compute them again.
@@ -71,17 +96,23 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 }
 
 struct Filter<K, V, F> {
+    node: NodeId,
     keep: Arc<F>,
     knows_old: bool,
     send_old: bool,
     down: Downstream<Record<K, Change<V>>>,
 }
 
-impl<K: Data, V: Data, F: Fn(&K, &V) -> bool> Forward<Record<K, Change<V>>> for Filter<K, V, F> {
+impl<K: Data, V: Data, E: Failure, F: Fn(&K, &V) -> Result<bool, E>> Forward<Record<K, Change<V>>> for Filter<K, V, F> {
     fn forward(&mut self, cx: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, .. } = &mut record;
-        change.new.take_if(|new| !(self.keep)(key, new));
-        change.old.take_if(|old| !(self.keep)(key, old));
+        for value in [&mut change.new, &mut change.old] {
+            match value.as_ref().map_or(Ok(true), |value| (self.keep)(key, value)) {
+                Ok(true) => {}
+                Ok(false) => *value = None,
+                Err(error) => return cx.failed(self.node, error.into()),
+            }
+        }
         if self.knows_old && change.old.is_none() && change.new.is_none() {
             return Ok(());
         }
@@ -97,13 +128,20 @@ struct FilteredRows<K, V, F> {
     keep: Arc<F>,
 }
 
-impl<K, V, F: Fn(&K, &V) -> bool> LookUp<K, V> for FilteredRows<K, V, F> {
-    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
-        self.above.get(key).filter(|(value, _)| (self.keep)(key, value))
+impl<K, V, E: Failure, F: Fn(&K, &V) -> Result<bool, E>> FilteredRows<K, V, F> {
+    fn kept(&self, key: &K, row: Option<(V, Timestamp)>) -> Result<Option<(V, Timestamp)>> {
+        let Some(row) = row else { return Ok(None) };
+        Ok((self.keep)(key, &row.0).map_err(E::into)?.then_some(row))
+    }
+}
+
+impl<K, V, E: Failure, F: Fn(&K, &V) -> Result<bool, E>> LookUp<K, V> for FilteredRows<K, V, F> {
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        self.kept(key, self.above.get(key)?)
     }
 
-    fn get_as_of(&self, key: &K, time: Timestamp) -> Option<(V, Timestamp)> {
-        self.above.get_as_of(key, time).filter(|(value, _)| (self.keep)(key, value))
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<(V, Timestamp)>> {
+        self.kept(key, self.above.get_as_of(key, time)?)
     }
 }
 

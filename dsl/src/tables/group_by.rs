@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Downstream, Encoded, Forward, Headers, Payload, Record, RecordTime, Result, Serde, SerdeContext,
-    SerdeError, TaskContext, TopicName, Topics,
+    Change, Data, Downstream, Encoded, Error, Forward, Headers, NodeId, Payload, Record, RecordTime, Result, Serde,
+    SerdeContext, SerdeError, TaskContext, TopicName, Topics,
 };
 use millstream_state::Entry;
 
 use crate::consumed::{Consumed, Produced};
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
@@ -26,6 +27,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         name: &str,
         f: impl Fn(&K, V) -> (K2, V2) + Send + Sync + 'static,
     ) -> GroupedTable<K2::NonNull, V2::NonNull> {
+        self.grouped(name, move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KTable::group_by`], with a function that may fail: `processing.exception.handler` decides then. A change that is
+    /// left out is neither subtracted nor added.
+    pub fn try_group_by<K2: Data, V2: Data, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        f: impl Fn(&K, V) -> Result<(K2, V2), E> + Send + Sync + 'static,
+    ) -> GroupedTable<K2::NonNull, V2::NonNull> {
+        self.grouped(name, move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn grouped<K2: Data, V2: Data, E: Failure + 'static>(
+        &self,
+        name: &str,
+        f: impl Fn(&K, V) -> Result<(K2, V2), E> + Send + Sync + 'static,
+    ) -> GroupedTable<K2::NonNull, V2::NonNull> {
         let has_old = self.old_values.ask();
         debug_assert!(has_old, "every table with rows has old values");
         let node = self.builder.node("KTABLE-SELECT", &[self.node], &[]);
@@ -34,6 +53,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             Box::new(Regroup {
+                node,
                 f: f.clone(),
                 versioned,
                 serde: <K2::NonNull as Data>::Serde::default(),
@@ -47,7 +67,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let sink = self.builder.sink::<K2::NonNull, V2::NonNull>(selected.node, Some(topic.clone()));
         type Changed<V2> = ChangeSerde<<<V2 as Data>::NonNull as Data>::Serde>;
         let key = <K2::NonNull as Data>::Serde::default();
-        selected.sink_to(topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
+        selected.sink_to(sink, topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
         let port = self.builder.port();
         let consumed = Consumed::<_, Changed<V2>, RecordTime>::with(key, Changed::<V2>::default());
         let node = self.builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);
@@ -68,6 +88,7 @@ struct Regroup<S, V2, F>
 where
     S: Serde,
 {
+    node: NodeId,
     f: Arc<F>,
     versioned: bool,
     serde: S,
@@ -75,8 +96,13 @@ where
     down: Downstream<Record<S::Value, Change<V2>>>,
 }
 
-impl<K: Data, V, K2: Data, V2: Data, F: Fn(&K, V) -> (K2, V2)> Forward<Record<K, Change<V>>>
-    for Regroup<<K2::NonNull as Data>::Serde, V2::NonNull, F>
+impl<K, V, K2, V2, E, F> Forward<Record<K, Change<V>>> for Regroup<<K2::NonNull as Data>::Serde, V2::NonNull, F>
+where
+    K: Data,
+    K2: Data,
+    V2: Data,
+    E: Failure,
+    F: Fn(&K, V) -> Result<(K2, V2), E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         if self.versioned && cx.is_out_of_order() {
@@ -85,10 +111,13 @@ impl<K: Data, V, K2: Data, V2: Data, F: Fn(&K, V) -> (K2, V2)> Forward<Record<K,
         }
         let Record { key, value: change, timestamp, headers } = record;
         let pair = |value: Option<V>| {
-            let (key, value) = (self.f)(&key, value?);
-            Some((key.into_non_null()?, value.into_non_null()?))
+            let Some((key, value)) = value.map(|value| (self.f)(&key, value)).transpose()? else { return Ok(None) };
+            Ok(key.into_non_null().zip(value.into_non_null()))
         };
-        let (old, new) = (pair(change.old), pair(change.new));
+        let (old, new) = match pair(change.old).and_then(|old| Ok((old, pair(change.new)?))) {
+            Ok(pairs) => pairs,
+            Err(error) => return cx.failed(self.node, E::into(error)),
+        };
         let mut send = |key, old, new, headers: Headers| {
             self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
         };
@@ -236,10 +265,25 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         subtract: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> KTable<K, V> {
         let add = move |_: &K, value, sum: Option<V>| match sum {
-            Some(sum) => add(sum, value),
-            None => value,
+            Some(sum) => sure(add(sum, value)),
+            None => Ok(value),
         };
-        self.fold(store, add, move |_, value, sum| subtract(sum, value))
+        self.fold(store, add, move |_, value, sum| Ok(subtract(sum, value)))
+    }
+
+    /// As [`GroupedTable::reduce`], with functions that may fail: `processing.exception.handler` decides then, and the row
+    /// stays as it was.
+    pub fn try_reduce<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        add: impl Fn(V, V) -> Result<V, E> + Send + Sync + 'static,
+        subtract: impl Fn(V, V) -> Result<V, E> + Send + Sync + 'static,
+    ) -> KTable<K, V> {
+        let add = move |_: &K, value, sum: Option<V>| match sum {
+            Some(sum) => add(sum, value).map_err(Error::user),
+            None => Ok(value),
+        };
+        self.fold(store, add, move |_, value, sum| subtract(sum, value).map_err(Error::user))
     }
 
     /// Folds the rows of a group into a value, in place.
@@ -253,20 +297,32 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         let add = move |key: &K, value, sum: Option<A>| {
             let mut sum = sum.unwrap_or_else(&init);
             add(key, value, &mut sum);
-            sum
+            sure(sum)
         };
         let subtract = move |key: &K, value, mut sum| {
             subtract(key, value, &mut sum);
-            sum
+            Ok(sum)
         };
         self.fold(store, add, subtract)
     }
 
-    fn fold<A: Data<NonNull = A>>(
+    /// Folds with functions that may fail, and take and return the value; as [`GroupedTable::try_reduce`].
+    pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
-        add: impl Fn(&K, V, Option<A>) -> A + Send + Sync + 'static,
-        subtract: impl Fn(&K, V, A) -> A + Send + Sync + 'static,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        let add = move |key: &K, value, sum: Option<A>| add(key, value, sum.unwrap_or_else(&init)).map_err(Error::user);
+        self.fold(store, add, move |key, value, sum| subtract(key, value, sum).map_err(Error::user))
+    }
+
+    fn fold<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        add: impl Fn(&K, V, Option<A>) -> Result<A, E> + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
     ) -> KTable<K, A> {
         let changes = &self.changes;
         let id = Stored::<K, A>::add(&changes.builder, store);
@@ -278,6 +334,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         changes.port.subscribe(move |task| {
             let down = task.open(&out);
             Box::new(TableAggregate {
+                node,
                 rows: Stored::open(task, id, &name),
                 functions: functions.clone(),
                 send_old: wanted.wanted(),
@@ -298,36 +355,46 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
 }
 
 struct TableAggregate<K: Data, A: Data, F> {
+    node: NodeId,
     rows: Stored<K, A>,
     functions: Arc<F>,
     send_old: bool,
     down: Downstream<Record<K, Change<A>>>,
 }
 
-impl<K, V, A, Add, Subtract> Forward<Record<K, Change<V>>> for TableAggregate<K, A, (Add, Subtract)>
+impl<K, V, A, E, Add, Subtract> Forward<Record<K, Change<V>>> for TableAggregate<K, A, (Add, Subtract)>
 where
     K: Data,
     A: Data,
-    Add: Fn(&K, V, Option<A>) -> A,
-    Subtract: Fn(&K, V, A) -> A,
+    E: Failure,
+    Add: Fn(&K, V, Option<A>) -> Result<A, E>,
+    Subtract: Fn(&K, V, A) -> Result<A, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
         let (add, subtract) = (&self.functions.0, &self.functions.1);
         let send_old = self.send_old;
-        let (change, timestamp) = self.rows.change(&key, |entry: &mut Entry<A>| {
+        let changed = self.rows.change(&key, |entry: &mut Entry<A>| {
             let old = if send_old { entry.value.clone() } else { None };
             let time = if entry.value.is_some() { timestamp.max(entry.timestamp) } else { timestamp };
-            let mut sum = entry.value.take();
-            if let Some(value) = change.old {
-                sum = sum.map(|sum| subtract(&key, value, sum));
-            }
-            if let Some(value) = change.new {
-                sum = Some(add(&key, value, sum));
-            }
+            // What fails leaves the row as it was.
+            let kept = if E::POSSIBLE { entry.value.clone() } else { None };
+            let step = |mut sum: Option<A>| {
+                if let Some(value) = change.old {
+                    sum = sum.map(|sum| subtract(&key, value, sum)).transpose()?;
+                }
+                match change.new {
+                    Some(value) => add(&key, value, sum).map(Some),
+                    None => Ok(sum),
+                }
+            };
+            let sum = step(entry.value.take()).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: sum.clone(), timestamp: time };
-            (Change { old, new: sum }, time)
+            Ok((Change { old, new: sum }, time))
         })?;
-        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+        match changed {
+            Ok((value, timestamp)) => self.down.forward(cx, Record { key, value, timestamp, headers }),
+            Err(error) => cx.failed(self.node, E::into(error)),
+        }
     }
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use millstream_core::{Change, Data, Downstream, Forward, Port, Record, Result, TaskBuilder, TaskContext, Timestamp};
+use millstream_core::{
+    Change, Data, Downstream, Error, Forward, NodeId, Port, Record, Result, TaskBuilder, TaskContext, Timestamp,
+};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -16,7 +19,22 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         f: impl Fn(&V, &W) -> O + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let needs = Needs { left: true, right: true };
-        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| Some(f(left?, right?)))
+        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| {
+            sure(left.zip(right).map(|(left, right)| f(left, right)))
+        })
+    }
+
+    /// As [`KTable::join`], with a function that may fail: `processing.exception.handler` decides then. A change that is
+    /// left out leaves what is below as it was.
+    pub fn try_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
+        &self,
+        other: &KTable<K, W>,
+        f: impl Fn(&V, &W) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        let needs = Needs { left: true, right: true };
+        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| {
+            left.zip(right).map(|(left, right)| f(left, right)).transpose().map_err(Error::user)
+        })
     }
 
     /// The table of this table's keys, with the other's rows where there are some.
@@ -26,7 +44,19 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         f: impl Fn(&V, Option<&W>) -> O + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let needs = Needs { left: true, right: false };
-        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| Some(f(left?, right)))
+        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| sure(left.map(|left| f(left, right))))
+    }
+
+    /// As [`KTable::left_join`], with a function that may fail.
+    pub fn try_left_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
+        &self,
+        other: &KTable<K, W>,
+        f: impl Fn(&V, Option<&W>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        let needs = Needs { left: true, right: false };
+        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| {
+            left.map(|left| f(left, right)).transpose().map_err(Error::user)
+        })
     }
 
     /// The table of the keys that either table has a row for.
@@ -37,15 +67,27 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     ) -> KTable<K, O> {
         let needs = Needs { left: false, right: false };
         self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| {
-            (left.is_some() || right.is_some()).then(|| f(left, right))
+            sure((left.is_some() || right.is_some()).then(|| f(left, right)))
         })
     }
 
-    fn join_tables<W: Data<NonNull = W>, O: Data<NonNull = O>>(
+    /// As [`KTable::outer_join`], with a function that may fail.
+    pub fn try_outer_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
+        &self,
+        other: &KTable<K, W>,
+        f: impl Fn(Option<&V>, Option<&W>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        let needs = Needs { left: false, right: false };
+        self.join_tables(other, needs, move |left: Option<&V>, right: Option<&W>| {
+            (left.is_some() || right.is_some()).then(|| f(left, right)).transpose().map_err(Error::user)
+        })
+    }
+
+    fn join_tables<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Failure + 'static>(
         &self,
         other: &KTable<K, W>,
         needs: Needs,
-        f: impl Fn(Option<&V>, Option<&W>) -> Option<O> + Send + Sync + 'static,
+        f: impl Fn(Option<&V>, Option<&W>) -> Result<Option<O>, E> + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let builder = &self.builder;
         let stores: BTreeSet<_> = self.stores.iter().chain(&other.stores).copied().collect();
@@ -63,6 +105,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let f = Arc::new(f);
         let (join, there) = (f.clone(), other.rows.clone());
         let side = JoinedSide {
+            node,
             out: port.clone(),
             wanted: old_values.clone(),
             needs_other: needs.right,
@@ -71,6 +114,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         side.subscribe(&self.port, there, move |this: Option<&V>, other: Option<&W>| join(this, other));
         let (join, there) = (f.clone(), self.rows.clone());
         let side = JoinedSide {
+            node,
             out: port.clone(),
             wanted: old_values.clone(),
             needs_other: needs.left,
@@ -99,6 +143,7 @@ struct Needs {
 
 /// One side of a join under construction.
 struct JoinedSide<K, O> {
+    node: NodeId,
     out: Port<Record<K, Change<O>>>,
     wanted: OldValues,
     needs_other: bool,
@@ -107,16 +152,17 @@ struct JoinedSide<K, O> {
 }
 
 impl<K: Data<NonNull = K>, O: Data<NonNull = O>> JoinedSide<K, O> {
-    fn subscribe<T: Data<NonNull = T>, U: Data<NonNull = U>>(
+    fn subscribe<T: Data<NonNull = T>, U: Data<NonNull = U>, E: Failure + 'static>(
         self,
         from: &Port<Record<K, Change<T>>>,
         there: Rows<K, U>,
-        f: impl Fn(Option<&T>, Option<&U>) -> Option<O> + Send + Sync + 'static,
+        f: impl Fn(Option<&T>, Option<&U>) -> Result<Option<O>, E> + Send + Sync + 'static,
     ) {
         let f = Arc::new(f);
         from.subscribe(move |task| {
             let down = task.open_shared(&self.out);
             Box::new(TableJoin {
+                node: self.node,
                 other: there(task),
                 needs_other: self.needs_other,
                 versioned: self.versioned,
@@ -130,6 +176,7 @@ impl<K: Data<NonNull = K>, O: Data<NonNull = O>> JoinedSide<K, O> {
 }
 
 struct TableJoin<K, T, U, O, F> {
+    node: NodeId,
     other: Box<dyn LookUp<K, U>>,
     needs_other: bool,
     versioned: bool,
@@ -139,11 +186,12 @@ struct TableJoin<K, T, U, O, F> {
     this: PhantomData<fn(T)>,
 }
 
-impl<K, T, U, O, F> Forward<Record<K, Change<T>>> for TableJoin<K, T, U, O, F>
+impl<K, T, U, O, E, F> Forward<Record<K, Change<T>>> for TableJoin<K, T, U, O, F>
 where
     K: Data,
     O: Clone,
-    F: Fn(Option<&T>, Option<&U>) -> Option<O>,
+    E: Failure,
+    F: Fn(Option<&T>, Option<&U>) -> Result<Option<O>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<T>>) -> Result<()> {
         if self.versioned && cx.is_out_of_order() {
@@ -151,15 +199,21 @@ where
             return Ok(());
         }
         let Record { key, value: change, timestamp, headers } = record;
-        let (other, timestamp) = match self.other.get(&key) {
+        let found = match self.other.get(&key) {
+            Ok(found) => found,
+            Err(error) => return cx.failed(self.node, error),
+        };
+        let (other, timestamp) = match found {
             Some((other, time)) => (Some(other), timestamp.max(time)),
             None if self.needs_other || (change.old.is_none() && change.new.is_none()) => return Ok(()),
             None => (None, timestamp),
         };
         let join = |this: Option<&T>| (self.f)(this, other.as_ref());
-        let new = join(change.new.as_ref());
-        let old = if self.send_old { join(change.old.as_ref()) } else { None };
-        self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
+        let old = || if self.send_old { join(change.old.as_ref()) } else { Ok(None) };
+        match join(change.new.as_ref()).and_then(|new| Ok(Change { old: old()?, new })) {
+            Ok(value) => self.down.forward(cx, Record { key, value, timestamp, headers }),
+            Err(error) => cx.failed(self.node, error.into()),
+        }
     }
 }
 
@@ -170,10 +224,15 @@ struct JoinedRows<K, T, U, F> {
     types: PhantomData<fn(K)>,
 }
 
-impl<K, T, U, O, F: Fn(Option<&T>, Option<&U>) -> Option<O>> LookUp<K, O> for JoinedRows<K, T, U, F> {
-    fn get(&self, key: &K) -> Option<(O, Timestamp)> {
-        let (left, right) = (self.left.get(key), self.right.get(key));
-        let time = [left.as_ref().map(|l| l.1), right.as_ref().map(|r| r.1)].into_iter().flatten().max()?;
-        Some(((self.f)(left.as_ref().map(|l| &l.0), right.as_ref().map(|r| &r.0))?, time))
+impl<K, T, U, O, E, F> LookUp<K, O> for JoinedRows<K, T, U, F>
+where
+    E: Failure,
+    F: Fn(Option<&T>, Option<&U>) -> Result<Option<O>, E>,
+{
+    fn get(&self, key: &K) -> Result<Option<(O, Timestamp)>> {
+        let (left, right) = (self.left.get(key)?, self.right.get(key)?);
+        let time = left.as_ref().map(|l| l.1).max(right.as_ref().map(|r| r.1));
+        let joined = (self.f)(left.as_ref().map(|l| &l.0), right.as_ref().map(|r| &r.0)).map_err(E::into)?;
+        Ok(joined.zip(time))
     }
 }

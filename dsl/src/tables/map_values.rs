@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Change, Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 
+use crate::failure::{BoxError, Failure, sure};
 use crate::ktable::{KTable, LookUp, OldValues};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -17,6 +18,30 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         &self,
         f: impl Fn(&K, V) -> V2 + Send + Sync + 'static,
     ) -> KTable<K, V2> {
+        self.mapped_values(move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KTable::map_values`], with a function that may fail: `processing.exception.handler` decides then. A change that
+    /// is left out leaves what is below as it was.
+    pub fn try_map_values<V2: Data<NonNull = V2>, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(V) -> Result<V2, E> + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
+        self.try_map_values_with_key(move |_, v| f(v))
+    }
+
+    /// As [`KTable::map_values_with_key`], with a function that may fail.
+    pub fn try_map_values_with_key<V2: Data<NonNull = V2>, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, V) -> Result<V2, E> + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
+        self.mapped_values(move |k, v| f(k, v).map_err(Error::user))
+    }
+
+    fn mapped_values<V2: Data<NonNull = V2>, E: Failure + 'static>(
+        &self,
+        f: impl Fn(&K, V) -> Result<V2, E> + Send + Sync + 'static,
+    ) -> KTable<K, V2> {
         let node = self.builder.node("KTABLE-MAPVALUES", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
@@ -24,7 +49,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let (out, mapper, wanted) = (port.clone(), f.clone(), old_values.clone());
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(MapValues { f: mapper.clone(), send_old: wanted.wanted(), down })
+            Box::new(MapValues { node, f: mapper.clone(), send_old: wanted.wanted(), down })
         });
         let above = self.rows.clone();
         let rows = Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn LookUp<K, V2>> {
@@ -44,17 +69,23 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 }
 
 struct MapValues<K, V2, F> {
+    node: NodeId,
     f: Arc<F>,
     send_old: bool,
     down: Downstream<Record<K, Change<V2>>>,
 }
 
-impl<K: Data, V, V2: Data, F: Fn(&K, V) -> V2> Forward<Record<K, Change<V>>> for MapValues<K, V2, F> {
+impl<K: Data, V, V2: Data, E: Failure, F: Fn(&K, V) -> Result<V2, E>> Forward<Record<K, Change<V>>>
+    for MapValues<K, V2, F>
+{
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
-        let new = change.new.map(|new| (self.f)(&key, new));
-        let old = change.old.filter(|_| self.send_old).map(|old| (self.f)(&key, old));
-        self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
+        let map = |value: Option<V>| value.map(|value| (self.f)(&key, value)).transpose();
+        let old = change.old.filter(|_| self.send_old);
+        match map(change.new).and_then(|new| Ok(Change { old: map(old)?, new })) {
+            Ok(value) => self.down.forward(cx, Record { key, value, timestamp, headers }),
+            Err(error) => cx.failed(self.node, error.into()),
+        }
     }
 }
 
@@ -63,12 +94,22 @@ struct MappedRows<K, V, F> {
     f: Arc<F>,
 }
 
-impl<K, V, V2, F: Fn(&K, V) -> V2> LookUp<K, V2> for MappedRows<K, V, F> {
-    fn get(&self, key: &K) -> Option<(V2, Timestamp)> {
-        self.above.get(key).map(|(value, time)| ((self.f)(key, value), time))
+impl<K, V, F> MappedRows<K, V, F> {
+    fn mapped<V2, E: Failure>(&self, key: &K, row: Option<(V, Timestamp)>) -> Result<Option<(V2, Timestamp)>>
+    where
+        F: Fn(&K, V) -> Result<V2, E>,
+    {
+        let Some((value, time)) = row else { return Ok(None) };
+        Ok(Some(((self.f)(key, value).map_err(E::into)?, time)))
+    }
+}
+
+impl<K, V, V2, E: Failure, F: Fn(&K, V) -> Result<V2, E>> LookUp<K, V2> for MappedRows<K, V, F> {
+    fn get(&self, key: &K) -> Result<Option<(V2, Timestamp)>> {
+        self.mapped(key, self.above.get(key)?)
     }
 
-    fn get_as_of(&self, key: &K, time: Timestamp) -> Option<(V2, Timestamp)> {
-        self.above.get_as_of(key, time).map(|(value, time)| ((self.f)(key, value), time))
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<(V2, Timestamp)>> {
+        self.mapped(key, self.above.get_as_of(key, time)?)
     }
 }

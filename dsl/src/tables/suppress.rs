@@ -212,11 +212,11 @@ impl<K: Data, V: Data> Suppress<K, V> {
         }
         while self.is_over_full() {
             if !self.buffer.emit_early {
-                return Err(Error::user(format!(
+                return Err(Error::Full(Box::new(format!(
                     "{} rows wait in a suppression that may hold {}\n  help: raise its bound, or let it emit early",
                     self.waiting.buffer.borrow().len(),
                     self.buffer.max_records
-                )));
+                ))));
             }
             self.emit_first(cx)?;
         }
@@ -288,10 +288,10 @@ struct SuppressedRows<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> LookUp<K, V> for SuppressedRows<K, V> {
-    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
-        let bytes = self.waiting.keys.encode(key).ok()?;
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let bytes = self.waiting.keys.encode(key)?;
         match self.waiting.buffer.borrow().get(&bytes) {
-            Some(waits) => waits.prior.clone().map(|prior| (prior, millstream_core::NO_TIME)),
+            Some(waits) => Ok(waits.prior.clone().map(|prior| (prior, millstream_core::NO_TIME))),
             None => self.above.get(key),
         }
     }

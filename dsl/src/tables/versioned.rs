@@ -98,14 +98,14 @@ impl<K: Data, V: Data> VersionedRows<K, V> {
 }
 
 impl<K: Data, V: Data> LookUp<K, V> for VersionedRows<K, V> {
-    fn get(&self, key: &K) -> Option<(V, Timestamp)> {
-        let key = self.keys.encode(key).ok()?;
-        self.table.borrow().get(&key).map(|version| (version.value.clone(), version.timestamp))
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let key = self.keys.encode(key)?;
+        Ok(self.table.borrow().get(&key).map(|version| (version.value.clone(), version.timestamp)))
     }
 
-    fn get_as_of(&self, key: &K, time: Timestamp) -> Option<(V, Timestamp)> {
-        let key = self.keys.encode(key).ok()?;
-        self.table.borrow().get_as_of(&key, time).map(|version| (version.value.clone(), version.timestamp))
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<(V, Timestamp)>> {
+        let key = self.keys.encode(key)?;
+        Ok(self.table.borrow().get_as_of(&key, time).map(|version| (version.value.clone(), version.timestamp)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext,
+    Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext,
     Timestamp,
 };
 use millstream_state::{Entry, SessionBounds};
@@ -18,6 +18,7 @@ use crate::aggregates::windowed::close::WindowClock;
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::aggregates::windowed::time::WindowSpec;
 use crate::builder::StreamsBuilder;
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed, millis};
@@ -49,7 +50,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
 
     /// Records per key and session; null values count.
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
-        self.fold(store, |_, _, n| Some(n.unwrap_or(0) + 1), |_, a, b| a.unwrap_or(0) + b)
+        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
     /// Folds the values of a session into one of their own type; null values are left out.
@@ -63,12 +64,34 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         self.fold(
             store,
             move |_, value: V, sum| match (sum, value.into_non_null()) {
-                (Some(sum), Some(value)) => Some(f(sum, value)),
-                (sum, value) => sum.or(value),
+                (Some(sum), Some(value)) => sure(Some(f(sum, value))),
+                (sum, value) => Ok(sum.or(value)),
             },
             move |_, a, b| match a {
-                Some(a) => merge(a, b),
-                None => b,
+                Some(a) => Ok(merge(a, b)),
+                None => Ok(b),
+            },
+        )
+    }
+
+    /// As [`SessionWindowedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then, and
+    /// the sessions stay as they were.
+    pub fn try_reduce<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<V::NonNull, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        let f = Arc::new(f);
+        let merge = f.clone();
+        self.fold(
+            store,
+            move |_, value: V, sum| match (sum, value.into_non_null()) {
+                (Some(sum), Some(value)) => f(sum, value).map(Some).map_err(Error::user),
+                (sum, value) => Ok(sum.or(value)),
+            },
+            move |_, a, b| match a {
+                Some(a) => merge(a, b).map_err(Error::user),
+                None => Ok(b),
             },
         )
     }
@@ -87,21 +110,38 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         let fold = move |key: &K, value, sum: Option<A>| {
             let mut sum = sum.unwrap_or_else(&*init);
             f(key, value, &mut sum);
-            Some(sum)
+            sure(Some(sum))
         };
-        self.fold(store, fold, move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(&*first), b))
+        self.fold(store, fold, move |key, a: Option<A>, b| Ok(merge(key, a.unwrap_or_else(&*first), b)))
     }
 
-    fn fold<A: Data<NonNull = A>>(
+    /// Folds with functions that may fail, and take and return the value; as [`SessionWindowedStream::try_reduce`].
+    pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
-        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
-        merge: impl Fn(&K, Option<A>, A) -> A + Send + Sync + 'static,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Result<A, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let init = Arc::new(init);
+        let first = init.clone();
+        let fold = move |key: &K, value, sum: Option<A>| {
+            f(key, value, sum.unwrap_or_else(&*init)).map(Some).map_err(Error::user)
+        };
+        let merge = move |key: &K, a: Option<A>, b| merge(key, a.unwrap_or_else(&*first), b).map_err(Error::user);
+        self.fold(store, fold, merge)
+    }
+
+    fn fold<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+        merge: impl Fn(&K, Option<A>, A) -> Result<A, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);
         let result = SessionTableBuilder::add(&stream.builder, store, self.spec);
         let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
-        result.subscribe(&stream, f, Arc::new(merge));
+        result.subscribe(node, &stream, f, Arc::new(merge));
         result.into_table(node, stream.sources.clone(), stream.builder)
     }
 }
@@ -138,10 +178,15 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         }
     }
 
-    pub(crate) fn subscribe<V: Data, M: Fn(&K, Option<A>, A) -> A + Send + Sync + 'static>(
+    pub(crate) fn subscribe<
+        V: Data,
+        E: Failure + 'static,
+        M: Fn(&K, Option<A>, A) -> Result<A, E> + Send + Sync + 'static,
+    >(
         &self,
+        node: NodeId,
         stream: &KStream<K, V>,
-        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
         merge: Arc<M>,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
@@ -151,6 +196,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = SessionAggregate {
+                node,
                 rows: TimedStore::open(task, id, &store),
                 clock: WindowClock::new(task, &clock),
                 functions: (f.clone(), merge.clone()),
@@ -185,6 +231,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
 }
 
 struct SessionAggregate<K: Data, V, A: Data, F, M> {
+    node: NodeId,
     rows: TimedStore<SessionBounds, K, A>,
     clock: WindowClock,
     functions: (Arc<F>, Arc<M>),
@@ -201,32 +248,36 @@ fn point(time: Timestamp) -> SessionBounds {
 
 struct SharedSessions<N>(Rc<RefCell<N>>);
 
-impl<K, V, A, F, M> Forward<Record<K, V>> for SharedSessions<SessionAggregate<K, V, A, F, M>>
+impl<K, V, A, E, F, M> Forward<Record<K, V>> for SharedSessions<SessionAggregate<K, V, A, F, M>>
 where
     K: Data,
     V: Data,
     A: Data,
-    F: Fn(&K, V, Option<A>) -> Option<A>,
-    M: Fn(&K, Option<A>, A) -> A,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        self.0.borrow_mut().process(cx, record)
+        let node = &mut *self.0.borrow_mut();
+        node.process(cx, record).or_else(|error| cx.failed(node.node, error))
     }
 }
 
-impl<K, V, A, F, M> SessionAggregate<K, V, A, F, M>
+impl<K, V, A, E, F, M> SessionAggregate<K, V, A, F, M>
 where
     K: Data,
     V: Data,
     A: Data,
-    F: Fn(&K, V, Option<A>) -> Option<A>,
-    M: Fn(&K, Option<A>, A) -> A,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp: time, headers } = record;
         let SessionWindows { gap, grace } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
-        if !self.grow(cx, &key, &value, time, close_time)? {
+        // What may fail is computed before anything is moved.
+        if E::POSSIBLE || !self.grow(cx, &key, &value, time, close_time)? {
             self.merge(cx, &key, value, time, close_time)?;
         }
         self.emit_closed(cx, close_time, &headers)
@@ -253,12 +304,12 @@ where
         let changed = self.rows.move_newest(key, to, |grown, entry| {
             let stored = entry.value.take();
             let old = if send_old { stored.clone() } else { None };
-            let sum = stored.map(|stored| functions.1(key, None, stored));
-            let new = functions.0(key, value.clone(), sum);
+            let sum = stored.map(|stored| functions.1(key, None, stored)).transpose()?;
+            let new = functions.0(key, value.clone(), sum)?;
             *entry = Entry { value: new.clone(), timestamp: grown.end };
-            (grown, old, new)
+            Ok((grown, old, new))
         })?;
-        let Some((grown, old, new)) = changed else { return Ok(false) };
+        let Some((grown, old, new)) = changed.transpose().map_err(E::into)? else { return Ok(false) };
         if from != point(time) {
             self.pass_on(cx, key, from, Change { old, new: None })?;
         }
@@ -277,20 +328,20 @@ where
         let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
         let (mut merged, mut sum) = (point(time), None);
         for (bounds, value, _) in &found {
-            sum = Some(merge(key, sum, value.clone()));
+            sum = Some(merge(key, sum, value.clone()).map_err(E::into)?);
             merged = merged.with(*bounds);
         }
         if merged.end < close_time {
             cx.drop_late_record();
             return Ok(());
         }
+        let new = f(key, value, sum).map_err(E::into)?;
         if merged != point(time) {
             for (bounds, old, _) in found {
                 self.rows.change(key, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
                 self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
             }
         }
-        let new = f(key, value, sum);
         let entry = Entry { value: new.clone(), timestamp: merged.end };
         self.rows.change(key, merged, |row| *row = entry)?;
         self.pass_on(cx, key, merged, Change { old: None, new })
@@ -325,13 +376,14 @@ where
     }
 }
 
-impl<K, V, A, F, M> Lifecycle for SessionAggregate<K, V, A, F, M>
+impl<K, V, A, E, F, M> Lifecycle for SessionAggregate<K, V, A, F, M>
 where
     K: Data,
     V: Data,
     A: Data,
-    F: Fn(&K, V, Option<A>) -> Option<A>,
-    M: Fn(&K, Option<A>, A) -> A,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())

@@ -120,8 +120,8 @@ pub(crate) struct WindowedRows<P: Place, K: Data, V: Data, F> {
 }
 
 impl<P: Place, K: Data, V: Data, F: Fn(Window) -> P> LookUp<Windowed<K>, V> for WindowedRows<P, K, V, F> {
-    fn get(&self, key: &Windowed<K>) -> Option<(V, Timestamp)> {
+    fn get(&self, key: &Windowed<K>) -> Result<Option<(V, Timestamp)>> {
         let place = (self.place)(key.window);
-        self.store.get(&key.key, place).ok()?
+        self.store.get(&key.key, place)
     }
 }

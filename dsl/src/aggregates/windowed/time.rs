@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, Headers, Lifecycle, Port, Record, Result, StoreId, TaskContext, Timestamp,
+    Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext,
+    Timestamp,
 };
 use millstream_state::{Entry, WindowStart};
 
@@ -16,6 +17,7 @@ use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
+use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
 use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed, millis};
@@ -136,7 +138,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
 
     /// Records per key and window. Null values count, except in sliding windows.
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
-        self.fold(store, |_, _, n| Some(n.unwrap_or(0) + 1))
+        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
     /// Folds the values of a key and window into one of their own type; null values are left out and counted.
@@ -155,9 +157,32 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         f: impl Fn(V::NonNull, V::NonNull) -> Option<V::NonNull> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, V::NonNull> {
         self.fold(store, move |_, value: V, sum| match (sum, value.into_non_null()) {
-            (Some(sum), Some(value)) => f(sum, value),
-            (None, value) => value,
-            (sum, None) => sum,
+            (Some(sum), Some(value)) => sure(f(sum, value)),
+            (None, value) => Ok(value),
+            (sum, None) => Ok(sum),
+        })
+    }
+
+    /// As [`TimeWindowedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then. The
+    /// window's row stays as it was, and the record does not go into further windows.
+    pub fn try_reduce<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<V::NonNull, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        self.try_reduce_or_delete(store, move |sum, value| f(sum, value).map(Some))
+    }
+
+    /// As [`TimeWindowedStream::try_reduce`]; `None` deletes the window's row.
+    pub fn try_reduce_or_delete<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<Option<V::NonNull>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        self.fold(store, move |_, value: V, sum| match (sum, value.into_non_null()) {
+            (Some(sum), Some(value)) => f(sum, value).map_err(Error::user),
+            (None, value) => Ok(value),
+            (sum, None) => Ok(sum),
         })
     }
 
@@ -172,19 +197,32 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         self.fold(store, move |key, value, sum| {
             let mut sum = sum.unwrap_or_else(&init);
             f(key, value, &mut sum);
-            Some(sum)
+            sure(Some(sum))
         })
     }
 
-    fn fold<A: Data<NonNull = A>>(
+    /// Folds with a function that may fail, and takes and returns the value; as [`TimeWindowedStream::try_reduce`].
+    pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
-        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold(store, move |key, value, sum| match f(key, value, sum.unwrap_or_else(&init)) {
+            Ok(sum) => Ok(Some(sum)),
+            Err(error) => Err(Error::user(error)),
+        })
+    }
+
+    fn fold<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);
         let result = WindowedTable::add(&stream.builder, store, self.spec);
         let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
-        result.subscribe(&stream, f);
+        result.subscribe(node, &stream, f);
         result.into_table(node, stream.sources.clone(), stream.builder)
     }
 }
@@ -223,10 +261,11 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
     }
 
     /// Hangs a fold on an input.
-    pub(crate) fn subscribe<V: Data>(
+    pub(crate) fn subscribe<V: Data, E: Failure + 'static>(
         &self,
+        node: NodeId,
         stream: &KStream<K, V>,
-        f: impl Fn(&K, V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
         let (f, spec) = (Arc::new(f), self.spec);
@@ -235,6 +274,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = WindowAggregate {
+                node,
                 rows: TimedStore::open(task, id, &store),
                 clock: WindowClock::new(task, &clock),
                 f: f.clone(),
@@ -253,8 +293,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
 
     pub(crate) fn into_table(
         self,
-        node: millstream_core::NodeId,
-        sources: Arc<BTreeSet<millstream_core::NodeId>>,
+        node: NodeId,
+        sources: Arc<BTreeSet<NodeId>>,
         builder: crate::builder::StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
         let nature = Nature { grace: Some(self.spec.windows.grace()), versioned: false };
@@ -268,6 +308,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
 }
 
 struct WindowAggregate<K: Data, V, A: Data, F> {
+    node: NodeId,
     rows: TimedStore<WindowStart, K, A>,
     clock: WindowClock,
     f: Arc<F>,
@@ -279,16 +320,29 @@ struct WindowAggregate<K: Data, V, A: Data, F> {
 
 struct SharedAggregate<N>(Rc<RefCell<N>>);
 
-impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> Forward<Record<K, V>>
-    for SharedAggregate<WindowAggregate<K, V, A, F>>
+impl<K, V, A, E, F> Forward<Record<K, V>> for SharedAggregate<WindowAggregate<K, V, A, F>>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
 {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        self.0.borrow_mut().process(cx, record)
+        let node = &mut *self.0.borrow_mut();
+        node.process(cx, record).or_else(|error| cx.failed(node.node, error))
     }
 }
 
-impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggregate<K, V, A, F> {
+impl<K, V, A, E, F> WindowAggregate<K, V, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+{
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         if matches!(self.spec.windows, FixedWindows::Sliding(_)) && record.value.as_non_null().is_none() {
             // It does not even move the operator's time.
@@ -333,7 +387,9 @@ impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggr
     ) -> Result<()> {
         let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
         let value = record.value.clone();
-        let (change, timestamp) = self.rows.change(&record.key, WindowStart(start), |entry: &mut Entry<A>| {
+        let changed = self.rows.change(&record.key, WindowStart(start), |entry: &mut Entry<A>| {
+            // What fails leaves the row as it was.
+            let kept = if E::POSSIBLE { entry.value.clone() } else { None };
             let (stored, time) = match from {
                 None => (entry.value.take(), entry.timestamp),
                 Some(None) => (None, timestamp),
@@ -341,10 +397,11 @@ impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggr
             };
             let old = if send_old { stored.clone() } else { None };
             let time = if stored.is_some() { timestamp.max(time) } else { timestamp };
-            let new = f(&record.key, value, stored);
+            let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
-            (Change { old, new }, time)
+            Ok((Change { old, new }, time))
         })?;
+        let (change, timestamp) = changed.map_err(E::into)?;
         self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
     }
 
@@ -510,7 +567,14 @@ impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> WindowAggr
     }
 }
 
-impl<K: Data, V: Data, A: Data, F: Fn(&K, V, Option<A>) -> Option<A>> Lifecycle for WindowAggregate<K, V, A, F> {
+impl<K, V, A, E, F> Lifecycle for WindowAggregate<K, V, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+{
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
     }

@@ -15,9 +15,10 @@ mod subscription;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_core::{Data, NodeId, Nullable, Port, Record, RecordTime, Serde, TopicName, Topics};
+use millstream_core::{Data, Error, NodeId, Nullable, Port, Record, RecordTime, Result, Serde, TopicName, Topics};
 
 use crate::consumed::{Consumed, Produced};
+use crate::failure::{BoxError, Failure, sure};
 use crate::joins::foreign_key::response::{Response, ResponseJoin, ResponseSerde};
 use crate::joins::foreign_key::send::Send;
 use crate::joins::foreign_key::subscription::{Answer, Receive, Subscription, SubscriptionSerde, Subscriptions};
@@ -38,7 +39,22 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        self.foreign_join(name, other, false, foreign_key, move |row: &V, partner: Option<&W>| Some(f(row, partner?)))
+        let join = move |row: &V, partner: Option<&W>| sure(partner.map(|partner| f(row, partner)));
+        self.foreign_join(name, other, false, move |row| sure(foreign_key(row)), join)
+    }
+
+    /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A change that is
+    /// left out leaves what is below as it was.
+    pub fn try_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KTable<F, W>,
+        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&V, &W) -> Result<O, E> + core::marker::Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        let join =
+            move |row: &V, partner: Option<&W>| partner.map(|partner| f(row, partner)).transpose().map_err(Error::user);
+        self.foreign_join(name, other, false, move |row| foreign_key(row).map_err(Error::user), join)
     }
 
     /// As [`KTable::join_on`]; rows without a partner are joined with none.
@@ -49,16 +65,29 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        self.foreign_join(name, other, true, foreign_key, move |row: &V, partner: Option<&W>| Some(f(row, partner)))
+        let join = move |row: &V, partner: Option<&W>| sure(Some(f(row, partner)));
+        self.foreign_join(name, other, true, move |row| sure(foreign_key(row)), join)
     }
 
-    fn foreign_join<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
+    /// As [`KTable::left_join_on`], with functions that may fail.
+    pub fn try_left_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KTable<F, W>,
+        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&V, Option<&W>) -> Result<O, E> + core::marker::Send + Sync + 'static,
+    ) -> KTable<K, O> {
+        let join = move |row: &V, partner: Option<&W>| f(row, partner).map(Some).map_err(Error::user);
+        self.foreign_join(name, other, true, move |row| foreign_key(row).map_err(Error::user), join)
+    }
+
+    fn foreign_join<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KTable<F, W>,
         left: bool,
-        foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
-        f: impl Fn(&V, Option<&W>) -> Option<O> + core::marker::Send + Sync + 'static,
+        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let builder = &self.builder;
         self.old_values.ask();
@@ -90,16 +119,16 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let (out, rows, f) = (port.clone(), self.rows.clone(), Arc::new(f));
         responded.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(ResponseJoin::<K, V, _, O>::new(rows(task), f.clone(), down))
+            Box::new(ResponseJoin::<K, V, _, O>::new(node, rows(task), f.clone(), down))
         });
         add_table(builder, node, &port, Arc::new(sources), name)
     }
 
     /// The subscriptions that changes of this table make.
-    fn subscribe<F: Data<NonNull = F>>(
+    fn subscribe<F: Data<NonNull = F>, E: Failure + 'static>(
         &self,
         left: bool,
-        foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
+        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
     ) -> KStream<Option<F>, Subscription<K>> {
         let node = self.builder.node("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION", &[self.node], &[]);
         let port: Port<Record<Option<F>, Subscription<K>>> = self.builder.port();
@@ -107,7 +136,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let versioned = self.nature.versioned;
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(Send::<K, V, F, _>::new(foreign_key.clone(), left, versioned, down))
+            Box::new(Send::<K, V, F, _>::new(node, foreign_key.clone(), left, versioned, down))
         });
         KStream { builder: self.builder.clone(), node, port, key_changed: true, sources: self.sources.clone() }
     }
@@ -131,7 +160,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let (out, rows, label) = (port.clone(), other.rows.clone(), store.clone());
         subscribed.subscribe(move |task| {
             let down = task.open_shared(&out);
-            Box::new(Receive { subscriptions: Subscriptions::<F, K>::open(task, id, &label), rows: rows(task), down })
+            let subscriptions = Subscriptions::<F, K>::open(task, id, &label);
+            Box::new(Receive { node: receive, subscriptions, rows: rows(task), down })
         });
         let (out, versioned) = (port.clone(), other.nature.versioned);
         other.port.subscribe(move |task| {
@@ -152,7 +182,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let builder = &self.builder;
         let topic = TopicName::Repartition(name.to_owned());
         let sink = builder.sink::<KS::Value, VS::Value>(stream.node, Some(topic.clone()));
-        stream.sink_to(topic.clone(), produced);
+        stream.sink_to(sink, topic.clone(), produced);
         let port = builder.port();
         let source = builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);
         builder.repartition(name, None, sink, source);

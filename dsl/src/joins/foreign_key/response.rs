@@ -4,9 +4,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Downstream, Encoded, Forward, Headers, Payload, Record, Result, Serde, SerdeContext, SerdeError, TaskContext,
+    Data, Downstream, Encoded, Forward, Headers, NodeId, Payload, Record, Result, Serde, SerdeContext, SerdeError,
+    TaskContext,
 };
 
+use crate::failure::Failure;
 use crate::joins::foreign_key::send::RowHash;
 use crate::joins::foreign_key::subscription::put_hash;
 use crate::ktable::LookUp;
@@ -72,6 +74,7 @@ where
 
 /// Joins responses with the rows that asked, if these are still the same.
 pub(super) struct ResponseJoin<K, V: Data, F, O> {
+    node: NodeId,
     rows: Box<dyn LookUp<K, V>>,
     hash: RowHash<V>,
     f: Arc<F>,
@@ -80,27 +83,38 @@ pub(super) struct ResponseJoin<K, V: Data, F, O> {
 }
 
 impl<K, V: Data, F, O> ResponseJoin<K, V, F, O> {
-    pub(super) fn new(rows: Box<dyn LookUp<K, V>>, f: Arc<F>, down: Downstream<Record<K, Option<O>>>) -> Self {
-        ResponseJoin { rows, hash: RowHash::default(), f, down, result: PhantomData }
+    pub(super) fn new(
+        node: NodeId,
+        rows: Box<dyn LookUp<K, V>>,
+        f: Arc<F>,
+        down: Downstream<Record<K, Option<O>>>,
+    ) -> Self {
+        ResponseJoin { node, rows, hash: RowHash::default(), f, down, result: PhantomData }
     }
 }
 
-impl<K, V, W, F, O> Forward<Record<K, Response<W>>> for ResponseJoin<K, V, F, O>
+impl<K, V, W, E, F, O> Forward<Record<K, Response<W>>> for ResponseJoin<K, V, F, O>
 where
     K: Data,
     V: Data,
     W: Data,
-    F: Fn(&V, Option<&W>) -> Option<O>,
+    E: Failure,
+    F: Fn(&V, Option<&W>) -> Result<Option<O>, E>,
     O: Data,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Response<W>>) -> Result<()> {
-        let row = self.rows.get(&record.key).map(|(row, _)| row);
+        let row = match self.rows.get(&record.key) {
+            Ok(row) => row.map(|(row, _)| row),
+            Err(error) => return cx.failed(self.node, error),
+        };
         if self.hash.of(row.as_ref())? != record.value.hash {
             // Stale: the row has changed, and asked again.
             cx.drop_record();
             return Ok(());
         }
-        let joined = row.and_then(|row| (self.f)(&row, record.value.value.as_ref()));
-        self.down.forward(cx, record.with_value(joined))
+        match row.map_or(Ok(None), |row| (self.f)(&row, record.value.value.as_ref())) {
+            Ok(joined) => self.down.forward(cx, record.with_value(joined)),
+            Err(error) => cx.failed(self.node, error.into()),
+        }
     }
 }

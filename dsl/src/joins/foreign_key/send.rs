@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, Half, Headers, Record, Result, Serde, SerdeContext, TaskContext, unencodable,
+    Change, Data, Downstream, Forward, Half, Headers, NodeId, Record, Result, Serde, SerdeContext, TaskContext,
+    unencodable,
 };
 use twox_hash::XxHash3_128;
 
+use crate::failure::Failure;
 use crate::joins::foreign_key::subscription::{Instruction, Subscription};
 use crate::keys::Keys;
 
@@ -35,6 +37,7 @@ impl<V: Data> RowHash<V> {
 }
 
 pub(super) struct Send<K, V: Data, F: Data, Key> {
+    node: NodeId,
     foreign_key: Arc<Key>,
     /// Rows without a partner are told so.
     left: bool,
@@ -46,6 +49,7 @@ pub(super) struct Send<K, V: Data, F: Data, Key> {
 
 impl<K, V: Data, F: Data, Key> Send<K, V, F, Key> {
     pub(super) fn new(
+        node: NodeId,
         foreign_key: Arc<Key>,
         left: bool,
         versioned: bool,
@@ -53,16 +57,17 @@ impl<K, V: Data, F: Data, Key> Send<K, V, F, Key> {
     ) -> Self {
         let label: Arc<str> = "a foreign key".into();
         let keys = [Keys::new(&label), Keys::new(&label)];
-        Send { foreign_key, left, versioned, hash: RowHash::default(), keys, down }
+        Send { node, foreign_key, left, versioned, hash: RowHash::default(), keys, down }
     }
 }
 
-impl<K, V, F, Key> Forward<Record<K, Change<V>>> for Send<K, V, F, Key>
+impl<K, V, F, E, Key> Forward<Record<K, Change<V>>> for Send<K, V, F, Key>
 where
     K: Data,
     V: Data,
     F: Data,
-    Key: Fn(&V) -> Option<F>,
+    E: Failure,
+    Key: Fn(&V) -> Result<Option<F>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         if self.versioned && cx.is_out_of_order() {
@@ -77,8 +82,11 @@ where
             let value = Subscription { hash, instruction, key: key.clone(), partition };
             down.forward(cx, Record { key: foreign, value, timestamp, headers: headers.clone() })
         };
-        let before = old.as_ref().and_then(|old| (self.foreign_key)(old));
-        let after = new.as_ref().and_then(|new| (self.foreign_key)(new));
+        let foreign = |row: Option<&V>| row.map_or(Ok(None), |row| (self.foreign_key)(row));
+        let (before, after) = match foreign(old.as_ref()).and_then(|before| Ok((before, foreign(new.as_ref())?))) {
+            Ok(keys) => keys,
+            Err(error) => return cx.failed(self.node, E::into(error)),
+        };
         let same = match (&before, &after) {
             (Some(before), Some(after)) => *self.keys[0].encode(before)? == *self.keys[1].encode(after)?,
             (None, None) => true,

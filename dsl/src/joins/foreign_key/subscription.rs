@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Downstream, Encoded, Forward, Headers, Payload, Record, Result, Serde, SerdeContext, SerdeError,
-    StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
+    Change, Data, Downstream, Encoded, Forward, Headers, NodeId, Payload, Record, Result, Serde, SerdeContext,
+    SerdeError, StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -149,6 +149,7 @@ impl<F: Data, K: Data> Subscriptions<F, K> {
 
 /// Keeps subscriptions and answers them.
 pub(super) struct Receive<F: Data, K: Data, W> {
+    pub(super) node: NodeId,
     pub(super) subscriptions: Subscriptions<F, K>,
     pub(super) rows: Box<dyn LookUp<F, W>>,
     pub(super) down: Downstream<Record<K, Response<W>>>,
@@ -160,7 +161,10 @@ impl<F: Data, K: Data, W: Data> Forward<Record<Option<F>, Subscription<K>>> for 
         let row = match &foreign {
             Some(foreign) => {
                 self.subscriptions.keep(foreign, &subscription, timestamp)?;
-                self.rows.get(foreign)
+                match self.rows.get(foreign) {
+                    Ok(row) => row,
+                    Err(error) => return cx.failed(self.node, error),
+                }
             }
             // A left row without a foreign key is told that there is none, and waits for nothing.
             None if subscription.instruction == Instruction::AnswerAlways => None,
