@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::log::{Admin, TopicPartition, TopicSpec};
 use crate::task::TaskId;
 use crate::topology::{NodeId, NodeKind, StoreId, TopicName, Topics, Topology};
+use crate::topology_topic::topology_topic;
 
 /// What one task reads and keeps.
 #[derive(Debug, Clone)]
@@ -162,7 +163,8 @@ impl Planner<'_> {
         let repartitions = self.topology.repartitions().iter().map(|r| TopicName::Repartition(r.name.clone()));
         let changelogs = self.topology.stores().iter().filter(|s| s.changelog.is_some());
         let changelogs = changelogs.map(|s| TopicName::Changelog(s.name.clone()));
-        repartitions.chain(changelogs).map(|name| self.resolve(&name)).collect()
+        let internal = repartitions.chain(changelogs).map(|name| self.resolve(&name));
+        internal.chain([topology_topic(&self.config.application_id)]).collect()
     }
 
     /// A topic that a pattern shares with another source would be read twice.

@@ -8,8 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::offset_reset::OffsetReset;
+use crate::serde::Serde;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
+use crate::store_format::{StoreFormat, serde_name};
 use crate::task_builder::TaskBuilder;
 use crate::topic_pattern::TopicPattern;
 
@@ -73,8 +75,25 @@ pub struct NodeDescription {
     pub inputs: Vec<NodeId>,
     /// The stores it reads or writes.
     pub stores: Vec<StoreId>,
-    /// Key and value type of a source or sink, as Rust prints them.
-    pub types: Option<(&'static str, &'static str)>,
+    /// What a source or sink reads or writes.
+    pub types: Option<RecordTypes>,
+}
+
+/// Types and serdes of a source or sink.
+#[derive(Debug, Clone)]
+pub struct RecordTypes {
+    /// Key and value type, as Rust prints them.
+    pub types: (&'static str, &'static str),
+    /// Key and value serde, as [`serde_name`] has them.
+    pub serdes: (String, String),
+}
+
+impl RecordTypes {
+    /// Of two serdes.
+    pub fn of<KS: Serde, VS: Serde>() -> Self {
+        let types = (std::any::type_name::<KS::Value>(), std::any::type_name::<VS::Value>());
+        RecordTypes { types, serdes: (serde_name::<KS>(), serde_name::<VS>()) }
+    }
 }
 
 /// What a node is.
@@ -111,6 +130,8 @@ pub struct SourceDescription {
 pub struct StoreDescription {
     /// Its name.
     pub name: String,
+    /// How its rows are written.
+    pub format: StoreFormat,
     /// Its changelog topic's configuration; `None` for none.
     pub changelog: Option<BTreeMap<String, String>>,
     /// How to build it, empty.

@@ -1,6 +1,6 @@
 //! `Topology::json`: the topology as plain data, for tools. Written by hand: core knows no JSON otherwise.
 
-use crate::topology::{NodeId, NodeKind, Topics, Topology};
+use crate::topology::{NodeId, NodeKind, RecordTypes, Topics, Topology};
 use crate::type_name::short_type_name;
 
 impl Topology {
@@ -18,7 +18,16 @@ impl Topology {
                     object(&configs)
                 },
             );
-            object(&[("name", text(&store.name)), ("global", store.global.to_string()), ("changelog", changelog)])
+            let details: Vec<(&str, String)> = store.format.details.iter().map(|(k, v)| (*k, text(v))).collect();
+            object(&[
+                ("name", text(&store.name)),
+                ("kind", text(store.format.kind)),
+                ("keySerde", text(&store.format.key)),
+                ("valueSerde", text(&store.format.value)),
+                ("details", object(&details)),
+                ("global", store.global.to_string()),
+                ("changelog", changelog),
+            ])
         });
         object(&[("subTopologies", list(subs)), ("globalStores", list(globals)), ("stores", list(stores))])
     }
@@ -46,7 +55,7 @@ impl Topology {
                 fields.push(("topic", topic.as_ref().map_or_else(|| "null".to_owned(), |t| text(&t.to_string()))));
             }
         }
-        if let Some((key, value)) = node.types {
+        if let Some(RecordTypes { types: (key, value), .. }) = &node.types {
             fields.extend([("keyType", text(&short_type_name(key))), ("valueType", text(&short_type_name(value)))]);
         }
         let mut inputs = node.inputs.iter().map(|id| self.nodes()[id.0].name.as_str());

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
-    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RepartitionDescription, Result, SourceDescription,
-    SourceSupplier, StoreDescription, StoreId, StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts,
+    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RecordTypes, RepartitionDescription, Result, Serde,
+    SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName, TopicPattern,
+    Topics, Topology, TopologyParts,
 };
 
 /// Builds a [`Topology`]. Clones share one graph.
@@ -35,6 +36,7 @@ struct Graph {
 /// A store to be added to the graph.
 pub(crate) struct NewStore {
     pub(crate) name: String,
+    pub(crate) format: StoreFormat,
     pub(crate) changelog: Option<BTreeMap<String, String>>,
     pub(crate) supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     pub(crate) global: bool,
@@ -97,7 +99,7 @@ impl StreamsBuilder {
         what: NodeKind,
         inputs: &[NodeId],
         stores: &[StoreId],
-        types: Option<(&'static str, &'static str)>,
+        types: Option<RecordTypes>,
     ) -> NodeId {
         let mut graph = self.graph();
         let id = NodeId(graph.parts.nodes.len());
@@ -113,7 +115,7 @@ impl StreamsBuilder {
     }
 
     /// Adds a source node.
-    pub(crate) fn source<K: 'static, V: 'static>(
+    pub(crate) fn source<KS: Serde, VS: Serde>(
         &self,
         kind: &str,
         topics: Topics,
@@ -121,14 +123,14 @@ impl StreamsBuilder {
         global: bool,
         supplier: SourceSupplier,
     ) -> NodeId {
-        let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(type_names::<K, V>()));
+        let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(RecordTypes::of::<KS, VS>()));
         self.graph().parts.sources.push(SourceDescription { node, topics, reset, supplier, global });
         node
     }
 
     /// Adds a sink node.
-    pub(crate) fn sink<K: 'static, V: 'static>(&self, input: NodeId, topic: Option<TopicName>) -> NodeId {
-        self.describe("KSTREAM-SINK", NodeKind::Sink(topic), &[input], &[], Some(type_names::<K, V>()))
+    pub(crate) fn sink<KS: Serde, VS: Serde>(&self, input: NodeId, topic: Option<TopicName>) -> NodeId {
+        self.describe("KSTREAM-SINK", NodeKind::Sink(topic), &[input], &[], Some(RecordTypes::of::<KS, VS>()))
     }
 
     /// Adds a store; its name must be free.
@@ -136,8 +138,8 @@ impl StreamsBuilder {
         self.claim(&store.name, "a store");
         let mut graph = self.graph();
         let id = StoreId(graph.parts.stores.len());
-        let NewStore { name, changelog, supplier, global } = store;
-        graph.parts.stores.push(StoreDescription { name, changelog, supplier, global });
+        let NewStore { name, format, changelog, supplier, global } = store;
+        graph.parts.stores.push(StoreDescription { name, format, changelog, supplier, global });
         id
     }
 
@@ -191,10 +193,6 @@ impl StreamsBuilder {
         graph.problems.extend(problem);
         graph.names.insert(name.to_owned(), what.to_owned());
     }
-}
-
-fn type_names<K, V>() -> (&'static str, &'static str) {
-    (std::any::type_name::<K>(), std::any::type_name::<V>())
 }
 
 /// Kafka's rule for topic names, since every name becomes a part of one.

@@ -113,8 +113,10 @@ fn json_holds_nodes_by_sub_topology_and_stores() -> Result<()> {
                 "predecessors": ["KSTREAM-SOURCE-0000000000"], "successors": []},
         ]}],
         "stores": [
-            {"name": "user-names", "global": true, "changelog": null},
-            {"name": "best", "global": false, "changelog": {"cleanup.policy": "compact"}},
+            {"name": "user-names", "kind": "key-value", "keySerde": "StringSerde", "valueSerde": "StringSerde",
+                "details": {}, "global": true, "changelog": null},
+            {"name": "best", "kind": "key-value", "keySerde": "StringSerde", "valueSerde": "NumberSerde<i64>",
+                "details": {}, "global": false, "changelog": {"cleanup.policy": "compact"}},
         ],
     });
     assert_eq!(found, wanted);

@@ -21,7 +21,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     fn through(&self, name: &str, partitions: Option<i32>) -> KStream<K, V> {
         let topic = TopicName::Repartition(name.to_owned());
-        let sink = self.builder.sink::<K, V>(self.node, Some(topic.clone()));
+        let sink = self.builder.sink::<K::Serde, V::Serde>(self.node, Some(topic.clone()));
         self.sink_to(topic.clone(), Produced::of::<K, V>());
         let port = self.builder.port();
         let node = self.builder.source_node(

@@ -17,7 +17,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Writes every record to the topic that `f` names for it. A topic that is not there is an error: none is created.
     pub fn to_dynamic(&self, f: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
-        self.builder.sink::<K, V>(self.node, None);
+        self.builder.sink::<K::Serde, V::Serde>(self.node, None);
         let f: Arc<TopicNameExtractor<K, V>> = Arc::new(f);
         self.port.subscribe(move |_| {
             Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(String::new(), Produced::of::<K, V>()) })
@@ -32,7 +32,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
     pub fn to_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(&self, topic: &str, produced: Produced<KS, VS>) {
         let topic = TopicName::User(topic.to_owned());
-        self.builder.sink::<K, V>(self.node, Some(topic.clone()));
+        self.builder.sink::<KS, VS>(self.node, Some(topic.clone()));
         self.sink_to(topic, produced);
     }
 

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, StoreId, StoreInstance,
-    TaskBuilder, Timestamp, unencodable,
+    Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, StoreFormat, StoreId,
+    StoreInstance, TaskBuilder, Timestamp, unencodable,
 };
 use millstream_state::{Entry, Place, TimedTable};
 
@@ -26,7 +26,7 @@ pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
 
 impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp) -> StoreId {
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp, format: StoreFormat) -> StoreId {
         let configs = [
             ("cleanup.policy", "compact,delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
@@ -36,7 +36,13 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         let supplier = Arc::new(move || {
             StoreInstance::new(TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention))
         });
-        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+        builder.store_named(NewStore {
+            name: name.to_owned(),
+            format,
+            changelog: Some(changelog),
+            supplier,
+            global: false,
+        })
     }
 
     pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
