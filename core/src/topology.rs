@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::copartition::PlacedBy;
 use crate::offset_reset::OffsetReset;
 use crate::serde::Serde;
 use crate::source::SourceNode;
@@ -86,13 +87,16 @@ pub struct RecordTypes {
     pub types: (&'static str, &'static str),
     /// Key and value serde, as [`serde_name`] has them.
     pub serdes: (String, String),
+    /// What writes the bytes that decide a record's partition.
+    pub partition_serde: String,
 }
 
 impl RecordTypes {
     /// Of two serdes.
     pub fn of<KS: Serde, VS: Serde>() -> Self {
         let types = (std::any::type_name::<KS::Value>(), std::any::type_name::<VS::Value>());
-        RecordTypes { types, serdes: (serde_name::<KS>(), serde_name::<VS>()) }
+        let serdes = (serde_name::<KS>(), serde_name::<VS>());
+        RecordTypes { types, serdes, partition_serde: KS::partition_serde() }
     }
 }
 
@@ -175,6 +179,8 @@ pub struct TopologyParts {
     pub repartitions: Vec<RepartitionDescription>,
     /// Which sources must have equal partitions.
     pub copartitions: Vec<Copartition>,
+    /// The sinks that place records by a partitioner of the program's own.
+    pub placed_by: BTreeMap<NodeId, PlacedBy>,
     /// Topics of the user's with the number of partitions the program asks for.
     pub declared: BTreeMap<String, i32>,
 }

@@ -9,6 +9,8 @@ use millstream_core::{
     Topics, Topology, TopologyParts,
 };
 
+use crate::consumed::Produced;
+
 /// Builds a [`Topology`]. Clones share one graph.
 ///
 /// ```
@@ -66,6 +68,7 @@ impl StreamsBuilder {
         let mut problems = graph.problems.clone();
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
+        problems.extend(graph.parts.scattered_keys());
         if graph.parts.sources.is_empty() {
             problems.push(
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
@@ -131,6 +134,13 @@ impl StreamsBuilder {
     /// Adds a sink node.
     pub(crate) fn sink<KS: Serde, VS: Serde>(&self, input: NodeId, topic: Option<TopicName>) -> NodeId {
         self.describe("KSTREAM-SINK", NodeKind::Sink(topic), &[input], &[], Some(RecordTypes::of::<KS, VS>()))
+    }
+
+    /// Notes by which partitioner of the program's own a sink places its records.
+    pub(crate) fn place<KS: Serde, VS: Serde>(&self, sink: NodeId, produced: &Produced<KS, VS>) {
+        if let Some(placed_by) = &produced.placed_by {
+            self.graph().parts.placed_by.insert(sink, placed_by.clone());
+        }
     }
 
     /// Adds a store; its name must be free.

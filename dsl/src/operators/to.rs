@@ -32,7 +32,8 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
     pub fn to_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(&self, topic: &str, produced: Produced<KS, VS>) {
         let topic = TopicName::User(topic.to_owned());
-        self.builder.sink::<KS, VS>(self.node, Some(topic.clone()));
+        let sink = self.builder.sink::<KS, VS>(self.node, Some(topic.clone()));
+        self.builder.place(sink, &produced);
         self.sink_to(topic, produced);
     }
 
@@ -41,10 +42,11 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         topic: TopicName,
         produced: Produced<KS, VS>,
     ) {
-        let Produced { key, value, partitioner } = produced;
+        let Produced { key, value, partitioner, placed_by } = produced;
         self.port.subscribe(move |task| {
             let slot = task.sink(&topic);
-            let produced = Produced { key: key.clone(), value: value.clone(), partitioner: partitioner.clone() };
+            let (partitioner, placed_by) = (partitioner.clone(), placed_by.clone());
+            let produced = Produced { key: key.clone(), value: value.clone(), partitioner, placed_by };
             Box::new(Sink { slot, writer: SinkWriter::new(topic.to_string(), produced) })
         });
     }
@@ -62,7 +64,7 @@ struct SinkWriter<KS: Serde, VS: Serde> {
 
 impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
     fn new(topic: String, produced: Produced<KS, VS>) -> Self {
-        let Produced { key, value, partitioner } = produced;
+        let Produced { key, value, partitioner, .. } = produced;
         SinkWriter { topic, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
     }
 
