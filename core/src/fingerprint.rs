@@ -19,6 +19,9 @@ pub(crate) struct Fingerprint(pub(crate) BTreeMap<TopicName, Properties>);
 /// Set on a store that a program without it has left behind: its rows have missed what came since.
 pub(crate) const LEFT_BEHIND: &str = "left behind";
 
+/// The topic that stands for a store's changelog.
+pub(crate) const REBUILT_FROM: &str = "rebuilt from";
+
 /// Properties of which only growth matters: the log has already forgotten what the store would now want back.
 const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
 
@@ -26,7 +29,7 @@ impl Fingerprint {
     pub(crate) fn of(topology: &Topology) -> Self {
         let mut entries = BTreeMap::new();
         for (id, store) in topology.stores().iter().enumerate() {
-            if store.changelog.is_some() {
+            if store.changelog.is_some() || store.rebuilt_from.is_some() {
                 let name = TopicName::Changelog(store.name.clone());
                 entries.insert(name, of_store(topology, StoreId(id), store));
             }
@@ -54,7 +57,7 @@ impl Fingerprint {
         for (name, was) in &earlier.0 {
             let found = match (name, self.0.get(name)) {
                 (TopicName::Changelog(store), Some(is)) => changed_store(store, was, is),
-                (TopicName::Changelog(store), None) if !was.contains_key(LEFT_BEHIND) => {
+                (TopicName::Changelog(store), None) if !is_nowhere(was) => {
                     vec![self.vanished_store(earlier, store, was)]
                 }
                 (TopicName::Repartition(topic), Some(is)) if was != is => vec![changed_repartition(topic, was, is)],
@@ -86,6 +89,11 @@ impl Fingerprint {
     }
 }
 
+/// The store has left no rows, or they were left behind already.
+fn is_nowhere(was: &Properties) -> bool {
+    was.contains_key(LEFT_BEHIND) || was.contains_key(REBUILT_FROM)
+}
+
 fn of_store(topology: &Topology, id: StoreId, store: &StoreDescription) -> Properties {
     let format = &store.format;
     let mut properties: Properties = [("kind", format.kind), ("key", &format.key), ("value", &format.value)]
@@ -94,6 +102,9 @@ fn of_store(topology: &Topology, id: StoreId, store: &StoreDescription) -> Prope
     properties.extend(format.details.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     let configs = store.changelog.iter().flatten();
     properties.extend(configs.filter(|(key, _)| PERIODS.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+    if let Some(from) = &store.rebuilt_from {
+        properties.insert(REBUILT_FROM.to_owned(), from.topic.clone());
+    }
     if let Some(topics) = topics_behind(topology, id) {
         properties.insert("topics".to_owned(), topics.into_iter().collect::<Vec<_>>().join(" "));
     }
@@ -140,6 +151,21 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
         return vec![format!(
             "store `{store}` comes back, and its changelog holds the rows of the time before it was left out\n  help: {afresh}"
         )];
+    }
+    match (was.get(REBUILT_FROM), is.get(REBUILT_FROM)) {
+        (None, Some(topic)) => {
+            return vec![format!(
+                "store `{store}` is rebuilt from `{topic}` now, and its changelog would be left behind\n  help: if `{topic}` has all of its rows, start once with topology.compatibility=ignore; else leave the optimization"
+            )];
+        }
+        (Some(topic), None) => {
+            return vec![format!(
+                "store `{store}` has a changelog of its own now, and was rebuilt from `{topic}`: its rows would be missing\n  help: {afresh}"
+            )];
+        }
+        // Read again, whatever they were.
+        (Some(_), Some(_)) => return Vec::new(),
+        (None, None) => {}
     }
     let mut problems = Vec::new();
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();

@@ -198,7 +198,10 @@ impl Planner<'_> {
             (None, declared) => match declared.or(self.config.create_topics) {
                 Some(partitions) => {
                     self.counts.insert(topic.clone(), partitions);
-                    self.plan_topic(topic, partitions, BTreeMap::new());
+                    let rebuilds = self.topology.stores().iter().filter_map(|s| s.rebuilt_from.as_ref());
+                    let compacted = rebuilds.into_iter().any(|from| from.topic == topic);
+                    let configs = compacted.then(|| ("cleanup.policy".to_owned(), "compact".to_owned()));
+                    self.plan_topic(topic, partitions, configs.into_iter().collect());
                 }
                 None => self.problems.push(format!(
                     "topic `{topic}` does not exist\n  help: create it, or set auto.create.topics.enable=true and num.partitions on the embedded log"

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::copartition::PlacedBy;
 use crate::offset_reset::OffsetReset;
+use crate::rebuilt_from::RebuiltFrom;
 use crate::serde::Serde;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
@@ -138,6 +139,8 @@ pub struct StoreDescription {
     pub format: StoreFormat,
     /// Its changelog topic's configuration; `None` for none.
     pub changelog: Option<BTreeMap<String, String>>,
+    /// The topic that stands for its changelog, if it has none of its own.
+    pub rebuilt_from: Option<RebuiltFrom>,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.

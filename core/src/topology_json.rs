@@ -27,6 +27,7 @@ impl Topology {
                 ("details", object(&details)),
                 ("global", store.global.to_string()),
                 ("changelog", changelog),
+                ("rebuiltFrom", store.rebuilt_from.as_ref().map_or_else(|| "null".to_owned(), |r| text(&r.topic))),
             ])
         });
         object(&[("subTopologies", list(subs)), ("globalStores", list(globals)), ("stores", list(stores))])

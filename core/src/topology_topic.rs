@@ -11,7 +11,7 @@ use millstream_wire::BatchBuilder;
 
 use crate::config::{Compatibility, RuntimeConfig};
 use crate::error::{Error, Result, StateError};
-use crate::fingerprint::{Fingerprint, LEFT_BEHIND, Properties};
+use crate::fingerprint::{Fingerprint, LEFT_BEHIND, Properties, REBUILT_FROM};
 use crate::log::{
     CommitOutcome, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset, ProducerOptions,
     TopicPartition, TopicSpec,
@@ -51,7 +51,7 @@ impl Changes {
         let mut wanted = now.clone();
         let mut left = Vec::new();
         if config.compatibility == Compatibility::Refuse {
-            let problems = now.differences(&earlier, |name| look.holds(name))?;
+            let problems = now.differences(&earlier, |name| look.holds(name, &earlier))?;
             if !problems.is_empty() {
                 return Err(Error::Build(Box::new(problems)));
             }
@@ -60,7 +60,8 @@ impl Changes {
             if now.0.contains_key(name) {
                 continue;
             }
-            if matches!(name, TopicName::Changelog(_)) && look.holds(name)? {
+            if matches!(name, TopicName::Changelog(_)) && look.holds(name, &earlier)? && !was.contains_key(REBUILT_FROM)
+            {
                 let mut was = was.clone();
                 was.insert(LEFT_BEHIND.to_owned(), "yes".to_owned());
                 wanted.0.insert(name.clone(), was);
@@ -174,16 +175,25 @@ impl<'a> Look<'a> {
         Ok(Some(Fingerprint(entries)))
     }
 
-    /// Whether a changelog holds rows, or a repartition topic records that are not processed yet.
-    fn holds(&mut self, name: &TopicName) -> Result<bool> {
-        let topic = name.resolve(&self.application_id);
+    /// Whether a changelog holds rows, the topic that stands for it has been read, or a repartition topic holds records
+    /// that are not processed yet.
+    fn holds(&mut self, name: &TopicName, earlier: &Fingerprint) -> Result<bool> {
+        let rebuilt_from = earlier.0.get(name).and_then(|was| was.get(REBUILT_FROM));
+        let topic = rebuilt_from.cloned().unwrap_or_else(|| name.resolve(&self.application_id));
         let admin = self.log.admin();
         for partition in 0..admin.partitions(&topic)?.unwrap_or_default() {
             let partition = TopicPartition::new(topic.as_str(), partition);
+            let committed = admin.committed(&self.application_id, std::slice::from_ref(&partition))?;
+            let committed = committed.into_iter().flatten().map(|c| c.offset).next();
+            if rebuilt_from.is_some() {
+                if committed.is_some() {
+                    return Ok(true);
+                }
+                continue;
+            }
             let mut from = admin.start_offset(&partition)?;
             if matches!(name, TopicName::Repartition(_)) {
-                let committed = admin.committed(&self.application_id, std::slice::from_ref(&partition))?;
-                from = committed.into_iter().flatten().map(|c| c.offset).fold(from, Offset::max);
+                from = from.max(committed.unwrap_or(0));
             }
             if !self.records(&partition, from, 1)?.is_empty() {
                 return Ok(true);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
-    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RecordTypes, RepartitionDescription, Result, Serde,
-    SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName, TopicPattern,
-    Topics, Topology, TopologyParts,
+    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RebuiltFrom, RecordTypes, RepartitionDescription,
+    Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName,
+    TopicPattern, Topics, Topology, TopologyParts,
 };
 
 use crate::consumed::Produced;
+use crate::optimization::{Optimization, Shared};
 
 /// Builds a [`Topology`]. Clones share one graph.
 ///
@@ -31,6 +32,10 @@ struct Graph {
     parts: TopologyParts,
     problems: Vec<String>,
     ports: usize,
+    optimizations: BTreeSet<Optimization>,
+    shared: Vec<Shared>,
+    /// Stores that could do without a changelog.
+    rebuildable: Vec<(StoreId, RebuiltFrom)>,
     /// Names of topics and stores that operators make, each with its operator.
     names: BTreeMap<String, String>,
 }
@@ -74,7 +79,39 @@ impl StreamsBuilder {
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
             );
         }
-        if problems.is_empty() { Ok(Topology::new(graph.parts.clone())) } else { Err(Error::Build(Box::new(problems))) }
+        if !problems.is_empty() {
+            return Err(Error::Build(Box::new(problems)));
+        }
+        let mut parts = graph.parts.clone();
+        if graph.optimizations.contains(&Optimization::ReuseSourceTopics) {
+            for (store, from) in &graph.rebuildable {
+                let store = &mut parts.stores[store.0];
+                (store.changelog, store.rebuilt_from) = (None, Some(from.clone()));
+            }
+        }
+        Ok(Topology::new(parts))
+    }
+
+    pub(crate) fn choose(&self, optimizations: impl IntoIterator<Item = Optimization>) {
+        let mut graph = self.graph();
+        if !graph.parts.nodes.is_empty() {
+            let problem = "the program is optimized after its first operator\n  help: call .optimize(…) right after StreamsBuilder::new()";
+            graph.problems.push(problem.to_owned());
+        }
+        graph.optimizations.extend(optimizations);
+    }
+
+    pub(crate) fn optimizes(&self, optimization: Optimization) -> bool {
+        self.graph().optimizations.contains(&optimization)
+    }
+
+    pub(crate) fn with_shared<R>(&self, f: impl FnOnce(&mut Vec<Shared>) -> R) -> R {
+        f(&mut self.graph().shared)
+    }
+
+    /// Notes that a store's rows are in a topic too.
+    pub(crate) fn rebuildable(&self, store: StoreId, from: RebuiltFrom) {
+        self.graph().rebuildable.push((store, from));
     }
 
     fn graph(&self) -> MutexGuard<'_, Graph> {
@@ -149,7 +186,7 @@ impl StreamsBuilder {
         let mut graph = self.graph();
         let id = StoreId(graph.parts.stores.len());
         let NewStore { name, format, changelog, supplier, global } = store;
-        graph.parts.stores.push(StoreDescription { name, format, changelog, supplier, global });
+        graph.parts.stores.push(StoreDescription { name, format, changelog, rebuilt_from: None, supplier, global });
         id
     }
 

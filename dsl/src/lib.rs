@@ -12,6 +12,7 @@ mod keys;
 mod kstream;
 mod ktable;
 mod operators;
+mod optimization;
 mod processor;
 mod stored;
 mod tables;
@@ -31,6 +32,7 @@ pub use ktable::{KTable, LookUp};
 pub use millstream_core as core;
 pub use millstream_state::{Put, Version};
 pub use operators::{Branches, Split};
+pub use optimization::Optimization;
 pub use processor::{
     Clock, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, Setup, StoreHandle, ValueOut, ValueProcessor,
     ValueSetup, VersionedStore,

@@ -114,9 +114,9 @@ fn json_holds_nodes_by_sub_topology_and_stores() -> Result<()> {
         ]}],
         "stores": [
             {"name": "user-names", "kind": "key-value", "keySerde": "StringSerde", "valueSerde": "StringSerde",
-                "details": {}, "global": true, "changelog": null},
+                "details": {}, "global": true, "changelog": null, "rebuiltFrom": null},
             {"name": "best", "kind": "key-value", "keySerde": "StringSerde", "valueSerde": "NumberSerde<i64>",
-                "details": {}, "global": false, "changelog": {"cleanup.policy": "compact"}},
+                "details": {}, "global": false, "changelog": {"cleanup.policy": "compact"}, "rebuiltFrom": null},
         ],
     });
     assert_eq!(found, wanted);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
-use millstream_dsl::{HOUR, KStream, MIN, StreamsBuilder, TimeWindows};
+use millstream_dsl::{HOUR, KStream, MIN, Optimization, StreamsBuilder, TimeWindows};
 use millstream_tests::embedded::Embedded;
 
 fn config() -> RuntimeConfig {
@@ -215,6 +215,56 @@ fn unread_repartition_topics_are_noticed() -> Result<()> {
          processed yet\n  help: let the earlier program process them, Streams::run_to_end does; if they are to be lost, \
          start once with topology.compatibility=ignore"
     );
+    Ok(())
+}
+
+/// A table that is rebuilt from its topic, and one with a changelog of its own.
+fn table(optimized: bool) -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    if optimized {
+        b.optimize(Optimization::ALL);
+    }
+    b.table::<String, String>("words", "latest").to_stream().to("out");
+    b.build()
+}
+
+#[test]
+fn a_table_moves_between_changelog_and_topic_only_when_told() -> Result<()> {
+    let embedded = after(table(false)?)?;
+    assert_eq!(
+        said(&embedded, table(true)?),
+        "the topology cannot run: store `latest` is rebuilt from `words` now, and its changelog would be left behind\n  \
+         help: if `words` has all of its rows, start once with topology.compatibility=ignore; else leave the optimization"
+    );
+    embedded.streams(table(true)?, ignoring())?.run_to_end()?;
+    assert_eq!(said(&embedded, table(true)?), "");
+    assert_eq!(
+        said(&embedded, table(false)?),
+        "the topology cannot run: store `latest` has a changelog of its own now, and was rebuilt from `words`: its rows \
+         would be missing\n  help: give the store another name to begin without rows, or the application another \
+         application.id; to go back, keep what `latest` was"
+    );
+    Ok(())
+}
+
+/// Its rows are known again, so that a change takes the old one from its group; on the embedded log there is no changelog.
+#[test]
+fn a_table_that_is_rebuilt_from_its_topic_goes_on() -> Result<()> {
+    let counted = || {
+        let b = StreamsBuilder::new();
+        b.optimize(Optimization::ALL);
+        let latest = b.table::<String, String>("words", "latest");
+        latest.group_by("by-word", |k, word| (word, k.clone())).count("counts").to_stream().to("out");
+        b.build()
+    };
+    let embedded = after(counted()?)?;
+    assert_eq!(embedded.log.partitions("app-latest-changelog")?, None);
+    embedded.write("words", 0, &[(5, Some("a"), "y")])?;
+    let counters = embedded.streams(counted()?, config())?.run_to_end()?;
+    // Two rows of the table, one of the counts.
+    assert_eq!(counters.restore, 3);
+    let counts = embedded.read::<String, i64>("out")?.concat();
+    assert_eq!(counts, [("x".into(), 1), ("x".into(), 2), ("x".into(), 1), ("y".into(), 1)]);
     Ok(())
 }
 

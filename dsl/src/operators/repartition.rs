@@ -46,7 +46,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Repartitions if the key may have changed.
     pub(crate) fn repartitioned(&self, name: &str) -> KStream<K, V> {
-        if self.key_changed { self.repartition(name) } else { self.clone() }
+        if self.key_changed { self.shared("repartition", || self.repartition(name)) } else { self.clone() }
     }
 
     /// The same stream without null values, which are counted as dropped.
@@ -56,7 +56,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// The same stream without null keys, which are counted as dropped (semantics.md 10, 35).
     pub(crate) fn without_null_keys(&self) -> KStream<K::NonNull, V> {
-        self.add("KSTREAM-FILTER", false, |down| DropNullKeys { down })
+        self.shared("without null keys", || self.add("KSTREAM-FILTER", false, |down| DropNullKeys { down }))
     }
 }
 
