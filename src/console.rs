@@ -73,7 +73,7 @@ impl Printer {
             NodeKind::Sink(Some(name)) => name.resolve(&context.config.application_id) == topic,
             _ => false,
         });
-        let types = sinks.next().and_then(|n| n.types).unwrap_or(("", ""));
+        let types = sinks.next().and_then(|n| n.types.as_ref()).map(|t| t.types).unwrap_or(("", ""));
         let wakeup = Arc::new(Wakeup::default());
         let options =
             ConsumerOptions { client_id: "stdout".into(), group: "".into(), isolation: Isolation::ReadCommitted };

@@ -16,6 +16,15 @@ pub enum ProcessingGuarantee {
     ExactlyOnceV2,
 }
 
+/// `topology.compatibility`: what a start does about state that an incompatible program has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compatibility {
+    /// It names every difference and ends.
+    Refuse,
+    /// It takes the state as it is, and writes down what it is from now on.
+    Ignore,
+}
+
 /// Settings of a running application.
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
@@ -49,6 +58,8 @@ pub struct RuntimeConfig {
     pub production: ExceptionHandler,
     /// `auto.offset.reset`, for sources that do not say.
     pub offset_reset: OffsetReset,
+    /// `topology.compatibility`.
+    pub compatibility: Compatibility,
     /// `num.partitions` of user topics that are missing, if they may be created; `None` makes them an error.
     pub create_topics: Option<i32>,
 }
@@ -72,6 +83,7 @@ impl RuntimeConfig {
             processing: ExceptionHandler::Fail,
             production: ExceptionHandler::Fail,
             offset_reset: OffsetReset::Earliest,
+            compatibility: Compatibility::Refuse,
             create_topics: Some(1),
         }
     }

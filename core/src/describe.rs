@@ -14,14 +14,18 @@ impl Topology {
             text.push('\n');
         }
         for source in self.global_sources() {
-            let source = &self.sources()[source];
             let _infallible = writeln!(text, "   Sub-topology: for global-store (will not generate tasks)");
-            self.describe_node(source.node, &mut text);
-            let below = self.nodes().iter().enumerate().filter(|(_, n)| n.inputs.contains(&source.node));
-            below.for_each(|(id, _)| self.describe_node(NodeId(id), &mut text));
+            self.global_nodes(source).into_iter().for_each(|id| self.describe_node(id, &mut text));
             text.push('\n');
         }
         text
+    }
+
+    /// A global source, and what hangs on it.
+    pub(crate) fn global_nodes(&self, source: usize) -> Vec<NodeId> {
+        let source = self.sources()[source].node;
+        let below = self.nodes().iter().enumerate().filter(|(_, n)| n.inputs.contains(&source));
+        std::iter::once(source).chain(below.map(|(id, _)| NodeId(id))).collect()
     }
 
     fn describe_node(&self, id: NodeId, text: &mut String) {

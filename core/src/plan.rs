@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::log::{Admin, TopicPartition, TopicSpec};
 use crate::task::TaskId;
 use crate::topology::{NodeId, NodeKind, StoreId, TopicName, Topics, Topology};
+use crate::topology_topic::topology_topic;
 
 /// What one task reads and keeps.
 #[derive(Debug, Clone)]
@@ -164,7 +165,8 @@ impl Planner<'_> {
         let repartitions = self.topology.repartitions().iter().map(|r| TopicName::Repartition(r.name.clone()));
         let changelogs = self.topology.stores().iter().filter(|s| s.changelog.is_some());
         let changelogs = changelogs.map(|s| TopicName::Changelog(s.name.clone()));
-        repartitions.chain(changelogs).map(|name| self.resolve(&name)).collect()
+        let internal = repartitions.chain(changelogs).map(|name| self.resolve(&name));
+        internal.chain([topology_topic(&self.config.application_id)]).collect()
     }
 
     /// A topic that a pattern shares with another source would be read twice.
@@ -198,7 +200,10 @@ impl Planner<'_> {
             (None, declared) => match declared.or(self.config.create_topics) {
                 Some(partitions) => {
                     self.counts.insert(topic.clone(), partitions);
-                    self.plan_topic(topic, partitions, BTreeMap::new());
+                    let rebuilds = self.topology.stores().iter().filter_map(|s| s.rebuilt_from.as_ref());
+                    let compacted = rebuilds.into_iter().any(|from| from.topic == topic);
+                    let configs = compacted.then(|| ("cleanup.policy".to_owned(), "compact".to_owned()));
+                    self.plan_topic(topic, partitions, configs.into_iter().collect());
                 }
                 None => self.problems.push(format!(
                     "topic `{topic}` does not exist\n  help: create it, or set auto.create.topics.enable=true and num.partitions on the embedded log"

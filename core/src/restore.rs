@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result, StateError};
+use crate::headers::Headers;
 use crate::log::{Consumer, Isolation, LogError, Offset, TopicPartition};
+use crate::rebuilt_from::{Row, RowOf};
 use crate::store::ChangelogRecord;
 use crate::task::Task;
 use crate::thread::{ThreadContext, consumer_options};
@@ -22,6 +24,8 @@ struct Changelog {
     store: usize,
     end: Offset,
     done: bool,
+    /// How the records of a topic become rows, if it stands for the changelog.
+    row: Option<RowOf>,
 }
 
 impl Restore {
@@ -39,8 +43,21 @@ impl Restore {
                 let Some(changelog) = changelog else { continue };
                 let start = admin.start_offset(changelog)?;
                 let end = admin.end_offset(changelog, Isolation::ReadCommitted)?;
-                changelogs.push(Changelog { task, store, end, done: start >= end });
+                changelogs.push(Changelog { task, store, end, done: start >= end, row: None });
                 assignment.push((changelog.clone(), start));
+            }
+        }
+        for (task, t) in tasks.iter().enumerate() {
+            for (store, (id, _, _)) in t.stores.iter().enumerate() {
+                let Some(from) = &shared.topology.stores()[id.0].rebuilt_from else { continue };
+                let mut inputs = t.inputs.iter().map(|i| &i.partition);
+                let Some(input) = inputs.find(|p| *p.topic == *from.topic) else { continue };
+                // Not to the topic's end: what was not processed yet is not a row yet.
+                let committed = admin.committed(&shared.config.application_id, std::slice::from_ref(input))?;
+                let Some(committed) = committed.into_iter().flatten().next() else { continue };
+                let (start, end) = (admin.start_offset(input)?, committed.offset);
+                changelogs.push(Changelog { task, store, end, done: start >= end, row: Some(from.row.clone()) });
+                assignment.push((input.clone(), start));
             }
         }
         consumer.assign(&assignment)?;
@@ -64,6 +81,20 @@ impl Restore {
                     })?;
                     if view.offset >= changelog.end {
                         break;
+                    }
+                    if let Some(row) = &changelog.row {
+                        let made = row(view.key, view.value, &Headers::from_section(view.headers))?;
+                        if let Some(Row { key, value, headers }) = made.filter(|_| view.timestamp >= 0) {
+                            state.restore(ChangelogRecord {
+                                key: &key,
+                                value: value.as_deref(),
+                                timestamp: view.timestamp,
+                                headers: headers.section(),
+                                offset: view.offset,
+                            })?;
+                            restored += 1;
+                        }
+                        continue;
                     }
                     let Some(key) = view.key else {
                         let store = format!("{:?}", task.stores[changelog.store].0);

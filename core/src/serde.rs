@@ -9,6 +9,7 @@ use std::sync::Arc;
 pub use millstream_wire::Payload;
 
 use crate::headers::Headers;
+use crate::store_format::serde_name;
 
 /// Whether a value became bytes or is null. A null value is a tombstone in a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,12 @@ pub trait Serde: Clone + Send + Sync + 'static {
     /// (semantics.md 17).
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
         encoded
+    }
+
+    /// The name of the serde that writes [`Serde::partition_bytes`]: topics that are joined must agree in it. A serde whose
+    /// bytes are those of another gives that one's.
+    fn partition_serde() -> String {
+        serde_name::<Self>()
     }
 }
 
@@ -177,6 +184,10 @@ impl<S: Serde> Serde for Nullable<S> {
 
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
         self.0.partition_bytes(encoded)
+    }
+
+    fn partition_serde() -> String {
+        S::partition_serde()
     }
 }
 

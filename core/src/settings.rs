@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::{ProcessingGuarantee, RuntimeConfig};
+use crate::config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 23] = [
+pub const SETTINGS: [(&str, &str); 24] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -40,6 +40,7 @@ pub const SETTINGS: [(&str, &str); 23] = [
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
     ("production.exception.handler", "fail, or continue: leave out records that cannot be written (fail)"),
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
+    ("topology.compatibility", "refuse state that an incompatible program left, or ignore: take it as it is (refuse)"),
 ];
 
 /// Where a value was written.
@@ -270,6 +271,10 @@ impl Settings {
         }
         if let Some(handler) = self.one_of("production.exception.handler", &words) {
             config.production = handler.clone();
+        }
+        let compatibilities = [("refuse", Compatibility::Refuse), ("ignore", Compatibility::Ignore)];
+        if let Some(compatibility) = self.one_of("topology.compatibility", &compatibilities) {
+            config.compatibility = compatibility;
         }
         let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
         let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");

@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::thread::{Next, StreamThread, ThreadContext};
 use crate::time::Clock;
 use crate::topology::Topology;
+use crate::topology_topic::Changes;
 use crate::wakeup::Wakeup;
 
 /// The state of an application, as in Kafka Streams.
@@ -121,10 +122,13 @@ impl Streams {
     /// Fits a topology to a log and creates the topics that are missing; nothing runs yet.
     ///
     /// # Errors
-    /// [`Error::Build`] with every problem at once, before any topic is created.
+    /// [`Error::Build`] with every problem at once, before any topic is created; also when the application's state was left
+    /// by a program that this one does not fit.
     pub fn new(topology: Topology, config: RuntimeConfig, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<Self> {
         let plan = Plan::new(&topology, &config, log.admin())?;
+        let changes = Changes::find(&topology, &config, log.as_ref())?;
         plan.create_topics(log.admin())?;
+        changes.write(log.as_ref(), clock.now().wall)?;
         let threads = config.threads.clamp(1, plan.tasks.len().max(1));
         let context = ThreadContext {
             alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),

@@ -7,9 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::copartition::PlacedBy;
 use crate::offset_reset::OffsetReset;
+use crate::rebuilt_from::RebuiltFrom;
+use crate::serde::Serde;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
+use crate::store_format::{StoreFormat, serde_name};
 use crate::task_builder::TaskBuilder;
 use crate::topic_pattern::TopicPattern;
 
@@ -73,8 +77,28 @@ pub struct NodeDescription {
     pub inputs: Vec<NodeId>,
     /// The stores it reads or writes.
     pub stores: Vec<StoreId>,
-    /// Key and value type of a source or sink, as Rust prints them.
-    pub types: Option<(&'static str, &'static str)>,
+    /// What a source or sink reads or writes.
+    pub types: Option<RecordTypes>,
+}
+
+/// Types and serdes of a source or sink.
+#[derive(Debug, Clone)]
+pub struct RecordTypes {
+    /// Key and value type, as Rust prints them.
+    pub types: (&'static str, &'static str),
+    /// Key and value serde, as [`serde_name`] has them.
+    pub serdes: (String, String),
+    /// What writes the bytes that decide a record's partition.
+    pub partition_serde: String,
+}
+
+impl RecordTypes {
+    /// Of two serdes.
+    pub fn of<KS: Serde, VS: Serde>() -> Self {
+        let types = (std::any::type_name::<KS::Value>(), std::any::type_name::<VS::Value>());
+        let serdes = (serde_name::<KS>(), serde_name::<VS>());
+        RecordTypes { types, serdes, partition_serde: KS::partition_serde() }
+    }
 }
 
 /// What a node is.
@@ -111,8 +135,12 @@ pub struct SourceDescription {
 pub struct StoreDescription {
     /// Its name.
     pub name: String,
+    /// How its rows are written.
+    pub format: StoreFormat,
     /// Its changelog topic's configuration; `None` for none.
     pub changelog: Option<BTreeMap<String, String>>,
+    /// The topic that stands for its changelog, if it has none of its own.
+    pub rebuilt_from: Option<RebuiltFrom>,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.
@@ -154,6 +182,8 @@ pub struct TopologyParts {
     pub repartitions: Vec<RepartitionDescription>,
     /// Which sources must have equal partitions.
     pub copartitions: Vec<Copartition>,
+    /// The sinks that place records by a partitioner of the program's own.
+    pub placed_by: BTreeMap<NodeId, PlacedBy>,
     /// Topics of the user's with the number of partitions the program asks for.
     pub declared: BTreeMap<String, i32>,
 }

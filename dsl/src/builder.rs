@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
-    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RepartitionDescription, Result, SourceDescription,
-    SourceSupplier, StoreDescription, StoreId, StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts,
+    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RebuiltFrom, RecordTypes, RepartitionDescription,
+    Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName,
+    TopicPattern, Topics, Topology, TopologyParts,
 };
+
+use crate::consumed::Produced;
+use crate::optimization::{Optimization, Shared};
 
 /// Builds a [`Topology`]. Clones share one graph.
 ///
@@ -28,6 +32,10 @@ struct Graph {
     parts: TopologyParts,
     problems: Vec<String>,
     ports: usize,
+    optimizations: BTreeSet<Optimization>,
+    shared: Vec<Shared>,
+    /// Stores that could do without a changelog.
+    rebuildable: Vec<(StoreId, RebuiltFrom)>,
     /// Names of topics and stores that operators make, each with its operator.
     names: BTreeMap<String, String>,
 }
@@ -35,6 +43,7 @@ struct Graph {
 /// A store to be added to the graph.
 pub(crate) struct NewStore {
     pub(crate) name: String,
+    pub(crate) format: StoreFormat,
     pub(crate) changelog: Option<BTreeMap<String, String>>,
     pub(crate) supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     pub(crate) global: bool,
@@ -64,12 +73,45 @@ impl StreamsBuilder {
         let mut problems = graph.problems.clone();
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
+        problems.extend(graph.parts.scattered_keys());
         if graph.parts.sources.is_empty() {
             problems.push(
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
             );
         }
-        if problems.is_empty() { Ok(Topology::new(graph.parts.clone())) } else { Err(Error::Build(Box::new(problems))) }
+        if !problems.is_empty() {
+            return Err(Error::Build(Box::new(problems)));
+        }
+        let mut parts = graph.parts.clone();
+        if graph.optimizations.contains(&Optimization::ReuseSourceTopics) {
+            for (store, from) in &graph.rebuildable {
+                let store = &mut parts.stores[store.0];
+                (store.changelog, store.rebuilt_from) = (None, Some(from.clone()));
+            }
+        }
+        Ok(Topology::new(parts))
+    }
+
+    pub(crate) fn choose(&self, optimizations: impl IntoIterator<Item = Optimization>) {
+        let mut graph = self.graph();
+        if !graph.parts.nodes.is_empty() {
+            let problem = "the program is optimized after its first operator\n  help: call .optimize(…) right after StreamsBuilder::new()";
+            graph.problems.push(problem.to_owned());
+        }
+        graph.optimizations.extend(optimizations);
+    }
+
+    pub(crate) fn optimizes(&self, optimization: Optimization) -> bool {
+        self.graph().optimizations.contains(&optimization)
+    }
+
+    pub(crate) fn with_shared<R>(&self, f: impl FnOnce(&mut Vec<Shared>) -> R) -> R {
+        f(&mut self.graph().shared)
+    }
+
+    /// Notes that a store's rows are in a topic too.
+    pub(crate) fn rebuildable(&self, store: StoreId, from: RebuiltFrom) {
+        self.graph().rebuildable.push((store, from));
     }
 
     fn graph(&self) -> MutexGuard<'_, Graph> {
@@ -97,7 +139,7 @@ impl StreamsBuilder {
         what: NodeKind,
         inputs: &[NodeId],
         stores: &[StoreId],
-        types: Option<(&'static str, &'static str)>,
+        types: Option<RecordTypes>,
     ) -> NodeId {
         let mut graph = self.graph();
         let id = NodeId(graph.parts.nodes.len());
@@ -113,7 +155,7 @@ impl StreamsBuilder {
     }
 
     /// Adds a source node.
-    pub(crate) fn source<K: 'static, V: 'static>(
+    pub(crate) fn source<KS: Serde, VS: Serde>(
         &self,
         kind: &str,
         topics: Topics,
@@ -121,14 +163,21 @@ impl StreamsBuilder {
         global: bool,
         supplier: SourceSupplier,
     ) -> NodeId {
-        let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(type_names::<K, V>()));
+        let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(RecordTypes::of::<KS, VS>()));
         self.graph().parts.sources.push(SourceDescription { node, topics, reset, supplier, global });
         node
     }
 
     /// Adds a sink node.
-    pub(crate) fn sink<K: 'static, V: 'static>(&self, input: NodeId, topic: Option<TopicName>) -> NodeId {
-        self.describe("KSTREAM-SINK", NodeKind::Sink(topic), &[input], &[], Some(type_names::<K, V>()))
+    pub(crate) fn sink<KS: Serde, VS: Serde>(&self, input: NodeId, topic: Option<TopicName>) -> NodeId {
+        self.describe("KSTREAM-SINK", NodeKind::Sink(topic), &[input], &[], Some(RecordTypes::of::<KS, VS>()))
+    }
+
+    /// Notes by which partitioner of the program's own a sink places its records.
+    pub(crate) fn place<KS: Serde, VS: Serde>(&self, sink: NodeId, produced: &Produced<KS, VS>) {
+        if let Some(placed_by) = &produced.placed_by {
+            self.graph().parts.placed_by.insert(sink, placed_by.clone());
+        }
     }
 
     /// Adds a store; its name must be free.
@@ -136,8 +185,8 @@ impl StreamsBuilder {
         self.claim(&store.name, "a store");
         let mut graph = self.graph();
         let id = StoreId(graph.parts.stores.len());
-        let NewStore { name, changelog, supplier, global } = store;
-        graph.parts.stores.push(StoreDescription { name, changelog, supplier, global });
+        let NewStore { name, format, changelog, supplier, global } = store;
+        graph.parts.stores.push(StoreDescription { name, format, changelog, rebuilt_from: None, supplier, global });
         id
     }
 
@@ -191,10 +240,6 @@ impl StreamsBuilder {
         graph.problems.extend(problem);
         graph.names.insert(name.to_owned(), what.to_owned());
     }
-}
-
-fn type_names<K, V>() -> (&'static str, &'static str) {
-    (std::any::type_name::<K>(), std::any::type_name::<V>())
 }
 
 /// Kafka's rule for topic names, since every name becomes a part of one.

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use millstream_core::{Data, OffsetReset, RecordTime, Serde};
+use millstream_core::{Data, OffsetReset, PlacedBy, RecordTime, Serde};
 
 /// How a source reads: serdes, event time, where it starts.
 #[derive(Debug, Clone)]
@@ -91,6 +91,8 @@ pub struct Produced<KS: Serde, VS: Serde> {
     pub(crate) key: KS,
     pub(crate) value: VS,
     pub(crate) partitioner: Option<Partitioner<KS::Value, VS::Value>>,
+    /// Which partitioner that is.
+    pub(crate) placed_by: Option<PlacedBy>,
 }
 
 /// Chooses partitions of a record: given key, value and the number of partitions. None is the default partitioner; an
@@ -100,14 +102,15 @@ pub type Partitioner<K, V> = std::sync::Arc<dyn Fn(&K, &V, i32) -> Option<Vec<i3
 impl<KS: Serde, VS: Serde> Produced<KS, VS> {
     /// These serdes, the default partitioner.
     pub fn with(key: KS, value: VS) -> Self {
-        Produced { key, value, partitioner: None }
+        Produced { key, value, partitioner: None, placed_by: None }
     }
 
     /// Partitions by a function of key, value and the number of partitions.
-    pub fn partitioner(
-        mut self,
-        partitioner: impl Fn(&KS::Value, &VS::Value, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn partitioner<F>(mut self, partitioner: F) -> Self
+    where
+        F: Fn(&KS::Value, &VS::Value, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
+    {
+        self.placed_by = Some(PlacedBy::function::<F>());
         self.partitioner = Some(std::sync::Arc::new(partitioner));
         self
     }

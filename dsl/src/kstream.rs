@@ -82,7 +82,7 @@ impl StreamsBuilder {
                     down,
                 })
             });
-        self.source::<KS::Value, VS::Value>("KSTREAM-SOURCE", topics, reset, global, supplier)
+        self.source::<KS, VS>("KSTREAM-SOURCE", topics, reset, global, supplier)
     }
 }
 

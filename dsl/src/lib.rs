@@ -13,6 +13,7 @@ mod keys;
 mod kstream;
 mod ktable;
 mod operators;
+mod optimization;
 mod processor;
 mod stored;
 mod tables;
@@ -33,6 +34,7 @@ pub use ktable::{KTable, LookUp};
 pub use millstream_core as core;
 pub use millstream_state::{Put, Version};
 pub use operators::{Branches, Split};
+pub use optimization::Optimization;
 pub use processor::{
     Children, Clock, CustomStore, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, SessionStore, Setup,
     StoreHandle, Timer, ValueOut, ValueProcessor, ValueSetup, VersionedStore, WindowStore,

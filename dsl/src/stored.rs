@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
 use millstream_state::{Entry, KeyValueTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -33,7 +33,8 @@ impl<K: Data, V: Data> Stored<K, V> {
         let changelog = (!global).then(|| BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let table = name.to_owned();
         let supplier = Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, V::Serde::default(), !global)));
-        builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global })
+        let format = StoreFormat::of::<K::Serde, V::Serde>("key-value");
+        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global })
     }
 
     /// The store in a task.

@@ -166,7 +166,7 @@ impl TopologyTestDriver {
                 )])))
             };
         };
-        match node.types {
+        match node.types.as_ref().map(|types| types.types) {
             Some((key, value)) if (bare(key), bare(value)) != (bare(wanted.0), bare(wanted.1)) => Err(Error::Build(
                 Box::new(vec![format!("`{topic}` holds <{key}, {value}>, asked for as <{}, {}>", wanted.0, wanted.1)]),
             )),

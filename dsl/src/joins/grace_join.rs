@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use millstream_core::{
     Data, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext, SerdeError,
-    StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -36,12 +36,13 @@ pub(crate) struct GraceBuffer<K: Data, V: Data, N> {
 }
 
 /// Adds the store of the records that wait.
-pub(crate) fn add_store<V: Data>(builder: &StreamsBuilder, name: &str) -> StoreId {
+pub(crate) fn add_store<K: Data, V: Data>(builder: &StreamsBuilder, name: &str) -> StoreId {
     let table = name.to_owned();
     let supplier =
         Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, WaitingSerde(V::Serde::default()), true)));
     let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
-    builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+    let format = StoreFormat::of::<K::Serde, WaitingSerde<V::Serde>>("grace-buffer");
+    builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
 }
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreId, StoreInstance,
-    TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreFormat, StoreId,
+    StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -70,7 +70,8 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         let serde = || ValuesSerde(L::Serde::default(), R::Serde::default());
         let supplier = Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, serde(), true)));
         let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
-        builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+        let format = StoreFormat::of::<K::Serde, ValuesSerde<L::Serde, R::Serde>>("join-held");
+        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, windows: JoinWindows) -> Self {

@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp};
+use millstream_core::{
+    Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+};
 use millstream_state::JoinBuffer;
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -30,7 +32,14 @@ impl<K: Data, V: Data> JoinRows<K, V> {
         let buffer = name.to_owned();
         let supplier =
             Arc::new(move || StoreInstance::new(JoinBuffer::<V::Serde>::new(&buffer, V::Serde::default(), retention)));
-        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+        let format = StoreFormat::of::<K::Serde, V::Serde>("join-buffer");
+        builder.store_named(NewStore {
+            name: name.to_owned(),
+            format,
+            changelog: Some(changelog),
+            supplier,
+            global: false,
+        })
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {

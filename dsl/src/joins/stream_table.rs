@@ -144,7 +144,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             ));
         }
         let buffer: Arc<str> = format!("{name}-buffer").into();
-        let waits = grace.map(|grace| (add_store::<V>(&self.builder, &buffer), grace));
+        let waits = grace.map(|grace| (add_store::<K, V>(&self.builder, &buffer), grace));
         let stores: Vec<_> = table.stores.iter().copied().chain(waits.map(|(id, _)| id)).collect();
         let node = self.builder.node("KSTREAM-JOIN", &[self.node], &stores);
         let port = self.builder.port();

@@ -11,18 +11,28 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Repartitions by key over the topic `<application.id>-<name>-repartition`, with as many partitions as the
     /// largest topic behind this stream has. Null keys go through.
     pub fn repartition(&self, name: &str) -> KStream<K, V> {
-        self.through(name, None)
+        self.through(name, None, Produced::of::<K, V>())
     }
 
     /// Repartitions into so many partitions.
     pub fn repartition_to(&self, name: &str, partitions: i32) -> KStream<K, V> {
-        self.through(name, Some(partitions))
+        self.through(name, Some(partitions), Produced::of::<K, V>())
     }
 
-    fn through(&self, name: &str, partitions: Option<i32>) -> KStream<K, V> {
+    /// Repartitions by a function of key, value and the number of partitions, as [`Produced::partitioner`] does.
+    pub fn repartition_by(
+        &self,
+        name: &str,
+        partitioner: impl Fn(&K, &V, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
+    ) -> KStream<K, V> {
+        self.through(name, None, Produced::of::<K, V>().partitioner(partitioner))
+    }
+
+    fn through(&self, name: &str, partitions: Option<i32>, produced: Produced<K::Serde, V::Serde>) -> KStream<K, V> {
         let topic = TopicName::Repartition(name.to_owned());
-        let sink = self.builder.sink::<K, V>(self.node, Some(topic.clone()));
-        self.sink_to(sink, topic.clone(), Produced::of::<K, V>());
+        let sink = self.builder.sink::<K::Serde, V::Serde>(self.node, Some(topic.clone()));
+        self.builder.place(sink, &produced);
+        self.sink_to(sink, topic.clone(), produced);
         let port = self.builder.port();
         let node = self.builder.source_node(
             Topics::Named(vec![topic]),
@@ -36,7 +46,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Repartitions if the key may have changed.
     pub(crate) fn repartitioned(&self, name: &str) -> KStream<K, V> {
-        if self.key_changed { self.repartition(name) } else { self.clone() }
+        if self.key_changed { self.shared("repartition", || self.repartition(name)) } else { self.clone() }
     }
 
     /// The same stream without null values, which are counted as dropped.
@@ -46,7 +56,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// The same stream without null keys, which are counted as dropped (semantics.md 10, 35).
     pub(crate) fn without_null_keys(&self) -> KStream<K::NonNull, V> {
-        self.add("KSTREAM-FILTER", false, |_, down| DropNullKeys { down })
+        self.shared("without null keys", || self.add("KSTREAM-FILTER", false, |_, down| DropNullKeys { down }))
     }
 }
 

@@ -28,7 +28,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     fn sink_by(&self, f: Arc<TopicNameExtractor<K, V>>) {
-        let node = self.builder.sink::<K, V>(self.node, None);
+        let node = self.builder.sink::<K::Serde, V::Serde>(self.node, None);
         self.port.subscribe(move |_| {
             Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(node, String::new(), Produced::of::<K, V>()) })
         });
@@ -42,8 +42,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
     pub fn to_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(&self, topic: &str, produced: Produced<KS, VS>) {
         let topic = TopicName::User(topic.to_owned());
-        let node = self.builder.sink::<K, V>(self.node, Some(topic.clone()));
-        self.sink_to(node, topic, produced);
+        let sink = self.builder.sink::<KS, VS>(self.node, Some(topic.clone()));
+        self.builder.place(sink, &produced);
+        self.sink_to(sink, topic, produced);
     }
 
     pub(crate) fn sink_to<KS: Serde<Value = K>, VS: Serde<Value = V>>(
@@ -52,10 +53,11 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         topic: TopicName,
         produced: Produced<KS, VS>,
     ) {
-        let Produced { key, value, partitioner } = produced;
+        let Produced { key, value, partitioner, placed_by } = produced;
         self.port.subscribe(move |task| {
             let slot = task.sink(&topic);
-            let produced = Produced { key: key.clone(), value: value.clone(), partitioner: partitioner.clone() };
+            let (partitioner, placed_by) = (partitioner.clone(), placed_by.clone());
+            let produced = Produced { key: key.clone(), value: value.clone(), partitioner, placed_by };
             Box::new(Sink { slot, writer: SinkWriter::new(node, topic.to_string(), produced) })
         });
     }
@@ -74,7 +76,7 @@ struct SinkWriter<KS: Serde, VS: Serde> {
 
 impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
     fn new(node: NodeId, topic: String, produced: Produced<KS, VS>) -> Self {
-        let Produced { key, value, partitioner } = produced;
+        let Produced { key, value, partitioner, .. } = produced;
         SinkWriter { node, topic, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{StateStore, StoreInstance, Timestamp};
+use millstream_core::{StateStore, StoreFormat, StoreInstance, Timestamp};
 
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::processor::store::{ProcessorStore, StoreHandle};
@@ -20,7 +20,8 @@ impl StreamsBuilder {
         make: impl Fn() -> T + Send + Sync + 'static,
     ) -> StoreHandle<CustomStore<T>> {
         let supplier = Arc::new(move || StoreInstance::new(make()));
-        let store = NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false };
+        let format = StoreFormat::of::<(), T>("custom");
+        let store = NewStore { name: name.to_owned(), format, changelog: Some(changelog), supplier, global: false };
         StoreHandle::new(self.store_named(store))
     }
 }

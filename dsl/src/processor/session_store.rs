@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Result, StoreInstance, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, StoreInstance, Timestamp};
 use millstream_state::SessionBounds;
 
 use crate::aggregates::TimedStore;
@@ -22,7 +22,8 @@ impl StreamsBuilder {
         name: &str,
         retention: Duration,
     ) -> StoreHandle<SessionStore<K, V>> {
-        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(self, name, crate::windows::millis(retention)))
+        let format = StoreFormat::of::<K::Serde, V::Serde>("session");
+        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(self, name, crate::windows::millis(retention), format))
     }
 }
 

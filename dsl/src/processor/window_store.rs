@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Result, StoreInstance, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, StoreInstance, Timestamp};
 use millstream_state::WindowStart;
 
 use crate::aggregates::TimedStore;
@@ -21,7 +21,8 @@ impl StreamsBuilder {
         name: &str,
         retention: Duration,
     ) -> StoreHandle<WindowStore<K, V>> {
-        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, crate::windows::millis(retention)))
+        let format = StoreFormat::of::<K::Serde, V::Serde>("window");
+        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, crate::windows::millis(retention), format))
     }
 }
 

@@ -64,8 +64,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let selected =
             KStream { builder: self.builder.clone(), node, port, key_changed: true, sources: self.sources.clone() };
         let topic = TopicName::Repartition(name.to_owned());
-        let sink = self.builder.sink::<K2::NonNull, V2::NonNull>(selected.node, Some(topic.clone()));
         type Changed<V2> = ChangeSerde<<<V2 as Data>::NonNull as Data>::Serde>;
+        let sink = self.builder.sink::<<K2::NonNull as Data>::Serde, Changed<V2>>(selected.node, Some(topic.clone()));
         let key = <K2::NonNull as Data>::Serde::default();
         selected.sink_to(sink, topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
         let port = self.builder.port();

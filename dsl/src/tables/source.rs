@@ -1,9 +1,13 @@
 //! `table`, `to_table`: records become rows; the last one wins, in offset order (semantics.md 28, 29).
 
+use std::any::TypeId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_core::{Change, Data, Downstream, Forward, NodeId, Nullable, Port, Record, Result, TaskContext};
+use millstream_core::{
+    Change, Data, Downstream, Encoded, Forward, Half, Headers, NodeId, Nullable, Port, RebuiltFrom, Record, RecordTime,
+    Result, Row, RowOf, Serde, SerdeContext, TaskContext, unencodable,
+};
 use millstream_state::Entry;
 
 use crate::builder::{IntoTopics, StreamsBuilder};
@@ -37,8 +41,15 @@ impl StreamsBuilder {
             extractor: consumed.extractor,
             reset: consumed.reset,
         };
+        let row = row_of::<K, V>(topic, store, nullable.key.clone(), nullable.value.clone());
         let node = self.source_node(topic.into_topics(), nullable, &port, false);
-        add_table(self, node, &port, Arc::new([node].into()), store)
+        let table = add_table(self, node, &port, Arc::new([node].into()), store);
+        // Event time of a program's own may depend on more than the record.
+        if TypeId::of::<X>() == TypeId::of::<RecordTime>() {
+            let from = RebuiltFrom { topic: topic.to_owned(), row };
+            table.stores.iter().for_each(|id| self.rebuildable(*id, from.clone()));
+        }
+        table
     }
 }
 
@@ -49,6 +60,28 @@ impl<K: Data, V: Data> KStream<K, V> {
         let stream = self.repartitioned(store);
         add_table(&stream.builder, stream.node, &stream.port, stream.sources.clone(), store)
     }
+}
+
+/// The row of a record of a table's topic: keys and values as the store writes them.
+fn row_of<K: Data, V: Data>(topic: &str, store: &str, key: Nullable<K::Serde>, value: Nullable<V::Serde>) -> RowOf {
+    let (topic, store) = (topic.to_owned(), store.to_owned());
+    Arc::new(move |key_bytes, value_bytes, headers| {
+        let read = |half| SerdeContext { topic: &topic, half };
+        // What cannot be decoded was left out when it was processed, or it would be behind the committed position.
+        let Ok(Some(row_key)) = key.deserialize(key_bytes, read(Half::Key), headers) else { return Ok(None) };
+        let Ok(row_value) = value.deserialize(value_bytes, read(Half::Value), headers) else { return Ok(None) };
+        let write = |half| SerdeContext { topic: &store, half };
+        let mut row = Row { key: Vec::new(), value: None, headers: Headers::new() };
+        let _not_null = K::Serde::default()
+            .serialize(&row_key, write(Half::Key), &mut Headers::new(), &mut row.key)
+            .map_err(|e| unencodable(&store, Half::Key, e))?;
+        let mut bytes = Vec::new();
+        let encoded = Nullable(V::Serde::default())
+            .serialize(&row_value, write(Half::Value), &mut row.headers, &mut bytes)
+            .map_err(|e| unencodable(&store, Half::Value, e))?;
+        row.value = (encoded == Encoded::Bytes).then_some(bytes);
+        Ok(Some(row))
+    })
 }
 
 /// Hangs a stored table on a port of nullable records.

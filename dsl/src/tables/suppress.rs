@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_core::{
     Change, Data, Downstream, Encoded, Error, Forward, Headers, Lifecycle, Payload, Record, Result, Serde,
-    SerdeContext, SerdeError, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    SerdeContext, SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::SuppressBuffer;
 
@@ -174,7 +174,8 @@ impl<K: Data, V: Data> Waiting<K, V> {
         let supplier =
             Arc::new(move || StoreInstance::new(SuppressBuffer::new(&store, WaitsSerde(V::Serde::default()))));
         let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
-        table.builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+        let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer");
+        table.builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
     }
 
     fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>, counted: bool) -> Self {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, NodeId, Nullable, Port, Record, RecordTime, Result, StoreId, StoreInstance,
-    TaskBuilder, TaskContext, Timestamp,
+    Change, Data, Downstream, Forward, NodeId, Nullable, Port, Record, RecordTime, Result, StoreFormat, StoreId,
+    StoreInstance, TaskBuilder, TaskContext, Timestamp,
 };
 use millstream_state::{Put, VersionedTable};
 
@@ -89,7 +89,14 @@ impl<K: Data, V: Data> VersionedRows<K, V> {
         let table = name.to_owned();
         let supplier =
             Arc::new(move || StoreInstance::new(VersionedTable::<V::Serde>::new(&table, V::Serde::default(), history)));
-        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+        let format = StoreFormat::of::<K::Serde, V::Serde>("versioned");
+        builder.store_named(NewStore {
+            name: name.to_owned(),
+            format,
+            changelog: Some(changelog),
+            supplier,
+            global: false,
+        })
     }
 
     pub(crate) fn open(table: Rc<RefCell<VersionedTable<V::Serde>>>, name: &Arc<str>) -> Self {

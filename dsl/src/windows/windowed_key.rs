@@ -70,6 +70,10 @@ impl<S: Serde> Serde for WindowedSerde<S> {
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
         &encoded[..encoded.len().saturating_sub(16)]
     }
+
+    fn partition_serde() -> String {
+        S::partition_serde()
+    }
 }
 
 impl<K: Data<NonNull = K>> Data for Windowed<K> {

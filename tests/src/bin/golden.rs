@@ -1,5 +1,5 @@
 //! Runs folders of golden traces: `golden DIR [--only SECTION-or-topology,…] [--store memory] [--via driver|thread] [--cut step|one]
-//! [--abort-every N] [--restart-every N] [--emit DIR]`. Prints a line per file, then `N passed, M failed`. With
+//! [--abort-every N] [--restart-every N] [--optimize none|all] [--emit DIR]`. Prints a line per file, then `N passed, M failed`. With
 //! `--abort-every` a line also says how often tasks were rolled back: where that is 0, no commit came to fail.
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
@@ -22,7 +22,8 @@ fn arguments() -> Result<Arguments, String> {
     let mut dir = None;
     let mut only = Vec::new();
     let mut emit = None;
-    let mut options = Options { via: Via::Driver, cut: Cut::Step, abort_every: None, restart_every: None };
+    let mut options =
+        Options { via: Via::Driver, cut: Cut::Step, abort_every: None, restart_every: None, optimize: false };
     let mut rest = std::env::args().skip(1);
     while let Some(flag) = rest.next() {
         if !flag.starts_with("--") {
@@ -46,6 +47,8 @@ fn arguments() -> Result<Arguments, String> {
             // If every single commit failed, nothing would ever be done.
             ("--abort-every", _) => options.abort_every = Some(number(2)?),
             ("--restart-every", _) => options.restart_every = Some(number(1)? as usize),
+            ("--optimize", "all") => options.optimize = true,
+            ("--optimize", "none") => options.optimize = false,
             _ => return Err(format!("unknown: {flag} {value}")),
         }
     }

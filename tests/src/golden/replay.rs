@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use millstream_core::{Error, Result};
-use millstream_dsl::StreamsBuilder;
+use millstream_dsl::{Optimization, StreamsBuilder};
 
 use crate::golden::case::{Case, Emitted, Input, Step};
 use crate::golden::topologies;
@@ -40,6 +40,8 @@ pub struct Options {
     pub abort_every: Option<u64>,
     /// Every so many steps everything but the log is dropped.
     pub restart_every: Option<usize>,
+    /// The program is spared what topics it can be.
+    pub optimize: bool,
 }
 
 /// How a replay went.
@@ -60,7 +62,11 @@ struct Found {
 
 /// Runs a case.
 fn run(topology: &str, case: &Case, options: &Options) -> Result<Found> {
-    let built = topologies::build(&StreamsBuilder::new(), topology, &case.params)?;
+    let builder = StreamsBuilder::new();
+    if options.optimize {
+        builder.optimize(Optimization::ALL);
+    }
+    let built = topologies::build(&builder, topology, &case.params)?;
     let detour = built.sub_topologies().len() > 1 || built.global_sources().next().is_some();
     let way_back = built.flow().iter().any(|group| group.len() > 1);
     let within_fetch = options.cut == Cut::One && options.abort_every.is_some();

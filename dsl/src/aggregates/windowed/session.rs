@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext,
-    Timestamp,
+    Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreFormat, StoreId,
+    TaskContext, Timestamp,
 };
 use millstream_state::{Entry, SessionBounds};
 
@@ -167,7 +167,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         }
         // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
         // itself, can bring it into a session that is open.
-        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1);
+        let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, format);
         SessionTableBuilder {
             id,
             port: builder.port(),

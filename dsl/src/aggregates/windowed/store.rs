@@ -7,7 +7,7 @@ use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
 use millstream_state::{Entry, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -22,7 +22,7 @@ pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
 
 impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp) -> StoreId {
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp, format: StoreFormat) -> StoreId {
         let configs = [
             ("cleanup.policy", "compact,delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
@@ -32,7 +32,13 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         let supplier = Arc::new(move || {
             StoreInstance::new(TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention))
         });
-        builder.store_named(NewStore { name: name.to_owned(), changelog: Some(changelog), supplier, global: false })
+        builder.store_named(NewStore {
+            name: name.to_owned(),
+            format,
+            changelog: Some(changelog),
+            supplier,
+            global: false,
+        })
     }
 
     pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {

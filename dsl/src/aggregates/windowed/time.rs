@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext,
-    Timestamp,
+    Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreFormat, StoreId,
+    TaskContext, Timestamp,
 };
 use millstream_state::{Entry, WindowStart};
 
@@ -71,6 +71,18 @@ impl FixedWindows {
         match self {
             FixedWindows::Time(_) => 0,
             FixedWindows::Sliding(_) => 2,
+        }
+    }
+
+    fn format<KS, VS>(&self) -> StoreFormat {
+        match self {
+            FixedWindows::Time(w) => {
+                let format = StoreFormat::of::<KS, VS>("window");
+                format.with("window.size.ms", w.size).with("window.advance.ms", w.advance)
+            }
+            FixedWindows::Sliding(w) => {
+                StoreFormat::of::<KS, VS>("sliding-window").with("window.difference.ms", w.difference)
+            }
         }
     }
 
@@ -249,7 +261,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 "`{store}` keeps windows for {retention} ms\n  help: size and grace need at least {least} ms"
             ));
         }
-        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention + spec.windows.needed_beyond());
+        let format = spec.windows.format::<K::Serde, A::Serde>();
+        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention + spec.windows.needed_beyond(), format);
         WindowedTable {
             id,
             port: builder.port(),

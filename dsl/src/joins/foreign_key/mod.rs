@@ -181,7 +181,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     ) -> There<KS::Value, VS::Value> {
         let builder = &self.builder;
         let topic = TopicName::Repartition(name.to_owned());
-        let sink = builder.sink::<KS::Value, VS::Value>(stream.node, Some(topic.clone()));
+        let sink = builder.sink::<KS, VS>(stream.node, Some(topic.clone()));
         stream.sink_to(sink, topic.clone(), produced);
         let port = builder.port();
         let source = builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use millstream_core::{
     Change, Data, Downstream, Encoded, Forward, Headers, NodeId, Payload, Record, Result, Serde, SerdeContext,
-    SerdeError, StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
+    SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -122,7 +122,8 @@ impl<F: Data, K: Data> Subscriptions<F, K> {
             StoreInstance::new(KeyValueTable::new(&table, SubscriptionSerde(K::Serde::default()), true))
         });
         let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
-        builder.store_named(NewStore { name: name.to_owned(), changelog, supplier, global: false })
+        let format = StoreFormat::of::<F::Serde, SubscriptionSerde<K::Serde>>("subscriptions");
+        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
     }
 
     pub(super) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {

@@ -1,0 +1,101 @@
+//! Whether equal keys meet: what an operator brings together must be written by one key serde and placed by one
+//! partitioner. Kafka Streams compares the numbers of partitions alone (semantics.md 13), and equal keys then silently
+//! miss each other. Numbers are for [`crate::Plan`], which knows the topics as they are.
+
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::topology::{Copartition, NodeKind, TopicName, Topics, TopologyParts};
+use crate::type_name::short_type_name;
+
+/// A partitioner of the program's own, as far as two can be told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedBy {
+    name: String,
+    /// `None` for a function that has captured something: two of them may differ in that.
+    function: Option<TypeId>,
+}
+
+impl PlacedBy {
+    /// The identity of a function.
+    pub fn function<F: 'static>() -> Self {
+        let function = (size_of::<F>() == 0).then(TypeId::of::<F>);
+        PlacedBy { name: short_type_name(std::any::type_name::<F>()), function }
+    }
+
+    fn places_like(&self, other: &PlacedBy) -> bool {
+        self.function.is_some() && self.function == other.function
+    }
+}
+
+/// One topic of a group.
+struct Member<'a> {
+    topic: &'a TopicName,
+    /// What writes the bytes that decide the partition.
+    key: &'a str,
+    /// The partitioners of the sinks of this program that write it; `None` is the default one.
+    placed: Vec<Option<&'a PlacedBy>>,
+}
+
+impl TopologyParts {
+    /// Every operator that brings keys together which are not where their equals are.
+    pub fn scattered_keys(&self) -> Vec<String> {
+        self.copartitions.iter().flat_map(|group| self.scattered_in(group)).collect()
+    }
+
+    fn scattered_in(&self, group: &Copartition) -> Vec<String> {
+        let members: Vec<Member<'_>> = self.members(group);
+        let mut problems = Vec::new();
+        let serdes: BTreeSet<&str> = members.iter().map(|m| m.key).collect();
+        if serdes.len() > 1 {
+            let list: Vec<String> = members.iter().map(|m| format!("`{}` by {}", m.topic, m.key)).collect();
+            problems.push(format!(
+                "{} brings keys together that are written by different serdes, so that equal keys may be in different partitions: {}\n  help: read the topics by one serde, or write one of them anew by .repartition(name) before it; a serde that writes the bytes of another says so in Serde::partition_serde",
+                group.operator,
+                list.join(", ")
+            ));
+        }
+        let all: Vec<Option<&PlacedBy>> = members.iter().flat_map(|m| m.placed.iter().copied()).collect();
+        let alike = |a: &Option<&PlacedBy>, b: &Option<&PlacedBy>| match (a, b) {
+            (Some(a), Some(b)) => a.places_like(b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        if all.len() > 1 && all[1..].iter().any(|placed| !alike(&all[0], placed)) {
+            let list: Vec<String> = members
+                .iter()
+                .map(|m| {
+                    let by = m.placed.iter().map(|by| by.map_or("the default", |by| &by.name));
+                    format!("`{}` by {}", m.topic, by.collect::<Vec<_>>().join(" and "))
+                })
+                .collect();
+            problems.push(format!(
+                "{} brings topics together whose records are placed by different partitioners: {}\n  help: place one of them anew by .repartition(name), or .repartition_by(name, partitioner), before it; two partitioners are known to be one only if they are the same function and it captures nothing",
+                group.operator,
+                list.join(", ")
+            ));
+        }
+        problems
+    }
+
+    fn members(&self, group: &Copartition) -> Vec<Member<'_>> {
+        let mut writers: BTreeMap<&TopicName, Vec<Option<&PlacedBy>>> = BTreeMap::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            if let NodeKind::Sink(Some(topic)) = &node.kind {
+                writers.entry(topic).or_default().push(self.placed_by.get(&crate::topology::NodeId(id)));
+            }
+        }
+        let sources = group.sources.iter().map(|source| &self.nodes[source.0]);
+        let named = sources.filter_map(|node| match (&node.kind, &node.types) {
+            (NodeKind::Source(Topics::Named(topics)), Some(types)) => Some((topics, types.partition_serde.as_str())),
+            _ => None,
+        });
+        named
+            .flat_map(|(topics, key)| topics.iter().map(move |topic| (topic, key)))
+            .map(|(topic, key)| {
+                // What nobody writes here is taken to be placed as every Kafka client does by default.
+                let placed = writers.get(topic).cloned().unwrap_or_else(|| vec![None]);
+                Member { topic, key, placed }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,230 @@
+//! What an application leaves behind in its topics, as plain text: by this the next start can tell whether the state that
+//! is there fits the program. A pure comparison; [`crate::topology_topic`] reads, keeps and acts.
+//!
+//! Nothing here is numbered: sub-topologies, tasks and nodes may be renumbered freely, since nothing that is kept is named
+//! by them. Of a sub-topology's shape only this matters: which of the user's topics end up in a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Result;
+use crate::topology::{NodeKind, RecordTypes, StoreDescription, StoreId, TopicName, Topics, Topology};
+
+/// What is kept of one store or one repartition topic.
+pub(crate) type Properties = BTreeMap<String, String>;
+
+/// What an application keeps: its changelogs and repartition topics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fingerprint(pub(crate) BTreeMap<TopicName, Properties>);
+
+/// Set on a store that a program without it has left behind: its rows have missed what came since.
+pub(crate) const LEFT_BEHIND: &str = "left behind";
+
+/// The topic that stands for a store's changelog.
+pub(crate) const REBUILT_FROM: &str = "rebuilt from";
+
+/// Properties of which only growth matters: the log has already forgotten what the store would now want back.
+const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
+
+impl Fingerprint {
+    pub(crate) fn of(topology: &Topology) -> Self {
+        let mut entries = BTreeMap::new();
+        for (id, store) in topology.stores().iter().enumerate() {
+            if store.changelog.is_some() || store.rebuilt_from.is_some() {
+                let name = TopicName::Changelog(store.name.clone());
+                entries.insert(name, of_store(topology, StoreId(id), store));
+            }
+        }
+        for repartition in topology.repartitions() {
+            let source = &topology.nodes()[repartition.source.0];
+            let mut properties = Properties::new();
+            if let Some(RecordTypes { serdes: (key, value), .. }) = &source.types {
+                properties.insert("key".to_owned(), key.clone());
+                properties.insert("value".to_owned(), value.clone());
+            }
+            entries.insert(TopicName::Repartition(repartition.name.clone()), properties);
+        }
+        Fingerprint(entries)
+    }
+
+    /// Every difference from an earlier program for which what that one left behind does not fit, each with its remedy.
+    /// `holds` says whether there is anything: rows of a store, or records that are not processed yet.
+    pub(crate) fn differences(
+        &self,
+        earlier: &Fingerprint,
+        mut holds: impl FnMut(&TopicName) -> Result<bool>,
+    ) -> Result<Vec<String>> {
+        let mut problems = Vec::new();
+        for (name, was) in &earlier.0 {
+            let found = match (name, self.0.get(name)) {
+                (TopicName::Changelog(store), Some(is)) => changed_store(store, was, is),
+                (TopicName::Changelog(store), None) if !is_nowhere(was) => {
+                    vec![self.vanished_store(earlier, store, was)]
+                }
+                (TopicName::Repartition(topic), Some(is)) if was != is => vec![changed_repartition(topic, was, is)],
+                (TopicName::Repartition(topic), None) => vec![vanished_repartition(topic)],
+                _ => Vec::new(),
+            };
+            if !found.is_empty() && holds(name)? {
+                problems.extend(found);
+            }
+        }
+        Ok(problems)
+    }
+
+    fn vanished_store(&self, earlier: &Fingerprint, store: &str, was: &Properties) -> String {
+        let new = self.0.iter().filter(|(name, is)| !earlier.0.contains_key(*name) && *is == was);
+        let alike: Vec<String> = new
+            .filter_map(|(name, _)| match name {
+                TopicName::Changelog(name) => Some(format!("`{name}`")),
+                _ => None,
+            })
+            .collect();
+        let keep = match alike.as_slice() {
+            [] => format!("keep a store of the name `{store}`"),
+            alike => format!("if {} is its new name, keep the old one", alike.join(" or ")),
+        };
+        format!(
+            "store `{store}` is no longer in the program, and its changelog holds rows\n  help: {keep}; if its rows are to be left behind, start once with topology.compatibility=ignore"
+        )
+    }
+}
+
+/// The store has left no rows, or they were left behind already.
+fn is_nowhere(was: &Properties) -> bool {
+    was.contains_key(LEFT_BEHIND) || was.contains_key(REBUILT_FROM)
+}
+
+fn of_store(topology: &Topology, id: StoreId, store: &StoreDescription) -> Properties {
+    let format = &store.format;
+    let mut properties: Properties = [("kind", format.kind), ("key", &format.key), ("value", &format.value)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    properties.extend(format.details.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let configs = store.changelog.iter().flatten();
+    properties.extend(configs.filter(|(key, _)| PERIODS.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+    if let Some(from) = &store.rebuilt_from {
+        properties.insert(REBUILT_FROM.to_owned(), from.topic.clone());
+    }
+    if let Some(topics) = topics_behind(topology, id) {
+        properties.insert("topics".to_owned(), topics.into_iter().collect::<Vec<_>>().join(" "));
+    }
+    properties
+}
+
+/// The user's topics whose records end up in a store, over however many repartition topics; `None` if a pattern does.
+fn topics_behind(topology: &Topology, store: StoreId) -> Option<BTreeSet<String>> {
+    let nodes = topology.nodes();
+    let mut next: Vec<usize> = (0..nodes.len()).filter(|id| nodes[*id].stores.contains(&store)).collect();
+    let mut seen = BTreeSet::new();
+    let mut topics = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        next.extend(nodes[id].inputs.iter().map(|input| input.0));
+        match &nodes[id].kind {
+            NodeKind::Source(Topics::Pattern(_)) => return None,
+            NodeKind::Source(Topics::Named(names)) => {
+                for name in names {
+                    match name {
+                        TopicName::User(name) => {
+                            topics.insert(name.clone());
+                        }
+                        name => next.extend(
+                            (0..nodes.len())
+                                .filter(|n| matches!(&nodes[*n].kind, NodeKind::Sink(Some(to)) if to == name)),
+                        ),
+                    }
+                }
+            }
+            NodeKind::Processor | NodeKind::Sink(_) => {}
+        }
+    }
+    Some(topics)
+}
+
+fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> {
+    let afresh = format!(
+        "give the store another name to begin without rows, or the application another application.id; to go back, keep what `{store}` was"
+    );
+    if was.contains_key(LEFT_BEHIND) {
+        return vec![format!(
+            "store `{store}` comes back, and its changelog holds the rows of the time before it was left out\n  help: {afresh}"
+        )];
+    }
+    match (was.get(REBUILT_FROM), is.get(REBUILT_FROM)) {
+        (None, Some(topic)) => {
+            return vec![format!(
+                "store `{store}` is rebuilt from `{topic}` now, and its changelog would be left behind\n  help: if `{topic}` has all of its rows, start once with topology.compatibility=ignore; else leave the optimization"
+            )];
+        }
+        (Some(topic), None) => {
+            return vec![format!(
+                "store `{store}` has a changelog of its own now, and was rebuilt from `{topic}`: its rows would be missing\n  help: {afresh}"
+            )];
+        }
+        // Read again, whatever they were.
+        (Some(_), Some(_)) => return Vec::new(),
+        (None, None) => {}
+    }
+    let mut problems = Vec::new();
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    for key in keys {
+        let (before, now) = (was.get(key).map(String::as_str), is.get(key).map(String::as_str));
+        let (shown, help) = match key.as_str() {
+            _ if before == now => continue,
+            "topics" => match (before, now) {
+                // A topic more or less leaves the rows what they are; none in common makes them another store's.
+                (Some(before), Some(now)) if before.split(' ').all(|t| now.split(' ').all(|n| n != t)) => {
+                    ("is made from", afresh.clone())
+                }
+                _ => continue,
+            },
+            key if PERIODS.contains(&key) => {
+                let period = |text: Option<&str>| text.and_then(|ms| ms.parse::<i64>().ok());
+                if period(now) <= period(before) {
+                    continue;
+                }
+                let set = format!("set {key}={} on its changelog topic", now.unwrap_or_default());
+                (key, format!("{set} and start once with topology.compatibility=ignore, or {afresh}"))
+            }
+            "key" => ("has keys by", afresh.clone()),
+            "value" => ("has values by", afresh.clone()),
+            "kind" => ("is of the kind", afresh.clone()),
+            key => (key, afresh.clone()),
+        };
+        let quoted = |text: Option<&str>| text.map_or_else(|| "nothing".to_owned(), |text| format!("`{text}`"));
+        problems.push(format!(
+            "store `{store}`: {shown} {} now, its changelog was written with {}\n  help: {help}",
+            quoted(now),
+            quoted(before)
+        ));
+    }
+    problems
+}
+
+fn changed_repartition(topic: &str, was: &Properties, is: &Properties) -> String {
+    let types = |p: &Properties| {
+        let of = |key| p.get(key).map_or("?", String::as_str);
+        format!("<{}, {}>", of("key"), of("value"))
+    };
+    format!(
+        "repartition topic `{topic}` has {} now, and holds records of {} that are not processed yet\n  help: {}",
+        types(is),
+        types(was),
+        process_first("give it another name and ")
+    )
+}
+
+fn vanished_repartition(topic: &str) -> String {
+    format!(
+        "repartition topic `{topic}` is no longer in the program, and holds records that are not processed yet\n  help: {}",
+        process_first("")
+    )
+}
+
+fn process_first(name: &str) -> String {
+    format!(
+        "let the earlier program process them, Streams::run_to_end does; if they are to be lost, {name}start once with topology.compatibility=ignore"
+    )
+}

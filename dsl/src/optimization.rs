@@ -1,0 +1,96 @@
+//! What a program may be spared, by choice: topics that hold what another topic holds already. The results stay the same,
+//! and so do all names.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use millstream_core::{NodeId, Port, Record};
+
+use crate::builder::StreamsBuilder;
+use crate::kstream::KStream;
+
+/// Something that [`StreamsBuilder::optimize`] may do. None is done unless asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Optimization {
+    /// A table has no changelog: its rows are read from its topic again, up to the committed position. So the topic must
+    /// keep them, compacted or forever; one that the program creates is compacted. After a restart the table has every
+    /// row of the topic, also those that a reset to `latest` has passed over. Tables with a history, or with event time
+    /// of their own, keep their changelogs.
+    ReuseSourceTopics,
+    /// What needs the new key of one and the same stream shares one repartition topic: that of the operator that comes
+    /// first in the program, under the name it has anyhow. What goes through `.repartition(name)` keeps its own.
+    MergeRepartitions,
+}
+
+impl Optimization {
+    /// All of them.
+    pub const ALL: [Optimization; 2] = [Optimization::ReuseSourceTopics, Optimization::MergeRepartitions];
+}
+
+/// A step that was made behind a stream, to be used again.
+pub(crate) struct Shared {
+    step: &'static str,
+    behind: Box<dyn Any + Send>,
+    made: Box<dyn Any + Send>,
+}
+
+/// A stream without its builder, which holds it.
+struct Made<K, V> {
+    node: NodeId,
+    port: Port<Record<K, V>>,
+    key_changed: bool,
+    sources: Arc<BTreeSet<NodeId>>,
+}
+
+impl<K: 'static, V: 'static> KStream<K, V> {
+    /// The stream behind this one that `make` makes; if repartitions are merged, the one that `step` has made before.
+    pub(crate) fn shared<K2: 'static, V2: 'static>(
+        &self,
+        step: &'static str,
+        make: impl FnOnce() -> KStream<K2, V2>,
+    ) -> KStream<K2, V2> {
+        if !self.builder.optimizes(Optimization::MergeRepartitions) {
+            return make();
+        }
+        let found = self.builder.with_shared(|shared| {
+            let mut behind = shared.iter().filter(|s| {
+                let port = s.behind.downcast_ref::<Port<Record<K, V>>>();
+                s.step == step && port.is_some_and(|port| port.is(&self.port))
+            });
+            let made = behind.find_map(|s| s.made.downcast_ref::<Made<K2, V2>>())?;
+            let Made { node, port, key_changed, sources } = made;
+            let builder = self.builder.clone();
+            let (port, sources) = (port.clone(), sources.clone());
+            Some(KStream { builder, node: *node, port, key_changed: *key_changed, sources })
+        });
+        found.unwrap_or_else(|| {
+            let KStream { builder, node, port, key_changed, sources } = make();
+            let made = Made { node, port: port.clone(), key_changed, sources: sources.clone() };
+            let shared = Shared { step, behind: Box::new(self.port.clone()), made: Box::new(made) };
+            builder.with_shared(|all| all.push(shared));
+            KStream { builder, node, port, key_changed, sources }
+        })
+    }
+}
+
+impl StreamsBuilder {
+    /// Spares the program topics, as [`Optimization`] says. To be called before the first operator.
+    ///
+    /// ```
+    /// use millstream_dsl::{Optimization, StreamsBuilder};
+    ///
+    /// let b = StreamsBuilder::new();
+    /// b.optimize(Optimization::ALL);
+    /// let names = b.stream::<String, String>("names").select_key(|_, name| name.clone());
+    /// names.group_by_key().count("counts");
+    /// names.group_by_key().reduce("last", |_, name| name);
+    /// assert_eq!(b.build()?.repartitions().len(), 1);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    pub fn optimize(&self, optimizations: impl IntoIterator<Item = Optimization>) -> &Self {
+        self.choose(optimizations);
+        self
+    }
+}

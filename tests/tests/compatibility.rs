@@ -1,0 +1,280 @@
+//! A program starts on the state that it left itself, and on no other: the start names every difference, and changes nothing.
+
+use std::time::Duration;
+
+use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
+use millstream_dsl::{HOUR, KStream, MIN, Optimization, StreamsBuilder, TimeWindows};
+use millstream_tests::embedded::Embedded;
+
+fn config() -> RuntimeConfig {
+    RuntimeConfig::embedded("app")
+}
+
+fn ignoring() -> RuntimeConfig {
+    RuntimeConfig { compatibility: Compatibility::Ignore, ..config() }
+}
+
+/// What `add` makes of the words.
+fn program(add: impl Fn(&StreamsBuilder, &KStream<String, String>)) -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    add(&b, &b.stream("words"));
+    b.build()
+}
+
+fn counting(store: &str) -> Result<Topology> {
+    program(|_, words| words.group_by_key().count(store).to_stream().to("out"))
+}
+
+fn windowed(size: Duration, retention: Duration) -> Result<Topology> {
+    let windows = TimeWindows::of(size);
+    program(|_, words| drop(words.group_by_key().windowed_by(windows).retention(retention).count("counts")))
+}
+
+/// A log on which a program has processed two words.
+fn after(topology: Topology) -> Result<Embedded> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("words", 1)?;
+    embedded.write("words", 0, &[(1, Some("a"), "x"), (2, Some("b"), "x")])?;
+    embedded.streams(topology, config())?.run_to_end()?;
+    Ok(embedded)
+}
+
+/// What a start of a program says.
+fn said(embedded: &Embedded, topology: Topology) -> String {
+    embedded.streams(topology, config()).err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+/// What the application has written down of itself, in order.
+fn written(embedded: &Embedded) -> Result<Vec<(String, Option<String>)>> {
+    Ok(embedded.read("app-topology")?.concat())
+}
+
+fn text(key: &str, value: &str) -> (String, Option<String>) {
+    (key.to_owned(), Some(value.to_owned()))
+}
+
+#[test]
+fn the_same_program_goes_on_and_writes_nothing_again() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    let wanted = [
+        text("counts-changelog", "key=StringSerde\nkind=key-value\ntopics=words\nvalue=NumberSerde<i64>\n"),
+        text("format", "1"),
+    ];
+    assert_eq!(written(&embedded)?, wanted);
+    embedded.write("words", 0, &[(3, Some("a"), "x")])?;
+    embedded.streams(counting("counts")?, config())?.run_to_end()?;
+    assert_eq!(written(&embedded)?, wanted);
+    let counts = embedded.read::<String, i64>("out")?.concat();
+    assert_eq!(counts, [("a".into(), 1), ("b".into(), 1), ("a".into(), 2)]);
+    Ok(())
+}
+
+#[test]
+fn what_keeps_nothing_writes_nothing() -> Result<()> {
+    let embedded = after(program(|_, words| words.to("out"))?)?;
+    assert_eq!(embedded.log.partitions("app-topology")?, None);
+    Ok(())
+}
+
+#[test]
+fn stores_may_be_added() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    let more = program(|_, words| {
+        words.group_by("by-word", |_, word| word.clone()).count("words").to_stream().to("words-out");
+        words.group_by_key().count("counts").to_stream().to("out");
+    })?;
+    embedded.streams(more, config())?.run_to_end()?;
+    let keys: Vec<String> = written(&embedded)?.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["counts-changelog", "format", "by-word-repartition", "words-changelog"]);
+    Ok(())
+}
+
+#[test]
+fn a_renamed_store_is_noticed_before_a_topic_is_created() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    let before = embedded.log.topics()?;
+    assert_eq!(
+        said(&embedded, counting("totals")?),
+        "the topology cannot run: store `counts` is no longer in the program, and its changelog holds rows\n  \
+         help: if `totals` is its new name, keep the old one; if its rows are to be left behind, start once with \
+         topology.compatibility=ignore"
+    );
+    assert_eq!(embedded.log.topics()?, before);
+    Ok(())
+}
+
+/// Left behind once, its rows are not taken up again: they have missed what came since.
+#[test]
+fn a_store_that_was_left_behind_does_not_come_back() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    embedded.streams(counting("totals")?, ignoring())?.run_to_end()?;
+    embedded.streams(counting("totals")?, config())?.run_to_end()?;
+    let both = program(|_, words| {
+        words.group_by_key().count("totals").to_stream().to("out");
+        words.group_by_key().count("counts").to_stream().to("out");
+    })?;
+    assert_eq!(
+        said(&embedded, both),
+        "the topology cannot run: store `counts` comes back, and its changelog holds the rows of the time before it was \
+         left out\n  help: give the store another name to begin without rows, or the application another application.id; \
+         to go back, keep what `counts` was"
+    );
+    Ok(())
+}
+
+#[test]
+fn every_difference_is_in_one_error() -> Result<()> {
+    let embedded = after(windowed(MIN, HOUR)?)?;
+    let afresh = "give the store another name to begin without rows, or the application another application.id; \
+                  to go back, keep what `counts` was";
+    assert_eq!(
+        said(&embedded, windowed(2 * MIN, 2 * HOUR)?),
+        format!(
+            "the topology cannot run, 3 problems:\n\
+             - store `counts`: retention.ms `93600000` now, its changelog was written with `90000000`\n  \
+             help: set retention.ms=93600000 on its changelog topic and start once with topology.compatibility=ignore, \
+             or {afresh}\n\
+             - store `counts`: window.advance.ms `120000` now, its changelog was written with `60000`\n  help: {afresh}\n\
+             - store `counts`: window.size.ms `120000` now, its changelog was written with `60000`\n  help: {afresh}"
+        )
+    );
+    Ok(())
+}
+
+/// Rows that are kept for longer than they are needed do no harm.
+#[test]
+fn a_store_may_keep_its_rows_for_less_long() -> Result<()> {
+    let embedded = after(windowed(MIN, 2 * HOUR)?)?;
+    assert_eq!(said(&embedded, windowed(MIN, HOUR)?), "");
+    Ok(())
+}
+
+#[test]
+fn kind_and_types_of_a_store_stay() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    let changes: [(Topology, &[&str]); 4] = [
+        (
+            program(|_, words| drop(words.to_table("counts")))?,
+            &["has values by `StringSerde` now, its changelog was written with `NumberSerde<i64>`"],
+        ),
+        (
+            program(|_, words| drop(words.map(|_, v| (1_i64, v)).group_by("by-one", |k, _| *k).count("counts")))?,
+            &["has keys by `NumberSerde<i64>` now, its changelog was written with `StringSerde`"],
+        ),
+        (
+            program(|_, words| drop(words.to_versioned_table("counts", HOUR)))?,
+            &[
+                "is of the kind `versioned` now, its changelog was written with `key-value`",
+                "has values by `StringSerde` now, its changelog was written with `NumberSerde<i64>`",
+                "min.compaction.lag.ms `90000000` now, its changelog was written with nothing",
+            ],
+        ),
+        (
+            program(|b, _| drop(b.stream::<String, String>("others").group_by_key().count("counts")))?,
+            &["is made from `others` now, its changelog was written with `words`"],
+        ),
+    ];
+    for (changed, wanted) in changes {
+        let said = said(&embedded, changed);
+        for wanted in wanted {
+            assert!(said.contains(&format!("store `counts`: {wanted}\n  help: ")), "{said}");
+        }
+        assert_eq!(said.matches("store `counts`: ").count(), wanted.len(), "{said}");
+    }
+    Ok(())
+}
+
+/// Whatever a program was, nothing is lost with it before it has processed anything.
+#[test]
+fn a_store_without_rows_may_become_anything() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("words", 1)?;
+    embedded.streams(counting("counts")?, config())?.run_to_end()?;
+    assert_eq!(said(&embedded, windowed(MIN, HOUR)?), "");
+    Ok(())
+}
+
+/// A program that was stopped halfway has records in its repartition topic; the next one must read them.
+#[test]
+fn unread_repartition_topics_are_noticed() -> Result<()> {
+    let by = |name: &'static str, reads: bool| {
+        program(move |_, words| {
+            let grouped = words.group_by(name, |_, word| word.clone());
+            if reads {
+                grouped.count("counts").to_stream().to("out");
+            }
+        })
+    };
+    let embedded = after(by("by-word", true)?)?;
+    assert_eq!(said(&embedded, by("by-term", true)?), "");
+    let half = after(by("by-word", true)?)?;
+    half.write("app-by-word-repartition", 0, &[(9, Some("a"), "a")])?;
+    assert_eq!(
+        said(&half, by("by-term", true)?),
+        "the topology cannot run: repartition topic `by-word` is no longer in the program, and holds records that are not \
+         processed yet\n  help: let the earlier program process them, Streams::run_to_end does; if they are to be lost, \
+         start once with topology.compatibility=ignore"
+    );
+    Ok(())
+}
+
+/// A table that is rebuilt from its topic, and one with a changelog of its own.
+fn table(optimized: bool) -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    if optimized {
+        b.optimize(Optimization::ALL);
+    }
+    b.table::<String, String>("words", "latest").to_stream().to("out");
+    b.build()
+}
+
+#[test]
+fn a_table_moves_between_changelog_and_topic_only_when_told() -> Result<()> {
+    let embedded = after(table(false)?)?;
+    assert_eq!(
+        said(&embedded, table(true)?),
+        "the topology cannot run: store `latest` is rebuilt from `words` now, and its changelog would be left behind\n  \
+         help: if `words` has all of its rows, start once with topology.compatibility=ignore; else leave the optimization"
+    );
+    embedded.streams(table(true)?, ignoring())?.run_to_end()?;
+    assert_eq!(said(&embedded, table(true)?), "");
+    assert_eq!(
+        said(&embedded, table(false)?),
+        "the topology cannot run: store `latest` has a changelog of its own now, and was rebuilt from `words`: its rows \
+         would be missing\n  help: give the store another name to begin without rows, or the application another \
+         application.id; to go back, keep what `latest` was"
+    );
+    Ok(())
+}
+
+/// Its rows are known again, so that a change takes the old one from its group; on the embedded log there is no changelog.
+#[test]
+fn a_table_that_is_rebuilt_from_its_topic_goes_on() -> Result<()> {
+    let counted = || {
+        let b = StreamsBuilder::new();
+        b.optimize(Optimization::ALL);
+        let latest = b.table::<String, String>("words", "latest");
+        latest.group_by("by-word", |k, word| (word, k.clone())).count("counts").to_stream().to("out");
+        b.build()
+    };
+    let embedded = after(counted()?)?;
+    assert_eq!(embedded.log.partitions("app-latest-changelog")?, None);
+    embedded.write("words", 0, &[(5, Some("a"), "y")])?;
+    let counters = embedded.streams(counted()?, config())?.run_to_end()?;
+    // Two rows of the table, one of the counts.
+    assert_eq!(counters.restore, 3);
+    let counts = embedded.read::<String, i64>("out")?.concat();
+    assert_eq!(counts, [("x".into(), 1), ("x".into(), 2), ("x".into(), 1), ("y".into(), 1)]);
+    Ok(())
+}
+
+#[test]
+fn the_setting_takes_the_state_as_it_is() -> Result<()> {
+    let embedded = after(windowed(MIN, HOUR)?)?;
+    let mut settings = Settings::new().set("topology.compatibility", "ignore");
+    embedded.streams(windowed(2 * MIN, HOUR)?, settings.config("app")?)?.run_to_end()?;
+    assert_eq!(said(&embedded, windowed(2 * MIN, HOUR)?), "");
+    let error = Settings::new().set("topology.compatibility", "maybe").config("app");
+    assert!(matches!(error, Err(Error::Config(_))), "{:?}", error.err());
+    Ok(())
+}
