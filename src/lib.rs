@@ -38,9 +38,9 @@ pub mod prelude {
         Timestamp, Topology,
     };
     pub use millstream_dsl::{
-        Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR, Json, KStream, KTable,
-        KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows, Setup, SlidingWindows, StoreHandle,
-        StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Window, Windowed, event_time, kv,
-        pattern,
+        BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR,
+        JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows,
+        Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor,
+        VersionedStore, Window, Windowed, event_time, kv, pattern,
     };
 }
