@@ -44,3 +44,8 @@ pub mod prelude {
         VersionedStore, Window, Windowed, event_time, kv, pattern,
     };
 }
+
+/// The Rust of the page for those who come from Kafka Streams runs with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/coming-from-kafka-streams.md")]
+mod coming_from_kafka_streams {}
