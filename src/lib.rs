@@ -41,7 +41,7 @@ pub mod prelude {
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR,
         JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows,
         Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor,
-        VersionedStore, Window, Windowed, event_time, kv, pattern,
+        VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
     };
 }
 
