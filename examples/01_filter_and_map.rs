@@ -2,7 +2,7 @@
 //!
 //! ```console
 //! $ printf 'GET /cart 200 31\nPOST /pay 503 2004\nhello\n' | cargo run -q --bin 01_filter_and_map -- --stdin requests --stdout failures
-//! /pay	503 after 2004 ms
+//! /pay    503 after 2004 ms
 //! ```
 
 use millstream::prelude::*;

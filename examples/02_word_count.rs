@@ -3,15 +3,15 @@
 //!
 //! ```console
 //! $ echo "the mill by the stream" | cargo run -q --bin 02_word_count -- --stdin lines --stdout word-counts
-//! the	1
-//! mill	1
-//! by	1
-//! the	2
-//! stream	1
+//! the    1
+//! mill    1
+//! by    1
+//! the    2
+//! stream    1
 //! $ echo "the stream runs" | cargo run -q --bin 02_word_count -- --stdin lines --stdout word-counts
-//! the	3
-//! stream	2
-//! runs	1
+//! the    3
+//! stream    2
+//! runs    1
 //! ```
 
 use millstream::prelude::*;

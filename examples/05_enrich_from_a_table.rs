@@ -4,12 +4,12 @@
 //! ```console
 //! $ printf '%s\n' 'ann,gold' 'bob,basic' | cargo run -q --bin 05_enrich_from_a_table -- --stdin customers
 //! $ printf '%s\n' 'ann,200' 'bob,200' 'eve,80' | cargo run -q --bin 05_enrich_from_a_table -- --stdin orders --stdout priced
-//! ann	{"tier":"gold","price":200,"to_pay":180}
-//! bob	{"tier":"basic","price":200,"to_pay":200}
-//! eve	{"tier":"unknown","price":80,"to_pay":80}
+//! ann    {"tier":"gold","price":200,"to_pay":180}
+//! bob    {"tier":"basic","price":200,"to_pay":200}
+//! eve    {"tier":"unknown","price":80,"to_pay":80}
 //! $ echo 'bob,gold' | cargo run -q --bin 05_enrich_from_a_table -- --stdin customers
 //! $ echo 'bob,200' | cargo run -q --bin 05_enrich_from_a_table -- --stdin orders --stdout priced
-//! bob	{"tier":"gold","price":200,"to_pay":180}
+//! bob    {"tier":"gold","price":200,"to_pay":180}
 //! ```
 
 use millstream::prelude::*;

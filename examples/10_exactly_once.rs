@@ -6,7 +6,7 @@
 //! it died
 //! $ cargo run -q --bin 10_exactly_once -- --stdin payments </dev/null
 //! $ echo 1000 | cargo run -q --bin 10_exactly_once -- --stdin payments --stdout till
-//! all	{"payments":50001,"sum":1250026000}
+//! all    {"payments":50001,"sum":1250026000}
 //! ```
 //!
 //! Input positions, results and changes of the table are one transaction of the log, ten times a second. The first run

@@ -39,7 +39,7 @@ fn session(example: &Path) -> String {
     session.map(|line| format!("{line}\n")).collect()
 }
 
-/// The session again, with what is printed now. `cargo run -q --bin NAME --` is the program that cargo has built.
+/// The session again, with what is printed now, and tabs as four spaces. `cargo run -q --bin NAME --` is the program that cargo has built.
 fn type_again(session: &str, in_folder: &Path) -> String {
     let built = Path::new(env!("CARGO_BIN_EXE_demo")).parent().expect("a folder of programs");
     let mut said = String::new();
@@ -55,7 +55,7 @@ fn type_again(session: &str, in_folder: &Path) -> String {
         assert!(done.status.success(), "{command}\n{}", String::from_utf8_lossy(&done.stderr));
         said += &format!("$ {command}\n{}", String::from_utf8_lossy(&done.stdout));
     }
-    said
+    said.replace('\t', "    ")
 }
 
 #[test]
