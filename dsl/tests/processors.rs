@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_core::{ChangelogRecord, ChangelogWriter, Record, Result, StateStore};
-use millstream_dsl::{
-    Clock, CustomStore, KeyValueStore, Out, Processor, StreamsBuilder, Timer, TopologyTestDriver,
-};
+use millstream_dsl::{Clock, CustomStore, KeyValueStore, Out, Processor, StreamsBuilder, Timer, TopologyTestDriver};
 
 fn row<V>(key: &str, value: V, time: i64) -> Record<String, V> {
     Record::new(key.into(), value, time)
@@ -150,7 +148,8 @@ fn a_global_store_keeps_what_its_processor_makes_of_a_topic() -> Result<()> {
     driver.input::<String, String>("in")?.pipe_at(2, "k", "UNO".to_owned());
     driver.restart()?;
     driver.input::<String, String>("in")?.pipe_at(3, "k", "DUE".to_owned());
-    let out: Vec<String> = driver.output::<String, String>("out")?.read_records().into_iter().map(|r| r.value).collect();
+    let out: Vec<String> =
+        driver.output::<String, String>("out")?.read_records().into_iter().map(|r| r.value).collect();
     assert_eq!(out, ["UNO one", "DUE ?"]);
     Ok(())
 }

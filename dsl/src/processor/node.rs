@@ -287,6 +287,30 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 
     /// As [`KStream::process`], with named children besides what follows: [`Out::forward_to`] passes a record on to one of
     /// them, [`Out::forward`] to all.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # let b = StreamsBuilder::new();
+    /// struct Sorter;
+    /// impl Processor for Sorter {
+    ///     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    ///     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    ///         if r.value < 0 { out.forward_to("negative", r) } else { out.forward(r) }
+    ///     }
+    /// }
+    /// let (all, children) = b.stream("in").process_with_children("sort", &["negative"], |_| Sorter);
+    /// all.to("out");
+    /// children.get("negative").expect("a child").to("negative");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// # let negative = t.output::<String, i64>("negative")?;
+    /// [5, -5].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// assert_eq!(negative.read(), [kv("a", 5), kv("a", -5)]); // `forward` reaches the children too
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn process_with_children<P: Processor<KIn = K, VIn = V>>(
         &self,
         name: &str,
