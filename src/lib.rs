@@ -38,9 +38,14 @@ pub mod prelude {
         Timestamp, Topology,
     };
     pub use millstream_dsl::{
-        Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR, Json, KStream, KTable,
-        KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows, Setup, SlidingWindows, StoreHandle,
-        StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Window, Windowed, event_time, kv,
-        pattern,
+        BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR,
+        JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows,
+        Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, Timer, TopologyTestDriver, ValueOut,
+        ValueProcessor, VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
     };
 }
+
+/// The Rust of the page for those who come from Kafka Streams runs with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/coming-from-kafka-streams.md")]
+mod coming_from_kafka_streams {}

@@ -85,6 +85,9 @@ impl<'a> TaskBuilder<'a> {
     }
 
     /// The listeners of a port.
+    ///
+    /// # Panics
+    /// When two ports of different types have one number, which the DSL does not make.
     pub fn open<T: 'static>(&mut self, port: &Port<T>) -> Downstream<T> {
         if let Some(open) = self.ports.get(&port.id) {
             let shared = open.downcast_ref::<Rc<RefCell<Downstream<T>>>>();

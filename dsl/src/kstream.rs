@@ -34,11 +34,39 @@ impl<K, V> Clone for KStream<K, V> {
 
 impl StreamsBuilder {
     /// A stream of one or several topics, with the default serdes of its types.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// // Two topics, one stream. A null key is `None`.
+    /// b.stream::<Option<String>, i64>(["web", "shops"]).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let shops = t.input::<Option<String>, i64>("shops")?;
+    /// # let out = t.output::<Option<String>, i64>("out")?;
+    /// shops.pipe(None, 5);
+    /// assert_eq!(out.read(), [(None, 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn stream<K: Data, V: Data>(&self, topics: impl IntoTopics) -> KStream<K, V> {
         self.stream_with(topics, Consumed::<K::Serde, V::Serde>::new())
     }
 
     /// A stream with serdes, timestamp extractor or reset policy of its own.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, event_time};
+    /// # use millstream_dsl::core::OffsetReset;
+    /// # let b = StreamsBuilder::new();
+    /// // The record's own time, here from its value, and a start of its own.
+    /// let consumed = Consumed::of::<String, i64>().timestamps(event_time(|_, n| *n)).reset(OffsetReset::Latest);
+    /// b.stream_with("in", consumed).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 86_400_000);
+    /// assert_eq!(out.read_records()[0].timestamp, 86_400_000);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn stream_with<KS, VS, X>(
         &self,
         topics: impl IntoTopics,

@@ -120,6 +120,20 @@ impl TopologyTestDriver {
 
     /// Drops every task and its stores and starts again from the log: stores come back from their changelogs.
     ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("a", 5);
+    /// t.restart()?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What starting the program says.
     pub fn restart(&self) -> Result<()> {
@@ -131,6 +145,19 @@ impl TopologyTestDriver {
     }
 
     /// Lets every `n`-th commit fail, so that it is rolled back and done again.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// t.fail_commits(Some(2));
+    /// (0..4).for_each(|_| input.pipe("a", 5));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2), kv("a", 3), kv("a", 4)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn fail_commits(&self, every: Option<u64>) {
         self.inner.borrow().log.fail_commits(every);
     }

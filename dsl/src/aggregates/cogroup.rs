@@ -27,6 +27,27 @@ pub struct CogroupedStream<K, A> {
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     /// Starts a cogroup with this stream, folded in place.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("bought").group_by_key();
+    /// let returned = b.stream::<String, i64>("returned").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, owned| *owned += n)
+    ///     .cogroup(&returned, |_, n, owned| *owned -= n)
+    ///     .aggregate("owned", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let bought = t.input::<String, i64>("bought")?;
+    /// # let returned = t.input::<String, i64>("returned")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// bought.pipe("ann", 3);
+    /// returned.pipe("ann", 1);
+    /// assert_eq!(out.read(), [kv("ann", 3), kv("ann", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn cogroup<A: Data<NonNull = A>>(
         &self,
         f: impl Fn(&K, V::NonNull, &mut A) + Send + Sync + 'static,
@@ -106,11 +127,47 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
     }
 
     /// Folds in tumbling or hopping ([`crate::TimeWindows`]) or sliding ([`crate::SlidingWindows`]) windows.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("in").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, sum| *sum += n)
+    ///     .windowed_by(TimeWindows::of(HOUR))
+    ///     .aggregate("per-hour", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "ann", 3);
+    /// assert_eq!(out.read()[0].1, Some(3));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn windowed_by(self, windows: impl Into<FixedWindows>) -> WindowedCogroup<K, A> {
         WindowedCogroup { streams: self, spec: WindowSpec::new(windows.into()) }
     }
 
     /// Folds in sessions.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("in").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, sum| *sum += n)
+    ///     .in_sessions(SessionWindows::of(MIN))
+    ///     .aggregate("per-visit", || 0, |_, a, b| a + b)
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "ann", 3);
+    /// assert_eq!(out.read()[0].1, Some(3));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn in_sessions(self, windows: SessionWindows) -> SessionCogroup<K, A> {
         SessionCogroup { streams: self, spec: WindowSpec::new(windows) }
     }

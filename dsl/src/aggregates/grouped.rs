@@ -21,11 +21,37 @@ impl<K, V> Clone for GroupedStream<K, V> {
 impl<K: Data, V: Data> KStream<K, V> {
     /// Groups by the key that the records have. If it may have changed, the aggregation repartitions over a topic
     /// named after its store.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("a", 5);
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn group_by_key(&self) -> GroupedStream<K::NonNull, V> {
         GroupedStream { stream: self.without_null_keys() }
     }
 
     /// Groups by another key, over the topic `<application.id>-<name>-repartition`.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, String>("in").group_by("by-town", |_, town| town.clone()).count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("ann", "Oslo");
+    /// input.pipe("bob", "Oslo");
+    /// assert_eq!(out.read(), [kv("Oslo", 1), kv("Oslo", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn group_by<K2: Data>(
         &self,
         name: &str,
@@ -84,6 +110,20 @@ impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for SessionWindows {
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     /// Groups by windows besides the key: [`TimeWindows`], [`SlidingWindows`] or [`SessionWindows`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(TimeWindows::of(MIN).grace(5 * SECOND)).count("per-minute").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(61_000, "a", 5);
+    /// let minute = Windowed { key: "a".to_owned(), window: Window { start: 60_000, end: 120_000 } };
+    /// assert_eq!(out.read(), [(minute, Some(1))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn windowed_by<W: WindowsOf<K, V>>(&self, windows: W) -> W::Windowed {
         windows.windowed(self)
     }

@@ -12,11 +12,35 @@ use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     /// Records per key.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["a", "b", "a"].into_iter().for_each(|key| input.pipe(key, 5));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("b", 1), kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn count(&self, store: &str) -> KTable<K, i64> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
     /// Folds the values of a key into one of their own type.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").group_by_key().reduce("largest", i64::max).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [5, 7, 6].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", 5), kv("a", 7), kv("a", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         store: &str,
@@ -26,6 +50,22 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     }
 
     /// As `reduce`; `None` deletes the row, and the next record starts over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .group_by_key()
+    ///     .reduce_or_delete("open", |sum, n| Some(sum + n).filter(|sum| *sum != 0))
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [5, -5, 3].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", Some(5)), kv("a", None), kv("a", Some(3))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn reduce_or_delete(
         &self,
         store: &str,
@@ -60,6 +100,23 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     }
 
     /// Folds the values of a key into a value of another type, in place.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .group_by_key()
+    ///     .aggregate("all", String::new, |_, n, all| *all += &format!("{n};"))
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<String>>("out")?;
+    /// input.pipe("a", 5);
+    /// input.pipe("a", 7);
+    /// assert_eq!(out.read(), [kv("a", "5;".to_owned()), kv("a", "5;7;".to_owned())]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn aggregate<A: Data<NonNull = A>>(
         &self,
         store: &str,
@@ -74,6 +131,22 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     }
 
     /// As `aggregate`, but takes and returns the value; `None` deletes the row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .group_by_key()
+    ///     .aggregate_or_delete("sums", || 0, |_, n, sum| if n == 0 { None } else { Some(sum + n) })
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [5, 7, 0].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", Some(5)), kv("a", Some(12)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn aggregate_or_delete<A: Data<NonNull = A>>(
         &self,
         store: &str,

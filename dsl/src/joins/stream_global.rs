@@ -28,6 +28,21 @@ impl<K, V> Clone for GlobalKTable<K, V> {
 
 impl StreamsBuilder {
     /// A global table of a topic, in the store `store`.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<String, i64>("towns", "towns");
+    /// b.stream::<String, String>("orders").join_global(&towns, |_, town| Some(town.clone()), |_, zip| *zip).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let towns = t.input::<String, i64>("towns")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// towns.pipe("Oslo", 150);
+    /// orders.pipe("ann", "Oslo");
+    /// assert_eq!(out.read(), [kv("ann", 150)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn global_table<K: Data<NonNull = K>, V: Data<NonNull = V>>(
         &self,
         topic: &str,
@@ -67,6 +82,22 @@ impl<K: Data, V: Data> Forward<Record<Option<K>, Option<V>>> for GlobalRows<K, V
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with the row of the key that `key` finds for it; records that find none are left out.
     /// `key` is called for null values too.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<String, i64>("towns", "towns");
+    /// b.stream::<String, String>("orders").join_global(&towns, |_, town| Some(town.clone()), |_, zip| *zip).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let towns = t.input::<String, i64>("towns")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// towns.pipe("Oslo", 150);
+    /// orders.pipe("ann", "Oslo");
+    /// orders.pipe("bob", "Atlantis");
+    /// assert_eq!(out.read(), [kv("ann", 150)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
         table: &GlobalKTable<G, T>,
@@ -89,6 +120,21 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Joins every record with the row of the key that `key` finds for it, or with none.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<String, i64>("towns", "towns");
+    /// b.stream::<String, String>("orders")
+    ///     .left_join_global(&towns, |_, town| Some(town.clone()), |town, zip| format!("{town} {zip:?}"))
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// orders.pipe("bob", "Atlantis");
+    /// assert_eq!(out.read(), [kv("bob", "Atlantis None")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn left_join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
         table: &GlobalKTable<G, T>,

@@ -24,6 +24,22 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with the records of the other stream that have its key and a time within the window; the result
     /// has the later of both times. Records without a key or a value are left out. `name` names what the join keeps:
     /// `<name>-left`, `<name>-right`, and repartition topics of these names if keys have changed.
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (orders, payments) = (b.stream::<String, String>("orders"), b.stream::<String, String>("payments"));
+    /// orders.join("paid", &payments, JoinWindows::of(10 * MIN), |order, how| format!("{order}, {how}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let payments = t.input::<String, String>("payments")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// orders.pipe_at(0, "o1", "hat");
+    /// payments.pipe_at(600_000, "o1", "cash");
+    /// payments.pipe_at(600_001, "o1", "too late");
+    /// assert_eq!(out.read(), [kv("o1", "hat, cash")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn join<W: Data, O: Clone + 'static>(
         &self,
         name: &str,
@@ -68,6 +84,22 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// As [`KStream::join`]; a left record that finds no partner is joined with none when its window closes, in its own
     /// time. Left records without a key find none.
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (orders, payments) = (b.stream::<String, String>("orders"), b.stream::<String, String>("payments"));
+    /// orders.left_join("paid", &payments, JoinWindows::of(10 * MIN), |order, how| format!("{order} {how:?}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let payments = t.input::<String, String>("payments")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// orders.pipe_at(0, "o1", "hat");
+    /// assert_eq!(out.read(), []);
+    /// orders.pipe_at(600_001, "o2", "bag"); // now nobody can pay for the hat in time any more
+    /// assert_eq!(out.read(), [kv("o1", "hat None")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn left_join<W: Data, O: Clone + 'static>(
         &self,
         name: &str,
@@ -106,6 +138,22 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::left_join`], for the records of both sides.
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (orders, payments) = (b.stream::<String, String>("orders"), b.stream::<String, String>("payments"));
+    /// let windows = JoinWindows::of(10 * MIN);
+    /// orders.outer_join("paid", &payments, windows, |order, how| format!("{order:?} {how:?}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let payments = t.input::<String, String>("payments")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// payments.pipe_at(0, "o1", "cash");
+    /// orders.pipe_at(600_001, "o2", "bag");
+    /// assert_eq!(out.read(), [kv("o1", "None Some(\"cash\")")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn outer_join<W: Data, O: Clone + 'static>(
         &self,
         name: &str,

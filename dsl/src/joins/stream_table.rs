@@ -18,6 +18,22 @@ use crate::windows::millis;
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with its key's row; records without a row, a key or a value are left out. `name` names the
     /// repartition topic, should the key have changed.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let tiers = b.table::<String, String>("tiers", "tiers");
+    /// b.stream::<String, i64>("orders").join_table("by-customer", &tiers, |n, tier| format!("{n} {tier}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let tiers = t.input::<String, String>("tiers")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// tiers.pipe("ann", "gold");
+    /// orders.pipe("ann", 5);
+    /// orders.pipe("bob", 5);
+    /// assert_eq!(out.read(), [kv("ann", "5 gold")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn join_table<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
         name: &str,
@@ -40,6 +56,23 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// As [`KStream::join_table`] with a versioned table; records wait until the stream time is `grace` beyond theirs, and
     /// meet the table in the order of time. They wait in the store `<name>-buffer`.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let prices = b.versioned_table::<String, i64>("prices", "prices", HOUR);
+    /// b.stream::<String, i64>("orders").join_table_with_grace("priced", &prices, MIN, |n, price| n * price).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let prices = t.input::<String, i64>("prices")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// prices.pipe_at(0, "hat", 20);
+    /// orders.pipe_at(50_000, "hat", 1);
+    /// prices.pipe_at(40_000, "hat", 30); // comes later, but was valid then
+    /// orders.pipe_at(110_000, "hat", 2);
+    /// assert_eq!(out.read(), [kv("hat", 30)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
         name: &str,
@@ -69,6 +102,21 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
     /// meet no row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let tiers = b.table::<String, String>("tiers", "tiers");
+    /// b.stream::<String, i64>("orders").left_join_table("by-customer", &tiers, |n, tier| format!("{n} {tier:?}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let tiers = t.input::<String, String>("tiers")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// orders.pipe("ann", 5);
+    /// tiers.pipe("ann", "gold"); // joins no order that went by
+    /// assert_eq!(out.read(), [kv("ann", "5 None")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn left_join_table<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
         name: &str,
@@ -95,6 +143,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::left_join_table`] with a versioned table, and waiting as with [`KStream::join_table_with_grace`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let prices = b.versioned_table::<String, i64>("prices", "prices", HOUR);
+    /// b.stream::<String, i64>("orders")
+    ///     .left_join_table_with_grace("priced", &prices, MIN, |n, price| price.map_or(0, |price| n * price))
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let prices = t.input::<String, i64>("prices")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// orders.pipe_at(0, "hat", 1);
+    /// assert_eq!(out.read(), []);
+    /// prices.pipe_at(1, "hat", 20);
+    /// orders.pipe_at(60_000, "hat", 1);
+    /// assert_eq!(out.read(), [kv("hat", 0)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn left_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
         name: &str,

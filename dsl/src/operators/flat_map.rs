@@ -9,6 +9,21 @@ use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Makes any number of records of every record. The key counts as changed.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // "ann,bob": one record for each, the name as key.
+    /// b.stream::<i64, String>("in")
+    ///     .flat_map(|n, names| names.split(',').map(|name| (name.to_owned(), n)).collect::<Vec<_>>())
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<i64, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe(7, "ann,bob");
+    /// assert_eq!(out.read(), [kv("ann", 7), kv("bob", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn flat_map<K2, V2, I>(&self, f: impl Fn(K, V) -> I + Send + Sync + 'static) -> KStream<K2, V2>
     where
         K2: Clone + 'static,
@@ -44,6 +59,21 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// Makes any number of values of every value; the key stays.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::Result;
+    /// # let b = StreamsBuilder::new();
+    /// // A `Result` is one value or none: what is no number is left out.
+    /// b.stream::<String, String>("in").flat_map_values(|text| text.parse::<i64>()).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", "12");
+    /// input.pipe("a", "twelve");
+    /// assert_eq!(out.read(), [kv("a", 12)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn flat_map_values<V2: Clone + 'static, I: IntoIterator<Item = V2>>(
         &self,
         f: impl Fn(V) -> I + Send + Sync + 'static,

@@ -9,6 +9,18 @@ use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Makes another record of every record; time and headers stay.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").map(|name, n| (n, name)).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<i64, String>("out")?;
+    /// input.pipe("ann", 7);
+    /// assert_eq!(out.read(), [kv(7, "ann")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn map<K2: Clone + 'static, V2: Clone + 'static>(
         &self,
         f: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static,

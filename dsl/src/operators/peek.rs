@@ -9,6 +9,20 @@ use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Calls `f` for every record and passes the record on.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// use std::sync::atomic::{AtomicI64, Ordering};
+    /// static LARGEST: AtomicI64 = AtomicI64::new(0);
+    /// b.stream::<String, i64>("in").peek(|_, n| { LARGEST.fetch_max(*n, Ordering::Relaxed); }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!((out.read(), LARGEST.load(Ordering::Relaxed)), (vec![kv("a", 5)], 5));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn peek(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) -> KStream<K, V> {
         self.peeked(move |k, v| {
             f(k, v);
@@ -30,6 +44,20 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// Calls `f` for every record: an end of the stream. After a failure records come again.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// use std::sync::atomic::{AtomicI64, Ordering};
+    /// static SUM: AtomicI64 = AtomicI64::new(0);
+    /// b.stream::<String, i64>("in").foreach(|_, n| { SUM.fetch_add(*n, Ordering::Relaxed); });
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// input.pipe("a", 5);
+    /// input.pipe("a", 2);
+    /// assert_eq!(SUM.load(Ordering::Relaxed), 7);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn foreach(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) {
         let _end = self.peek(f);
     }

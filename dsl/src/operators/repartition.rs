@@ -10,11 +10,36 @@ use crate::kstream::KStream;
 impl<K: Data, V: Data> KStream<K, V> {
     /// Repartitions by key over the topic `<application.id>-<name>-repartition`, with as many partitions as the
     /// largest topic behind this stream has. Null keys go through.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // Before a processor with a store nothing is repartitioned unless you say so.
+    /// b.stream::<String, i64>("in").select_key(|_, n| n % 2).repartition("by-parity").to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<i64, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv(1, 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn repartition(&self, name: &str) -> KStream<K, V> {
         self.through(name, None, Produced::of::<K, V>())
     }
 
     /// Repartitions into so many partitions.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").repartition_to("wide", 8).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn repartition_to(&self, name: &str, partitions: i32) -> KStream<K, V> {
         self.through(name, Some(partitions), Produced::of::<K, V>())
     }

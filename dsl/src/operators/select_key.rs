@@ -9,6 +9,18 @@ use crate::kstream::KStream;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Gives every record another key. What needs the key afterwards repartitions first.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, String>("in").select_key(|_, town| town.clone()).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// input.pipe("ann", "Oslo");
+    /// assert_eq!(out.read(), [kv("Oslo", "Oslo")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn select_key<K2: Clone + 'static>(&self, f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
         self.with_key(move |k, v| sure(f(k, v)))
     }

@@ -18,6 +18,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Writes every record to the topic that `f` names for it. A topic that is not there is an error: none is created.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.topic("out-large", 1).topic("out-small", 1);
+    /// b.stream::<String, i64>("in").to_dynamic(|_, n| if *n > 9 { "out-large" } else { "out-small" }.to_owned());
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(t.output::<String, i64>("out-small")?.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn to_dynamic(&self, f: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
         self.sink_by(Arc::new(move |k, v| Ok(f(k, v))));
     }
@@ -40,6 +52,21 @@ type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> Result<String> + Send + Sync;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Produced, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // All of a shop's records in one partition, whatever their keys are.
+    /// let by_shop = |_: &String, shop: &i64, partitions: i32| Some(vec![*shop as i32 % partitions]);
+    /// b.topic("out", 4);
+    /// b.stream::<String, i64>("in").to_with("out", Produced::of::<String, i64>().partitioner(by_shop));
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("order 1", 7);
+    /// assert_eq!(out.read(), [kv("order 1", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn to_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(&self, topic: &str, produced: Produced<KS, VS>) {
         let topic = TopicName::User(topic.to_owned());
         let sink = self.builder.sink::<KS, VS>(self.node, Some(topic.clone()));

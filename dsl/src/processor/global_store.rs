@@ -15,6 +15,35 @@ impl StreamsBuilder {
     /// A store that every thread fills on its own with the records of a topic, from its first to its last, as `make`'s
     /// function says; processors read it by the handle, and must not write to it. It has no changelog: at a start the topic
     /// is read again.
+    ///
+    /// ```
+    /// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Find { rows: KeyValueStore<String, String> }
+    /// # impl Processor for Find {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         match self.rows.get(&r.key)? { Some(id) => out.forward(r.with_key(id)), None => Ok(()) }
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// // Keyed by the value, with the key as its value: the topic the other way round.
+    /// let rows = b.global_store::<String, String, String, String, _>("names", "by-name", |rows| {
+    ///     move |r| match (r.key, r.value) {
+    ///         (Some(id), Some(name)) => rows.put(&name, Some(id)).map(drop),
+    ///         _ => Ok(()),
+    ///     }
+    /// });
+    /// b.stream::<String, i64>("in").process("find", move |s| Find { rows: s.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let names = t.input::<String, String>("names")?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// names.pipe("id 7", "ann");
+    /// input.pipe("ann", 5);
+    /// assert_eq!(out.read(), [kv("id 7", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn global_store<K: Data<NonNull = K>, V: Data<NonNull = V>, SK, SV, F>(
         &self,
         topic: &str,

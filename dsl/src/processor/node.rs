@@ -15,6 +15,32 @@ use crate::kstream::KStream;
 use crate::processor::store::{ProcessorStore, StoreHandle};
 
 /// A step written by hand. Made anew for every task, and after every rollback: what must last belongs in a store.
+///
+/// ```
+/// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::{Record, Result};
+/// # let b = StreamsBuilder::new();
+/// struct Once {
+///     seen: KeyValueStore<String, i64>,
+/// }
+/// impl Processor for Once {
+///     type KIn = String;
+///     type VIn = i64;
+///     type KOut = String;
+///     type VOut = i64;
+///     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+///         if self.seen.put_if_absent(&r.key, r.value)?.is_some() { Ok(()) } else { out.forward(r) }
+///     }
+/// }
+/// let seen = b.store::<String, i64>("seen");
+/// b.stream::<String, i64>("in").process("once", move |s| Once { seen: s.store(seen) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// [5, 6].into_iter().for_each(|n| input.pipe("a", n));
+/// assert_eq!(out.read(), [kv("a", 5)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub trait Processor: 'static {
     /// Key it takes.
     type KIn: Clone + 'static;
@@ -157,6 +183,29 @@ impl<P: Processor> Setup<'_, P> {
     }
 
     /// Calls `f` every `interval` with the stream time or the wall clock, as [`millstream_core::PunctuationType`] says.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Clock, MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Tick;
+    /// # impl Processor for Tick {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, _: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> { Ok(()) }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .process("tick", |s| {
+    ///         s.every(MIN, Clock::Wall, |_, now, out| out.forward(Record::new("tick".to_owned(), now, now)));
+    ///         Tick
+    ///     })
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// t.advance(MIN)?;
+    /// assert_eq!(out.read(), [kv("tick", 60_000)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn every(
         &mut self,
         interval: Duration,
@@ -212,6 +261,28 @@ pub(crate) fn stores_in<'t>(
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Processes every record by hand. `make` makes the processor of one task; it is also called once while the program
     /// is built, to learn its stores. The key counts as changed.
+    ///
+    /// ```
+    /// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Once { seen: KeyValueStore<String, i64> }
+    /// # impl Processor for Once {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         if self.seen.put_if_absent(&r.key, r.value)?.is_some() { return Ok(()) }
+    /// #         out.forward(r)
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let seen = b.store::<String, i64>("seen");
+    /// b.stream::<String, i64>("in").process("once", move |s| Once { seen: s.store(seen) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [5, 6].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn process<P: Processor<KIn = K, VIn = V>>(
         &self,
         name: &str,
@@ -222,6 +293,30 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 
     /// As [`KStream::process`], with named children besides what follows: [`Out::forward_to`] passes a record on to one of
     /// them, [`Out::forward`] to all.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # let b = StreamsBuilder::new();
+    /// struct Sorter;
+    /// impl Processor for Sorter {
+    ///     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    ///     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    ///         if r.value < 0 { out.forward_to("negative", r) } else { out.forward(r) }
+    ///     }
+    /// }
+    /// let (all, children) = b.stream("in").process_with_children("sort", &["negative"], |_| Sorter);
+    /// all.to("out");
+    /// children.get("negative").expect("a child").to("negative");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// # let negative = t.output::<String, i64>("negative")?;
+    /// [5, -5].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// assert_eq!(negative.read(), [kv("a", 5), kv("a", -5)]); // `forward` reaches the children too
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn process_with_children<P: Processor<KIn = K, VIn = V>>(
         &self,
         name: &str,

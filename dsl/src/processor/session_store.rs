@@ -17,6 +17,38 @@ use crate::windows::{Window, Windowed};
 impl StreamsBuilder {
     /// A store for processors with a value per key and session, kept for `retention` behind the newest session's end, with
     /// a changelog.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, Out, Processor, SessionStore, StreamsBuilder, TopologyTestDriver, Window, Windowed, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Step { rows: SessionStore<String, i64> }
+    /// # impl Processor for Step {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.step(&r.key, r.value, r.timestamp)?;
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let rows = b.session_store::<String, i64>("visits", HOUR);
+    /// b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+    /// // In the processor:
+    /// impl Step {
+    ///     fn step(&self, key: &String, n: i64, time: i64) -> Result<i64> {
+    ///         // The visits so far that end less than a minute ago.
+    ///         let near = self.rows.find(key, time - 59_999, time)?;
+    ///         let visit = Windowed { key: key.clone(), window: Window { start: time, end: time } };
+    ///         self.rows.put(&visit, Some(n))?;
+    ///         Ok(near.len() as i64)
+    ///     }
+    /// }
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe_at(7, "a", 5);
+    /// assert_eq!(out.read(), [kv("a", 0)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn session_store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
         &self,
         name: &str,
@@ -52,22 +84,31 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
     /// Puts the value of a session; `None` removes it. `false`: it ended before the retention.
     ///
     /// # Errors
-    /// When the key cannot be encoded; so for all methods here.
+    /// When the key cannot be encoded.
     pub fn put(&self, session: &Windowed<K>, value: Option<V>) -> Result<bool> {
         self.rows.put(&session.key, bounds(session.window), value, session.window.end)
     }
 
     /// The value of a session.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn get(&self, session: &Windowed<K>) -> Result<Option<V>> {
         Ok(self.rows.get(&session.key, bounds(session.window))?.map(|(value, _)| value))
     }
 
     /// All sessions of a key, by their ends.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn fetch(&self, key: &K) -> Result<Vec<(Windowed<K>, V)>> {
         self.find(key, Timestamp::MIN, Timestamp::MAX)
     }
 
     /// The sessions of a key that end at `earliest_end` or later and start at `latest_start` or earlier, by their ends.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn find(&self, key: &K, earliest_end: Timestamp, latest_start: Timestamp) -> Result<Vec<(Windowed<K>, V)>> {
         let from = SessionBounds { end: earliest_end, start: Timestamp::MIN };
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
@@ -76,6 +117,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
     }
 
     /// As [`SessionStore::find`] for a range of keys, in the order of the serialised keys. Looks at every key of the store.
+    ///
+    /// # Errors
+    /// When a key cannot be encoded or read back.
     pub fn find_keys(
         &self,
         keys: impl RangeBounds<K>,

@@ -40,6 +40,36 @@ pub trait ProcessorStore: Sized {
 
 impl StreamsBuilder {
     /// A key-value store for processors, with a changelog.
+    ///
+    /// ```
+    /// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Step { rows: KeyValueStore<String, i64> }
+    /// # impl Processor for Step {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.step(&r.key, r.value, r.timestamp)?;
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let rows = b.store::<String, i64>("sums");
+    /// b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+    /// // In the processor:
+    /// impl Step {
+    ///     fn step(&self, key: &String, n: i64, time: i64) -> Result<i64> {
+    ///         let sum = self.rows.get(key)?.unwrap_or(0) + n;
+    ///         self.rows.put(key, Some(sum))?;
+    ///         Ok(sum.max(time))
+    ///     }
+    /// }
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe_at(7, "a", 5);
+    /// assert_eq!(out.read(), [kv("a", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn store<K: Data<NonNull = K>, V: Data<NonNull = V>>(&self, name: &str) -> StoreHandle<KeyValueStore<K, V>> {
         StoreHandle::new(Stored::<K, V>::add(self, name))
     }
@@ -63,24 +93,33 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// The value of a key.
     ///
     /// # Errors
-    /// When the key cannot be encoded; so for all methods here.
+    /// When the key cannot be encoded.
     pub fn get(&self, key: &K) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
         Ok(self.table.borrow().get(&key).map(|(value, _)| value.clone()))
     }
 
     /// Sets the value of a key; `None` deletes it. Returns the value before.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
         Ok(self.table.borrow_mut().put(&key, value, self.now.get()).map(|(value, _)| value))
     }
 
     /// Deletes a key and returns its value.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn delete(&self, key: &K) -> Result<Option<V>> {
         self.put(key, None)
     }
 
     /// Sets the value of a key that has none. Returns the value that was there, if any.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn put_if_absent(&self, key: &K, value: V) -> Result<Option<V>> {
         match self.get(key)? {
             Some(found) => Ok(Some(found)),
@@ -89,6 +128,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     }
 
     /// Changes the value of a key in place with one look-up; `None` in and out is no value.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn update<R>(&self, key: &K, f: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
         let key = self.keys.encode(key)?;
         let mut table = self.table.borrow_mut();
@@ -99,6 +141,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
 
     /// The rows of a range of keys, as the store is now, in the order of their serialised keys. Later changes do not
     /// show in what was returned.
+    ///
+    /// # Errors
+    /// When a key cannot be encoded or read back.
     pub fn range(&self, keys: impl RangeBounds<K>) -> Result<Vec<(K, V)>> {
         let (from, to) = self.keys.range(keys)?;
         let mut table = self.table.borrow_mut();
@@ -107,6 +152,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     }
 
     /// All rows, as [`KeyValueStore::range`] gives them.
+    ///
+    /// # Errors
+    /// When a key cannot be encoded or read back.
     pub fn all(&self) -> Result<Vec<(K, V)>> {
         self.range(..)
     }

@@ -89,6 +89,27 @@ impl ValueSetup<'_> {
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Processes every record by hand, keeping its key. `make` makes the processor of one task; it is also called once
     /// while the program is built.
+    ///
+    /// ```
+    /// # use millstream_dsl::{FixedKeyRecord, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor, kv};
+    /// # use millstream_dsl::core::Result;
+    /// # let b = StreamsBuilder::new();
+    /// struct Double;
+    /// impl ValueProcessor for Double {
+    ///     type K = String; type VIn = i64; type VOut = i64;
+    ///     fn process(&mut self, r: FixedKeyRecord<String, i64>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+    ///         let twice = r.value * 2;
+    ///         out.forward(r.with_value(twice))
+    ///     }
+    /// }
+    /// b.stream::<String, i64>("in").process_values(|_| Double).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 10)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn process_values<P: ValueProcessor<K = K, VIn = V>>(
         &self,
         make: impl Fn(&mut ValueSetup<'_>) -> P + Send + Sync + 'static,

@@ -14,6 +14,36 @@ use crate::tables::VersionedRows;
 
 impl StreamsBuilder {
     /// A store for processors that keeps the values of the last `history` by time, with a changelog.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, Out, Processor, StreamsBuilder, TopologyTestDriver, VersionedStore, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Step { rows: VersionedStore<String, i64> }
+    /// # impl Processor for Step {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.step(&r.key, r.value, r.timestamp)?;
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let rows = b.versioned_store::<String, i64>("prices", HOUR);
+    /// b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+    /// // In the processor:
+    /// impl Step {
+    ///     fn step(&self, key: &String, n: i64, time: i64) -> Result<i64> {
+    ///         self.rows.put(key, Some(n), time)?;
+    ///         // What was valid at time 10.
+    ///         Ok(self.rows.get_as_of(key, 10)?.map_or(0, |price| price.value))
+    ///     }
+    /// }
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe_at(7, "a", 5);
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn versioned_store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
         &self,
         name: &str,
@@ -38,13 +68,16 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> VersionedStore<K, V> {
     /// Puts a value, or with `None` a deletion, that is valid from `time` on.
     ///
     /// # Errors
-    /// When the key cannot be encoded; so for all methods here.
+    /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<Put> {
         let key = self.rows.keys.encode(key)?;
         Ok(self.rows.table.borrow_mut().put(&key, time, value))
     }
 
     /// Deletes a key from `time` on, and returns what was valid then. A time older than the history deletes nothing.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn delete(&self, key: &K, time: Timestamp) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
         let mut table = self.rows.table.borrow_mut();
@@ -53,12 +86,18 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> VersionedStore<K, V> {
     }
 
     /// The latest value.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn get(&self, key: &K) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
         Ok(self.rows.table.borrow().get(&key).map(owned))
     }
 
     /// The value that was valid at a time. Before the history there is none, but the latest one if it is that old.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
         Ok(self.rows.table.borrow().get_as_of(&key, time).map(owned))

@@ -16,6 +16,38 @@ use crate::processor::store::{ProcessorStore, StoreHandle};
 
 impl StreamsBuilder {
     /// A store for processors with a value per key and time, kept for `retention` behind the newest, with a changelog.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, Out, Processor, StreamsBuilder, TopologyTestDriver, WindowStore, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Step { rows: WindowStore<String, i64> }
+    /// # impl Processor for Step {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.step(&r.key, r.value, r.timestamp)?;
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let rows = b.window_store::<String, i64>("recent", HOUR);
+    /// b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+    /// // In the processor:
+    /// impl Step {
+    ///     fn step(&self, key: &String, n: i64, time: i64) -> Result<i64> {
+    ///         self.rows.put(key, Some(n), time)?;
+    ///         // The sum of the last ten seconds.
+    ///         Ok(self.rows.fetch(key, time - 9_999..=time)?.iter().map(|(_, n)| n).sum())
+    ///     }
+    /// }
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe_at(0, "a", 100);
+    /// input.pipe_at(5_000, "a", 5);
+    /// input.pipe_at(12_000, "a", 7);
+    /// assert_eq!(out.read(), [kv("a", 100), kv("a", 105), kv("a", 12)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn window_store<K: Data<NonNull = K>, V: Data<NonNull = V>>(
         &self,
         name: &str,
@@ -44,17 +76,23 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
     /// Puts the value of a key and time; `None` deletes it. `false`: the time is older than the retention.
     ///
     /// # Errors
-    /// When the key cannot be encoded; so for all methods here.
+    /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<bool> {
         self.rows.put(key, WindowStart(time), value, time)
     }
 
     /// The value of a key and time.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn get(&self, key: &K, time: Timestamp) -> Result<Option<V>> {
         Ok(self.rows.get(key, WindowStart(time))?.map(|(value, _)| value))
     }
 
     /// The values of a key within a range of times, ascending.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
     pub fn fetch(&self, key: &K, times: RangeInclusive<Timestamp>) -> Result<Vec<(Timestamp, V)>> {
         let places = WindowStart(*times.start())..=WindowStart(*times.end());
         Ok(self.rows.fetch(key, places)?.into_iter().map(|(place, value, _)| (place.0, value)).collect())
@@ -62,6 +100,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
 
     /// The values of a range of keys within a range of times, in the order of the serialised keys, then times. Looks at
     /// every key of the store.
+    ///
+    /// # Errors
+    /// When a key cannot be encoded or read back.
     pub fn fetch_keys(
         &self,
         keys: impl RangeBounds<K>,
@@ -72,6 +113,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
     }
 
     /// All values, as [`WindowStore::fetch_keys`] gives them.
+    ///
+    /// # Errors
+    /// When a key cannot be encoded or read back.
     pub fn all(&self) -> Result<Vec<(K, Timestamp, V)>> {
         self.fetch_keys(.., ..)
     }

@@ -15,6 +15,22 @@ use crate::ktable::{KTable, OldValues};
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Passes a row's changes on with the next commit, and only the last: with the old value of the first and the time
     /// and headers of the last, in the order in which rows first changed. The table is the same, the stream is shorter.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::Record;
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows").emit_on_commit().to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// for n in [5, 6, 7] {
+    ///     input.enqueue(Record::new("a".to_owned(), Some(n), 0))?;
+    /// }
+    /// t.run()?; // one commit
+    /// assert_eq!(out.read(), [kv("a", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn emit_on_commit(&self) -> KTable<K, V> {
         let node = self.builder.node("KTABLE-EMITONCOMMIT", &[self.node], &[]);
         let port = self.builder.port();

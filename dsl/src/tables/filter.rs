@@ -12,6 +12,18 @@ use crate::stored::Stored;
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// The rows for which `keep` is true. A row that stops matching, or never matched, becomes a deletion, unless it is
     /// known that nothing was passed on for it.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows").filter(|_, n| *n >= 10).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [5, 50, 6].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", Some(50)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
         self.filtered(move |k, v| sure(keep(k, v)))
     }
@@ -59,6 +71,18 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// The rows for which `leave_out` is false.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows").filter_not(|_, n| *n >= 10).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [5, 50, 6].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", Some(5)), kv("a", None), kv("a", Some(6))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn filter_not(&self, leave_out: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
         self.filter(move |k, v| !leave_out(k, v))
     }
@@ -72,6 +96,19 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// The same table with its rows kept in a store of its own, so that look-ups do not compute them again.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let slow = b.table::<String, i64>("in", "rows").map_values(|n| (0..n).sum::<i64>());
+    /// slow.materialize("sums").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("a", 4);
+    /// assert_eq!(out.read(), [kv("a", 6)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn materialize(&self, store: &str) -> KTable<K, V> {
         let id = Stored::<K, V>::add(&self.builder, store);
         let node = self.builder.node("KTABLE-MATERIALIZE", &[self.node], &[id]);

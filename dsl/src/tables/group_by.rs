@@ -22,6 +22,20 @@ pub struct GroupedTable<K, V> {
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Groups the rows by another key, over the topic `<application.id>-<name>-repartition`. A null key or value leaves
     /// the row out.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// people.group_by("by-town", |name, town| (town, name.clone())).count("per-town").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// people.pipe("ann", "Oslo");
+    /// people.pipe("ann", "Voss"); // subtracted there, added here
+    /// assert_eq!(out.read(), [kv("Oslo", 1), kv("Oslo", 0), kv("Voss", 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn group_by<K2: Data, V2: Data>(
         &self,
         name: &str,
@@ -253,11 +267,40 @@ fn take_varint(bytes: &[u8]) -> Option<(u64, usize)> {
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
     /// Rows per group. A group that has lost its last row counts 0; it is not deleted.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// people.group_by("by-town", |name, town| (town, name.clone())).count("per-town").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// people.pipe("ann", "Oslo");
+    /// people.pipe("bob", "Oslo");
+    /// assert_eq!(out.read(), [kv("Oslo", 1), kv("Oslo", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn count(&self, store: &str) -> KTable<K, i64> {
         self.aggregate(store, || 0, |_, _, n| *n += 1, |_, _, n| *n -= 1)
     }
 
     /// Folds the rows of a group into a value of their own type.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let stock = b.table::<String, i64>("stock", "stock");
+    /// stock.group_by("all", |_, n| ("all".to_owned(), n)).reduce("sum", |sum, n| sum + n, |sum, n| sum - n).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let stock = t.input::<String, i64>("stock")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// stock.pipe("hat", 5);
+    /// stock.pipe("bag", 2);
+    /// stock.pipe("hat", 4);
+    /// assert_eq!(out.read(), [kv("all", 5), kv("all", 7), kv("all", 6)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         store: &str,
@@ -287,6 +330,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
     }
 
     /// Folds the rows of a group into a value, in place.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let stock = b.table::<String, i64>("stock", "stock");
+    /// stock
+    ///     .group_by("all", |_, n| ("all".to_owned(), n))
+    ///     .aggregate("sum", || 100, |_, n, sum| *sum += n, |_, n, sum| *sum -= n)
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let stock = t.input::<String, i64>("stock")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// stock.pipe("hat", 5);
+    /// stock.pipe("hat", 4);
+    /// assert_eq!(out.read(), [kv("all", 105), kv("all", 104)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn aggregate<A: Data<NonNull = A>>(
         &self,
         store: &str,

@@ -13,6 +13,22 @@ use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// The table of the keys that both tables have a row for. A row's time is the later of both.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.table::<String, i64>("left", "left"), b.table::<String, i64>("right", "right"));
+    /// left.join(&right, |l, r| l + r).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let left = t.input::<String, Option<i64>>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// left.pipe("a", 1);
+    /// right.pipe("a", 10);
+    /// left.pipe("a", None);
+    /// assert_eq!(out.read(), [kv("a", Some(11)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn join<W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
         other: &KTable<K, W>,
@@ -38,6 +54,22 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// The table of this table's keys, with the other's rows where there are some.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.table::<String, i64>("left", "left"), b.table::<String, i64>("right", "right"));
+    /// left.left_join(&right, |l, r| l + r.unwrap_or(&0)).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let left = t.input::<String, Option<i64>>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// left.pipe("a", 1);
+    /// right.pipe("a", 10);
+    /// right.pipe("b", 10);
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 11)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn left_join<W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
         other: &KTable<K, W>,
@@ -60,6 +92,22 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// The table of the keys that either table has a row for.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.table::<String, i64>("left", "left"), b.table::<String, i64>("right", "right"));
+    /// left.outer_join(&right, |l, r| l.unwrap_or(&0) + r.unwrap_or(&0)).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let left = t.input::<String, Option<i64>>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// left.pipe("a", 1);
+    /// right.pipe("a", 10);
+    /// right.pipe("b", 10);
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 11), kv("b", 10)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn outer_join<W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
         other: &KTable<K, W>,

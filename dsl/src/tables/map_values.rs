@@ -9,11 +9,36 @@ use crate::ktable::{KTable, LookUp, OldValues};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Makes another value of every row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows").map_values(|n| n * 2).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("a", 5);
+    /// input.pipe("a", None);
+    /// assert_eq!(out.read(), [kv("a", Some(10)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn map_values<V2: Data<NonNull = V2>>(&self, f: impl Fn(V) -> V2 + Send + Sync + 'static) -> KTable<K, V2> {
         self.map_values_with_key(move |_, v| f(v))
     }
 
     /// Makes another value of every row's key and value.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows").map_values_with_key(|name, n| format!("{name} has {n}")).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<String>>("out")?;
+    /// input.pipe("ann", 5);
+    /// assert_eq!(out.read(), [kv("ann", "ann has 5".to_owned())]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn map_values_with_key<V2: Data<NonNull = V2>>(
         &self,
         f: impl Fn(&K, V) -> V2 + Send + Sync + 'static,

@@ -18,6 +18,19 @@ use crate::stored::Stored;
 
 impl StreamsBuilder {
     /// A table of a topic, kept in the store `store`. A null value deletes its row; a null key is dropped and counted.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("a", 5);
+    /// input.pipe("a", None);
+    /// assert_eq!(out.read(), [kv("a", Some(5)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn table<K: Data<NonNull = K>, V: Data<NonNull = V>>(&self, topic: &str, store: &str) -> KTable<K, V> {
         self.table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
     }
@@ -56,6 +69,21 @@ impl StreamsBuilder {
 impl<K: Data, V: Data> KStream<K, V> {
     /// The table of the stream's latest values. Repartitions first, over a topic named after the store, if the key may
     /// have changed.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let latest = b.stream::<String, i64>("in").filter(|_, n| *n > 0).to_table("latest");
+    /// b.stream::<String, i64>("asked").join_table("answers", &latest, |_, n| *n).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let asked = t.input::<String, i64>("asked")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [5, 7, -1].into_iter().for_each(|n| input.pipe("a", n));
+    /// asked.pipe("a", 0);
+    /// assert_eq!(out.read(), [kv("a", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn to_table(&self, store: &str) -> KTable<K::NonNull, V::NonNull> {
         let stream = self.repartitioned(store);
         add_table(&stream.builder, stream.node, &stream.port, stream.sources.clone(), store)

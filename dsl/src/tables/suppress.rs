@@ -64,6 +64,24 @@ impl BufferConfig {
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Passes a row's changes on when `limit` has passed since the first of them, and then only the last. The buffer is
     /// kept in the store `name`.
+    ///
+    /// ```
+    /// # use millstream_dsl::{BufferConfig, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, i64>("in", "rows")
+    ///     .suppress_for("calm", MIN, BufferConfig::max_records(1_000).emit_early_when_full())
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe_at(0, "a", 5);
+    /// input.pipe_at(59_999, "a", 6);
+    /// assert_eq!(out.read(), []);
+    /// input.pipe_at(60_000, "b", 7);
+    /// assert_eq!(out.read(), [kv("a", 6)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn suppress_for(&self, name: &str, limit: Duration, buffer: BufferConfig) -> KTable<K, V> {
         self.suppress(name, Wait { time: |_, time| time, duration: millis(limit), drop_deletions: false }, buffer)
     }
@@ -117,6 +135,22 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     /// Passes every window on once, with its last value, when it has closed: its end and grace (and a session's gap) have
     /// passed. The buffer is kept in the store `name`; it must not be emitted early.
+    ///
+    /// ```
+    /// # use millstream_dsl::{BufferConfig, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let per_minute = b.stream::<String, i64>("in").group_by_key().windowed_by(TimeWindows::of(MIN)).count("counts");
+    /// per_minute.suppress_until_closed("final", BufferConfig::unbounded()).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "a", 5);
+    /// input.pipe_at(59_999, "a", 5);
+    /// assert_eq!(out.read(), []);
+    /// input.pipe_at(60_000, "b", 5);
+    /// assert_eq!(out.read()[0].1, Some(2));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn suppress_until_closed(&self, name: &str, buffer: BufferConfig) -> KTable<Windowed<K>, V> {
         let duration = self.nature.grace.unwrap_or_else(|| {
             self.builder.problem(format!(

@@ -9,6 +9,20 @@ use crate::ktable::KTable;
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// The stream of this table's new values.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // A deleted row is `None`. To leave deletions out:
+    /// b.table::<String, i64>("in", "rows").to_stream().flat_map_values(|n| n).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// input.pipe("a", None);
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn to_stream(&self) -> KStream<K, Option<V>> {
         let node = self.builder.node("KTABLE-TOSTREAM", &[self.node], &[]);
         let port = self.builder.port();

@@ -16,6 +16,26 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Makes another value of every row with a function that may hold stores; it is called for deletions too, with `None`,
     /// and deletes the row by returning `None`. `make` makes the function of one task; it is also called once while the
     /// program is built, to learn its stores. The rows are kept in the store `store`.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // How often each row was set, counted in a store of its own.
+    /// let times = b.store::<String, i64>("times");
+    /// b.table::<String, i64>("in", "rows")
+    ///     .transform_values("counted", move |setup| {
+    ///         let times = setup.store(times);
+    ///         move |key: &String, _: Option<i64>| times.update(key, |n| { *n = Some(n.unwrap_or(0) + 1); *n })
+    ///     })
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [5, 6].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn transform_values<V2: Data<NonNull = V2>, F>(
         &self,
         store: &str,

@@ -22,6 +22,22 @@ use crate::windows::millis;
 impl StreamsBuilder {
     /// A table of a topic whose store keeps `history`: updates count by their time, not by their offset, and those older
     /// than the history are dropped. Joins of streams with it meet the row as of the stream record's time.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let prices = b.versioned_table::<String, i64>("prices", "prices", HOUR);
+    /// b.stream::<String, i64>("orders").join_table("priced", &prices, |n, price| n * price).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let prices = t.input::<String, i64>("prices")?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// prices.pipe_at(0, "hat", 20);
+    /// prices.pipe_at(60_000, "hat", 30);
+    /// orders.pipe_at(59_999, "hat", 1); // the price of its time
+    /// assert_eq!(out.read(), [kv("hat", 20)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn versioned_table<K: Data<NonNull = K>, V: Data<NonNull = V>>(
         &self,
         topic: &str,
@@ -39,6 +55,22 @@ impl StreamsBuilder {
 impl<K: Data, V: Data> KStream<K, V> {
     /// The table of the stream's values by time, with their history. Repartitions first, over a topic named after the
     /// store, if the key may have changed.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let prices = b.stream::<String, i64>("prices").filter(|_, n| *n > 0).to_versioned_table("prices", HOUR);
+    /// b.stream::<String, i64>("orders").join_table("priced", &prices, |n, price| n * price).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let prices = t.input::<String, i64>("prices")?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// prices.pipe_at(60_000, "hat", 30);
+    /// prices.pipe_at(0, "hat", 20); // older, although it comes later
+    /// orders.pipe_at(60_000, "hat", 1);
+    /// assert_eq!(out.read(), [kv("hat", 30)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn to_versioned_table(&self, store: &str, history: Duration) -> KTable<K::NonNull, V::NonNull> {
         let stream = self.repartitioned(store);
         add_versioned(&stream.builder, stream.node, &stream.port, stream.sources.clone(), store, history)

@@ -52,6 +52,21 @@ impl TimeWindows {
 }
 
 /// Windows that slide with the records: one for every set of records at most `difference` apart. Both ends inclusive.
+///
+/// ```
+/// # use millstream_dsl::{SECOND, SlidingWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let clicks = b.stream::<String, i64>("in").group_by_key();
+/// clicks.windowed_by(SlidingWindows::of(10 * SECOND)).count("counts").to_stream().to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [20_000, 25_000].into_iter().for_each(|time| input.pipe_at(time, "a", 5));
+/// let counts: Vec<_> = out.read().into_iter().map(|(key, n)| (key.window.start, key.window.end, n)).collect();
+/// // What ended with the first click, what began after it, what ended with the second.
+/// assert_eq!(counts, [(10_000, 20_000, Some(1)), (20_001, 30_001, Some(1)), (15_000, 25_000, Some(2))]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlidingWindows {
     pub(crate) difference: Timestamp,

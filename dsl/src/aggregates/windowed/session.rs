@@ -43,17 +43,62 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     }
 
     /// Passes every session on once, when gap and grace are over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Window, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(SessionWindows::of(MIN)).emit_on_close().count("visits").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [0, 50_000, 110_000].into_iter().for_each(|time| input.pipe_at(time, "ann", 5));
+    /// assert_eq!(out.read(), []);
+    /// input.pipe_at(170_001, "bob", 5); // more than a minute later
+    /// let visit = Windowed { key: "ann".to_owned(), window: Window { start: 0, end: 110_000 } };
+    /// assert_eq!(out.read(), [(visit, Some(3))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn emit_on_close(mut self) -> Self {
         self.spec.emit = EmitStrategy::OnWindowClose;
         self
     }
 
     /// Records per key and session; null values count.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(SessionWindows::of(MIN)).count("visits").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "ann", 5);
+    /// input.pipe_at(60_000, "ann", 5); // the session grows: as it was it is deleted
+    /// let visits: Vec<(i64, Option<i64>)> = out.read().into_iter().map(|(key, n)| (key.window.end, n)).collect();
+    /// assert_eq!(visits, [(0, Some(1)), (0, None), (60_000, Some(2))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
     /// Folds the values of a session into one of their own type; null values are left out.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let rides = b.stream::<String, i64>("in").group_by_key();
+    /// rides.windowed_by(SessionWindows::of(MIN)).reduce("longest", i64::max).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "ann", 5);
+    /// input.pipe_at(0, "ann", 7);
+    /// assert_eq!(out.read()[1].1, Some(7));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         store: &str,
@@ -98,6 +143,24 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
 
     /// Folds the values of a session into a value of another type, in place. `merge` makes one value of those of two
     /// sessions that grow together: what is merged so far, and the next.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let paid = b.stream::<String, i64>("in").group_by_key();
+    /// paid.windowed_by(SessionWindows::of(MIN).grace(HOUR))
+    ///     .aggregate("spent", || 0, |_, n, sum| *sum += n, |_, a, b| a + b)
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// for (time, n) in [(0, 1), (100_000, 2), (50_000, 4)] {
+    ///     input.pipe_at(time, "ann", n); // the last one joins the sessions of the first two
+    /// }
+    /// assert_eq!(out.read().last().map(|(_, sum)| *sum), Some(Some(7)));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn aggregate<A: Data<NonNull = A>>(
         &self,
         store: &str,

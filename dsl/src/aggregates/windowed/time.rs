@@ -143,17 +143,63 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     }
 
     /// Passes every window on once, when its grace is over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(TimeWindows::of(MIN)).emit_on_close().count("per-minute").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "a", 5);
+    /// input.pipe_at(59_999, "a", 5);
+    /// assert_eq!(out.read(), []);
+    /// input.pipe_at(60_000, "b", 5);
+    /// assert_eq!(out.read()[0].1, Some(2));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn emit_on_close(mut self) -> Self {
         self.spec.emit = EmitStrategy::OnWindowClose;
         self
     }
 
     /// Records per key and window. Null values count, except in sliding windows.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(TimeWindows::of(MIN).advance_by(30 * SECOND)).count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(40_000, "a", 5); // in the windows from 0 and from 30 seconds
+    /// let starts: Vec<i64> = out.read().iter().map(|(key, _)| key.window.start).collect();
+    /// assert_eq!(starts, [0, 30_000]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
     /// Folds the values of a key and window into one of their own type; null values are left out and counted.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let readings = b.stream::<String, i64>("in").group_by_key();
+    /// readings.windowed_by(TimeWindows::of(MIN)).reduce("warmest", i64::max).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// for (time, degrees) in [(0, 18), (30_000, 21), (60_000, 17)] {
+    ///     input.pipe_at(time, "roof", degrees);
+    /// }
+    /// let warmest: Vec<Option<i64>> = out.read().into_iter().map(|(_, degrees)| degrees).collect();
+    /// assert_eq!(warmest, [Some(18), Some(21), Some(17)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         store: &str,
@@ -200,6 +246,20 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
 
     /// Folds the values of a key and window into a value of another type, in place. Null values come as they are,
     /// except in sliding windows, which leave them out.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let paid = b.stream::<String, i64>("in").group_by_key();
+    /// paid.windowed_by(TimeWindows::of(HOUR)).aggregate("revenue", || 0, |_, n, sum| *sum += n).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// input.pipe_at(0, "shop", 5);
+    /// input.pipe_at(1, "shop", 7);
+    /// assert_eq!(out.read()[1].1, Some(12));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn aggregate<A: Data<NonNull = A>>(
         &self,
         store: &str,

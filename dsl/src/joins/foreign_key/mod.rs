@@ -32,6 +32,23 @@ type There<K, V> = (NodeId, Port<Record<K, V>>);
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Joins every row with the row of `other` whose key `foreign_key` finds in it. Rows without a partner are left out.
     /// The result is kept in the store `name`; `<name>-subscription` and `<name>-response` are repartition topics.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// let towns = b.table::<String, i64>("towns", "towns"); // town, inhabitants
+    /// people.join_on("neighbours", &towns, |town| Some(town.clone()), |_, n| n - 1).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let towns = t.input::<String, i64>("towns")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// people.pipe("ann", "Oslo");
+    /// towns.pipe("Oslo", 700_000);
+    /// towns.pipe("Oslo", 700_001);
+    /// assert_eq!(out.read(), [kv("ann", 699_999), kv("ann", 700_000)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
         name: &str,
@@ -58,6 +75,25 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// As [`KTable::join_on`]; rows without a partner are joined with none.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// let towns = b.table::<String, i64>("towns", "towns"); // town, inhabitants
+    /// people
+    ///     .left_join_on("neighbours", &towns, |town| Some(town.clone()), |_, n| n.map_or(0, |n| n - 1))
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let towns = t.input::<String, i64>("towns")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// people.pipe("ann", "Oslo");
+    /// towns.pipe("Oslo", 700_000);
+    /// assert_eq!(out.read(), [kv("ann", 0), kv("ann", 699_999)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn left_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
         name: &str,
