@@ -74,6 +74,7 @@ impl StreamsBuilder {
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
         problems.extend(graph.parts.scattered_keys());
+        problems.extend(misread_topics(&graph.parts));
         if graph.parts.sources.is_empty() {
             problems.push(
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
@@ -152,6 +153,11 @@ impl StreamsBuilder {
             types,
         });
         id
+    }
+
+    /// Leads one node more to a node.
+    pub(crate) fn connect(&self, node: NodeId, input: NodeId) {
+        self.graph().parts.nodes[node.0].inputs.push(input);
     }
 
     /// Adds a source node.
@@ -264,6 +270,31 @@ fn unreadable_lists(parts: &TopologyParts) -> Vec<String> {
         let mut seen = BTreeSet::new();
         for twice in names.iter().filter(|name| !seen.insert(*name)) {
             problems.push(format!("topic `{twice}` is named twice in one source\n  help: name it once"));
+        }
+    }
+    problems
+}
+
+/// A topic that the program writes with a serde whose bytes another, with which it reads it, cannot mean: numbers are of one
+/// type and length. Text and JSON may be read as each other; bytes may be anything.
+fn misread_topics(parts: &TopologyParts) -> Vec<String> {
+    let fits = |written: &str, read: &str| {
+        let number = |serde: &str| serde.starts_with("NumberSerde");
+        let bytes = written.starts_with("BytesSerde") || read.starts_with("BytesSerde");
+        written == read || bytes || !(number(written) || number(read))
+    };
+    let mut problems = Vec::new();
+    for sink in &parts.nodes {
+        let (NodeKind::Sink(Some(topic)), Some(written)) = (&sink.kind, &sink.types) else { continue };
+        for source in &parts.nodes {
+            let (NodeKind::Source(Topics::Named(topics)), Some(read)) = (&source.kind, &source.types) else { continue };
+            let same = fits(&written.serdes.0, &read.serdes.0) && fits(&written.serdes.1, &read.serdes.1);
+            if topics.contains(topic) && !same {
+                problems.push(format!(
+                    "topic `{topic}` is written as ({}, {}) and read as ({}, {})\n  help: read it with the types it is written with",
+                    written.types.0, written.types.1, read.types.0, read.types.1
+                ));
+            }
         }
     }
     problems

@@ -8,7 +8,8 @@ fn driver(undecodable: ExceptionHandler) -> Result<TopologyTestDriver> {
     let b = StreamsBuilder::new();
     b.stream::<Option<String>, i64>("numbers").map_values(|n| n + 1).to("out");
     // A second way into the topic, with another type, for the test alone.
-    b.stream::<Option<String>, Option<String>>("texts").to("numbers");
+    let texts = b.stream::<Option<String>, Option<String>>("texts");
+    texts.map_values(|text| text.map(String::into_bytes)).to("numbers");
     TopologyTestDriver::with_config(b.build()?, RuntimeConfig { undecodable, ..RuntimeConfig::embedded("test") })
 }
 
@@ -66,4 +67,19 @@ fn a_dead_letter_keeps_the_bytes_and_says_why_in_its_headers() -> Result<()> {
     assert_eq!((header("partition").as_deref(), header("offset").as_deref()), (Some("0"), Some("0")));
     assert_eq!(t.counters().dead_letter, 1);
     Ok(())
+}
+
+#[test]
+fn a_topic_that_the_program_cannot_read_back_is_a_problem_beside_the_others() {
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("in").to("between");
+    b.stream::<String, i64>("between").to("out");
+    b.stream::<String, String>("bad name").group_by_key().count("no/store");
+    // As text, or as bytes, anything that is no number may be read.
+    b.stream::<String, String>("other").to("text");
+    b.stream::<String, millstream_core::Text>("text").to("more");
+    let problems = b.build().err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(problems.contains("topic `between` is written as") && problems.contains("i64"), "{problems}");
+    assert!(problems.contains("`no/store` cannot name"), "{problems}");
+    assert!(!problems.contains("`text`"), "{problems}");
 }

@@ -325,7 +325,9 @@ where
         let (node, stream) = self.stream(&target.store, node);
         let stream = stream.without_null_values();
         let f = self.f.clone();
-        target.subscribe(node, &stream, move |key, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init())));
+        target.subscribe(node, &stream, None, move |key, value, sum: Option<A>| {
+            f(key, value, sum.unwrap_or_else(|| init()))
+        });
     }
 
     fn fold_sessions(
@@ -339,6 +341,6 @@ where
         let stream = stream.without_null_values();
         let f = self.f.clone();
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
-        target.subscribe(node, &stream, fold, Arc::new(move |key: &K, a: Option<A>, b: A| Ok(merge(key, a, b))));
+        target.subscribe(node, &stream, None, fold, Arc::new(move |key: &K, a: Option<A>, b: A| Ok(merge(key, a, b))));
     }
 }

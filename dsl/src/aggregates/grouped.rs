@@ -75,6 +75,11 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         &self.stream.builder
     }
 
+    /// The stream as it is grouped.
+    pub(crate) fn stream(&self) -> &KStream<K, V> {
+        &self.stream
+    }
+
     /// The stream in front of an aggregation that keeps `store`.
     pub(crate) fn stream_for(&self, store: &str) -> KStream<K, V> {
         self.stream.repartitioned(store)

@@ -15,6 +15,7 @@ use millstream_state::{Entry, SessionBounds};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
+use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::aggregates::windowed::time::WindowSpec;
 use crate::builder::StreamsBuilder;
@@ -26,12 +27,13 @@ use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed, millis};
 /// A grouped stream in sessions.
 pub struct SessionWindowedStream<K, V> {
     grouped: GroupedStream<K, V>,
+    late: Option<Arc<LateStream<K, V>>>,
     pub(crate) spec: WindowSpec<SessionWindows>,
 }
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     pub(crate) fn in_sessions(&self, windows: SessionWindows) -> SessionWindowedStream<K, V> {
-        SessionWindowedStream { grouped: self.clone(), spec: WindowSpec::new(windows) }
+        SessionWindowedStream { grouped: self.clone(), late: None, spec: WindowSpec::new(windows) }
     }
 }
 
@@ -61,6 +63,26 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// ```
     pub fn emit_on_close(mut self) -> Self {
         self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Gives the records that come too late for a window to `use_it`, as a stream: each once, as it came, however many of
+    /// its windows are over. They are counted as dropped all the same.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, SessionWindows, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(SessionWindows::of(MIN)).on_late(|late| late.to("too-late")).count("counts");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let late = t.output::<String, i64>("too-late")?;
+    /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| input.pipe_at(time, "a", n));
+    /// assert_eq!(late.read(), [("a".to_owned(), 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
+        self.late = Some(LateStream::of(&self.grouped, use_it));
         self
     }
 
@@ -204,7 +226,10 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         let stream = self.grouped.stream_for(store);
         let result = SessionTableBuilder::add(&stream.builder, store, self.spec);
         let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
-        result.subscribe(node, &stream, f, Arc::new(merge));
+        if let Some(late) = &self.late {
+            late.follow(&stream, node);
+        }
+        result.subscribe(node, &stream, self.late.clone(), f, Arc::new(merge));
         result.into_table(node, stream.sources.clone(), stream.builder)
     }
 }
@@ -250,6 +275,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         &self,
         node: NodeId,
         stream: &KStream<K, V>,
+        late: Option<Arc<LateStream<K, V>>>,
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
         merge: Arc<M>,
     ) {
@@ -266,8 +292,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
                 functions: (f.clone(), merge.clone()),
                 spec,
                 send_old: wanted.wanted(),
+                late: late.as_ref().map(|late| late.open(task)),
                 down,
-                values: PhantomData,
             };
             let node = Rc::new(RefCell::new(node));
             if spec.emit == EmitStrategy::OnWindowClose {
@@ -301,8 +327,8 @@ struct SessionAggregate<K: Data, V, A: Data, F, M> {
     functions: (Arc<F>, Arc<M>),
     spec: WindowSpec<SessionWindows>,
     send_old: bool,
+    late: Option<Late<K, V>>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
-    values: PhantomData<fn(V)>,
 }
 
 /// The session of one record.
@@ -323,7 +349,9 @@ where
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
-        node.process(cx, record).or_else(|error| cx.failed(node.node, error))
+        let kept = keep(&node.late, &record);
+        node.process(cx, record).or_else(|error| cx.failed(node.node, error))?;
+        pass_on(cx, &mut node.late, kept)
     }
 }
 
@@ -396,7 +424,7 @@ where
             merged = merged.with(*bounds);
         }
         if merged.end < close_time {
-            cx.drop_late_record();
+            too_late(cx, &mut self.late);
             return Ok(());
         }
         let new = f(key, value, sum).map_err(E::into)?;

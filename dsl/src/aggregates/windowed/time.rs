@@ -15,6 +15,7 @@ use millstream_state::{Entry, WindowStart};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
+use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
@@ -112,6 +113,7 @@ impl FixedWindows {
 /// A grouped stream in windows of a fixed size.
 pub struct TimeWindowedStream<K, V> {
     grouped: GroupedStream<K, V>,
+    late: Option<Arc<LateStream<K, V>>>,
     pub(crate) spec: WindowSpec<FixedWindows>,
 }
 
@@ -131,7 +133,7 @@ impl<W> WindowSpec<W> {
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     pub(crate) fn in_fixed_windows(&self, windows: FixedWindows) -> TimeWindowedStream<K, V> {
-        TimeWindowedStream { grouped: self.clone(), spec: WindowSpec::new(windows) }
+        TimeWindowedStream { grouped: self.clone(), late: None, spec: WindowSpec::new(windows) }
     }
 }
 
@@ -161,6 +163,26 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// ```
     pub fn emit_on_close(mut self) -> Self {
         self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Gives the records that come too late for a window to `use_it`, as a stream: each once, as it came, however many of
+    /// its windows are over. They are counted as dropped all the same.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(TimeWindows::of(MIN)).on_late(|late| late.to("too-late")).count("counts");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let late = t.output::<String, i64>("too-late")?;
+    /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| input.pipe_at(time, "a", n));
+    /// assert_eq!(late.read(), [("a".to_owned(), 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
+        self.late = Some(LateStream::of(&self.grouped, use_it));
         self
     }
 
@@ -294,7 +316,10 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         let stream = self.grouped.stream_for(store);
         let result = WindowedTable::add(&stream.builder, store, self.spec);
         let node = stream.builder.node("KSTREAM-AGGREGATE", &[stream.node], &[result.id]);
-        result.subscribe(node, &stream, f);
+        if let Some(late) = &self.late {
+            late.follow(&stream, node);
+        }
+        result.subscribe(node, &stream, self.late.clone(), f);
         result.into_table(node, stream.sources.clone(), stream.builder)
     }
 }
@@ -338,6 +363,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         &self,
         node: NodeId,
         stream: &KStream<K, V>,
+        late: Option<Arc<LateStream<K, V>>>,
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
@@ -353,8 +379,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 f: f.clone(),
                 spec,
                 send_old: wanted.wanted(),
+                late: late.as_ref().map(|late| late.open(task)),
                 down,
-                values: PhantomData,
             };
             let node = Rc::new(RefCell::new(node));
             if spec.emit == EmitStrategy::OnWindowClose {
@@ -387,8 +413,8 @@ struct WindowAggregate<K: Data, V, A: Data, F> {
     f: Arc<F>,
     spec: WindowSpec<FixedWindows>,
     send_old: bool,
+    late: Option<Late<K, V>>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
-    values: PhantomData<fn(V)>,
 }
 
 struct SharedAggregate<N>(Rc<RefCell<N>>);
@@ -404,7 +430,9 @@ where
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
-        node.process(cx, record).or_else(|error| cx.failed(node.node, error))
+        let kept = keep(&node.late, &record);
+        node.process(cx, record).or_else(|error| cx.failed(node.node, error))?;
+        pass_on(cx, &mut node.late, kept)
     }
 }
 
@@ -430,13 +458,13 @@ where
                     if start + windows.size > close_time {
                         self.update(cx, &record, start, None)?;
                     } else {
-                        cx.drop_late_record();
+                        too_late(cx, &mut self.late);
                     }
                 }
             }
             FixedWindows::Sliding(windows) => {
                 if record.timestamp + windows.difference < close_time {
-                    cx.drop_late_record();
+                    too_late(cx, &mut self.late);
                     return Ok(());
                 }
                 if record.timestamp < windows.difference {
@@ -506,7 +534,7 @@ where
         if start + self.spec.windows.size() >= close_time {
             self.update(cx, record, start, from)
         } else {
-            cx.drop_late_record();
+            too_late(cx, &mut self.late);
             Ok(())
         }
     }
