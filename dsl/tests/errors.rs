@@ -242,6 +242,36 @@ fn a_windowed_aggregate_that_fails_leaves_the_row_as_it_was() -> Result<()> {
     Ok(())
 }
 
+/// The first value of a window or session is taken as it is.
+#[test]
+fn a_windowed_reduce_that_fails_leaves_the_row_as_it_was() -> Result<()> {
+    let hour = Duration::from_secs(3_600);
+    let values = ["1", "bad", "3"];
+    let found = skipping::<Windowed<String>, Text>(&values, |_, s| {
+        let s = s.try_group_by("g", |k, _| Ok::<_, String>(k.clone())).windowed_by(TimeWindows::of(hour));
+        s.try_reduce("sum", |sum, v| good(&v, sum + &v)).to_stream().to("out");
+    })?;
+    assert_eq!(found, (vec![Some("1".to_owned()), Some("13".to_owned())], 1));
+    let found = skipping::<Windowed<String>, Text>(&values, |_, s| {
+        let s = s.group_by_key().windowed_by(SessionWindows::of(hour));
+        s.try_reduce("sum", |sum, v| good(&v, sum + &v)).to_stream().to("out");
+    })?;
+    assert_eq!(found, (vec![Some("1".to_owned()), None, Some("13".to_owned())], 1));
+    Ok(())
+}
+
+/// A record is among those that it meets itself: `1` and `3` meet, whatever became of the one between them.
+#[test]
+fn a_self_join_keeps_what_failed() -> Result<()> {
+    let found = skipping::<String, String>(&["1", "bad", "3"], |_, s| {
+        let windows = JoinWindows::of(Duration::from_secs(2));
+        s.try_join("j", &s, windows, |l, r| good(if l == r { l } else { "" }, format!("{l}{r}"))).to("out");
+    })?;
+    let wanted = ["11", "bad1", "1bad", "31", "3bad", "13", "bad3", "33"].map(str::to_owned).to_vec();
+    assert_eq!(found, (wanted, 1));
+    Ok(())
+}
+
 /// Keeps every value, forwards it, then fails on a bad one; its timer fails always.
 struct Strict {
     seen: KeyValueStore<String, String>,

@@ -203,7 +203,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         name: &str,
         table: &KTable<K::NonNull, T>,
         grace: Option<Timestamp>,
-        f: impl Fn(K, &V::NonNull, Option<&T>) -> Result<Option<(K2, R)>, E> + Send + Sync + 'static,
+        f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         if grace.is_some() && !table.nature.versioned {
             self.builder.problem(format!(
@@ -230,19 +230,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 }
 
+/// The key and value of a result; `None` leaves the record out.
+type Joined<K, R, E> = Result<Option<(K, R)>, E>;
+
 /// Records without a key or a row are left out.
 fn inner<K: Data, L, T, R, E>(
     f: impl Fn(&L, &T) -> Result<R, E>,
-) -> impl Fn(K, &L, Option<&T>) -> Result<Option<(K::NonNull, R)>, E> {
+) -> impl Fn(K, &L, Option<&T>) -> Joined<K::NonNull, R, E> {
     move |key, value, row| {
         let (Some(key), Some(row)) = (key.into_non_null(), row) else { return Ok(None) };
         f(value, row).map(|joined| Some((key, joined)))
     }
 }
 
-fn left<K, L, T, R, E>(
-    f: impl Fn(&L, Option<&T>) -> Result<R, E>,
-) -> impl Fn(K, &L, Option<&T>) -> Result<Option<(K, R)>, E> {
+fn left<K, L, T, R, E>(f: impl Fn(&L, Option<&T>) -> Result<R, E>) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
     move |key, value, row| f(value, row).map(|joined| Some((key, joined)))
 }
 
@@ -260,7 +261,7 @@ where
     K2: Clone,
     R: Clone,
     E: Failure,
-    F: Fn(K, &V::NonNull, Option<&T>) -> Result<Option<(K2, R)>, E>,
+    F: Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
