@@ -39,8 +39,8 @@ pub mod prelude {
     };
     pub use millstream_dsl::{
         Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR, Json, KStream, KTable,
-        KeyValueStore, MIN, Out, Processor, Produced, SECOND, SessionWindows, Setup, SlidingWindows, StoreHandle,
-        StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Window, Windowed, event_time, kv,
-        pattern,
+        KeyValueStore, MIN, Optimization, Out, Processor, Produced, SECOND, SessionWindows, Setup, SlidingWindows,
+        StoreHandle, StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Window, Windowed,
+        event_time, kv, pattern,
     };
 }
