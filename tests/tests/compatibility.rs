@@ -85,7 +85,7 @@ fn stores_may_be_added() -> Result<()> {
     })?;
     embedded.streams(more, config())?.run_to_end()?;
     let keys: Vec<String> = written(&embedded)?.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["counts-changelog", "format", "by-word-repartition", "words-changelog"]);
+    assert_eq!(keys, ["counts-changelog", "format", "by-word-repartition", "words-changelog", "format"]);
     Ok(())
 }
 
