@@ -13,8 +13,8 @@ impl Topology {
             sub.nodes.iter().for_each(|id| self.describe_node(*id, &mut text));
             text.push('\n');
         }
-        for source in self.global_sources() {
-            let _infallible = writeln!(text, "   Sub-topology: for global-store (will not generate tasks)");
+        for (number, source) in (self.sub_topologies().len()..).zip(self.global_sources()) {
+            let _infallible = writeln!(text, "   Sub-topology: {number} for global-store (will not generate tasks)");
             self.global_nodes(source).into_iter().for_each(|id| self.describe_node(id, &mut text));
             text.push('\n');
         }

@@ -73,7 +73,7 @@ impl Changes {
         let mut records: Vec<(String, Option<String>)> =
             changed.map(|(name, is)| (name.to_string(), Some(text(is)))).collect();
         records.extend(left);
-        if create && !records.is_empty() {
+        if !records.is_empty() {
             records.push((FORMAT.0.to_owned(), Some(FORMAT.1.to_owned())));
         }
         Ok(Changes { application_id, create, records })
@@ -96,8 +96,8 @@ impl Changes {
             }
         }
         let wakeup = Arc::<Wakeup>::default();
-        // One unit of work: a start that ends halfway has written nothing.
-        let options = ProducerOptions::transactional(&name, &name);
+        // One batch, so all of it or nothing, and no marker behind it that a reader would have to wait for.
+        let options = ProducerOptions::plain(&name);
         let mut producer = log.producer(&options, wakeup.clone())?;
         let mut batch = BatchBuilder::new();
         for (key, value) in &self.records {
@@ -117,6 +117,9 @@ impl Changes {
 
 /// Should a wake be missed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// For how long a log that does not wake is asked for what it says it has: it is silent also about markers.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at what is in the application's topics.
 struct Look<'a> {
@@ -210,10 +213,16 @@ impl<'a> Look<'a> {
         most: usize,
     ) -> Result<Vec<(String, Option<String>)>> {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.consumer.assign(&[(partition.clone(), from)])?;
+        let end = self.log.admin().end_offset(partition, Isolation::ReadCommitted)?;
         let mut records = Vec::new();
+        if from >= end {
+            return Ok(records);
+        }
+        self.consumer.assign(&[(partition.clone(), from)])?;
+        let mut silent = Duration::ZERO;
         loop {
             let fetch = self.consumer.fetch(0, 1 << 20)?;
+            let nothing = fetch.batches.is_empty();
             for mut batch in fetch.batches {
                 while let Some(view) = batch.next() {
                     let view = view.map_err(|e| {
@@ -223,11 +232,16 @@ impl<'a> Look<'a> {
                     records.push((key, view.value.map(|value| lossy(value.as_slice()))));
                 }
             }
-            if records.len() >= most || fetch.position >= fetch.end {
+            if records.len() >= most || fetch.position >= end {
                 return Ok(records);
             }
-            if let Some(after) = self.consumer.look_again() {
-                self.wakeup.wait(after);
+            match self.consumer.look_again() {
+                Some(after) if nothing && silent < PATIENCE => {
+                    self.wakeup.wait(after);
+                    silent += after;
+                }
+                _ if nothing => return Ok(records),
+                _ => silent = Duration::ZERO,
             }
         }
     }

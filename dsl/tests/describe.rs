@@ -1,4 +1,4 @@
-//! A topology shows itself to people and to tools: as a Mermaid flowchart, and as plain JSON.
+//! A topology shows itself to people and to tools: as text, as a Mermaid flowchart, and as plain JSON.
 
 use millstream_core::{Result, Topology};
 use millstream_dsl::{StreamsBuilder, pattern};
@@ -15,6 +15,35 @@ fn enriched_counts() -> Result<Topology> {
         .to("click-counts");
     b.stream::<String, String>(pattern("log-\"a\".*")?).to_dynamic(|_, value| value.clone());
     b.build()
+}
+
+/// In Kafka Streams' words; there, global stores are numbered among the others.
+#[test]
+fn text_has_global_stores_patterns_and_extractors() -> Result<()> {
+    let wanted = r#"Topologies:
+   Sub-topology: 0
+    Source: KSTREAM-SOURCE-0000000002 (topics: log-.*)
+      --> KSTREAM-GLOBALJOIN-0000000003
+    Processor: KSTREAM-GLOBALJOIN-0000000003 (stores: [user-names])
+      --> KSTREAM-SINK-0000000004
+      <-- KSTREAM-SOURCE-0000000002
+    Sink: KSTREAM-SINK-0000000004 (extractor)
+      <-- KSTREAM-GLOBALJOIN-0000000003
+
+   Sub-topology: 1 for global-store (will not generate tasks)
+    Source: KSTREAM-SOURCE-0000000000 (topics: [users])
+      --> KTABLE-SOURCE-0000000001
+    Processor: KTABLE-SOURCE-0000000001 (stores: [user-names])
+      --> none
+      <-- KSTREAM-SOURCE-0000000000
+
+"#;
+    let b = StreamsBuilder::new();
+    let users = b.global_table::<String, String>("users", "user-names");
+    let logs = b.stream::<String, String>(pattern("log-.*")?);
+    logs.join_global(&users, |key, _| Some(key.clone()), |_, name| name.clone()).to_dynamic(|_, name| name.clone());
+    assert_eq!(b.build()?.describe(), wanted);
+    Ok(())
 }
 
 #[test]

@@ -87,6 +87,15 @@ fn throttles_until_the_clock_says_otherwise() -> Result<()> {
     Ok(())
 }
 
+/// What the README shows is what the program draws.
+#[test]
+fn the_readme_shows_the_word_count() -> Result<()> {
+    let readme = include_str!("../../README.md");
+    let shown = readme.split_once("```mermaid\n").and_then(|(_, rest)| rest.split_once("```")).map(|(chart, _)| chart);
+    assert_eq!(shown, Some(word_count()?.mermaid().as_str()));
+    Ok(())
+}
+
 #[test]
 fn a_topology_describes_itself_as_kafka_streams_does() -> Result<()> {
     let text = word_count()?.describe();

@@ -61,7 +61,8 @@ fn golden_on_a_mock_cluster(guarantee: ProcessingGuarantee, pieces: usize) -> Re
     let wakeup = Arc::new(Wakeup::default());
     for (number, case) in trace["cases"].as_array().expect("cases").iter().enumerate() {
         let (lines, counts, app) = (format!("lines-{number}"), format!("counts-{number}"), format!("app-{number}"));
-        for topic in [&lines, &counts, &format!("{app}-by-word-repartition"), &format!("{app}-counts-changelog")] {
+        let internal = ["by-word-repartition", "counts-changelog", "topology"].map(|name| format!("{app}-{name}"));
+        for topic in [&lines, &counts].into_iter().chain(&internal) {
             cluster.create_topic(topic, 1, 1).map_err(Error::user)?;
         }
         let options =

@@ -85,7 +85,7 @@ fn stores_may_be_added() -> Result<()> {
     })?;
     embedded.streams(more, config())?.run_to_end()?;
     let keys: Vec<String> = written(&embedded)?.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, ["counts-changelog", "format", "by-word-repartition", "words-changelog"]);
+    assert_eq!(keys, ["counts-changelog", "format", "by-word-repartition", "words-changelog", "format"]);
     Ok(())
 }
 
@@ -214,6 +214,40 @@ fn unread_repartition_topics_are_noticed() -> Result<()> {
         "the topology cannot run: repartition topic `by-word` is no longer in the program, and holds records that are not \
          processed yet\n  help: let the earlier program process them, Streams::run_to_end does; if they are to be lost, \
          start once with topology.compatibility=ignore"
+    );
+    Ok(())
+}
+
+/// Its records would be read as what they are not; without any, the topic may hold what it will.
+#[test]
+fn a_repartition_topic_changes_types_only_when_it_was_read() -> Result<()> {
+    let lengths = || {
+        program(|_, words| {
+            let by_length = words.group_by("by-word", |_, word| word.len() as i64);
+            by_length.count("lengths").to_stream().to("out");
+        })
+    };
+    let words = || program(|_, words| drop(words.repartition("by-word")));
+    let embedded = after(words()?)?;
+    assert_eq!(said(&embedded, lengths()?), "");
+    embedded.write("app-by-word-repartition", 0, &[(9, Some("a"), "a")])?;
+    assert_eq!(
+        said(&embedded, words()?),
+        "the topology cannot run: repartition topic `by-word` has <StringSerde, StringSerde> now, and holds records of \
+         <NumberSerde<i64>, StringSerde> that are not processed yet\n  help: let the earlier program process them, \
+         Streams::run_to_end does; if they are to be lost, give it another name and start once with \
+         topology.compatibility=ignore"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_a_later_version_has_written_is_left_alone() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    embedded.write("app-topology", 0, &[(9, Some("format"), "2")])?;
+    assert_eq!(
+        said(&embedded, counting("counts")?),
+        "store `app-topology`: it is of format 2, known is 1\n  help: start with the version that wrote it, or a later one"
     );
     Ok(())
 }
