@@ -40,8 +40,9 @@ pub mod prelude {
     pub use millstream_dsl::{
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR,
         JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Optimization, Out, Processor, Produced, SECOND,
-        SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, Timer, TopologyTestDriver,
-        ValueOut, ValueProcessor, VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
+        SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, Timer,
+        TopologyTestDriver, ValueOut, ValueProcessor, VersionedStore, Window, WindowStore, Windowed, event_time, kv,
+        pattern,
     };
 }
 

@@ -29,6 +29,21 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// As [`KStream::map`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::Record;
+    /// # let b = StreamsBuilder::new();
+    /// // What is no number fails; `processing.exception.handler=continue` would leave it out.
+    /// b.stream::<String, String>("in").try_map(|k, text| text.parse::<i64>().map(|n| (k, n))).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", "5");
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// assert!(input.try_pipe(Record::new("a".to_owned(), "five".to_owned(), 0)).is_err());
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_map<K2: Clone + 'static, V2: Clone + 'static, E: Into<BoxError>>(
         &self,
         f: impl Fn(K, V) -> Result<(K2, V2), E> + Send + Sync + 'static,

@@ -45,6 +45,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Repartitions by a function of key, value and the number of partitions, as [`Produced::partitioner`] does.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // By the first letter of the key: `anna` and `adam` meet.
+    /// let by_letter = |name: &String, _: &i64, partitions: i32| Some(vec![i32::from(name.as_bytes()[0]) % partitions]);
+    /// b.stream::<String, i64>("in").repartition_by("by-letter", by_letter).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("anna", 5);
+    /// assert_eq!(out.read(), [kv("anna", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn repartition_by(
         &self,
         name: &str,
