@@ -1,5 +1,4 @@
 //! A program whose keys would silently miss each other is refused when it is built, with every reason at once.
-#![expect(clippy::ptr_arg, reason = "partitioners and joiners get the records' own types")]
 
 use millstream_core::{Encoded, Headers, Payload, Result, Serde, SerdeContext, SerdeError, StringSerde};
 use millstream_dsl::{Consumed, HOUR, JoinWindows, KStream, Produced, StreamsBuilder, TopologyTestDriver, kv};
@@ -47,12 +46,10 @@ impl Serde for Traced {
     }
 }
 
-#[expect(clippy::ptr_arg, reason = "a partitioner is given references to the records' types")]
 fn by_length(_: &String, value: &String, partitions: i32) -> Option<Vec<i32>> {
     Some(vec![value.len() as i32 % partitions])
 }
 
-#[expect(clippy::ptr_arg, reason = "a partitioner is given references to the records' types")]
 fn by_key_length(key: &String, _: &String, partitions: i32) -> Option<Vec<i32>> {
     Some(vec![key.len() as i32 % partitions])
 }
