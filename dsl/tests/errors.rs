@@ -174,6 +174,22 @@ fn a_letter_is_written_once_however_many_commits_fail() -> Result<()> {
     Ok(())
 }
 
+/// A panic elsewhere on the record's way rolls the letter back with all else.
+#[test]
+fn a_letter_of_a_record_that_is_rolled_back_is_written_when_it_is_done() -> Result<()> {
+    let panics = std::sync::atomic::AtomicBool::new(true);
+    let t = driver(ExceptionHandler::DeadLetter("letters".into()), move |_, s| {
+        s.try_map_values(|v| number(&v)).to("out");
+        s.foreach(move |_, _| assert!(!panics.swap(false, std::sync::atomic::Ordering::Relaxed), "once"));
+    })?;
+    assert!(t.input::<String, String>("in")?.try_pipe(Record::new("k".into(), "bad".into(), 0)).is_err());
+    let letters = t.output::<String, String>("letters")?;
+    assert_eq!(letters.read(), []);
+    t.run()?;
+    assert_eq!(letters.read(), [kv("k", "bad")]);
+    Ok(())
+}
+
 /// Two nodes fail on one record: two letters, as from Kafka Streams.
 #[test]
 fn every_failure_of_a_record_has_a_letter() -> Result<()> {
