@@ -17,7 +17,7 @@ pub(crate) const PARTITIONS: i32 = 4;
 /// An output batch of the producer.
 const BATCH: usize = 64 << 10;
 
-/// A log with topic `in`: 16-byte text keys, 80-byte values, uniform keys, a millisecond every 100 records.
+/// A log with topics `in` and `right`: 16-byte text keys, 80-byte values, uniform keys, a millisecond every 100 records.
 pub(crate) struct Input {
     pub(crate) log: Broker,
     pub(crate) records: u64,
@@ -46,7 +46,9 @@ impl Input {
         create(&log, "in")?;
         create(&log, "table")?;
         let mut producer = producer(&log)?;
+        create(&log, "right")?;
         fill(producer.as_mut(), "in", records, 1, |random, _| random % keys)?;
+        fill(producer.as_mut(), "right", records, 1, |random, _| (random >> 3) % keys)?;
         // The table's rows are all older than the stream's records.
         fill(producer.as_mut(), "table", keys, 0, |_, number| number)?;
         Ok(Input { log, records, keys, _dir: dir })

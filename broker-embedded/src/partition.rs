@@ -301,8 +301,9 @@ impl Partition {
 
     /// Deletes segments that are older, or more, than the topic keeps. The active one goes only when all of it is too old.
     ///
-    /// A changelog's age counts from its newest record: event time may be far behind the clock, and its rows are needed for
-    /// as long as their store has them.
+    /// A segment is too old when its records are, and have been in the log for that long: records of long ago that were
+    /// written just now stay. A changelog's age counts from its newest record instead: event time may be far behind the
+    /// clock, and its rows are needed for as long as their store has them.
     pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
         if !self.config.deletes {
             return Ok(());
@@ -310,11 +311,16 @@ impl Partition {
         let before = {
             let mut state = self.state();
             let newest = state.segments.iter().map(|s| s.max_timestamp).max().unwrap_or(now);
-            let now = if self.id.topic.ends_with("-changelog") { now.min(newest) } else { now };
-            let too_old =
-                |s: &Segment| s.size > 0 && self.config.retention_ms.is_some_and(|ms| s.max_timestamp < now - ms);
+            let changelog = self.id.topic.ends_with("-changelog");
+            let mut old = Vec::new();
+            for segment in &mut state.segments {
+                let since = segment.unchanged_since(now);
+                let limit = self.config.retention_ms.map(|ms| if changelog { newest.min(now) - ms } else { now - ms });
+                let is_old = |limit| segment.size > 0 && segment.max_timestamp < limit && (changelog || since < limit);
+                old.push(limit.is_some_and(is_old));
+            }
             if let Some(dir) = &self.dir
-                && state.segments.last().is_some_and(too_old)
+                && old.last() == Some(&true)
             {
                 let end = state.end;
                 state.segments.push(Segment::create(&*self.storage.files, dir, end)?);
@@ -322,10 +328,10 @@ impl Partition {
             let mut total: u64 = state.segments.iter().map(|s| s.size).sum();
             let stable = state.producers.last_stable(state.end);
             let mut before = None;
-            for pair in state.segments.windows(2) {
+            for (pair, old) in state.segments.windows(2).zip(old) {
                 let (segment, next) = (&pair[0], &pair[1]);
                 let many = self.config.retention_bytes.is_some_and(|bytes| total > bytes + segment.size.min(total));
-                if !(too_old(segment) || many) || next.base > stable {
+                if !(old || many) || next.base > stable {
                     break;
                 }
                 total -= segment.size;

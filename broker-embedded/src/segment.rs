@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) max_timestamp: Timestamp,
     /// It holds what no checkpoint has synced.
     pub(crate) unsynced: bool,
+    /// When it was seen to have grown last, and how large it was then.
+    grown: Option<(Timestamp, u64)>,
 }
 
 /// What is asked of a segment that is opened.
@@ -69,6 +71,7 @@ impl Segment {
             last: 0,
             max_timestamp: -1,
             unsynced: true,
+            grown: None,
         }
     }
 
@@ -264,6 +267,17 @@ impl Segment {
         self.last = relative;
         self.since_index += header.batch_len() as u64;
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+    }
+
+    /// Takes note of its size, and says since when it has not grown.
+    pub(crate) fn unchanged_since(&mut self, now: Timestamp) -> Timestamp {
+        match self.grown {
+            Some((since, size)) if size == self.size => since,
+            _ => {
+                self.grown = Some((now, self.size));
+                now
+            }
+        }
     }
 
     /// The largest time of the first batch.
