@@ -23,10 +23,54 @@ struct Kept<V> {
     entry: Entry<V>,
 }
 
-/// The records of one key, by time, then number.
+/// Records by time, then as they came. Most keys have one, which needs no list.
+struct Records<V> {
+    newest: Option<Kept<V>>,
+    earlier: VecDeque<Kept<V>>,
+}
+
+impl<V> Records<V> {
+    const EMPTY: Self = Records { newest: None, earlier: VecDeque::new() };
+
+    fn insert(&mut self, kept: Kept<V>) {
+        let time = kept.entry.timestamp;
+        match &self.newest {
+            Some(newest) if time < newest.entry.timestamp => {
+                let at = self.earlier.partition_point(|r| r.entry.timestamp <= time);
+                self.earlier.insert(at, kept);
+            }
+            _ => self.earlier.extend(self.newest.replace(kept)),
+        }
+    }
+
+    /// From a time on.
+    fn from(&self, time: Timestamp) -> impl Iterator<Item = &Kept<V>> {
+        let first = self.earlier.partition_point(|r| r.entry.timestamp < time);
+        let newest = self.newest.iter().filter(move |r| r.entry.timestamp >= time);
+        self.earlier.range(first..).chain(newest)
+    }
+
+    fn remove(&mut self, time: Timestamp, number: u32) {
+        let is = |r: &Kept<V>| r.entry.timestamp == time && r.number == number;
+        if self.newest.as_ref().is_some_and(is) {
+            self.newest = self.earlier.pop_back();
+        } else if let Some(at) = self.earlier.iter().position(is) {
+            self.earlier.remove(at);
+        }
+    }
+
+    /// Removes those up to a time.
+    fn remove_up_to(&mut self, time: Timestamp) {
+        let live = self.earlier.partition_point(|r| r.entry.timestamp <= time);
+        self.earlier.drain(..live);
+        self.newest.take_if(|r| r.entry.timestamp <= time);
+    }
+}
+
+/// The records of one key.
 struct Run<V> {
     key: KeyBytes,
-    records: VecDeque<Kept<V>>,
+    records: Records<V>,
     /// The bucket that last got a record of this run.
     bucket: Timestamp,
 }
@@ -52,6 +96,8 @@ pub struct JoinBuffer<VS: Serde> {
     next_number: u32,
     added: Vec<Place>,
     flushed: Vec<Place>,
+    /// The changelog of what was added: a row never changes, so it is written when it comes.
+    changelog: ChangelogWriter,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
 }
@@ -77,6 +123,7 @@ where
             next_number: 0,
             added: Vec::new(),
             flushed: Vec::new(),
+            changelog: ChangelogWriter::default(),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
         }
@@ -89,16 +136,26 @@ where
     }
 
     /// Keeps a record. `false`: it is older than the retention, and is not kept.
+    ///
+    /// # Errors
+    /// When it cannot be encoded; it is not kept then.
     #[inline]
-    pub fn put(&mut self, key: &[u8], time: Timestamp, value: VS::Value) -> bool {
+    pub fn put(&mut self, key: &[u8], time: Timestamp, value: VS::Value) -> Result<bool> {
         self.observe(time);
         if !self.is_live(time) {
-            return false;
+            return Ok(false);
         }
         let number = self.next_number;
-        let run = self.insert(key, number, Entry { value: Some(value), timestamp: time });
+        let mut entry = Entry { value: Some(value), timestamp: time };
+        let place = &mut self.key_scratch;
+        place.clear();
+        place.extend_from_slice(key);
+        place.extend(time.to_be_bytes());
+        place.extend(number.to_be_bytes());
+        write_row(&self.name, &self.serde, &mut self.scratch, place, &mut entry, &mut self.changelog)?;
+        let run = self.insert(key, number, entry);
         self.added.push((run, time, number));
-        true
+        Ok(true)
     }
 
     #[inline]
@@ -113,8 +170,7 @@ where
         let (from, to) = (oldest.max(*times.start()), *times.end());
         let records = self.find_run(key).map(|run| &self.runs[run as usize].records);
         records.into_iter().flat_map(move |records| {
-            let first = records.partition_point(|r| r.entry.timestamp < from);
-            let kept = records.range(first..).take_while(move |r| r.entry.timestamp <= to);
+            let kept = records.from(from).take_while(move |r| r.entry.timestamp <= to);
             kept.filter_map(|r| Some((r.entry.timestamp, r.entry.value.as_ref()?)))
         })
     }
@@ -131,8 +187,7 @@ where
         self.next_number = number.wrapping_add(1);
         let time = entry.timestamp;
         let run = &mut self.runs[id as usize];
-        let at = run.records.partition_point(|r| r.entry.timestamp <= time);
-        run.records.insert(at, Kept { number, entry });
+        run.records.insert(Kept { number, entry });
         let bucket = time / self.width;
         if run.bucket != bucket {
             run.bucket = bucket;
@@ -142,7 +197,7 @@ where
     }
 
     fn insert_run(&mut self, key: &[u8]) -> RunId {
-        let run = Run { key: key.into(), records: VecDeque::new(), bucket: -1 };
+        let run = Run { key: key.into(), records: Records::EMPTY, bucket: -1 };
         let id = match self.free_runs.pop() {
             Some(id) => {
                 self.runs[id as usize] = run;
@@ -157,17 +212,9 @@ where
         id
     }
 
-    /// Where a record is in its run.
-    fn find((run, time, number): Place, runs: &[Run<VS::Value>]) -> Option<usize> {
-        let records = &runs[run as usize].records;
-        let first = records.partition_point(|r| r.entry.timestamp < time);
-        let same_time = records.range(first..).take_while(|r| r.entry.timestamp == time);
-        same_time.enumerate().find(|(_, r)| r.number == number).map(|(i, _)| first + i)
-    }
-
     fn free_if_empty(&mut self, id: RunId) {
         let run = &self.runs[id as usize];
-        if run.records.is_empty() && self.index.remove(self.index.hash(&run.key), id) {
+        if run.records.newest.is_none() && self.index.remove(self.index.hash(&run.key), id) {
             self.free_runs.push(id);
         }
     }
@@ -177,9 +224,7 @@ where
         let before = self.committed_observed.saturating_sub(self.retention);
         while let Some(bucket) = self.buckets.first_entry().filter(|b| (b.key() + 1) * self.width - 1 <= before) {
             for run in bucket.remove() {
-                let records = &mut self.runs[run as usize].records;
-                let live = records.partition_point(|r| r.entry.timestamp <= before);
-                records.drain(..live);
+                self.runs[run as usize].records.remove_up_to(before);
                 self.free_if_empty(run);
             }
         }
@@ -191,18 +236,7 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        for place in &self.added {
-            // What has expired meanwhile needs no log.
-            let Some(at) = Self::find(*place, &self.runs) else { continue };
-            let run = &mut self.runs[place.0 as usize];
-            let key = &mut self.key_scratch;
-            key.clear();
-            key.extend_from_slice(&run.key);
-            key.extend(place.1.to_be_bytes());
-            key.extend(place.2.to_be_bytes());
-            let entry = &mut run.records[at].entry;
-            write_row(&self.name, &self.serde, &mut self.scratch, key, entry, changelog)?;
-        }
+        *changelog = std::mem::take(&mut self.changelog);
         debug_assert!(self.flushed.is_empty(), "one commit is under way at most");
         std::mem::swap(&mut self.added, &mut self.flushed);
         self.flushed_observed = self.observed;
@@ -216,13 +250,12 @@ where
     }
 
     fn rollback(&mut self) {
+        self.changelog = ChangelogWriter::default();
         let mut added = std::mem::take(&mut self.added);
         added.append(&mut self.flushed);
-        for place in added {
-            if let Some(at) = Self::find(place, &self.runs) {
-                self.runs[place.0 as usize].records.remove(at);
-                self.free_if_empty(place.0);
-            }
+        for (run, time, number) in added {
+            self.runs[run as usize].records.remove(time, number);
+            self.free_if_empty(run);
         }
         self.observed = self.committed_observed;
         self.flushed_observed = self.committed_observed;
@@ -255,7 +288,7 @@ where
     fn touch(&self, keys: &[&[u8]]) {
         let runs = self.index.guess(keys);
         for run in runs.into_iter().flatten() {
-            std::hint::black_box(self.runs[run as usize].records.len());
+            std::hint::black_box(self.runs[run as usize].records.newest.is_some());
         }
     }
 }

@@ -51,7 +51,7 @@ impl<K: Data, V: Data> JoinRows<K, V> {
     #[inline]
     pub(crate) fn put(&self, key: &K, time: Timestamp, value: V) -> Result<bool> {
         let key = self.keys.encode(key)?;
-        Ok(self.buffer.borrow_mut().put(&key, time, value))
+        self.buffer.borrow_mut().put(&key, time, value)
     }
 
     /// A record without a value moves the buffer's time all the same.
