@@ -129,10 +129,11 @@ where
         }
     }
 
-    /// Moves the buffer's time forward.
+    /// Moves the buffer's time forward, and returns it.
     #[inline]
-    pub fn observe(&mut self, time: Timestamp) {
+    pub fn observe(&mut self, time: Timestamp) -> Timestamp {
         self.observed = self.observed.max(time);
+        self.observed
     }
 
     /// Keeps a record. `false`: it is older than the retention, and is not kept.

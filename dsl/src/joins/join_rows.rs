@@ -60,10 +60,10 @@ impl<K: Data, V: Data> JoinRows<K, V> {
         self.buffer.borrow_mut().observe(time);
     }
 
-    /// Lets the buffer know what time it is: after a restart it has only seen what it keeps.
+    /// Lets the buffer know what time it is, since after a restart it has only seen what it keeps, and returns it.
     #[inline]
-    pub(crate) fn catch_up(&self, cx: &TaskContext) {
-        self.buffer.borrow_mut().observe(cx.time(self.empty));
+    pub(crate) fn catch_up(&self, cx: &TaskContext) -> Timestamp {
+        self.buffer.borrow_mut().observe(cx.time(self.empty))
     }
 
     /// Calls `f` for the records of a key within a range of times; the buffer must not be changed meanwhile. Returns how

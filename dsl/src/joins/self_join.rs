@@ -61,7 +61,11 @@ where
             cx.drop_record();
             return Ok(());
         };
-        self.rows.catch_up(cx);
+        let now = self.rows.catch_up(cx).max(timestamp);
+        if self.windows.is_late(timestamp, self.windows.before.max(self.windows.after), now) {
+            cx.drop_late_record();
+            return Ok(());
+        }
         let (node, f, down) = (self.node, &*self.f, &mut self.down);
         let mut emit = |left: &V::NonNull, right: &V::NonNull, time| {
             let joined = f(key.clone(), Some(left), (right as &dyn Any).downcast_ref()).map_err(E::into)?;

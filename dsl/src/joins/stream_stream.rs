@@ -251,6 +251,7 @@ impl StreamJoin<'_> {
                 own: JoinRows::open(task, of.left.0, &of.left.1),
                 other: JoinRows::open(task, of.right.0, &of.right.1),
                 held: of.held.as_ref().map(|(id, name)| HeldRows::open(task, *id, name, of.windows)),
+                windows: of.windows,
                 before: of.windows.before,
                 after: of.windows.after,
                 outer,
@@ -268,6 +269,7 @@ impl StreamJoin<'_> {
                 own: JoinRows::open(task, of.right.0, &of.right.1),
                 other: JoinRows::open(task, of.left.0, &of.left.1),
                 held: of.held.as_ref().map(|(id, name)| HeldRows::open(task, *id, name, of.windows)),
+                windows: of.windows,
                 before: of.windows.after,
                 after: of.windows.before,
                 outer,
@@ -330,6 +332,7 @@ struct JoinSide<S: JoinFrom<L, R>, K: Data, L: Data, R: Data, F, K2, O> {
     own: JoinRows<K, S::This>,
     other: JoinRows<K, S::Other>,
     held: Option<HeldRows<K, L, R>>,
+    windows: JoinWindows,
     before: Timestamp,
     after: Timestamp,
     outer: bool,
@@ -363,6 +366,10 @@ where
             cx.drop_record();
             return Ok(());
         };
+        if self.windows.is_late(timestamp, self.after, now) {
+            cx.drop_late_record();
+            return Ok(());
+        }
         let met = self.meet(cx, &key, &value, (timestamp, now), &headers);
         // It waits for partners to come also when the function has failed on those that are there.
         if key.as_non_null().is_some() && !self.own.put(&key, timestamp, value)? {

@@ -128,12 +128,13 @@ pub struct JoinWindows {
     pub(crate) before: Timestamp,
     pub(crate) after: Timestamp,
     pub(crate) grace: Timestamp,
+    pub(crate) drop_late: bool,
 }
 
 impl JoinWindows {
     /// Records at most `difference` apart, without grace.
     pub fn of(difference: Duration) -> Self {
-        JoinWindows { before: millis(difference), after: millis(difference), grace: 0 }
+        JoinWindows { before: millis(difference), after: millis(difference), grace: 0, drop_late: false }
     }
 
     /// How much earlier than the left record the right one may be.
@@ -152,6 +153,19 @@ impl JoinWindows {
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = millis(grace);
         self
+    }
+
+    /// Leaves out records whose window, with its grace, is over when they come, and counts them as late. Without it, as in
+    /// Kafka Streams, they still meet what is kept of the other stream (semantics.md 25, KAFKA-16123).
+    pub fn drop_late(mut self) -> Self {
+        self.drop_late = true;
+        self
+    }
+
+    /// Whether a record that waits for others up to `after` its time comes too late.
+    #[inline]
+    pub(crate) fn is_late(&self, time: Timestamp, after: Timestamp, now: Timestamp) -> bool {
+        self.drop_late && time + after + self.grace < now
     }
 
     /// For how long records are kept.
