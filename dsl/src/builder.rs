@@ -115,6 +115,15 @@ impl StreamsBuilder {
         self.graph().rebuildable.push((store, from));
     }
 
+    /// Lets a store that can be rebuilt from a topic do without a changelog.
+    pub(crate) fn rebuild_from_topic(&self, store: StoreId) {
+        let mut graph = self.graph();
+        if let Some((_, from)) = graph.rebuildable.iter().find(|(id, _)| *id == store).cloned() {
+            let store = &mut graph.parts.stores[store.0];
+            (store.changelog, store.rebuilt_from) = (None, Some(from));
+        }
+    }
+
     fn graph(&self) -> MutexGuard<'_, Graph> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -245,3 +245,24 @@ fn transformed_tables_keep_their_rows_and_call_for_deletions_too() -> Result<()>
     assert_eq!(counts, [row("x", Some(1), 0), row("x", Some(0), 1), row("y", Some(1), 2)]);
     Ok(())
 }
+
+#[test]
+fn a_read_only_store_is_its_topic_and_needs_no_changelog() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let about = b.read_only_store::<String, String>("words", "about");
+    b.stream("in").process("enrich", move |s| Enrich { about: s.store(about) }).to("out");
+    let topology = b.build()?;
+    assert!(topology.stores().iter().all(|store| store.changelog.is_none()));
+    let driver = TopologyTestDriver::new(topology)?;
+    let words = driver.input::<String, Option<String>>("words")?;
+    words.pipe_at(0, "uno", Some("one".to_owned()));
+    words.pipe_at(1, "due", Some("two".to_owned()));
+    words.pipe_at(2, "due", None);
+    driver.restart()?;
+    let input = driver.input::<String, String>("in")?;
+    input.pipe_at(3, "k", "uno");
+    input.pipe_at(4, "k", "due");
+    let out: Vec<String> = driver.output::<String, String>("out")?.read().into_iter().map(|(_, v)| v).collect();
+    assert_eq!(out, ["uno one", "due ?"]);
+    Ok(())
+}

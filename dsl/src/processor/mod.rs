@@ -3,6 +3,7 @@
 mod custom_store;
 mod global_store;
 mod node;
+mod read_only_store;
 mod session_store;
 mod store;
 mod values;
