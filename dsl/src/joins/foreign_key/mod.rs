@@ -9,6 +9,7 @@
 //! a later response is under way, and this one is dropped; so the order of the two ways does not matter.
 
 mod response;
+mod row_hash;
 mod send;
 mod subscription;
 

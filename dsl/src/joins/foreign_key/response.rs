@@ -9,8 +9,7 @@ use millstream_core::{
 };
 
 use crate::failure::Failure;
-use crate::joins::foreign_key::send::RowHash;
-use crate::joins::foreign_key::subscription::put_hash;
+use crate::joins::foreign_key::row_hash::{NO_HASH, RowHash, put_hash};
 use crate::ktable::LookUp;
 
 /// An answer to a subscription.
@@ -25,7 +24,6 @@ pub(crate) struct Response<W> {
 }
 
 const VERSION: u8 = 0;
-const NO_HASH: u8 = 0x80;
 
 /// Kafka Streams' format: version, hash if there is one, the foreign row if there is one.
 #[derive(Debug, Clone)]

@@ -2,39 +2,12 @@
 
 use std::sync::Arc;
 
-use millstream_core::{
-    Change, Data, Downstream, Forward, Half, Headers, NodeId, Record, Result, Serde, SerdeContext, TaskContext,
-    unencodable,
-};
-use twox_hash::XxHash3_128;
+use millstream_core::{Change, Data, Downstream, Forward, NodeId, Record, Result, TaskContext};
 
 use crate::failure::Failure;
+use crate::joins::foreign_key::row_hash::RowHash;
 use crate::joins::foreign_key::subscription::{Instruction, Subscription};
 use crate::keys::Keys;
-
-/// Hashes rows by their bytes.
-pub(super) struct RowHash<V: Data> {
-    serde: V::Serde,
-    bytes: Vec<u8>,
-}
-
-impl<V: Data> Default for RowHash<V> {
-    fn default() -> Self {
-        RowHash { serde: V::Serde::default(), bytes: Vec::new() }
-    }
-}
-
-impl<V: Data> RowHash<V> {
-    /// A row's hash; none for no row.
-    pub(super) fn of(&mut self, row: Option<&V>) -> Result<Option<u128>> {
-        let Some(row) = row else { return Ok(None) };
-        self.bytes.clear();
-        let cx = SerdeContext { topic: "", half: Half::Value };
-        let encoded = self.serde.serialize(row, cx, &mut Headers::new(), &mut self.bytes);
-        let _bytes = encoded.map_err(|e| unencodable("a foreign-key join", Half::Value, e))?;
-        Ok(Some(XxHash3_128::oneshot(&self.bytes)))
-    }
-}
 
 pub(super) struct Send<K, V: Data, F: Data, Key> {
     node: NodeId,

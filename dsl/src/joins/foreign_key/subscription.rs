@@ -14,6 +14,7 @@ use millstream_state::{Entry, KeyValueTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::joins::foreign_key::response::Response;
+use crate::joins::foreign_key::row_hash::{NO_HASH, put_hash};
 use crate::keys::Keys;
 use crate::ktable::LookUp;
 
@@ -41,15 +42,8 @@ pub(crate) struct Subscription<K> {
     pub(super) partition: i32,
 }
 
-/// The format's version; the top bit says that there is no hash.
+/// The format's version.
 const VERSION: u8 = 1;
-const NO_HASH: u8 = 0x80;
-
-/// Appends a version and a hash.
-pub(super) fn put_hash(hash: Option<u128>, version: u8, out: &mut Vec<u8>) {
-    out.push(if hash.is_some() { version } else { version | NO_HASH });
-    out.extend(hash.iter().flat_map(|hash| hash.to_be_bytes()));
-}
 
 /// Kafka Streams' format: version, instruction, hash if there is one, primary key, partition.
 #[derive(Debug, Clone)]
