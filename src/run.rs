@@ -74,10 +74,10 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     streams.on_held_up(|error| eprintln!("waiting: {error}"));
     let context = streams.context();
     eprintln!(
-        "{}: {} tasks on {} threads, {guarantee} every {interval:?}",
+        "{}: {} on {}, {guarantee} every {interval:?}",
         context.config.application_id,
-        context.plan.tasks.len(),
-        context.config.threads
+        counted(context.plan.tasks.len(), "task"),
+        counted(context.config.threads.min(context.plan.tasks.len()).max(1), "thread")
     );
     for flag in ["stdin", "stdout"] {
         own(flag).map_or(Ok(()), |topic| check_topic(&log, &format!("--{flag}"), &topic))?;
@@ -125,4 +125,8 @@ fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<Syst
         options.retention_ms = ms;
     }
     options
+}
+
+fn counted(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

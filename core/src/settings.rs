@@ -21,7 +21,7 @@ pub const SETTINGS: [(&str, &str); 24] = [
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
     ("batch.size", "bytes of an output batch (65536)"),
-    ("bootstrap.servers", "a Kafka cluster to run on; without it, everything runs in this process"),
+    ("bootstrap.servers", "a Kafka cluster to run on; not in this build yet: it runs in this process"),
     ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
     ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),

@@ -56,7 +56,7 @@ fn refused(said: &Said, wanted: &str) {
 fn without_any_the_programs_own_settings_stand() {
     let said = run(None, &[], &[]);
     assert!(said.well, "{said:?}");
-    assert_eq!(said.err, "program: 1 tasks on 1 threads, exactly_once_v2 every 50ms\n");
+    assert_eq!(said.err, "program: 1 task on 1 thread, exactly_once_v2 every 50ms\n");
     assert_eq!(said.out, "null\tHELLO\n");
 }
 
@@ -74,7 +74,7 @@ fn flags_stand_over_the_environment_and_that_over_the_file() {
     ] {
         let said = run(file, variables, flags);
         assert!(said.well, "{said:?}");
-        assert_eq!(said.err, format!("program: {tasks} tasks on 1 threads, exactly_once_v2 every {interval}\n"));
+        assert_eq!(said.err, format!("program: {tasks} tasks on 1 thread, exactly_once_v2 every {interval}\n"));
     }
 }
 
@@ -95,7 +95,7 @@ fn a_bad_value_shows_where_it_was_written() {
 fn what_replaces_a_bad_value_makes_it_good() {
     let said = run(Some("commit.interval.ms=x\n"), &[], &["--commit.interval.ms=12"]);
     assert!(said.well, "{said:?}");
-    assert_eq!(said.err, "program: 1 tasks on 1 threads, exactly_once_v2 every 12ms\n");
+    assert_eq!(said.err, "program: 1 task on 1 thread, exactly_once_v2 every 12ms\n");
 }
 
 #[test]
