@@ -136,6 +136,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     /// Passes every window on once, with its last value, when it has closed: its end and grace (and a session's gap) have
     /// passed. The buffer is kept in the store `name`; it must not be emitted early.
     ///
+    /// A run that ends with its input (`Streams::run_to_end`, `--stdin`) ends time too: open windows close with it, and a
+    /// later run that finds more records for them passes them on again.
+    ///
     /// ```
     /// # use millstream_dsl::{BufferConfig, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
     /// # let b = StreamsBuilder::new();

@@ -45,6 +45,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     }
 
     /// Passes every session on once, when gap and grace are over.
+    /// A run that ends with its input closes what is open with it.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Window, Windowed};

@@ -145,6 +145,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     }
 
     /// Passes every window on once, when its grace is over.
+    /// A run that ends with its input closes what is open with it.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
