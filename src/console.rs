@@ -18,10 +18,11 @@ pub(crate) fn feed(log: &Broker, topic: &str, lines: impl BufRead) -> Result<()>
     let mut producer = log.producer(&options, Arc::new(Wakeup::default()))?;
     let to = TopicPartition::new(topic, 0);
     let clock = SystemClock::default();
-    for line in lines.lines() {
+    for line in lines.split(b'\n') {
         let line = line.map_err(Error::user)?;
         let mut batch = BatchBuilder::new();
-        batch.push(clock.now().wall, None, Some(line.as_bytes()), &[]);
+        // As it is: whether it must be text is the program's business.
+        batch.push(clock.now().wall, None, Some(line.strip_suffix(b"\r").unwrap_or(&line)), &[]);
         send_when_possible(producer.as_mut(), &to, &batch)?;
     }
     Ok(())

@@ -28,7 +28,13 @@ pub(crate) fn io(doing: &str, path: &Path, source: std::io::Error) -> LogError {
 impl DataDir {
     /// Creates it if it is missing, locks it and checks its format.
     pub(crate) fn open(files: &dyn Files, path: &Path) -> Result<Self, LogError> {
-        files.create_dir(path).map_err(|e| io("cannot create the data directory", path, e))?;
+        files.create_dir(path).map_err(|e| match io("cannot create the data directory", path, e) {
+            full @ LogError::Full { .. } => full,
+            other => LogError::Other {
+                message: format!("{other}\n  help: name a folder that can be written with data.dir"),
+                retriable: false,
+            },
+        })?;
         let lock_path = path.join(LOCK);
         let lock = match files.lock(&lock_path) {
             Ok(lock) => lock,

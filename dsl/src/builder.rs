@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millstream_core::{
     Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RebuiltFrom, RecordTypes, RepartitionDescription,
     Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName,
-    TopicPattern, Topics, Topology, TopologyParts,
+    TopicPattern, Topics, Topology, TopologyParts, short_type_name,
 };
 
 use crate::consumed::Produced;
@@ -299,9 +299,12 @@ fn misread_topics(parts: &TopologyParts) -> Vec<String> {
             let (NodeKind::Source(Topics::Named(topics)), Some(read)) = (&source.kind, &source.types) else { continue };
             let same = fits(&written.serdes.0, &read.serdes.0) && fits(&written.serdes.1, &read.serdes.1);
             if topics.contains(topic) && !same {
+                let [written, read] = [written, read].map(|record| {
+                    let (key, value) = record.types;
+                    format!("({}, {})", short_type_name(key), short_type_name(value))
+                });
                 problems.push(format!(
-                    "topic `{topic}` is written as ({}, {}) and read as ({}, {})\n  help: read it with the types it is written with",
-                    written.types.0, written.types.1, read.types.0, read.types.1
+                    "topic `{topic}` is written as {written} and read as {read}\n  help: read it with the types it is written with"
                 ));
             }
         }

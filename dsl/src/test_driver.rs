@@ -194,9 +194,10 @@ impl TopologyTestDriver {
             };
         };
         match node.types.as_ref().map(|types| types.types) {
-            Some((key, value)) if (bare(key), bare(value)) != (bare(wanted.0), bare(wanted.1)) => Err(Error::Build(
-                Box::new(vec![format!("`{topic}` holds <{key}, {value}>, asked for as <{}, {}>", wanted.0, wanted.1)]),
-            )),
+            Some((key, value)) if (bare(key), bare(value)) != (bare(wanted.0), bare(wanted.1)) => {
+                let [key, value, k, v] = [key, value, wanted.0, wanted.1].map(millstream_core::short_type_name);
+                Err(Error::Build(Box::new(vec![format!("`{topic}` holds <{key}, {value}>, asked for as <{k}, {v}>")])))
+            }
             _ => Ok(()),
         }
     }

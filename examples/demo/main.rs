@@ -51,6 +51,9 @@ fn arguments() -> Result<Arguments> {
     if let Some(value) = own("exit-when-done").filter(|value| !value.is_empty()) {
         settings.problem(format!("`exit-when-done` is `{value}` (flag), and takes no value"));
     }
+    if settings.get("bootstrap.servers").is_some() {
+        settings.problem("the demo runs in this process: leave bootstrap.servers out".into());
+    }
     if own("out").is_some_and(|out| out.is_empty()) {
         settings.problem("`out` needs a folder (flag)".into());
     }

@@ -78,7 +78,7 @@ fn a_killed_process_holds_nothing_any_more() {
     // It says what it runs when it has the directory.
     let mut line = String::new();
     BufReader::new(first.stderr.take().expect("a pipe")).read_line(&mut line).expect("a line");
-    assert!(line.starts_with("program: 1 tasks"), "{line}");
+    assert!(line.starts_with("program: 1 task on 1 thread"), "{line}");
     first.kill().expect("it runs");
     first.wait().expect("it has ended");
     assert_eq!(failure(dir.path()), None);
