@@ -7,6 +7,7 @@ mod aggregates;
 mod builder;
 mod consumed;
 mod failure;
+mod framed;
 mod joins;
 mod json;
 mod keys;

@@ -189,7 +189,7 @@ fn killed_ten_times_it_comes_to_the_same_results() {
     for _ in 0..10 {
         let mut child = demo(&data, &out, &["--num.stream.threads=2"]).spawn().expect("the demo starts");
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // From before the first record to the middle of the replay.
+        // From before the first record to the middle of the replay. It is a process of its own: there is no clock to move.
         std::thread::sleep(Duration::from_millis(300 + (state >> 33) % 2_200));
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");

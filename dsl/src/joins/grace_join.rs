@@ -14,6 +14,7 @@ use millstream_core::{
 use millstream_state::{Entry, KeyValueTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
+use crate::framed;
 use crate::keys::Keys;
 
 /// A record that waits: its value and headers.
@@ -122,11 +123,7 @@ where
         headers: &mut Headers,
         out: &mut Vec<u8>,
     ) -> Result<Encoded, SerdeError> {
-        let start = out.len();
-        out.extend([0; 4]);
-        let _bytes = self.0.serialize(&waiting.value, cx, headers, out)?;
-        let len = (out.len() - start - 4) as u32;
-        out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+        framed::put(&self.0, Some(&waiting.value), cx, headers, out)?;
         out.extend(waiting.headers.section());
         Ok(Encoded::Bytes)
     }
@@ -137,12 +134,10 @@ where
         cx: SerdeContext<'_>,
         headers: &Headers,
     ) -> Result<Self::Value, SerdeError> {
-        let all = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
-        let len = all.first_chunk().map(|len| u32::from_be_bytes(*len) as usize);
-        let end = len.map(|len| 4 + len).filter(|end| *end <= all.len());
-        let end = end.ok_or_else(|| SerdeError::invalid("a waiting record is cut off"))?;
-        let value = self.0.deserialize(Some(Payload::from(&all.slice(4..end))), cx, headers)?;
-        Ok(Waiting { value, headers: Headers::from_section(&all[end..]) })
+        let mut rest = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
+        let value = framed::take(&self.0, &mut rest, cx, headers)?;
+        let value = value.ok_or_else(|| SerdeError::invalid("a waiting record without a value"))?;
+        Ok(Waiting { value, headers: Headers::from_section(&rest) })
     }
 
     fn detach(&self, waiting: &mut Self::Value) {

@@ -13,6 +13,7 @@ use millstream_core::{
 use millstream_state::{Entry, KeyValueTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
+use crate::framed;
 use crate::keys::Keys;
 use crate::windows::JoinWindows;
 
@@ -254,13 +255,7 @@ fn put_all<S: Serde>(
     out: &mut Vec<u8>,
 ) -> Result<Encoded, SerdeError> {
     out.push(side as u8);
-    for value in values {
-        let start = out.len();
-        out.extend([0; 4]);
-        let _bytes = serde.serialize(value, cx, headers, out)?;
-        let len = (out.len() - start - 4) as u32;
-        out[start..start + 4].copy_from_slice(&len.to_be_bytes());
-    }
+    values.iter().try_for_each(|value| framed::put(serde, Some(value), cx, headers, out))?;
     Ok(Encoded::Bytes)
 }
 
@@ -272,12 +267,7 @@ fn take_all<S: Serde>(
 ) -> Result<Vec<S::Value>, SerdeError> {
     let mut values = Vec::new();
     while !rest.is_empty() {
-        let len = rest.first_chunk().map(|len| u32::from_be_bytes(*len) as usize);
-        let end = len.map(|len| 4 + len).filter(|end| *end <= rest.len());
-        let end = end.ok_or_else(|| SerdeError::invalid("waiting values are cut off"))?;
-        let value = rest.slice(4..end);
-        values.push(serde.deserialize(Some(Payload::from(&value)), cx, headers)?);
-        rest = rest.slice(end..);
+        values.extend(framed::take(serde, &mut rest, cx, headers)?);
     }
     Ok(values)
 }

@@ -14,6 +14,7 @@ use millstream_core::{
 use millstream_state::SuppressBuffer;
 
 use crate::builder::NewStore;
+use crate::framed;
 use crate::keys::Keys;
 use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
 use crate::windows::{Windowed, millis};
@@ -353,15 +354,8 @@ where
         out: &mut Vec<u8>,
     ) -> Result<Encoded, SerdeError> {
         out.extend(waits.timestamp.to_be_bytes());
-        for value in [&waits.prior, &waits.new] {
-            let start = out.len();
-            out.extend((-1i32).to_be_bytes());
-            if let Some(value) = value {
-                let _bytes = self.0.serialize(value, cx, headers, out)?;
-                let len = (out.len() - start - 4) as i32;
-                out[start..start + 4].copy_from_slice(&len.to_be_bytes());
-            }
-        }
+        framed::put(&self.0, waits.prior.as_ref(), cx, headers, out)?;
+        framed::put(&self.0, waits.new.as_ref(), cx, headers, out)?;
         out.extend(waits.headers.section());
         Ok(Encoded::Bytes)
     }
@@ -376,13 +370,7 @@ where
         let mut rest = bytes.ok_or_else(SerdeError::null::<Self::Value>)?.to_bytes();
         let timestamp = rest.first_chunk().copied().map(Timestamp::from_be_bytes).ok_or_else(cut_off)?;
         rest = rest.slice(8..);
-        let mut value = || {
-            let len = rest.first_chunk().copied().map(i32::from_be_bytes).ok_or_else(cut_off)?;
-            rest = rest.slice(4..);
-            let Ok(len) = usize::try_from(len) else { return Ok(None) };
-            let bytes = (len <= rest.len()).then(|| rest.split_to(len)).ok_or_else(cut_off)?;
-            self.0.deserialize(Some(Payload::from(&bytes)), cx, headers).map(Some)
-        };
+        let mut value = || framed::take(&self.0, &mut rest, cx, headers);
         let (prior, new) = (value()?, value()?);
         Ok(Waits { prior, new, timestamp, headers: Headers::from_section(&rest) })
     }
