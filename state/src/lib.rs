@@ -8,6 +8,8 @@ mod index;
 mod join_buffer;
 mod key_bytes;
 mod key_value;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 mod rows;
 mod suppress_buffer;
 mod timed;
@@ -16,6 +18,8 @@ mod versioned;
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, ScanRow};
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksDisk, RocksOptions};
 pub use rows::Entry;
 pub use suppress_buffer::SuppressBuffer;
 pub use timed::{Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};

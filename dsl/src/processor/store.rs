@@ -96,7 +96,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// When the key cannot be encoded.
     pub fn get(&self, key: &K) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow().get(&key).map(|(value, _)| value.clone()))
+        Ok(self.table.borrow_mut().get(&key)?.map(|(value, _)| value.clone()))
     }
 
     /// Sets the value of a key; `None` deletes it. Returns the value before.
@@ -105,7 +105,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow_mut().put(&key, value, self.now.get()).map(|(value, _)| value))
+        Ok(self.table.borrow_mut().put(&key, value, self.now.get())?.map(|(value, _)| value))
     }
 
     /// Deletes a key and returns its value.
@@ -134,7 +134,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     pub fn update<R>(&self, key: &K, f: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
         let key = self.keys.encode(key)?;
         let mut table = self.table.borrow_mut();
-        let entry: &mut Entry<V> = table.change(&key);
+        let entry: &mut Entry<V> = table.change(&key)?;
         entry.timestamp = self.now.get();
         Ok(f(&mut entry.value))
     }
@@ -147,7 +147,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     pub fn range(&self, keys: impl RangeBounds<K>) -> Result<Vec<(K, V)>> {
         let (from, to) = self.keys.range(keys)?;
         let mut table = self.table.borrow_mut();
-        let rows = table.range(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+        let rows = table.range(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice))?;
         rows.map(|(key, value, _)| Ok((self.keys.decode(key)?, value.clone()))).collect()
     }
 
