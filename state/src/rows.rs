@@ -64,9 +64,6 @@ struct Row<I, C> {
 pub(crate) struct RowId(NonZeroU32);
 
 impl RowId {
-    pub(crate) const MIN: Self = RowId(NonZeroU32::MIN);
-    pub(crate) const MAX: Self = RowId(NonZeroU32::MAX);
-
     #[inline]
     fn index(self) -> usize {
         self.0.get() as usize - 1

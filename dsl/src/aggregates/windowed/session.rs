@@ -458,12 +458,13 @@ where
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
         // The end is inclusive: a session closes when its end is passed.
-        let from = SessionBounds { end: last.unwrap_or(0).max(0), start: Timestamp::MIN };
-        let to = SessionBounds { end: close_time - 1, start: Timestamp::MAX };
-        for (bounds, key, value, _) in self.rows.closing(from..=to)? {
-            let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
-            let value = Change { old: None, new: Some(value) };
-            self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+        let mut closing = self.rows.closing(last.unwrap_or(0).max(0)..=close_time - 1);
+        while let Some(rows) = self.rows.closed(&mut closing)? {
+            for (bounds, key, value, _) in rows {
+                let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
+                let value = Change { old: None, new: Some(value) };
+                self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+            }
         }
         Ok(())
     }

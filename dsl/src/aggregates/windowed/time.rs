@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,13 +94,13 @@ impl FixedWindows {
 
     /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
-    fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> std::ops::RangeInclusive<WindowStart> {
+    fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {
         let (size, inclusive) = match self {
             FixedWindows::Time(w) => (w.size, 0),
             FixedWindows::Sliding(w) => (w.difference, 1),
         };
         let from = last.map_or(0, |last| (last - size + 1 - inclusive).max(0));
-        WindowStart(from)..=WindowStart(close_time - size - inclusive)
+        from..=close_time - size - inclusive
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
@@ -658,12 +659,13 @@ where
             return Ok(());
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
-        for (WindowStart(start), key, value, timestamp) in
-            self.rows.closing(self.spec.windows.closing(last, close_time))?
-        {
-            let key = Windowed { key, window: self.spec.windows.window(start) };
-            let value = Change { old: None, new: Some(value) };
-            self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time));
+        while let Some(rows) = self.rows.closed(&mut closing)? {
+            for (WindowStart(start), key, value, timestamp) in rows {
+                let key = Windowed { key, window: self.spec.windows.window(start) };
+                let value = Change { old: None, new: Some(value) };
+                self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+            }
         }
         Ok(())
     }
