@@ -312,7 +312,7 @@ fn misread_topics(parts: &TopologyParts) -> Vec<String> {
     problems
 }
 
-/// Two sources may share a topic only if their topics are the same (semantics.md 15).
+/// No topic is read by two sources, not even if their topics are the same (semantics.md 15).
 fn overlapping_sources(parts: &TopologyParts) -> Vec<String> {
     let named: Vec<BTreeSet<&TopicName>> = parts
         .sources
