@@ -57,6 +57,26 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 
     /// Starts a cogroup with this stream, whose function takes and returns the value, and may fail; as
     /// [`CogroupedStream::try_cogroup`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let texts = b.stream::<String, String>("in").group_by_key();
+    /// texts
+    ///     .try_cogroup(|_, text, sum: i64| text.parse::<i64>().map(|n| Some(sum + n)))
+    ///     .aggregate("sums", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 4)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_cogroup<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
@@ -80,6 +100,27 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
 
     /// Adds a stream whose function takes and returns the value, and may fail: `processing.exception.handler` decides then,
     /// and the row stays as it was. `None` deletes the row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let sold = b.stream::<String, i64>("sold").group_by_key();
+    /// let texts = b.stream::<String, String>("in").group_by_key();
+    /// sold.cogroup(|_, n, sum| *sum += n)
+    ///     .try_cogroup(&texts, |_, text, sum: i64| text.parse::<i64>().map(|n| Some(sum + n)))
+    ///     .aggregate("sums", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 4)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_cogroup<V: Data, E: Into<BoxError>>(
         self,
         other: &GroupedStream<K, V>,
