@@ -35,8 +35,8 @@ impl StreamsBuilder {
         self.table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
     }
 
-    /// A table with event time or reset policy of its own; the serdes are those of its types. With event time of its own it keeps its changelog, also
-    /// when [`crate::Optimization::ReuseSourceTopics`] is asked for.
+    /// A table with event time or reset policy of its own; the serdes are those of its types. With event time of its own it
+    /// keeps its changelog, also when [`crate::Optimization::ReuseSourceTopics`] is asked for.
     ///
     /// ```
     /// # use millstream_dsl::{Consumed, KTable, StreamsBuilder, TopologyTestDriver, kv};

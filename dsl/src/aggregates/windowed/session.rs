@@ -119,7 +119,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
-    /// Folds the values of a session into one of their own type; null values are left out.
+    /// Folds the values of a session into one of their own type. A null value adds nothing, but the session grows by it.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};

@@ -218,7 +218,8 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
-    /// Folds the values of a key and window into one of their own type; null values are left out and counted.
+    /// Folds the values of a key and window into one of their own type. A null value leaves the window as it was, which is
+    /// passed on again; sliding windows leave it out and count it.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
