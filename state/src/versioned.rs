@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateStore, Timestamp};
 
 use crate::index::Index;
@@ -176,7 +177,9 @@ where
             |_| {},
             |rows, id, _| {
                 let versions = rows.parts(id).1.value.iter_mut().flatten();
-                versions.flat_map(|(_, value)| value).for_each(|value| serde.detach(value));
+                versions
+                    .flat_map(|(_, value)| value)
+                    .for_each(|value| serde.detach(value, &mut Bytes::copy_from_slice));
                 Ok::<(), millstream_core::Error>(())
             },
         )?;

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext, SerdeError,
     StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
@@ -140,7 +141,7 @@ where
         Ok(Waiting { value, headers: Headers::from_section(&rest) })
     }
 
-    fn detach(&self, waiting: &mut Self::Value) {
-        self.0.detach(&mut waiting.value);
+    fn detach(&self, waiting: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        self.0.detach(&mut waiting.value, copy);
     }
 }

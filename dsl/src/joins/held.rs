@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreFormat, StoreId,
     StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
@@ -238,10 +239,10 @@ where
         }
     }
 
-    fn detach(&self, values: &mut Self::Value) {
+    fn detach(&self, values: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
         match values {
-            Values::Left(values) => values.iter_mut().for_each(|v| self.0.detach(v)),
-            Values::Right(values) => values.iter_mut().for_each(|v| self.1.detach(v)),
+            Values::Left(values) => values.iter_mut().for_each(|v| self.0.detach(v, copy)),
+            Values::Right(values) => values.iter_mut().for_each(|v| self.1.detach(v, copy)),
         }
     }
 }
@@ -261,7 +262,7 @@ fn put_all<S: Serde>(
 
 fn take_all<S: Serde>(
     serde: &S,
-    mut rest: bytes::Bytes,
+    mut rest: Bytes,
     cx: SerdeContext<'_>,
     headers: &Headers,
 ) -> Result<Vec<S::Value>, SerdeError> {

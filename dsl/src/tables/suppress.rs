@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_core::{
     Change, Data, Downstream, Encoded, Error, Forward, Headers, Lifecycle, Payload, Record, Result, Serde,
     SerdeContext, SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
@@ -375,7 +376,7 @@ where
         Ok(Waits { prior, new, timestamp, headers: Headers::from_section(&rest) })
     }
 
-    fn detach(&self, waits: &mut Self::Value) {
-        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value));
+    fn detach(&self, waits: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value, copy));
     }
 }

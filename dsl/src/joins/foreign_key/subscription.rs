@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Change, Data, Downstream, Encoded, Forward, Headers, NodeId, Payload, Record, Result, Serde, SerdeContext,
     SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
@@ -97,8 +98,8 @@ impl<S: Serde> Serde for SubscriptionSerde<S> {
         Ok(Subscription { hash, instruction, key, partition: i32::from_be_bytes(*partition) })
     }
 
-    fn detach(&self, subscription: &mut Self::Value) {
-        self.0.detach(&mut subscription.key);
+    fn detach(&self, subscription: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        self.0.detach(&mut subscription.key, copy);
     }
 }
 
