@@ -1,6 +1,6 @@
 //! Records of a left or outer join that wait for a partner until their window closes (semantics.md 21 to 24).
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -57,6 +57,7 @@ type HeldTable<L, R> = KeyValueTable<ValuesSerde<<L as Data>::Serde, <R as Data>
 pub(crate) struct HeldRows<K: Data, L: Data, R: Data> {
     table: Rc<RefCell<HeldTable<L, R>>>,
     keys: Keys<K>,
+    scratch: RefCell<Vec<u8>>,
     windows: JoinWindows,
     /// Nothing is looked for before join time has passed this by the window: Kafka Streams' own bookkeeping, which decides
     /// what leaves together. No time if nothing waits.
@@ -78,7 +79,7 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, windows: JoinWindows) -> Self {
         let least = task.time(&format!("{name}.least"));
-        HeldRows { table: task.store(id), keys: Keys::new(name), windows, least }
+        HeldRows { table: task.store(id), keys: Keys::new(name), scratch: RefCell::default(), windows, least }
     }
 
     /// How long a record of a side waits behind its time.
@@ -86,37 +87,36 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         self.windows.grace + if side == Side::Left { self.windows.after } else { self.windows.before }
     }
 
+    /// The key of a row: side, time, key.
+    fn row(&self, side: Side, time: Timestamp, key: &[u8]) -> RefMut<'_, Vec<u8>> {
+        let mut row = self.scratch.borrow_mut();
+        row.clear();
+        row.extend_from_slice(&place(side, time));
+        row.extend_from_slice(key);
+        row
+    }
+
     /// Lets a record wait.
-    pub(crate) fn hold(
-        &self,
-        cx: &mut TaskContext,
-        side: Side,
-        key: &K,
-        time: Timestamp,
-        values: Values<L, R>,
-    ) -> Result<()> {
+    pub(crate) fn hold(&self, cx: &mut TaskContext, side: Side, key: &[u8], time: Timestamp, values: Values<L, R>) {
         let least = cx.time(self.least);
         cx.set_time(self.least, if least == NO_TIME { time } else { least.min(time) });
-        let key = self.keys.encode_behind(&place(side, time), key)?;
         let mut table = self.table.borrow_mut();
-        let entry = table.change(&key);
+        let entry = table.change(&self.row(side, time, key));
         entry.timestamp = time;
         match &mut entry.value {
             Some(waiting) => waiting.add(values),
             none => *none = Some(values),
         }
-        Ok(())
     }
 
     /// The records of a side, time and key have found a partner.
     #[inline]
-    pub(crate) fn matched(&self, side: Side, key: &K, time: Timestamp) -> Result<()> {
-        let key = self.keys.encode_behind(&place(side, time), key)?;
+    pub(crate) fn matched(&self, side: Side, key: &[u8], time: Timestamp) {
+        let row = self.row(side, time, key);
         let mut table = self.table.borrow_mut();
-        if table.get(&key).is_some() {
-            *table.change(&key) = Entry { value: None, timestamp: time };
+        if table.get(&row).is_some() {
+            *table.change(&row) = Entry { value: None, timestamp: time };
         }
-        Ok(())
     }
 
     /// Takes out the records whose windows have closed at `now`, by time, right before left, then by key. `side` is that of
