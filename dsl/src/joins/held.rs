@@ -1,7 +1,6 @@
 //! Records of a left or outer join that wait for a partner until their window closes (semantics.md 21 to 24).
 
 use std::cell::{RefCell, RefMut};
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreFormat, StoreId,
-    StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -69,12 +68,10 @@ pub(crate) type Leaving<K, L, R> = (Timestamp, K, Values<L, R>);
 
 impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
     pub(crate) fn add(builder: &StreamsBuilder, name: &str) -> StoreId {
-        let table = name.to_owned();
-        let serde = || ValuesSerde(L::Serde::default(), R::Serde::default());
-        let supplier = Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, serde(), true)));
-        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let format = StoreFormat::of::<K::Serde, ValuesSerde<L::Serde, R::Serde>>("join-held");
-        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+        let serde = || ValuesSerde(L::Serde::default(), R::Serde::default());
+        let make = move |name: &str| KeyValueTable::new(name, serde(), true);
+        builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, windows: JoinWindows) -> Self {

@@ -1,14 +1,11 @@
 //! The buffer of one side of a stream-stream join in its task. Keys are encoded by the join, once per record.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{
-    Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
-};
+use millstream_core::{Data, Result, StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp};
 use millstream_state::JoinBuffer;
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -26,18 +23,9 @@ impl<V: Data> JoinRows<V> {
             ("cleanup.policy", "delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
         ];
-        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
-        let buffer = name.to_owned();
-        let supplier =
-            Arc::new(move || StoreInstance::new(JoinBuffer::<V::Serde>::new(&buffer, V::Serde::default(), retention)));
         let format = StoreFormat::of::<K::Serde, V::Serde>("join-buffer");
-        builder.store_named(NewStore {
-            name: name.to_owned(),
-            format,
-            changelog: Some(changelog),
-            supplier,
-            global: false,
-        })
+        let make = move |name: &str| JoinBuffer::<V::Serde>::new(name, V::Serde::default(), retention);
+        builder.store_named(NewStore::new(name, format, configs, make))
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {

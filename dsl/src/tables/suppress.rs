@@ -2,7 +2,6 @@
 //! (semantics.md 46 to 51).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_core::{
     Change, Data, Downstream, Encoded, Error, Forward, Headers, Lifecycle, Payload, Record, Result, Serde,
-    SerdeContext, SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    SerdeContext, SerdeError, StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::SuppressBuffer;
 
@@ -209,12 +208,9 @@ struct Waiting<K: Data, V: Data> {
 
 impl<K: Data, V: Data> Waiting<K, V> {
     fn add<K2, V2>(table: &KTable<K2, V2>, name: &str) -> StoreId {
-        let store = name.to_owned();
-        let supplier =
-            Arc::new(move || StoreInstance::new(SuppressBuffer::new(&store, WaitsSerde(V::Serde::default()))));
-        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer");
-        table.builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+        let make = |name: &str| SuppressBuffer::new(name, WaitsSerde(V::Serde::default()));
+        table.builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
     fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>, counted: bool) -> Self {
