@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
     Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RebuiltFrom, RecordTypes, RepartitionDescription,
-    Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName,
-    TopicPattern, Topics, Topology, TopologyParts, short_type_name,
+    Result, Serde, SourceDescription, SourceSupplier, StateStore, StoreDescription, StoreFormat, StoreId,
+    StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts, short_type_name,
 };
 
 use crate::consumed::Produced;
@@ -47,6 +47,25 @@ pub(crate) struct NewStore {
     pub(crate) changelog: Option<BTreeMap<String, String>>,
     pub(crate) supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     pub(crate) global: bool,
+}
+
+impl NewStore {
+    /// A store that `make` makes anew for every task, given the store's name, with a changelog of this configuration.
+    pub(crate) fn new<T: StateStore>(
+        name: &str,
+        format: StoreFormat,
+        changelog: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+        make: impl Fn(&str) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let store = name.to_owned();
+        NewStore {
+            name: name.to_owned(),
+            format,
+            changelog: Some(changelog.into_iter().map(|(key, value)| (key.into(), value.into())).collect()),
+            supplier: Arc::new(move || StoreInstance::new(make(&store))),
+            global: false,
+        }
+    }
 }
 
 impl StreamsBuilder {

@@ -17,6 +17,24 @@ enum Inner {
     Heap(Box<[u8]>),
 }
 
+impl KeyBytes {
+    /// No bytes.
+    pub(crate) const EMPTY: Self = KeyBytes(Inner::Inline { len: 0, bytes: [0; INLINE] });
+
+    /// Takes a key's bytes to where they stay. Moving a key just made is slow: the processor cannot read what it wrote in
+    /// other parts before it has left for memory.
+    #[inline]
+    pub(crate) fn set(&mut self, key: &[u8]) {
+        match &mut self.0 {
+            Inner::Inline { len, bytes } if key.len() <= INLINE => {
+                bytes[..key.len()].copy_from_slice(key);
+                *len = key.len() as u8;
+            }
+            _ => *self = key.into(),
+        }
+    }
+}
+
 impl From<&[u8]> for KeyBytes {
     #[inline]
     fn from(key: &[u8]) -> Self {

@@ -2,14 +2,14 @@
 //! order of time (KIP-923).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext, SerdeError,
-    StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -38,12 +38,9 @@ pub(crate) struct GraceBuffer<K: Data, V: Data, N> {
 
 /// Adds the store of the records that wait.
 pub(crate) fn add_store<K: Data, V: Data>(builder: &StreamsBuilder, name: &str) -> StoreId {
-    let table = name.to_owned();
-    let supplier =
-        Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, WaitingSerde(V::Serde::default()), true)));
-    let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
     let format = StoreFormat::of::<K::Serde, WaitingSerde<V::Serde>>("grace-buffer");
-    builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+    let make = |name: &str| KeyValueTable::new(name, WaitingSerde(V::Serde::default()), true);
+    builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
 }
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
@@ -140,7 +137,7 @@ where
         Ok(Waiting { value, headers: Headers::from_section(&rest) })
     }
 
-    fn detach(&self, waiting: &mut Self::Value) {
-        self.0.detach(&mut waiting.value);
+    fn detach(&self, waiting: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        self.0.detach(&mut waiting.value, copy);
     }
 }

@@ -2,14 +2,14 @@
 //! (semantics.md 46 to 51).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_core::{
     Change, Data, Downstream, Encoded, Error, Forward, Headers, Lifecycle, Payload, Record, Result, Serde,
-    SerdeContext, SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    SerdeContext, SerdeError, StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::SuppressBuffer;
 
@@ -228,12 +228,9 @@ struct Waiting<K: Data, V: Data> {
 
 impl<K: Data, V: Data> Waiting<K, V> {
     fn add<K2, V2>(table: &KTable<K2, V2>, name: &str) -> StoreId {
-        let store = name.to_owned();
-        let supplier =
-            Arc::new(move || StoreInstance::new(SuppressBuffer::new(&store, WaitsSerde(V::Serde::default()))));
-        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer");
-        table.builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+        let make = |name: &str| SuppressBuffer::new(name, WaitsSerde(V::Serde::default()));
+        table.builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
     fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>, counted: bool) -> Self {
@@ -395,7 +392,7 @@ where
         Ok(Waits { prior, new, timestamp, headers: Headers::from_section(&rest) })
     }
 
-    fn detach(&self, waits: &mut Self::Value) {
-        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value));
+    fn detach(&self, waits: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value, copy));
     }
 }

@@ -1,14 +1,13 @@
 //! A windowed store in its task, addressed by typed keys.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, StoreId, TaskBuilder, Timestamp};
 use millstream_state::{Closing, Entry, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -28,18 +27,8 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
             ("cleanup.policy", "compact,delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
         ];
-        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
-        let table = name.to_owned();
-        let supplier = Arc::new(move || {
-            StoreInstance::new(TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention))
-        });
-        builder.store_named(NewStore {
-            name: name.to_owned(),
-            format,
-            changelog: Some(changelog),
-            supplier,
-            global: false,
-        })
+        let make = move |name: &str| TimedTable::<P, V::Serde>::new(name, V::Serde::default(), retention);
+        builder.store_named(NewStore::new(name, format, configs, make))
     }
 
     pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
