@@ -257,7 +257,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
         // itself, can bring it into a session that is open.
         let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
-        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, format);
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, 1, format);
         SessionTableBuilder {
             id,
             port: builder.port(),

@@ -7,9 +7,8 @@ use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
-use millstream_state::{Closing, Entry, Place, TimedTable};
+use millstream_state::{Closing, Entry, KeyRows, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::keys::Keys;
@@ -22,8 +21,15 @@ pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
 }
 
 impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
-    /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp, format: StoreFormat) -> StoreId {
+    /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11). A record mostly changes
+    /// `at_once` rows.
+    pub(crate) fn add(
+        builder: &StreamsBuilder,
+        name: &str,
+        retention: Timestamp,
+        at_once: usize,
+        format: StoreFormat,
+    ) -> StoreId {
         let configs = [
             ("cleanup.policy", "compact,delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
@@ -31,7 +37,8 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
         let table = name.to_owned();
         let supplier = Arc::new(move || {
-            StoreInstance::new(TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention))
+            let table = TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention);
+            StoreInstance::new(table.changing_at_once(at_once))
         });
         builder.store_named(NewStore {
             name: name.to_owned(),
@@ -78,19 +85,31 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         rows.map(|(key, place, value)| Ok((self.keys.decode(key)?, place, value.clone()))).collect()
     }
 
+    /// The rows of a key, of which that at `place` is about to be changed.
+    #[inline]
+    pub(crate) fn rows_of(&self, key: &K, place: P) -> Result<KeyRows> {
+        let key = self.keys.encode(key)?;
+        Ok(self.table.borrow_mut().rows_of(&key, place))
+    }
+
     /// Changes the row at a place; the store's time moves with it. An input of a cogroup that is far behind another one
     /// finds expired rows empty, whether they are still held or not.
     #[inline]
-    pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
-        let key = self.keys.encode(key)?;
+    pub(crate) fn change_at<R>(&self, rows: KeyRows, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> R {
         let mut table = self.table.borrow_mut();
         table.observe(place.time());
         let live = table.is_live(&place);
-        let entry = table.change(&key, place);
+        let entry = table.change_at(rows, place);
         if !live {
             entry.value = None;
         }
-        Ok(f(entry))
+        f(entry)
+    }
+
+    /// The same, of a key.
+    #[inline]
+    pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
+        Ok(self.change_at(self.rows_of(key, place)?, place, f))
     }
 
     /// Changes the newest row of a key and its place ([`TimedTable::move_newest`]); the store's time moves with it.
@@ -117,17 +136,13 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         self.table.borrow_mut().closing(times)
     }
 
-    /// The next of the closing rows; `None` if there are no more. Their keys share one piece of memory.
+    /// The next of the closing rows; `None` if there are no more.
     pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Vec<(P, K, V, Timestamp)>>> {
-        let (mut keys, mut rows) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
         let more = self.table.borrow().closed(closing, |key, place, value, time| {
-            let begin = keys.len();
-            keys.extend_from_slice(key);
-            rows.push((begin..keys.len(), place, value.clone(), time));
+            rows.push(self.keys.decode(key).map(|key| (place, key, value.clone(), time)));
         });
-        let keys = Bytes::from(keys);
-        let decode = |(key, place, value, time)| Ok((place, self.keys.decode_shared(&keys.slice(key))?, value, time));
-        if more { rows.into_iter().map(decode).collect::<Result<_>>().map(Some) } else { Ok(None) }
+        if more { rows.into_iter().collect::<Result<_>>().map(Some) } else { Ok(None) }
     }
 }
 
