@@ -339,10 +339,9 @@ where
     #[inline]
     pub fn move_newest(
         &mut self,
-        key: &[u8],
+        KeyRows(id): KeyRows,
         to: impl FnOnce(P, Option<P>) -> Option<P>,
     ) -> Option<(P, &mut Entry<VS::Value>)> {
-        let id = self.find_run(self.index.hash(key), key)?;
         let run = &mut self.runs[id as usize];
         let (from, row) =
             run.newest.filter(|(place, _)| place.time() > self.observed.saturating_sub(self.retention))?;
@@ -368,7 +367,24 @@ where
         key: &[u8],
         places: RangeInclusive<P>,
     ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
-        let found = self.run(key).into_iter().flat_map(move |run| run.range(places.clone()));
+        self.fetch_in(self.run(key), places)
+    }
+
+    /// The same among the rows of a key.
+    pub fn fetch_at(
+        &self,
+        KeyRows(id): KeyRows,
+        places: RangeInclusive<P>,
+    ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
+        self.fetch_in(Some(&self.runs[id as usize]), places)
+    }
+
+    fn fetch_in<'a>(
+        &'a self,
+        run: Option<&'a Run<P>>,
+        places: RangeInclusive<P>,
+    ) -> impl DoubleEndedIterator<Item = (P, &'a VS::Value, Timestamp)> {
+        let found = run.into_iter().flat_map(move |run| run.range(places.clone()));
         found.filter(|(place, _)| self.is_live(place)).filter_map(|(place, row)| {
             let entry = &self.rows.content(*row).entry;
             Some((*place, entry.value.as_ref()?, entry.timestamp))

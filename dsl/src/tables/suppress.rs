@@ -88,7 +88,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
-        if self.nature.versioned {
+        if self.nature.is_versioned() {
             self.builder.problem(format!(
                 "`{name}` suppresses changes of a versioned table\n  help: suppress what is made of it"
             ));
@@ -128,7 +128,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores,
             rows,
             old_values,
-            nature: Nature { versioned: false, ..self.nature },
+            nature: Nature { history: None, ..self.nature },
         }
     }
 }

@@ -112,16 +112,21 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(self.change_at(self.rows_of(key, place)?, place, f))
     }
 
-    /// Changes the newest row of a key and its place ([`TimedTable::move_newest`]); the store's time moves with it.
+    /// Changes the newest of a key's rows and its place ([`TimedTable::move_newest`]); the store's time moves with it.
     #[inline]
     pub(crate) fn move_newest<R>(
         &self,
-        key: &K,
+        rows: KeyRows,
         to: impl FnOnce(P, Option<P>) -> Option<P>,
         f: impl FnOnce(P, &mut Entry<V>) -> R,
-    ) -> Result<Option<R>> {
-        let key = self.keys.encode(key)?;
-        Ok(self.table.borrow_mut().move_newest(&key, to).map(|(place, entry)| f(place, entry)))
+    ) -> Option<R> {
+        self.table.borrow_mut().move_newest(rows, to).map(|(place, entry)| f(place, entry))
+    }
+
+    /// The rows of a key at places within a range, ascending, among the rows of the key.
+    pub(crate) fn fetch_at(&self, rows: KeyRows, places: RangeInclusive<P>) -> Vec<(P, V, Timestamp)> {
+        let table = self.table.borrow();
+        table.fetch_at(rows, places).map(|(place, value, time)| (place, value.clone(), time)).collect()
     }
 
     /// The rows of a key at places within a range, ascending.

@@ -408,7 +408,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: crate::builder::StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.grace()), versioned: false };
+        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
@@ -469,13 +469,18 @@ where
         self.found = None;
         match self.spec.windows {
             FixedWindows::Time(windows) => {
-                for start in windows.starts(record.timestamp) {
-                    if start + windows.size > close_time {
-                        self.update(cx, &record, start, None)?;
-                    } else {
-                        too_late(cx, &mut self.late);
+                let Record { key, value, timestamp, headers } = record;
+                let record = Record { key, value: (), timestamp, headers };
+                // The last window takes the value, the others copies.
+                let (mut value, mut starts) = (Some(value), windows.starts(timestamp).peekable());
+                while let Some(start) = starts.next() {
+                    let value = if starts.peek().is_some() { value.clone() } else { value.take() };
+                    match value.filter(|_| start + windows.size > close_time) {
+                        Some(value) => self.update(cx, &record, value, start, None)?,
+                        None => too_late(cx, &mut self.late),
                     }
                 }
+                return self.emit_closed(cx, close_time, &record.headers);
             }
             FixedWindows::Sliding(windows) => {
                 if record.timestamp + windows.difference < close_time {
@@ -494,15 +499,15 @@ where
 
     /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
     /// of another.
-    fn update(
+    fn update<W>(
         &mut self,
         cx: &mut TaskContext,
-        record: &Record<K, V>,
+        record: &Record<K, W>,
+        value: V,
         start: Timestamp,
         from: Option<Option<(A, Timestamp)>>,
     ) -> Result<()> {
         let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
-        let value = record.value.clone();
         let rows = match self.found {
             Some(rows) => rows,
             None => *self.found.insert(self.rows.rows_of(&record.key, WindowStart(start))?),
@@ -551,7 +556,7 @@ where
         close_time: Timestamp,
     ) -> Result<()> {
         if start + self.spec.windows.size() >= close_time {
-            self.update(cx, record, start, from)
+            self.update(cx, record, record.value.clone(), start, from)
         } else {
             too_late(cx, &mut self.late);
             Ok(())
