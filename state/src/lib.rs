@@ -10,6 +10,8 @@ mod join_buffer;
 mod key_bytes;
 mod key_order;
 mod key_value;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 mod rows;
 mod suppress_buffer;
 mod timed;
@@ -18,6 +20,8 @@ mod versioned;
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, ScanRow};
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksDisk, RocksOptions};
 pub use rows::Entry;
 pub use suppress_buffer::SuppressBuffer;
 pub use timed::{Closing, KeyRows, Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
-use millstream_core::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, Serde, StateError, StateStore, Timestamp};
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+};
 
 use crate::closes::Closes;
 use crate::index::{Hash, Index};
@@ -23,6 +25,8 @@ pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
     fn time(&self) -> Timestamp;
     /// Appends the place to the key bytes, as Kafka's changelog has it (semantics.md 63).
     fn encode(&self, key: &mut Vec<u8>);
+    /// Where that time begins in a changelog key, in bytes from its end.
+    const TIME_BEFORE_END: usize;
     /// Splits a changelog key.
     fn decode(bytes: &[u8]) -> Option<(&[u8], Self)>;
 }
@@ -32,6 +36,8 @@ pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
 pub struct WindowStart(pub Timestamp);
 
 impl Place for WindowStart {
+    const TIME_BEFORE_END: usize = 12;
+
     fn time(&self) -> Timestamp {
         self.0
     }
@@ -74,6 +80,8 @@ impl SessionBounds {
 }
 
 impl Place for SessionBounds {
+    const TIME_BEFORE_END: usize = 16;
+
     fn time(&self) -> Timestamp {
         self.end
     }
@@ -578,6 +586,14 @@ where
             self.rows.free(row);
         }
         Ok(())
+    }
+
+    fn row_order(&self) -> RowOrder {
+        RowOrder::Time { before_end: P::TIME_BEFORE_END, part: self.retention / 16 + 1 }
+    }
+
+    fn expired_before(&self) -> Option<Timestamp> {
+        Some(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -117,12 +117,12 @@ proptest! {
             || KeyValueTable::new("t", NumberSerde::<i64>::default(), true),
             |table, map, key, value| {
                 put_in_map(map, key, value);
-                table.put(&[key], value, 0);
+                table.put(&[key], value, 0).unwrap();
             },
             |table| {
-                let scanned: BTreeMap<u8, i64> = table.range(Bound::Unbounded, Bound::Unbounded).map(|(k, v, _)| (k[0], *v)).collect();
+                let scanned: BTreeMap<u8, i64> = table.range(Bound::Unbounded, Bound::Unbounded).unwrap().map(|(k, v, _)| (k[0], *v)).collect();
                 for key in 0..20 {
-                    assert_eq!(table.get(&[key]).map(|(v, _)| *v), scanned.get(&key).copied());
+                    assert_eq!(table.get(&[key]).unwrap().map(|(v, _)| *v), scanned.get(&key).copied());
                 }
                 scanned
             },
