@@ -15,6 +15,9 @@ use crate::keys::Keys;
 use crate::ktable::LookUp;
 use crate::windows::{Window, Windowed};
 
+/// Rows that close: place, key, value, time.
+pub(crate) type Closed<P, K, V> = Vec<(P, K, V, Timestamp)>;
+
 pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
     table: Rc<RefCell<TimedTable<P, V::Serde>>>,
     keys: Keys<K>,
@@ -142,7 +145,7 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     }
 
     /// The next of the closing rows; `None` if there are no more.
-    pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Vec<(P, K, V, Timestamp)>>> {
+    pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Closed<P, K, V>>> {
         let mut rows = Vec::new();
         let more = self.table.borrow().closed(closing, |key, place, value, time| {
             rows.push(self.keys.decode(key).map(|key| (place, key, value.clone(), time)));
