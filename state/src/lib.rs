@@ -25,5 +25,5 @@ pub use key_value::{KeyValueTable, ScanRow};
 pub use rocks::{RocksDisk, RocksOptions};
 pub use rows::Entry;
 pub use suppress_buffer::SuppressBuffer;
-pub use timed::{Closing, Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
+pub use timed::{Closing, KeyRows, Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
 pub use versioned::{Put, Version, VersionedTable};

@@ -58,7 +58,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     ) -> KTable<K, V> {
         // The rows above tell whether this one was ever passed on (KAFKA-10077). Those of a versioned table do only when
         // somebody below asks: its changes may be out of order.
-        let asked = !self.nature.versioned && self.old_values.ask();
+        let asked = !self.nature.is_versioned() && self.old_values.ask();
         let node = self.builder.node("KTABLE-FILTER", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
@@ -157,7 +157,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores: vec![id],
             rows: Stored::rows(id, store),
             old_values,
-            nature: Nature { versioned: false, ..self.nature },
+            nature: Nature { history: None, ..self.nature },
         }
     }
 }

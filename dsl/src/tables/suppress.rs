@@ -108,7 +108,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
-        if self.nature.versioned {
+        if self.nature.is_versioned() {
             self.builder.problem(format!(
                 "`{name}` suppresses changes of a versioned table\n  help: suppress what is made of it"
             ));
@@ -148,7 +148,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores,
             rows,
             old_values,
-            nature: Nature { versioned: false, ..self.nature },
+            nature: Nature { history: None, ..self.nature },
         }
     }
 }
@@ -263,7 +263,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         let now = cx.advance_time(self.time, record.timestamp);
         self.put(record)?;
         let expired = now - self.wait.duration;
-        while self.waiting.buffer.borrow().first().is_some_and(|first| first <= expired) {
+        while self.waiting.buffer.borrow_mut().first().is_some_and(|first| first <= expired) {
             self.emit_first(cx)?;
         }
         while self.is_over_full() {
@@ -285,7 +285,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         let bytes = self.waiting.keys.encode(&key)?;
         let mut buffer = self.waiting.buffer.borrow_mut();
         let count = &mut self.waiting.bytes;
-        buffer.put(&bytes, place, |waits| {
+        buffer.put(&bytes, self.waiting.keys.record_key(&bytes), place, |waits| {
             let (before, prior) = match waits {
                 Some(waits) => (count.map(|_| encoded_len::<V>(&bytes, &waits)), waits.prior),
                 None => (None, old),
@@ -305,15 +305,16 @@ impl<K: Data, V: Data> Suppress<K, V> {
     }
 
     fn emit_first(&mut self, cx: &mut TaskContext) -> Result<()> {
-        let first = self.waiting.buffer.borrow_mut().take_first();
-        let Some((key, waits)) = first else { return Ok(()) };
+        let mut buffer = self.waiting.buffer.borrow_mut();
+        let Some((key, waits)) = buffer.take_first() else { return Ok(()) };
         if let Some(bytes) = &mut self.waiting.bytes {
-            *bytes = bytes.saturating_sub(encoded_len::<V>(&key, &waits));
+            *bytes = bytes.saturating_sub(encoded_len::<V>(key, &waits));
         }
         if self.wait.drop_deletions && waits.new.is_none() {
             return Ok(());
         }
-        let key = self.waiting.keys.decode(&key)?;
+        let key = self.waiting.keys.decode(key)?;
+        drop(buffer);
         let Waits { prior, new, timestamp, headers } = waits;
         let value = Change { old: prior.filter(|_| self.send_old), new };
         self.down.forward(cx, Record { key, value, timestamp, headers })

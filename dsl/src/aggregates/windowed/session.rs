@@ -11,7 +11,7 @@ use millstream_core::{
     Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreFormat, StoreId,
     TaskContext, Timestamp,
 };
-use millstream_state::{Entry, SessionBounds};
+use millstream_state::{Entry, KeyRows, SessionBounds};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
@@ -304,7 +304,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
         // itself, can bring it into a session that is open.
         let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
-        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, format);
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, 1, format);
         SessionTableBuilder {
             id,
             port: builder.port(),
@@ -357,7 +357,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.gap + self.spec.windows.grace), versioned: false };
+        let nature = Nature { grace: Some(self.spec.windows.gap + self.spec.windows.grace), history: None };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
@@ -417,8 +417,9 @@ where
         let SessionWindows { gap, grace } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
-        if E::POSSIBLE || !self.grow(cx, &key, &value, time, close_time)? {
-            self.merge(cx, &key, value, time, close_time)?;
+        let rows = self.rows.rows_of(&key, point(time))?;
+        if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
+            self.merge(cx, rows, &key, value, time, close_time)?;
         }
         self.emit_closed(cx, close_time, &headers)
     }
@@ -429,6 +430,7 @@ where
     fn grow(
         &mut self,
         cx: &mut TaskContext,
+        rows: KeyRows,
         key: &K,
         value: &V,
         time: Timestamp,
@@ -441,14 +443,14 @@ where
             from = newest;
             Some(newest.with(point(time))).filter(|to| alone && newest.reaches(time, gap) && to.end >= close_time)
         };
-        let changed = self.rows.move_newest(key, to, |grown, entry| {
+        let changed = self.rows.move_newest(rows, to, |grown, entry| {
             let stored = entry.value.take();
             let old = if send_old { stored.clone() } else { None };
             let sum = stored.map(|stored| functions.1(key, None, stored)).transpose()?;
             let new = functions.0(key, value.clone(), sum)?;
             *entry = Entry { value: new.clone(), timestamp: grown.end };
             Ok((grown, old, new))
-        })?;
+        });
         let Some((grown, old, new)) = changed.transpose().map_err(E::into)? else { return Ok(false) };
         if from != point(time) {
             self.pass_on(cx, key, from, Change { old, new: None })?;
@@ -458,12 +460,20 @@ where
     }
 
     /// Any record: the sessions that it reaches go, and one comes that holds them all.
-    fn merge(&mut self, cx: &mut TaskContext, key: &K, value: V, time: Timestamp, close_time: Timestamp) -> Result<()> {
+    fn merge(
+        &mut self,
+        cx: &mut TaskContext,
+        rows: KeyRows,
+        key: &K,
+        value: V,
+        time: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<()> {
         let gap = self.spec.windows.gap;
         // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
         let from = SessionBounds { end: time - gap, start: Timestamp::MIN };
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
-        let mut found = self.rows.fetch(key, from..=to)?;
+        let mut found = self.rows.fetch_at(rows, from..=to);
         found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
         let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
         let (mut merged, mut sum) = (point(time), None);
@@ -478,12 +488,12 @@ where
         let new = f(key, value, sum).map_err(E::into)?;
         if merged != point(time) {
             for (bounds, old, _) in found {
-                self.rows.change(key, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
+                self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end });
                 self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
             }
         }
         let entry = Entry { value: new.clone(), timestamp: merged.end };
-        self.rows.change(key, merged, |row| *row = entry)?;
+        self.rows.change_at(rows, merged, |row| *row = entry);
         self.pass_on(cx, key, merged, Change { old: None, new })
     }
 

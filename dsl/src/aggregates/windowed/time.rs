@@ -12,7 +12,7 @@ use millstream_core::{
     Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreFormat, StoreId,
     TaskContext, Timestamp,
 };
-use millstream_state::{Entry, WindowStart};
+use millstream_state::{Entry, KeyRows, WindowStart};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
@@ -73,6 +73,14 @@ impl FixedWindows {
         match self {
             FixedWindows::Time(_) => 0,
             FixedWindows::Sliding(_) => 2,
+        }
+    }
+
+    /// How many windows a record is in, as far as that is known.
+    fn at_once(&self) -> usize {
+        match self {
+            FixedWindows::Time(w) => (w.size / w.advance.max(1)).clamp(1, 64) as usize,
+            FixedWindows::Sliding(_) => 1,
         }
     }
 
@@ -432,7 +440,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
             ));
         }
         let format = spec.windows.format::<K::Serde, A::Serde>();
-        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention + spec.windows.needed_beyond(), format);
+        let (kept, at_once) = (retention + spec.windows.needed_beyond(), spec.windows.at_once());
+        let id = TimedStore::<WindowStart, K, A>::add(builder, store, kept, at_once, format);
         WindowedTable {
             id,
             port: builder.port(),
@@ -465,6 +474,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 spec,
                 send_old: wanted.wanted(),
                 late: late.as_ref().map(|late| late.open(task)),
+                found: None,
                 down,
             };
             let node = Rc::new(RefCell::new(node));
@@ -481,7 +491,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: crate::builder::StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.grace()), versioned: false };
+        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
@@ -499,6 +509,8 @@ struct WindowAggregate<K: Data, V, A: Data, F> {
     spec: WindowSpec<FixedWindows>,
     send_old: bool,
     late: Option<Late<K, V>>,
+    /// The rows of the key of the record under way.
+    found: Option<KeyRows>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
 }
 
@@ -537,15 +549,21 @@ where
         }
         let now = self.clock.observe(cx, record.timestamp);
         let close_time = now - self.spec.windows.grace();
+        self.found = None;
         match self.spec.windows {
             FixedWindows::Time(windows) => {
-                for start in windows.starts(record.timestamp) {
-                    if start + windows.size > close_time {
-                        self.update(cx, &record, start, None)?;
-                    } else {
-                        too_late(cx, &mut self.late);
+                let Record { key, value, timestamp, headers } = record;
+                let record = Record { key, value: (), timestamp, headers };
+                // The last window takes the value, the others copies.
+                let (mut value, mut starts) = (Some(value), windows.starts(timestamp).peekable());
+                while let Some(start) = starts.next() {
+                    let value = if starts.peek().is_some() { value.clone() } else { value.take() };
+                    match value.filter(|_| start + windows.size > close_time) {
+                        Some(value) => self.update(cx, &record, value, start, None)?,
+                        None => too_late(cx, &mut self.late),
                     }
                 }
+                return self.emit_closed(cx, close_time, &record.headers);
             }
             FixedWindows::Sliding(windows) => {
                 if record.timestamp + windows.difference < close_time {
@@ -564,16 +582,20 @@ where
 
     /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
     /// of another.
-    fn update(
+    fn update<W>(
         &mut self,
         cx: &mut TaskContext,
-        record: &Record<K, V>,
+        record: &Record<K, W>,
+        value: V,
         start: Timestamp,
         from: Option<Option<(A, Timestamp)>>,
     ) -> Result<()> {
         let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
-        let value = record.value.clone();
-        let changed = self.rows.change(&record.key, WindowStart(start), |entry: &mut Entry<A>| {
+        let rows = match self.found {
+            Some(rows) => rows,
+            None => *self.found.insert(self.rows.rows_of(&record.key, WindowStart(start))?),
+        };
+        let changed = self.rows.change_at(rows, WindowStart(start), |entry: &mut Entry<A>| {
             // What fails leaves the row as it was.
             let kept = if E::POSSIBLE { entry.value.clone() } else { None };
             let (stored, time) = match from {
@@ -586,7 +608,7 @@ where
             let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
             Ok((Change { old, new }, time))
-        })?;
+        });
         let (change, timestamp) = changed.map_err(E::into)?;
         self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
     }
@@ -617,7 +639,7 @@ where
         close_time: Timestamp,
     ) -> Result<()> {
         if start + self.spec.windows.size() >= close_time {
-            self.update(cx, record, start, from)
+            self.update(cx, record, record.value.clone(), start, from)
         } else {
             too_late(cx, &mut self.late);
             Ok(())
