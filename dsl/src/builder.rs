@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use millstream_core::{
-    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RebuiltFrom, RecordTypes, RepartitionDescription,
-    Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName,
-    TopicPattern, Topics, Topology, TopologyParts, short_type_name,
+    Copartition, Error, NodeDescription, NodeId, NodeKind, OffsetReset, Port, RebuiltFrom, RecordTypes,
+    RepartitionDescription, Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId,
+    StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts, short_type_name,
 };
 
 use crate::consumed::Produced;
@@ -38,6 +39,13 @@ struct Graph {
     rebuildable: Vec<(StoreId, RebuiltFrom)>,
     /// Names of topics and stores that operators make, each with its operator.
     names: BTreeMap<String, String>,
+}
+
+/// How a source reads, besides its records.
+pub(crate) struct SourceOptions {
+    pub(crate) reset: Option<OffsetReset>,
+    pub(crate) idleness: Option<Duration>,
+    pub(crate) global: bool,
 }
 
 /// A store to be added to the graph.
@@ -174,12 +182,12 @@ impl StreamsBuilder {
         &self,
         kind: &str,
         topics: Topics,
-        reset: Option<millstream_core::OffsetReset>,
-        global: bool,
+        options: SourceOptions,
         supplier: SourceSupplier,
     ) -> NodeId {
         let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(RecordTypes::of::<KS, VS>()));
-        self.graph().parts.sources.push(SourceDescription { node, topics, reset, supplier, global });
+        let SourceOptions { reset, idleness, global } = options;
+        self.graph().parts.sources.push(SourceDescription { node, topics, reset, idleness, supplier, global });
         node
     }
 

@@ -342,9 +342,7 @@ where
             return Vec::new();
         }
         let runs = &self.runs;
-        let by_place = self.by_place.get_or_insert_with(|| {
-            runs.iter().flat_map(|run| run.earlier.iter().chain(&run.newest)).copied().collect()
-        });
+        let by_place = Self::sorted(&mut self.by_place, runs);
         let (from, to) = places.into_inner();
         let mut found: Vec<_> = by_place
             .range((from, RowId::MIN)..=(to, RowId::MAX))
@@ -356,6 +354,18 @@ where
             .collect();
         found.sort_by(|a, b| (a.0.time(), &a.1, a.0).cmp(&(b.0.time(), &b.1, b.0)));
         found
+    }
+
+    /// The first place from one on at which a key has a row. The first call sorts the table.
+    pub fn first_from(&mut self, from: P) -> Option<P> {
+        let by_place = Self::sorted(&mut self.by_place, &self.runs);
+        let mut places = by_place.range((from, RowId::MIN)..);
+        places.find(|(_, row)| self.rows.content(*row).is_there()).map(|(place, _)| *place)
+    }
+
+    fn sorted<'a>(by_place: &'a mut Option<BTreeSet<(P, RowId)>>, runs: &[Run<P>]) -> &'a BTreeSet<(P, RowId)> {
+        by_place
+            .get_or_insert_with(|| runs.iter().flat_map(|run| run.earlier.iter().chain(&run.newest)).copied().collect())
     }
 
     fn forget(run: &mut Run<P>, by_place: &mut Option<BTreeSet<(P, RowId)>>, row: RowId) {

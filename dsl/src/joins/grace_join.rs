@@ -92,6 +92,17 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
 }
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> Lifecycle for GraceBuffer<K, V, N> {
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        let mut table = self.table.borrow_mut();
+        let first = table.range(Bound::Unbounded, Bound::Unbounded).next();
+        first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.grace))
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.observed, time);
+        self.release(cx, now - self.grace)
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.release(cx, Timestamp::MAX - 1)
     }

@@ -281,7 +281,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         merge: Arc<M>,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
-        let (f, spec) = (Arc::new(f), self.spec);
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
         // Every input of a cogroup keeps a time of its own.
         let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
@@ -297,9 +297,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            if spec.emit == EmitStrategy::OnWindowClose {
-                task.lifecycle(node.clone());
-            }
+            task.lifecycle(id_of_node, node.clone());
             Box::new(SharedSessions(node))
         });
     }
@@ -330,6 +328,11 @@ struct SessionAggregate<K: Data, V, A: Data, F, M> {
     send_old: bool,
     late: Option<Late<K, V>>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// Where sessions are that are open behind a close time.
+fn first_open(last: Option<Timestamp>) -> SessionBounds {
+    SessionBounds { end: last.unwrap_or(0).max(0), start: Timestamp::MIN }
 }
 
 /// The session of one record.
@@ -458,7 +461,7 @@ where
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
         // The end is inclusive: a session closes when its end is passed.
-        let from = SessionBounds { end: last.unwrap_or(0).max(0), start: Timestamp::MIN };
+        let from = first_open(last);
         let to = SessionBounds { end: close_time - 1, start: Timestamp::MAX };
         for (bounds, key, value, _) in self.rows.closing(from..=to)? {
             let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
@@ -478,6 +481,20 @@ where
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        let SessionWindows { gap, grace } = self.spec.windows;
+        let first_open = || self.rows.first_from(first_open(self.clock.closed(cx)));
+        let first =
+            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        first.map_or(Timestamp::MAX, |session| session.end + 1 + gap + grace)
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let SessionWindows { gap, grace } = self.spec.windows;
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - grace - gap, &Headers::new())
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
     }

@@ -111,6 +111,11 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
     }
 
+    /// The first place from one on at which a key has a row.
+    pub(crate) fn first_from(&self, place: P) -> Option<P> {
+        self.table.borrow_mut().first_from(place)
+    }
+
     /// The rows of all keys at places within a range, in the order in which they are emitted.
     pub(crate) fn closing(&self, places: RangeInclusive<P>) -> Result<Vec<(P, K, V, Timestamp)>> {
         let found = self.table.borrow_mut().closing(places);
