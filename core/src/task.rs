@@ -14,14 +14,16 @@ use std::sync::Arc;
 
 use crate::alignment::TimeAlignment;
 use crate::collector::Collector;
-use crate::context::{Handlers, TaskContext, TimeSlot};
+use crate::context::{Handlers, OnError, TaskContext, TimeSlot};
 use crate::error::{Error, Panicked, Result, panic_message};
+use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
 use crate::log::{CommittedOffset, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
+use crate::serde::Payload;
 use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
 use crate::task_builder::{Program, TaskBuilder};
@@ -64,6 +66,10 @@ pub struct Task {
     cx: TaskContext,
     program: Program,
     idle: Vec<IdleSource>,
+    /// Records on which the program has panicked and that the processing handler leaves out, since the last commit.
+    panics: Vec<LeftOut>,
+    /// One more is there than at the last rollback.
+    has_panicked: bool,
     /// Per idle source, the indices of the program's lifecycles below it.
     below: Vec<Vec<usize>>,
     committed: Snapshot,
@@ -76,6 +82,13 @@ pub struct Task {
     /// Up to when on the wall clock all that was there has been passed on: in the commit under way, and in the last one.
     passing_on: Option<Timestamp>,
     passed_on: Option<Timestamp>,
+}
+
+/// A record that is left out.
+struct LeftOut {
+    input: usize,
+    offset: Offset,
+    why: Panicked,
 }
 
 /// Whether a task may process now.
@@ -116,6 +129,8 @@ impl Task {
             times: HashMap::new(),
             program: Program::default(),
             idle: Vec::new(),
+            panics: Vec::new(),
+            has_panicked: false,
             below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
@@ -283,7 +298,42 @@ impl Task {
     /// input on a tie (semantics.md 4). Stops when an input runs empty, so that the caller can fetch. Returns how many.
     pub(crate) fn process(&mut self, until: Timestamp, records: usize) -> Result<usize> {
         self.cx.has_record = false;
-        self.guarded(|task| task.run(until, records))
+        let done = self.guarded(|task| task.run(until, records));
+        if let Err(Error::Panicked(panicked)) = &done
+            && panicked.record.is_some()
+            && !matches!(self.cx.handlers.processing, OnError::Fail)
+        {
+            let (input, offset, why) = (self.cx.input, self.cx.offset, Panicked::clone(panicked));
+            self.panics.push(LeftOut { input, offset, why });
+            self.has_panicked = true;
+        }
+        done
+    }
+
+    /// Whether the processing handler leaves out the record on which the program has just panicked: a rollback undoes what it
+    /// has done so far, and it is not processed again.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        std::mem::take(&mut self.has_panicked)
+    }
+
+    /// Leaves out the next record of an input, if it is one of those; `None` if it is not.
+    fn leave_out(&mut self, index: usize) -> Result<Option<usize>> {
+        let input = &mut self.inputs[index];
+        let Some(mut look) = input.front().map(|batch| batch.clone()) else { return Ok(None) };
+        let Some(Ok(view)) = look.next() else { return Ok(None) };
+        let Some(left_out) = self.panics.iter().find(|p| p.input == index && p.offset == view.offset) else {
+            return Ok(None);
+        };
+        (self.cx.offset, self.cx.has_record) = (view.offset, true);
+        let headers = Headers::from_section(view.headers);
+        let (key, value) = (view.key.as_ref(), view.value.as_ref());
+        let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
+        self.cx.panicked(&left_out.why, key, value, &headers, view.timestamp)?;
+        input.consumed = view.offset + 1;
+        if let Some(batch) = input.front() {
+            batch.next();
+        }
+        Ok(Some(1))
     }
 
     fn run(&mut self, until: Timestamp, records: usize) -> Result<usize> {
@@ -304,13 +354,17 @@ impl Task {
                 }
             }
             let Some((index, head)) = first.filter(|(_, head)| *head <= until) else { break };
-            let input = &mut self.inputs[index];
             self.cx.input = index;
-            let taken = self.program.sources[input.source].run(
-                &mut self.cx,
-                input,
-                RunLimit { until: limit.max(head), records: records - done },
-            )?;
+            // While one is ahead that is left out, records go one by one.
+            let is_ahead = self.panics.iter().any(|p| p.input == index && p.offset >= self.inputs[index].consumed);
+            let left_out = if is_ahead { self.leave_out(index)? } else { None };
+            let input = &mut self.inputs[index];
+            let most = if is_ahead { 1 } else { records - done };
+            let limit = RunLimit { until: limit.max(head), records: most };
+            let taken = match left_out {
+                Some(taken) => taken,
+                None => self.program.sources[input.source].run(&mut self.cx, input, limit)?,
+            };
             input.head = None;
             let source = input.source;
             if let Some(idle) = self.idle.iter().find(|idle| idle.plan.source == source) {
@@ -499,6 +553,8 @@ impl Task {
     pub(crate) fn committed(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.committed = pending;
+            let offsets = &self.committed.offsets;
+            self.panics.retain(|p| p.offset >= offsets[p.input].0);
             self.passed_on = self.passing_on;
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
             self.cx.counters.commit += 1;

@@ -188,6 +188,9 @@ impl StreamThread {
                 self.broken = true;
                 // The first error is the one to report; a rollback that fails too is tried again by the next step.
                 let _second = self.mend(now.wall);
+                if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
+                    return Ok(Next::Again);
+                }
                 if error.is_retriable() {
                     self.held_up = Some(error);
                     return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
