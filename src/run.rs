@@ -58,7 +58,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let id = settings.get("application.id").map_or(application_id, |(id, _)| id).to_owned();
     let options = broker_options(&id, &mut settings, clock.clone());
     let config = settings.config(application_id)?;
-    settings.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    settings.warnings().iter().chain(topology.warnings()).for_each(|warning| eprintln!("warning: {warning}"));
     if let Some((servers, origin)) = settings.get("bootstrap.servers") {
         return Err(Error::Config(Box::new(vec![format!(
             "bootstrap.servers={servers} ({origin}): this build runs on the embedded log only\n  help: leave bootstrap.servers out"

@@ -198,6 +198,8 @@ pub struct TopologyParts {
     pub placed_by: BTreeMap<NodeId, PlacedBy>,
     /// Topics of the user's with the number of partitions the program asks for.
     pub declared: BTreeMap<String, i32>,
+    /// What runs, and may not be meant.
+    pub warnings: Vec<String>,
 }
 
 /// A part of the topology that runs as one task per partition.
@@ -252,6 +254,11 @@ impl Topology {
     /// Topics with the number of partitions that the program asks for.
     pub fn declared(&self) -> &BTreeMap<String, i32> {
         &self.parts.declared
+    }
+
+    /// What runs, and may not be meant; each with what to do. [`crate::Streams`] says nothing of it, `millstream::run` prints it.
+    pub fn warnings(&self) -> &[String] {
+        &self.parts.warnings
     }
 
     /// The parts that run as tasks, numbered as in task ids.

@@ -1,11 +1,12 @@
 //! `StreamsBuilder`: where a program starts, and the graph that every operator adds itself to.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use millstream_core::{
-    Copartition, Error, NodeDescription, NodeId, NodeKind, OffsetReset, Port, RebuiltFrom, RecordTypes,
+    Copartition, Data, Error, NodeDescription, NodeId, NodeKind, OffsetReset, Port, RebuiltFrom, RecordTypes,
     RepartitionDescription, Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId,
     StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts, short_type_name,
 };
@@ -138,6 +139,15 @@ impl StreamsBuilder {
 
     pub(crate) fn problem(&self, problem: String) {
         self.graph().problems.push(problem);
+    }
+
+    /// Warns of a windowed count whose values may be null: it counts them, and an unwindowed one does not (semantics.md 35).
+    pub(crate) fn warn_of_nulls<V: Data>(&self, store: &str) {
+        if TypeId::of::<V>() != TypeId::of::<V::NonNull>() {
+            self.graph().parts.warnings.push(format!(
+                "`{store}` counts null values, which a count without windows leaves out\n  help: leave them out with .flat_map_values(|v| v) before it, or show that they count with .map_values(|v| v.is_some())"
+            ));
+        }
     }
 
     pub(crate) fn port<T>(&self) -> Port<T> {

@@ -104,6 +104,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        self.grouped.builder().warn_of_nulls::<V>(store);
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
@@ -308,7 +309,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.gap + self.spec.windows.grace), versioned: false };
+        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), versioned: false };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
@@ -370,7 +371,7 @@ where
 {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp: time, headers } = record;
-        let SessionWindows { gap, grace } = self.spec.windows;
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
         if E::POSSIBLE || !self.grow(cx, &key, &value, time, close_time)? {
@@ -482,7 +483,7 @@ where
     M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
     fn due(&self, cx: &TaskContext) -> Timestamp {
-        let SessionWindows { gap, grace } = self.spec.windows;
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
         let first_open = || self.rows.first_from(first_open(self.clock.closed(cx)));
         let first =
             Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
@@ -490,7 +491,7 @@ where
     }
 
     fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
-        let SessionWindows { gap, grace } = self.spec.windows;
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
         let now = self.clock.observe(cx, time);
         self.emit_closed(cx, now - grace - gap, &Headers::new())
     }

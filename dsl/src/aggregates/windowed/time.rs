@@ -211,6 +211,10 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        // Sliding windows leave null values out.
+        if matches!(self.spec.windows, FixedWindows::Time(_)) {
+            self.grouped.builder().warn_of_nulls::<V>(store);
+        }
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
