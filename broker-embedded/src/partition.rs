@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wakeup};
@@ -27,7 +27,7 @@ pub(crate) struct Partition {
     pub(crate) id: TopicPartition,
     /// Tells this topic from an earlier one of its name.
     pub(crate) topic_id: u64,
-    config: TopicConfig,
+    config: RwLock<Arc<TopicConfig>>,
     storage: Arc<Storage>,
     /// `None` at durability `memory`.
     dir: Option<PathBuf>,
@@ -96,7 +96,17 @@ impl Partition {
         tail_limit: usize,
         state: State,
     ) -> Self {
+        let config = RwLock::new(Arc::new(config));
         Partition { id, topic_id, config, storage, dir, tail_limit, state: Mutex::new(state) }
+    }
+
+    /// Another configuration of its topic.
+    pub(crate) fn configure(&self, config: TopicConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    fn config(&self) -> Arc<TopicConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -135,11 +145,12 @@ impl Partition {
             .ok_or_else(|| self.refused("the batch is cut off".into()))?;
         let header = *batch.header();
         let internal = matches!(&*self.id.topic, OFFSETS_TOPIC | STATE_TOPIC);
-        if batch.bytes().len() > self.config.max_message_bytes && !header.is_control() && !internal {
+        let largest = self.config().max_message_bytes;
+        if batch.bytes().len() > largest && !header.is_control() && !internal {
             return Err(self.refused(format!(
                 "{} bytes are more than max.message.bytes={}\n  help: raise max.message.bytes of the topic, or lower batch.size",
                 batch.bytes().len(),
-                self.config.max_message_bytes
+                largest
             )));
         }
         if header.producer_id >= 0 && !state.producers.allows(header.producer_id, header.producer_epoch) {
@@ -179,10 +190,10 @@ impl Partition {
     /// Writes a batch to the active segment, or to a new one when that is full.
     fn write(&self, state: &mut State, batch: &RecordBatch) -> Result<(), LogError> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        let header = batch.header();
+        let (header, config) = (batch.header(), self.config());
         let full = state.segments.last().is_none_or(|s| {
-            let large = s.size > 0 && s.size + batch.bytes().len() as u64 > self.config.segment_bytes;
-            let old = s.begun().is_some_and(|begun| header.max_timestamp - begun >= self.config.segment_ms);
+            let large = s.size > 0 && s.size + batch.bytes().len() as u64 > config.segment_bytes;
+            let old = s.begun().is_some_and(|begun| header.max_timestamp - begun >= config.segment_ms);
             large || old || !s.fits(header.last_offset())
         });
         if full {
@@ -305,7 +316,8 @@ impl Partition {
     /// written just now stay. A changelog's age counts from its newest record instead: event time may be far behind the
     /// clock, and its rows are needed for as long as their store has them.
     pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
-        if !self.config.deletes {
+        let config = self.config();
+        if !config.deletes {
             return Ok(());
         }
         let before = {
@@ -315,7 +327,7 @@ impl Partition {
             let mut old = Vec::new();
             for segment in &mut state.segments {
                 let since = segment.unchanged_since(now);
-                let limit = self.config.retention_ms.map(|ms| if changelog { newest.min(now) - ms } else { now - ms });
+                let limit = config.retention_ms.map(|ms| if changelog { newest.min(now) - ms } else { now - ms });
                 let is_old = |limit| segment.size > 0 && segment.max_timestamp < limit && (changelog || since < limit);
                 old.push(limit.is_some_and(is_old));
             }
@@ -330,7 +342,7 @@ impl Partition {
             let mut before = None;
             for (pair, old) in state.segments.windows(2).zip(old) {
                 let (segment, next) = (&pair[0], &pair[1]);
-                let many = self.config.retention_bytes.is_some_and(|bytes| total > bytes + segment.size.min(total));
+                let many = config.retention_bytes.is_some_and(|bytes| total > bytes + segment.size.min(total));
                 if !(old || many) || next.base > stable {
                     break;
                 }

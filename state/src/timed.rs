@@ -413,14 +413,7 @@ where
     /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
     /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call looks at the whole table.
     pub fn closing(&mut self, times: RangeInclusive<Timestamp>) -> Closing {
-        let closes = self.closes.get_or_insert_with(|| {
-            let mut closes = Closes::new();
-            for run in self.index.iter().map(|run| &self.runs[run as usize]) {
-                closes.keys.add(&run.key);
-                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
-            }
-            closes
-        });
+        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
         let (mut from, to) = times.into_inner();
         let (mut closing, mut bucket) = (Closing::default(), Vec::new());
         while from <= to
@@ -446,6 +439,33 @@ where
             closing.rows.extend(bucket.iter().map(|(_, row)| *row));
         }
         closing
+    }
+
+    /// The first time from one on at which there is a row. The first call looks at the whole table.
+    pub fn first_from(&mut self, from: Timestamp) -> Option<Timestamp> {
+        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
+        let mut first: Option<Timestamp> = None;
+        for (bucket, rows) in closes.from(from) {
+            if first.is_some_and(|first| first <= bucket) {
+                break;
+            }
+            // A row that has moved on is in the bucket where it was.
+            let there = rows.iter().map(|row| self.rows.content(*row)).filter(|content| content.is_there());
+            let times = there.map(|content| content.place.time()).filter(|time| *time >= from);
+            first = first.into_iter().chain(times).min();
+        }
+        first
+    }
+
+    fn listed<'a>(closes: &'a mut Option<Closes>, index: &Index<RunId>, runs: &[Run<P>]) -> &'a mut Closes {
+        closes.get_or_insert_with(|| {
+            let mut closes = Closes::new();
+            for run in index.iter().map(|run| &runs[run as usize]) {
+                closes.keys.add(&run.key);
+                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
+            }
+            closes
+        })
     }
 
     /// Gives the next of the closing rows to `f`: key, place, value, time. `false` if there are no more.

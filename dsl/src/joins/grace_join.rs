@@ -89,6 +89,19 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
 }
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> Lifecycle for GraceBuffer<K, V, N> {
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        let mut table = self.table.borrow_mut();
+        // Rows that cannot be read are looked for at once: whoever does it returns the error.
+        let Ok(mut rows) = table.range(Bound::Unbounded, Bound::Unbounded) else { return NO_TIME };
+        let first = rows.next();
+        first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.grace))
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.observed, time);
+        self.release(cx, now - self.grace)
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.release(cx, Timestamp::MAX - 1)
     }

@@ -125,6 +125,19 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         Ok(())
     }
 
+    /// The join time at which the window of a waiting record has closed; the end of time if none waits.
+    pub(crate) fn due(&self) -> Timestamp {
+        let mut table = self.table.borrow_mut();
+        let closes = [Side::Right, Side::Left].map(|side| {
+            let (from, to) = ([side as u8], end_of(side));
+            // Rows that cannot be read are looked for at once: whoever does it returns the error.
+            let Ok(mut rows) = table.range(Bound::Included(&from), to.as_ref().map(|b| &b[..])) else { return NO_TIME };
+            let first = rows.next();
+            first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.wait(side)).saturating_add(1))
+        });
+        closes[0].min(closes[1])
+    }
+
     /// Takes out the records whose windows have closed at `now`, by time, right before left, then by key. `side` is that of
     /// the record that made join time move.
     pub(crate) fn close(&self, cx: &mut TaskContext, side: Side, now: Timestamp) -> Result<Vec<Leaving<K, L, R>>> {
@@ -132,6 +145,11 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         if least == NO_TIME || least + self.wait(side) >= now {
             return Ok(Vec::new());
         }
+        self.close_all(cx, now)
+    }
+
+    /// As `close`, without a record.
+    pub(crate) fn close_all(&self, cx: &mut TaskContext, now: Timestamp) -> Result<Vec<Leaving<K, L, R>>> {
         let mut table = self.table.borrow_mut();
         let mut leaving = Vec::new();
         let mut open = Vec::new();

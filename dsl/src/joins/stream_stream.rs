@@ -5,16 +5,19 @@
 //!          ─► without a partner it waits, or leaves at once if its window is over ─► it is kept for the other side
 //! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Downstream, Error, Forward, Headers, NodeId, Port, Record, Result, StoreId, TaskContext, TimeSlot, Timestamp,
+    Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext, TimeSlot,
+    Timestamp,
 };
 
 use crate::failure::{BoxError, Failure, sure};
-use crate::joins::held::{HeldRows, Side, Values};
+use crate::joins::held::{HeldRows, Leaving, Side, Values};
 use crate::joins::join_rows::JoinRows;
 use crate::joins::self_join;
 use crate::keys::Keys;
@@ -303,6 +306,11 @@ impl StreamJoin<'_> {
         let (out, join, of, outer) = (port.clone(), f.clone(), stores.clone(), self.left_outer);
         left.port.subscribe(move |task| {
             let down = task.open_shared(&out);
+            if let Some((id, name)) = &of.held {
+                let held = HeldRows::<K, V::NonNull, W::NonNull>::open(task, *id, name, of.windows);
+                let (time, f, down) = (task.time(&of.time), join.clone(), task.open_shared(&out));
+                task.lifecycle(node, Rc::new(RefCell::new(JoinTime { node, held, time, f, down })));
+            }
             Box::new(JoinSide::<LeftSide, K, V::NonNull, W::NonNull, _, K2, O> {
                 node,
                 keys: Keys::new(&of.left.1),
@@ -319,7 +327,7 @@ impl StreamJoin<'_> {
                 side: PhantomData,
             })
         });
-        let (out, join, of, outer) = (port.clone(), f, stores, self.right_outer);
+        let (out, join, of, outer) = (port.clone(), f.clone(), stores.clone(), self.right_outer);
         right.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             Box::new(JoinSide::<RightSide, K, V::NonNull, W::NonNull, _, K2, O> {
@@ -485,16 +493,8 @@ where
         };
         let bytes = self.keys.encode(key)?;
         if let Some(held) = self.held.as_ref().filter(|_| timestamp == now) {
-            for (time, key, values) in held.close(cx, S::SIDE, now)? {
-                // These have left the buffer: a failure on one is not the end of the others, or of the record.
-                let mut emit_one = |cx: &mut TaskContext, pair| {
-                    emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error))
-                };
-                match values {
-                    Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
-                    Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,
-                }
-            }
+            let leaving = held.close(cx, S::SIDE, now)?;
+            let_go(cx, node, leaving, &mut emit)?;
         }
         self.own.catch_up(cx);
         self.other.catch_up(cx);
@@ -520,5 +520,58 @@ where
             cx.drop_late_record();
         }
         met
+    }
+}
+
+/// Emits the records whose windows have closed without a partner. They have left the buffer: a failure on one is not the end
+/// of the others.
+fn let_go<K: Clone, L, R>(
+    cx: &mut TaskContext,
+    node: NodeId,
+    leaving: Vec<Leaving<K, L, R>>,
+    mut emit: impl FnMut(&mut TaskContext, (Option<&L>, Option<&R>), K, Timestamp) -> Result<()>,
+) -> Result<()> {
+    for (time, key, values) in leaving {
+        let mut emit_one =
+            |cx: &mut TaskContext, pair| emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error));
+        match values {
+            Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
+            Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,
+        }
+    }
+    Ok(())
+}
+
+/// The part of a left or outer join that time reaches without a record.
+struct JoinTime<K: Data, L: Data, R: Data, F, K2, O> {
+    node: NodeId,
+    held: HeldRows<K, L, R>,
+    time: TimeSlot,
+    f: Arc<F>,
+    down: Downstream<Record<K2, O>>,
+}
+
+impl<K, L, R, E, F, K2, O> Lifecycle for JoinTime<K, L, R, F, K2, O>
+where
+    K: Data,
+    L: Data,
+    R: Data,
+    E: Failure,
+    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
+    K2: Clone,
+    O: Clone,
+{
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        self.held.due()
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.time, time);
+        let leaving = self.held.close_all(cx, now)?;
+        let (f, down) = (&*self.f, &mut self.down);
+        let_go(cx, self.node, leaving, |cx, (left, right), key, timestamp| {
+            let Some((key, value)) = f(key, left, right).map_err(E::into)? else { return Ok(()) };
+            down.forward(cx, Record { key, value, timestamp, headers: Headers::new() })
+        })
     }
 }

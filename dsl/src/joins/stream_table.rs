@@ -304,7 +304,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             let join = TableJoin { node, rows: rows(task), f: f.clone(), down };
             let Some((id, grace)) = waits else { return Box::new(join) };
             let waiting = Rc::new(RefCell::new(GraceBuffer::open(task, id, &buffer, grace, join)));
-            task.lifecycle(waiting.clone());
+            task.lifecycle(node, waiting.clone());
             Box::new(GraceJoin(waiting))
         });
         let sources: BTreeSet<_> = self.sources.union(&table.sources).copied().collect();

@@ -118,7 +118,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let node = self.builder.node("KTABLE-SUPPRESS", &[self.node], &[store]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
-        let (out, wanted, label) = (port.clone(), old_values.clone(), Arc::<str>::from(name));
+        let (id, out, wanted, label) = (node, port.clone(), old_values.clone(), Arc::<str>::from(name));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             let node = Suppress {
@@ -130,7 +130,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            task.lifecycle(node.clone());
+            task.lifecycle(id, node.clone());
             Box::new(SharedSuppress(node))
         });
         let (above, label) = (self.rows.clone(), Arc::<str>::from(name));
@@ -262,10 +262,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let now = cx.advance_time(self.time, record.timestamp);
         self.put(record)?;
-        let expired = now - self.wait.duration;
-        while self.waiting.buffer.borrow_mut().first().is_some_and(|first| first <= expired) {
-            self.emit_first(cx)?;
-        }
+        self.emit_expired(cx, now)?;
         while self.is_over_full() {
             if !self.buffer.emit_early {
                 return Err(Error::Full(Box::new(format!(
@@ -274,6 +271,14 @@ impl<K: Data, V: Data> Suppress<K, V> {
                     self.buffer.max_records
                 ))));
             }
+            self.emit_first(cx)?;
+        }
+        Ok(())
+    }
+
+    fn emit_expired(&mut self, cx: &mut TaskContext, now: Timestamp) -> Result<()> {
+        let expired = now - self.wait.duration;
+        while self.waiting.buffer.borrow_mut().first().is_some_and(|first| first <= expired) {
             self.emit_first(cx)?;
         }
         Ok(())
@@ -322,6 +327,16 @@ impl<K: Data, V: Data> Suppress<K, V> {
 }
 
 impl<K: Data, V: Data> Lifecycle for Suppress<K, V> {
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        let first = self.waiting.buffer.borrow_mut().first();
+        first.map_or(Timestamp::MAX, |first| first.saturating_add(self.wait.duration))
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.time, time);
+        self.emit_expired(cx, now)
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         while !self.waiting.buffer.borrow().is_empty() {
             self.emit_first(cx)?;

@@ -116,6 +116,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        self.grouped.builder().warn_of_nulls::<V>(store);
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
@@ -328,7 +329,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         merge: Arc<M>,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
-        let (f, spec) = (Arc::new(f), self.spec);
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
         // Every input of a cogroup keeps a time of its own.
         let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
@@ -344,9 +345,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            if spec.emit == EmitStrategy::OnWindowClose {
-                task.lifecycle(node.clone());
-            }
+            task.lifecycle(id_of_node, node.clone());
             Box::new(SharedSessions(node))
         });
     }
@@ -357,7 +356,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.gap + self.spec.windows.grace), history: None };
+        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), history: None };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
@@ -377,6 +376,11 @@ struct SessionAggregate<K: Data, V, A: Data, F, M> {
     send_old: bool,
     late: Option<Late<K, V>>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// The first end of sessions that are open behind a close time.
+fn first_open(last: Option<Timestamp>) -> Timestamp {
+    last.unwrap_or(0).max(0)
 }
 
 /// The session of one record.
@@ -414,7 +418,7 @@ where
 {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp: time, headers } = record;
-        let SessionWindows { gap, grace } = self.spec.windows;
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
         let rows = self.rows.rows_of(&key, point(time))?;
@@ -515,7 +519,7 @@ where
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
         // The end is inclusive: a session closes when its end is passed.
-        let mut closing = self.rows.closing(last.unwrap_or(0).max(0)..=close_time - 1);
+        let mut closing = self.rows.closing(first_open(last)..=close_time - 1);
         while let Some(rows) = self.rows.closed(&mut closing)? {
             for (bounds, key, value, _) in rows {
                 let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
@@ -536,6 +540,20 @@ where
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let first_open = || self.rows.first_from(first_open(self.clock.closed(cx)));
+        let first =
+            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        first.map_or(Timestamp::MAX, |end| end + 1 + gap + grace)
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - grace - gap, &Headers::new())
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
     }

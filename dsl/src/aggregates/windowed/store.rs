@@ -129,6 +129,11 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
     }
 
+    /// The first time from one on at which a key has a row.
+    pub(crate) fn first_from(&self, time: Timestamp) -> Option<Timestamp> {
+        self.table.borrow_mut().first_from(time)
+    }
+
     /// The rows of all keys at times within a range, in the order in which they are emitted.
     pub(crate) fn closing(&self, times: RangeInclusive<Timestamp>) -> Closing {
         self.table.borrow_mut().closing(times)

@@ -103,12 +103,20 @@ impl FixedWindows {
     /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
     fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {
-        let (size, inclusive) = match self {
-            FixedWindows::Time(w) => (w.size, 0),
-            FixedWindows::Sliding(w) => (w.difference, 1),
-        };
-        let from = last.map_or(0, |last| (last - size + 1 - inclusive).max(0));
-        from..=close_time - size - inclusive
+        self.first_open(last)..=close_time - self.closes_behind()
+    }
+
+    /// The start of the first window that is open behind a close time.
+    fn first_open(&self, last: Option<Timestamp>) -> Timestamp {
+        last.map_or(0, |last| (last - self.closes_behind() + 1).max(0))
+    }
+
+    /// How far behind the start of a window the close time is that closes it.
+    fn closes_behind(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size,
+            FixedWindows::Sliding(w) => w.difference + 1,
+        }
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
@@ -224,6 +232,10 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        // Sliding windows leave null values out.
+        if matches!(self.spec.windows, FixedWindows::Time(_)) {
+            self.grouped.builder().warn_of_nulls::<V>(store);
+        }
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
@@ -461,7 +473,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
-        let (f, spec) = (Arc::new(f), self.spec);
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
         // Every input of a cogroup keeps a time of its own.
         let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
@@ -478,9 +490,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            if spec.emit == EmitStrategy::OnWindowClose {
-                task.lifecycle(node.clone());
-            }
+            task.lifecycle(id_of_node, node.clone());
             Box::new(SharedAggregate(node))
         });
     }
@@ -784,6 +794,19 @@ where
     E: Failure,
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
 {
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        let windows = &self.spec.windows;
+        let first_open = || self.rows.first_from(windows.first_open(self.clock.closed(cx)));
+        let first =
+            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        first.map_or(Timestamp::MAX, |start| start + windows.closes_behind() + windows.grace())
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - self.spec.windows.grace(), &Headers::new())
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
     }
