@@ -3,10 +3,12 @@
 //!
 //! Appends, fetches and deletions go on meanwhile: the partition's lock is held only to look at it and to swap segments.
 
+use std::iter::Peekable;
 use std::sync::{Arc, Mutex};
+use std::vec::IntoIter;
 
 use millstream_core::{Files, LogError, Offset, Timestamp};
-use millstream_wire::RecordBatch;
+use millstream_wire::{HEADER_LEN, RecordBatch};
 
 use crate::cleanable::{Cleanable, Extent, cleanable};
 use crate::offset_map::OffsetMap;
@@ -174,18 +176,7 @@ impl<'a> Round<'a> {
     fn run(mut self, options: &CleanerOptions, checkpointing: &Mutex<()>) -> Result<bool, LogError> {
         let mut sources = std::mem::take(&mut self.sources).into_iter().peekable();
         while let Some(first) = sources.next() {
-            let (base, mut size) = (first.0.base, first.0.size);
-            let mut group = vec![first];
-            let in_memory = self.partition.dir.is_none();
-            while let Some(next) = sources.next_if(|(next, _)| {
-                let fits =
-                    size + next.size <= self.partition.config.segment_bytes && next.end - base <= i64::from(i32::MAX);
-                in_memory || fits
-            }) {
-                size += next.0.size;
-                group.push(next);
-            }
-            if !self.clean_group(group, options, checkpointing)? {
+            if !self.clean_group(first, &mut sources, options, checkpointing)? {
                 return Ok(false);
             }
         }
@@ -197,19 +188,23 @@ impl<'a> Round<'a> {
         Ok(true)
     }
 
+    /// Writes a segment again, with those that follow it for as long as they fit into one.
     fn clean_group(
         &mut self,
-        group: Vec<(Extent, Source)>,
+        first: (Extent, Source),
+        others: &mut Peekable<IntoIter<(Extent, Source)>>,
         options: &CleanerOptions,
         checkpointing: &Mutex<()>,
     ) -> Result<bool, LogError> {
-        let extents: Vec<Extent> = group.iter().map(|(extent, _)| *extent).collect();
-        let (Some(first), Some(last)) = (extents.first(), extents.last()) else { return Ok(true) };
-        let mut out = Output::begin(self.partition, first.base)?;
-        let mut changed = extents.len() > 1;
+        let base = first.0.base;
+        let mut out = Output::begin(self.partition, base)?;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut changed = false;
         // Where the segment ends must be found in it: its last batch stays, without records if need be.
         let mut last_gone = None;
-        for (_, mut source) in group {
+        let mut next = Some(first);
+        while let Some((extent, mut source)) = next {
+            extents.push(extent);
             loop {
                 if self.partition.storage.is_closing() {
                     return out.give_up().map(|()| false);
@@ -240,10 +235,21 @@ impl<'a> Round<'a> {
                 }
                 out = out.append(kept)?;
             }
+            let config = &self.partition.config;
+            next = others.next_if(|(next, _)| match &out {
+                Output::File { segment, .. } => {
+                    segment.size + next.size + HEADER_LEN as u64 <= config.segment_bytes && segment.fits(next.end)
+                }
+                Output::Memory(_) => true,
+            });
         }
+        changed |= extents.len() > 1;
+        let end = extents.last().map_or(base, |last| last.end);
         if let Some(batch) = last_gone {
-            let end = emptied(&batch).map_err(|e| self.partition.damaged(batch.header().base_offset, &e))?;
-            out = out.append(vec![end])?;
+            match emptied(&batch) {
+                Ok(batch) => out = out.append(vec![batch])?,
+                Err(e) => return out.give_up().and(Err(self.partition.damaged(batch.header().base_offset, &e))),
+            }
         }
         if !changed {
             self.sieve.over.clear();
@@ -259,7 +265,7 @@ impl<'a> Round<'a> {
             }
             Output::Memory(batches) => {
                 let mut state = self.partition.state();
-                state.replace_in_tail(first.base..last.end, batches);
+                state.replace_in_tail(base..end, batches);
                 state.producers.forget_aborted(&over);
                 Ok(true)
             }

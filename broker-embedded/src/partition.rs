@@ -79,7 +79,8 @@ impl State {
     fn visible_end(&self, isolation: Isolation) -> Offset {
         match isolation {
             Isolation::ReadUncommitted => self.end,
-            Isolation::ReadCommitted => self.producers.last_stable(self.end),
+            // Records of an open transaction may have been deleted: what is not there holds nobody back.
+            Isolation::ReadCommitted => self.producers.last_stable(self.end).max(self.start),
         }
     }
 
