@@ -1,6 +1,7 @@
 //! A compacted log tells every reader the last value of every key, wherever it begins; and a reader who has seen a value sees
 //! its tombstone, if he comes within `delete.retention.ms`.
 
+#[expect(dead_code, reason = "shared by several test programs")]
 mod compacted;
 
 use std::collections::{BTreeMap, BTreeSet};

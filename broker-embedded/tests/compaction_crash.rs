@@ -5,102 +5,35 @@
 mod compacted;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
-use compacted::{ALL, COMMITTED, Outcome, World, batch, commit, create, producer, seen, send, t};
+use compacted::{ALL, COMMITTED, Outcome, Watched, World, batch, commit, create, producer, seen, send, t};
 use millstream_broker::{Broker, BrokerOptions, Durability};
-use millstream_core::{Admin, Call, Fault, Files, LockError, LogError, OpenFile, OpenMode, SimFiles};
+use millstream_core::{Admin, Call, Fault, Files, LogError, SimFiles};
 
-/// Files that keep, before each call that changes something, the disks as a power cut would leave them there.
-#[derive(Debug, Clone)]
-struct Cuts {
-    files: SimFiles,
-    /// `None` while nobody asks.
-    disks: Arc<Mutex<Option<Vec<(String, SimFiles)>>>>,
-}
+/// The disks as power cuts would leave them, one before each call that changes something.
+#[derive(Clone, Default)]
+struct Cuts(Arc<Mutex<Option<Vec<(String, SimFiles)>>>>);
 
 impl Cuts {
-    fn before(&self, call: &str, path: &Path) {
-        if let Some(disks) = &mut *self.disks.lock().expect("no panic") {
-            let name = format!("cut {} before {call} {}", disks.len(), path.display());
-            disks.push((name, self.files.power_cut(disks.len() as u64)));
-        }
+    /// Files that are recorded when asked for.
+    fn watch(&self, files: &SimFiles) -> Arc<dyn Files> {
+        let (cuts, disk) = (self.0.clone(), files.clone());
+        Watched::new(files, move |call, path| {
+            if let Some(disks) = &mut *cuts.lock().expect("no panic") {
+                let name = format!("cut {} before {call} {}", disks.len(), path.display());
+                disks.push((name, disk.power_cut(disks.len() as u64)));
+            }
+        })
     }
 
-    fn record(&self) {
-        *self.disks.lock().expect("no panic") = Some(Vec::new());
+    fn record(&self, disks: Vec<(String, SimFiles)>) {
+        *self.0.lock().expect("no panic") = Some(disks);
     }
 
     fn recorded(&self) -> Vec<(String, SimFiles)> {
-        self.disks.lock().expect("no panic").take().unwrap_or_default()
-    }
-}
-
-#[derive(Debug)]
-struct CutFile {
-    cuts: Cuts,
-    path: std::path::PathBuf,
-    file: Arc<dyn OpenFile>,
-}
-
-impl OpenFile for CutFile {
-    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, at)
-    }
-    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.cuts.before("write", &self.path);
-        self.file.write_all_at(bytes, at)
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.cuts.before("set_len", &self.path);
-        self.file.set_len(len)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.cuts.before("sync", &self.path);
-        self.file.sync()
-    }
-}
-
-impl Files for Cuts {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn OpenFile>> {
-        self.before("open", path);
-        let file = self.files.open(path, mode)?;
-        Ok(Arc::new(CutFile { cuts: self.clone(), path: path.to_owned(), file }))
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.files.read(path)
-    }
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.open(path, OpenMode::Create)?.write_all_at(bytes, 0)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.before("rename", from);
-        self.files.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.before("remove", path);
-        self.files.remove(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.files.list(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.files.create_dir(dir)
-    }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.files.remove_dir(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.before("sync_dir", dir);
-        self.files.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError> {
-        self.files.lock(path)
+        self.0.lock().expect("no panic").take().unwrap_or_default()
     }
 }
 
@@ -153,11 +86,11 @@ fn a_power_cut_before_any_file_call_of_compaction_loses_nothing_and_brings_nothi
     for durability in [Durability::Os, Durability::Disk] {
         let world = World::new(durability);
         prepare(&world)?;
-        let cuts = Cuts { files: world.files.clone(), disks: Arc::default() };
-        let mut broker = Broker::open(options(&world, Arc::new(cuts.clone())))?;
+        let cuts = Cuts::default();
+        let mut broker = Broker::open(options(&world, cuts.watch(&world.files)))?;
         let before = state(&broker)?;
         assert!(!before.table.contains_key("gone0"));
-        cuts.record();
+        cuts.record(Vec::new());
         broker.tick()?;
         // The time of the tombstones and markers has come in the second round; the third finds small segments.
         for round in 0..2 {
@@ -172,9 +105,9 @@ fn a_power_cut_before_any_file_call_of_compaction_loses_nothing_and_brings_nothi
                 // What was not synced is not promised to outlive a power cut: only compaction is looked at.
                 broker.close()?;
                 drop(broker);
-                broker = Broker::open(options(&world, Arc::new(cuts.clone())))?;
+                broker = Broker::open(options(&world, cuts.watch(&world.files)))?;
             }
-            *cuts.disks.lock().expect("no panic") = Some(disks);
+            cuts.record(disks);
             broker.tick()?;
         }
         let after = State { end: before.end + 4, ..state(&broker)? };

@@ -2,13 +2,14 @@
 //! keys, and what a reader sees of them with its offsets.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
-    Admin, BatchBuilder, CommitOutcome, ConsumerOptions, Files, GroupOffsets, Isolation, Log, LogError, ManualClock,
-    Offset, Producer, ProducerOptions, SimFiles, TopicPartition, TopicSpec, Wakeup,
+    Admin, BatchBuilder, CommitOutcome, ConsumerOptions, Files, GroupOffsets, Isolation, LockError, Log, LogError,
+    ManualClock, Offset, OpenFile, OpenMode, Producer, ProducerOptions, SimFiles, TopicPartition, TopicSpec, Wakeup,
 };
 
 pub(crate) type Outcome = Result<(), LogError>;
@@ -151,5 +152,92 @@ impl Dice {
     pub(crate) fn below(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
+    }
+}
+
+/// Files that tell somebody of each call that changes something, before it is made.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    files: SimFiles,
+    before: Arc<dyn Fn(&str, &Path) + Send + Sync>,
+}
+
+impl Watched {
+    pub(crate) fn new(files: &SimFiles, before: impl Fn(&str, &Path) + Send + Sync + 'static) -> Arc<dyn Files> {
+        Arc::new(Watched { files: files.clone(), before: Arc::new(before) })
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.files.fmt(f)
+    }
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    files: Watched,
+    path: PathBuf,
+    file: Arc<dyn OpenFile>,
+}
+
+impl OpenFile for WatchedFile {
+    fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, at)
+    }
+    fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        (self.files.before)("write", &self.path);
+        self.file.write_all_at(bytes, at)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        (self.files.before)("set_len", &self.path);
+        self.file.set_len(len)
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn sync(&self) -> io::Result<()> {
+        (self.files.before)("sync", &self.path);
+        self.file.sync()
+    }
+}
+
+impl Files for Watched {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn OpenFile>> {
+        if mode == OpenMode::Create {
+            (self.before)("create", path);
+        }
+        let file = self.files.open(path, mode)?;
+        Ok(Arc::new(WatchedFile { files: self.clone(), path: path.to_owned(), file }))
+    }
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.files.read(path)
+    }
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.open(path, OpenMode::Create)?.write_all_at(bytes, 0)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.before)("rename", from);
+        self.files.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        (self.before)("remove", path);
+        self.files.remove(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.files.list(dir)
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.files.create_dir(dir)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.files.remove_dir(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        (self.before)("sync_dir", dir);
+        self.files.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> Result<Box<dyn Send + Sync>, LockError> {
+        self.files.lock(path)
     }
 }
