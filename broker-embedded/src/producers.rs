@@ -144,8 +144,8 @@ impl Producers {
         }
     }
 
-    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are:
-    /// these are in files of their own.
+    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are,
+    /// with their checksum: these are in files of their own, which have none.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(4 + self.known.len() * 50);
         entries.extend((self.known.len() as i32).to_be_bytes());
@@ -162,6 +162,7 @@ impl Producers {
             entries.extend(producer.open.unwrap_or(-1).to_be_bytes());
         }
         entries.extend((self.aborted.len() as i32).to_be_bytes());
+        entries.extend(checksum(&self.aborted).to_be_bytes());
         let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
         bytes.extend(crc32c::crc32c(&entries).to_be_bytes());
         bytes.extend(entries);
@@ -186,7 +187,12 @@ impl Producers {
             let open = Some(fields.i64()?).filter(|first| *first >= 0);
             known.insert(id, Producer { epoch, last_sequence, last_offset, last_time, open });
         }
-        let whole = fields.i32()? as usize == aborted.len();
+        let whole = fields.i32()? as usize == aborted.len() && fields.i32()? as u32 == checksum(&aborted);
         whole.then(|| Producers { known, aborted: Arc::new(aborted) })
     }
+}
+
+fn checksum(aborted: &[Aborted]) -> u32 {
+    let numbers = aborted.iter().flat_map(|a| [a.producer_id, a.first, a.last]);
+    numbers.fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_be_bytes()))
 }

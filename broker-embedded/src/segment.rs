@@ -360,12 +360,12 @@ impl Segment {
     /// segment begins.
     pub(crate) fn reader(&self, offset: Offset, until: Offset) -> SegmentReader {
         let relative = (offset - self.base).max(0) as u32;
-        let entry = self.offsets.partition_point(|(o, _)| *o <= relative);
-        let position = entry.checked_sub(1).map_or(0, |i| self.offsets[i].1);
+        let entry = self.offsets.partition_point(|(o, _)| *o <= relative).checked_sub(1).map(|i| self.offsets[i]);
         SegmentReader {
             file: self.file.clone(),
             path: self.path.clone(),
-            position: u64::from(position),
+            position: entry.map_or(0, |(_, position)| u64::from(position)),
+            expected: entry.map(|(relative, _)| self.base + i64::from(relative)),
             end: self.size,
             until,
         }
@@ -453,6 +453,8 @@ pub(crate) struct SegmentReader {
     file: Arc<dyn OpenFile>,
     path: PathBuf,
     position: u64,
+    /// The offset of the batch at `position`, as the index says: nothing else vouches for it.
+    expected: Option<Offset>,
     end: u64,
     /// No batch of the segment is at or behind this offset. Compaction may have left a gap before it.
     pub(crate) until: Offset,
@@ -461,6 +463,20 @@ pub(crate) struct SegmentReader {
 impl SegmentReader {
     /// The next batches, about `bytes` of them and at least one; empty at the end.
     pub(crate) fn read(&mut self, bytes: usize) -> Result<Vec<RecordBatch>, LogError> {
+        let Some(expected) = self.expected.take() else { return self.read_on(bytes) };
+        let start = self.position;
+        match self.read_on(bytes) {
+            Ok(batches) if batches.first().is_none_or(|b| b.header().base_offset == expected) => Ok(batches),
+            Err(error) if start == 0 => Err(error),
+            // The index is damaged, or the batch is: read from the segment's first batch on, the difference shows.
+            _ => {
+                self.position = 0;
+                self.read_on(bytes)
+            }
+        }
+    }
+
+    fn read_on(&mut self, bytes: usize) -> Result<Vec<RecordBatch>, LogError> {
         let mut want = (bytes as u64).min(self.end - self.position) as usize;
         loop {
             if want == 0 {

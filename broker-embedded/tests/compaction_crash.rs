@@ -142,9 +142,7 @@ fn a_call_that_fails_leaves_the_log_as_it_was_and_is_made_again() -> Outcome {
     for durability in [Durability::Os, Durability::Disk] {
         let prepared = World::new(durability);
         prepare(&prepared)?;
-        // All of it is synced: a power cut leaves a copy.
-        let copy = || World { files: prepared.files.power_cut(1), ..prepared.clone() };
-        let undisturbed = copy();
+        let undisturbed = prepared.copy();
         let broker = Broker::open(options(&undisturbed, Arc::new(undisturbed.files.clone())))?;
         let before = state(&broker)?;
         let from = undisturbed.files.calls();
@@ -160,7 +158,7 @@ fn a_call_that_fails_leaves_the_log_as_it_was_and_is_made_again() -> Outcome {
                 (Call::Read, ErrorKind::Other),
             ] {
                 let place = format!("{durability:?}: {call:?} {kind:?} at {skip}");
-                let world = copy();
+                let world = prepared.copy();
                 let broker = Broker::open(options(&world, Arc::new(world.files.clone())))?;
                 world.files.fail(Fault { call, skip, times: 1, kind });
                 let failed = broker.tick().is_err();
