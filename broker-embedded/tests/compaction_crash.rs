@@ -12,15 +12,18 @@ use compacted::{ALL, COMMITTED, Outcome, Watched, World, batch, commit, create, 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{Admin, Call, Fault, Files, LogError, SimFiles};
 
+/// Disks, each with what was about to happen.
+type Disks = Vec<(String, SimFiles)>;
+
 /// The disks as power cuts would leave them, one before each call that changes something.
 #[derive(Clone, Default)]
-struct Cuts(Arc<Mutex<Option<Vec<(String, SimFiles)>>>>);
+struct Cuts(Arc<Mutex<Option<Disks>>>);
 
 impl Cuts {
     /// Files that are recorded when asked for.
     fn watch(&self, files: &SimFiles) -> Arc<dyn Files> {
         let (cuts, disk) = (self.0.clone(), files.clone());
-        Watched::new(files, move |call, path| {
+        Watched::files(files, move |call, path| {
             if let Some(disks) = &mut *cuts.lock().expect("no panic") {
                 let name = format!("cut {} before {call} {}", disks.len(), path.display());
                 disks.push((name, disk.power_cut(disks.len() as u64)));
@@ -28,11 +31,11 @@ impl Cuts {
         })
     }
 
-    fn record(&self, disks: Vec<(String, SimFiles)>) {
+    fn record(&self, disks: Disks) {
         *self.0.lock().expect("no panic") = Some(disks);
     }
 
-    fn recorded(&self) -> Vec<(String, SimFiles)> {
+    fn recorded(&self) -> Disks {
         self.0.lock().expect("no panic").take().unwrap_or_default()
     }
 }

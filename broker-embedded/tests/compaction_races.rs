@@ -13,14 +13,17 @@ use millstream_core::{Admin, ConsumerOptions, Log, LogError};
 
 const SETTINGS: &str = "cleanup.policy=compact min.cleanable.dirty.ratio=0";
 
-type Action = Box<dyn FnOnce() + Send>;
+/// What is done before which call.
+type Action = (&'static str, Box<dyn FnOnce() + Send>);
+/// Where a test puts it.
+type Place = Arc<Mutex<Option<Action>>>;
 
 /// A broker on whose disk an action is done once: just before the first call of a kind on a file that is being compacted.
-fn with_action(world: &World) -> Result<(Broker, Arc<Mutex<Option<(&'static str, Action)>>>), LogError> {
-    let action: Arc<Mutex<Option<(&'static str, Action)>>> = Arc::default();
+fn with_action(world: &World) -> Result<(Broker, Place), LogError> {
+    let action: Place = Arc::default();
     let watched = action.clone();
-    let files = Watched::new(&world.files, move |call, path| {
-        let is_it = |(wanted, _): &mut (&'static str, Action)| {
+    let files = Watched::files(&world.files, move |call, path| {
+        let is_it = |(wanted, _): &mut Action| {
             *wanted == call
                 && path.to_string_lossy().contains("/t-0/")
                 && path.extension().is_some_and(|e| e == "cleaned")

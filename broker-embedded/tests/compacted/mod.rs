@@ -170,15 +170,18 @@ impl Dice {
     }
 }
 
+/// What is told the call and the file.
+type Before = dyn Fn(&str, &Path) + Send + Sync;
+
 /// Files that tell somebody of each call that changes something, before it is made.
 #[derive(Clone)]
 pub(crate) struct Watched {
     files: SimFiles,
-    before: Arc<dyn Fn(&str, &Path) + Send + Sync>,
+    before: Arc<Before>,
 }
 
 impl Watched {
-    pub(crate) fn new(files: &SimFiles, before: impl Fn(&str, &Path) + Send + Sync + 'static) -> Arc<dyn Files> {
+    pub(crate) fn files(files: &SimFiles, before: impl Fn(&str, &Path) + Send + Sync + 'static) -> Arc<dyn Files> {
         Arc::new(Watched { files: files.clone(), before: Arc::new(before) })
     }
 }
