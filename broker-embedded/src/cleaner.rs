@@ -4,7 +4,7 @@
 //! Appends, fetches and deletions go on meanwhile: the partition's lock is held only to look at it and to swap segments.
 
 use std::iter::Peekable;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::IntoIter;
 
 use millstream_core::{Files, LogError, Offset, Timestamp};
@@ -180,7 +180,12 @@ impl<'a> Round<'a> {
                 return Ok(false);
             }
         }
+        // The topic may be deleted meanwhile, and another of its name have its folder: it is not compacted up to there.
+        let _no_deletion = checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.partition.state();
+        if self.partition.dir.is_some() && state.segments.is_empty() {
+            return Ok(false);
+        }
         state.cleaned = self.sieve.mapped;
         drop(state);
         let (dir, files) = (&self.partition.dir, &*self.partition.storage.files);
