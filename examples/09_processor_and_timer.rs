@@ -1,5 +1,5 @@
 //! 09: a step written by hand, with a store and a timer. Doors report when they open and close; a door that has stood open
-//! for five minutes is told once. No operator does this, a processor does: it remembers, and looks every minute.
+//! for five minutes is reported once. No operator does this, a processor does: it remembers, and looks every minute.
 //!
 //! ```console
 //! $ cargo run -q --bin 09_processor_and_timer
@@ -63,11 +63,12 @@ fn watch() -> Result<Topology> {
 fn main() -> Result<()> {
     let t = TopologyTestDriver::new(watch()?)?;
     let (doors, alarms) = (t.input::<String, String>("doors")?, t.output::<String, String>("alarms")?);
-    let events = [(0, "front", "opened"), (1, "back", "opened"), (3, "back", "closed"), (8, "front", "closed")];
+    // Minute by minute.
+    let day = ["front opened", "back opened", "", "back closed", "", "", "", "", "front closed", "front opened"];
     for minute in 0..=15 {
-        for (_, door, what) in events.iter().chain(&[(9, "front", "opened")]).filter(|(at, ..)| *at == minute) {
+        if let Some((door, what)) = day.get(minute).and_then(|event| event.split_once(' ')) {
             println!("minute {minute}: {door} {what}");
-            doors.pipe(*door, *what);
+            doors.pipe(door, what);
         }
         alarms.read().iter().for_each(|(door, text)| println!("minute {minute}: {door} {text}"));
         t.advance(MIN)?;

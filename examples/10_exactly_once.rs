@@ -34,7 +34,8 @@ fn till(die_at: Option<i64>) -> Result<Topology> {
         })
         .to_stream()
         .peek(move |_, till| {
-            if till.as_ref().map(|till| till.payments) == die_at && die_at.is_some() {
+            let payments = till.as_ref().map(|till| till.payments);
+            if die_at.is_some() && payments == die_at {
                 std::process::exit(1);
             }
         })

@@ -21,6 +21,25 @@
 //! ```
 //!
 //! [`run`] is the whole of a `main`: started plain, the program has its log in its own process, durable on local disk.
+//! Settings come from `app.properties`, the environment and flags; `--help` lists them.
+//!
+//! # Where to look
+//!
+//! | for | there is |
+//! |---|---|
+//! | a program | [`StreamsBuilder`](dsl::StreamsBuilder), [`Topology`](core::Topology), [`prelude`] |
+//! | streams | [`KStream`](dsl::KStream): `filter`, `map`, `flat_map`, `split`, `merge`, `to`, joins with streams, tables and global tables |
+//! | grouping | [`GroupedStream`](dsl::GroupedStream): `count`, `reduce`, `aggregate`, `windowed_by`, `cogroup` |
+//! | windows | [`TimeWindows`](dsl::TimeWindows), [`SlidingWindows`](dsl::SlidingWindows), [`SessionWindows`](dsl::SessionWindows), [`JoinWindows`](dsl::JoinWindows) |
+//! | tables | [`KTable`](dsl::KTable): `filter`, `map_values`, `group_by`, `join`, `join_on` a foreign key, `suppress_for`, `to_stream`; [`GlobalKTable`](dsl::GlobalKTable) |
+//! | a step by hand | [`Processor`](dsl::Processor), [`ValueProcessor`](dsl::ValueProcessor), with [`KeyValueStore`](dsl::KeyValueStore), [`WindowStore`](dsl::WindowStore), [`SessionStore`](dsl::SessionStore), [`VersionedStore`](dsl::VersionedStore) and timers ([`Setup`](dsl::Setup)) |
+//! | topics | [`Consumed`](dsl::Consumed), [`Produced`](dsl::Produced), [`json!`], [`Serde`](core::Serde) |
+//! | tests | [`TopologyTestDriver`](dsl::TopologyTestDriver) |
+//! | running | [`run`], [`run_with`], [`Streams`](core::Streams), [`Settings`](core::Settings), [`embedded_log`] |
+//!
+//! Every function of [`dsl`] has an example that runs. In the repository: `examples`, ten programs from easy to hard;
+//! `docs/coming-from-kafka-streams.md`, every operator and setting of Java beside ours; `docs/semantics.md`, what exactly each
+//! operator does.
 
 mod console;
 mod run;

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
-use millstream_core::{Bound, Error, Log, ProcessingGuarantee, Result, Settings, Streams, SystemClock, Topology};
+use millstream_core::{
+    Bound, Error, Log, ProcessingGuarantee, Result, Settings, StateDisk, Streams, SystemClock, Topology,
+};
 
 use crate::console::{Printer, check_topic, feed};
 
@@ -57,7 +59,9 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let clock = Arc::new(SystemClock::default());
     let id = settings.get("application.id").map_or(application_id, |(id, _)| id).to_owned();
     let options = broker_options(&id, &mut settings, clock.clone());
-    let config = settings.config(application_id)?;
+    let state = state_folder(&id, &mut settings);
+    let mut config = settings.config(application_id)?;
+    config.disk = state.map(|(folder, rows)| state_disk(&folder, rows)).transpose()?;
     settings.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     if let Some((servers, origin)) = settings.get("bootstrap.servers") {
         return Err(Error::Config(Box::new(vec![format!(
@@ -108,8 +112,39 @@ pub fn embedded_log(application_id: &str, settings: &mut Settings, clock: Arc<Sy
     Ok(Broker::open(options)?)
 }
 
+/// The folder in which the settings say that state lies, and how many bytes of it stay in memory; `None` is memory alone.
+fn state_folder(application_id: &str, settings: &mut Settings) -> Option<(PathBuf, Option<usize>)> {
+    let on_disk = settings.one_of("default.dsl.store", &[("in_memory", false), ("rocksDB", true)]).unwrap_or(false);
+    let rows: Option<usize> = settings.parsed("statestore.cache.max.bytes", "a number of bytes");
+    let folder = settings.get("state.dir").map(|(dir, _)| PathBuf::from(dir));
+    if on_disk && folder.as_ref().is_some_and(|folder| folder.starts_with(std::env::temp_dir())) {
+        settings.warning("`state.dir` is in a folder for temporary files: a system may empty that".to_owned());
+    }
+    let folder = folder.unwrap_or_else(|| data_dir(application_id, settings).join("state")).join(application_id);
+    on_disk.then_some((folder, rows))
+}
+
+#[cfg(feature = "rocksdb")]
+fn state_disk(folder: &Path, rows: Option<usize>) -> Result<Arc<dyn StateDisk>> {
+    let mut options = millstream_state::RocksOptions::default();
+    options.rows = rows.unwrap_or(options.rows);
+    Ok(Arc::new(millstream_state::RocksDisk::new(folder, options)?))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn state_disk(_folder: &Path, _rows: Option<usize>) -> Result<Arc<dyn StateDisk>> {
+    Err(Error::Config(Box::new(vec![
+        "`default.dsl.store` is `rocksDB`, and this program was built without it\n  help: add the feature: millstream = { features = [\"rocksdb\"] }"
+            .to_owned(),
+    ])))
+}
+
+fn data_dir(application_id: &str, settings: &Settings) -> PathBuf {
+    settings.get("data.dir").map_or_else(|| format!("{application_id}-data"), |(dir, _)| dir.to_owned()).into()
+}
+
 fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<SystemClock>) -> BrokerOptions {
-    let dir = settings.get("data.dir").map_or_else(|| format!("{application_id}-data"), |(dir, _)| dir.to_owned());
+    let dir = data_dir(application_id, settings);
     let mut options = BrokerOptions::new(dir, clock);
     let durabilities = [("memory", Durability::Memory), ("os", Durability::Os), ("disk", Durability::Disk)];
     if let Some(durability) = settings.one_of("durability", &durabilities) {

@@ -14,6 +14,10 @@ impl Admin for Broker {
         Ok(self.partition_count(topic))
     }
 
+    fn topic_id(&self, topic: &str) -> Result<Option<u128>, LogError> {
+        Ok(self.partition(&TopicPartition::new(topic, 0)).ok().map(|p| u128::from(p.topic_id)))
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         self.check_open()?;
         self.create(spec)

@@ -60,7 +60,7 @@ impl Collector {
     /// The slot of a topic, looked up once per task (or, for topics named while running, once per new name).
     ///
     /// # Errors
-    /// [`LogError::UnknownTopic`]: topics are never created by writing to them (features.md 1.1).
+    /// [`LogError::UnknownTopic`]: topics are never created by writing to them.
     pub fn slot(&mut self, topic: &str) -> Result<SinkSlot> {
         if let Some(slot) = self.by_topic.get(topic) {
             return Ok(*slot);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::context::ExceptionHandler;
+use crate::disk::StateDisk;
 use crate::offset_reset::OffsetReset;
 use crate::time::Timestamp;
 
@@ -38,6 +39,8 @@ pub struct RuntimeConfig {
     pub commit_interval: Duration,
     /// `statestore.uncommitted.max.bytes`: a commit is due when half of it waits in changed rows.
     pub uncommitted_bytes: usize,
+    /// Where state lies that outgrows memory; `None`: all of it is in memory, and is restored from changelogs at a start.
+    pub disk: Option<Arc<dyn StateDisk>>,
     /// `max.task.idle.ms`; `None` is -1, never wait for an empty input partition.
     pub max_task_idle: Option<Timestamp>,
     /// `max.task.skew.ms`: how much event time a task may run ahead of another; `None` is -1, no bound.
@@ -73,6 +76,7 @@ impl RuntimeConfig {
             guarantee: ProcessingGuarantee::ExactlyOnceV2,
             commit_interval: Duration::from_millis(100),
             uncommitted_bytes: 64 << 20,
+            disk: None,
             max_task_idle: Some(0),
             max_task_skew: Some(3_600_000),
             poll_records: 10_000,

@@ -29,6 +29,8 @@ pub enum Error {
     Unencodable(Box<Unencodable>),
     /// State could not be read back.
     State(Box<StateError>),
+    /// State on disk is not what was written: it is rebuilt from the changelog.
+    Damaged(Box<StateError>),
     /// A closure or processor failed, and the handler says fail.
     Processing(Box<NodeFailure>),
     /// A record could not be written to its topic, and the handler says fail.
@@ -61,7 +63,7 @@ impl Error {
 
     /// Whether the task's state is unusable and must be rebuilt from its changelog.
     pub fn is_task_corrupted(&self) -> bool {
-        matches!(self, Error::State(_))
+        matches!(self, Error::State(_) | Error::Damaged(_))
     }
 
     /// Whether nothing but a change of program, data or settings helps.
@@ -214,7 +216,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),
-            Error::State(e) => write!(f, "store `{}`: {}", e.store, e.problem),
+            Error::State(e) | Error::Damaged(e) => write!(f, "store `{}`: {}", e.store, e.problem),
             Error::Processing(e) => node_failure(f, e, "processing"),
             Error::Production(e) => node_failure(f, e, "production"),
             Error::TooLarge(e) => write!(

@@ -3,7 +3,7 @@
 //! What it is not: it knows no broker, no disk, no DSL, and has no clock, thread or socket of its own.
 //!
 //! - words: [`Record`], [`Serde`], [`Topology`], [`TaskId`], time;
-//! - ports: [`Log`] with [`Consumer`], [`Producer`], [`Admin`]; [`Clock`]; [`Files`]; [`StateStore`];
+//! - ports: [`Log`] with [`Consumer`], [`Producer`], [`Admin`]; [`Clock`]; [`Files`]; [`StateStore`]; [`StateDisk`];
 //! - what the DSL builds with: [`Port`], [`Forward`], [`TaskBuilder`], [`TaskContext`];
 //! - the runtime: [`Plan`], [`StreamThread`].
 
@@ -15,6 +15,8 @@ mod copartition;
 mod counters;
 mod dead_letter;
 mod describe;
+mod disk;
+mod disk_stores;
 mod error;
 mod files;
 mod fingerprint;
@@ -38,6 +40,7 @@ mod serdes;
 mod settings;
 mod sim_files;
 mod source;
+mod state_budget;
 mod store;
 mod store_format;
 mod streams;
@@ -58,6 +61,7 @@ pub use config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 pub use context::{ExceptionHandler, TaskContext, TimeSlot};
 pub use copartition::PlacedBy;
 pub use counters::Counters;
+pub use disk::{DiskPosition, DiskRows, Family, FamilyWrite, RowOrder, StateDisk, TaskDisk};
 pub use error::{Error, NodeFailure, Panicked, Result, StateError, TooLarge, Undecodable, Unencodable};
 pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};
 pub use forward::{Downstream, Forward, Port, Supplier};
@@ -78,6 +82,7 @@ pub use serdes::*;
 pub use settings::{Bound, NotABound, Origin, SETTINGS, Settings};
 pub use sim_files::{Call, Fault, SimFiles};
 pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
+pub use state_budget::StateBudget;
 pub use store::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use store_format::{StoreFormat, serde_name};
 pub use streams::{State, Stopper, Streams, Uncaught};

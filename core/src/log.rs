@@ -227,6 +227,12 @@ pub trait Admin: Send + Sync {
     /// When the log cannot answer.
     fn partitions(&self, topic: &str) -> Result<Option<i32>, LogError>;
 
+    /// The topic's identity, which one that is made anew under its name does not have; `None` if the log cannot say.
+    ///
+    /// # Errors
+    /// When the log cannot answer.
+    fn topic_id(&self, topic: &str) -> Result<Option<u128>, LogError>;
+
     /// Creates a topic.
     ///
     /// # Errors

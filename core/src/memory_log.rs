@@ -133,6 +133,11 @@ impl Admin for MemoryLog {
         Ok(self.state().topics.get(topic).map(|p| p.len() as i32))
     }
 
+    fn topic_id(&self, topic: &str) -> Result<Option<u128>, LogError> {
+        // Topics are never deleted here.
+        Ok(self.state().topics.contains_key(topic).then_some(0))
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         let mut state = self.state();
         if state.topics.contains_key(&spec.name) {

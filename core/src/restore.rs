@@ -1,9 +1,12 @@
 //! Rebuilding stores from their changelogs when tasks start, batch by batch between steps.
 //!
-//! Runs to the end offset that it read at its start, over markers and compacted gaps (DESIGN 3.7).
+//! A task whose rows are on disk reads only what is missing there. Runs to the end offset that it read at its start, over markers and compacted gaps (DESIGN 3.7).
 
 use std::sync::Arc;
 
+use millstream_wire::{BatchBuilder, Records};
+
+use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
 use crate::log::{Consumer, Isolation, LogError, Offset, TopicPartition};
@@ -11,6 +14,7 @@ use crate::rebuilt_from::{Row, RowOf};
 use crate::store::ChangelogRecord;
 use crate::task::Task;
 use crate::thread::{ThreadContext, consumer_options};
+use crate::time::Timestamp;
 use crate::wakeup::Wakeup;
 
 /// The restore of a thread's tasks.
@@ -31,33 +35,46 @@ struct Changelog {
 impl Restore {
     const BYTES_PER_STEP: usize = 4 << 20;
 
-    pub(crate) fn new(shared: &ThreadContext, name: &str, tasks: &[Task], wakeup: Arc<Wakeup>) -> Result<Self> {
+    /// Opens what the tasks have on disk and finds what is missing there.
+    pub(crate) fn new(
+        shared: &ThreadContext,
+        name: &str,
+        tasks: &mut [Task],
+        wakeup: Arc<Wakeup>,
+        wall: Timestamp,
+    ) -> Result<Self> {
         let mut options = consumer_options(shared, &format!("{name}-restore"));
         options.isolation = Isolation::ReadCommitted;
         let mut consumer = shared.log.consumer(&options, wakeup)?;
         let mut changelogs = Vec::new();
         let mut assignment: Vec<(TopicPartition, Offset)> = Vec::new();
         let admin = shared.log.admin();
-        for (task, t) in tasks.iter().enumerate() {
-            for (store, (_, _, changelog)) in t.stores.iter().enumerate() {
-                let Some(changelog) = changelog else { continue };
-                let start = admin.start_offset(changelog)?;
-                let end = admin.end_offset(changelog, Isolation::ReadCommitted)?;
-                changelogs.push(Changelog { task, store, end, done: start >= end, row: None });
-                assignment.push((changelog.clone(), start));
-            }
-        }
-        for (task, t) in tasks.iter().enumerate() {
-            for (store, (id, _, _)) in t.stores.iter().enumerate() {
+        for (task, t) in tasks.iter_mut().enumerate() {
+            let mut restored = Vec::new();
+            for (store, (id, _, changelog)) in t.stores.iter().enumerate() {
+                if let Some(changelog) = changelog {
+                    let end = admin.end_offset(changelog, Isolation::ReadCommitted)?;
+                    restored.push((store, changelog.clone(), end, None));
+                }
                 let Some(from) = &shared.topology.stores()[id.0].rebuilt_from else { continue };
                 let mut inputs = t.inputs.iter().map(|i| &i.partition);
                 let Some(input) = inputs.find(|p| *p.topic == *from.topic) else { continue };
                 // Not to the topic's end: what was not processed yet is not a row yet.
                 let committed = admin.committed(&shared.config.application_id, std::slice::from_ref(input))?;
-                let Some(committed) = committed.into_iter().flatten().next() else { continue };
-                let (start, end) = (admin.start_offset(input)?, committed.offset);
-                changelogs.push(Changelog { task, store, end, done: start >= end, row: Some(from.row.clone()) });
-                assignment.push((input.clone(), start));
+                let end = committed.into_iter().flatten().next().map_or(0, |committed| committed.offset);
+                restored.push((store, input.clone(), end, Some(from.row.clone())));
+            }
+            if let Some(disk) = &shared.config.disk {
+                let stores: Vec<_> =
+                    restored.iter().map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
+                t.open_disk(disk.as_ref(), &stores, admin, wall)?;
+            }
+            for (store, topic, end, row) in restored {
+                let start = admin.start_offset(&topic)?;
+                let on_disk = t.disk.as_ref().and_then(|disk| disk.position(store));
+                let start = on_disk.map_or(start, |position| position.max(start));
+                changelogs.push(Changelog { task, store, end, done: start >= end, row });
+                assignment.push((topic, start));
             }
         }
         consumer.assign(&assignment)?;
@@ -65,12 +82,27 @@ impl Restore {
     }
 
     /// Reads on; `true` when all is restored.
-    pub(crate) fn step(&mut self, tasks: &mut [Task]) -> Result<bool> {
+    pub(crate) fn step(&mut self, shared: &ThreadContext, tasks: &mut [Task], wall: Timestamp) -> Result<bool> {
         for (slot, changelog) in self.changelogs.iter_mut().enumerate().filter(|(_, c)| !c.done) {
             let task = &mut tasks[changelog.task];
+            if task.disk.as_ref().is_some_and(DiskStores::is_behind) {
+                continue;
+            }
             let fetch = self.consumer.fetch(slot, Self::BYTES_PER_STEP)?;
+            let position = fetch.position;
+            let batches = match &changelog.row {
+                Some(row) => rows_of(row, fetch.batches, changelog.end)?,
+                None => fetch.batches,
+            };
+            if let Some(disk) = &mut task.disk {
+                disk.restored(changelog.store, batches.clone(), position.min(changelog.end), wall);
+            }
             let mut restored = 0;
-            for mut batch in fetch.batches {
+            for mut batch in batches {
+                if task.disk.as_ref().is_some_and(|disk| disk.reads(changelog.store)) {
+                    restored += batch.remaining() as u64;
+                    continue;
+                }
                 let mut state = task.stores[changelog.store].1.state.borrow_mut();
                 while let Some(view) = batch.next() {
                     let view = view.map_err(|e| {
@@ -81,20 +113,6 @@ impl Restore {
                     })?;
                     if view.offset >= changelog.end {
                         break;
-                    }
-                    if let Some(row) = &changelog.row {
-                        let made = row(view.key, view.value, &Headers::from_section(view.headers))?;
-                        if let Some(Row { key, value, headers }) = made.filter(|_| view.timestamp >= 0) {
-                            state.restore(ChangelogRecord {
-                                key: &key,
-                                value: value.as_deref(),
-                                timestamp: view.timestamp,
-                                headers: headers.section(),
-                                offset: view.offset,
-                            })?;
-                            restored += 1;
-                        }
-                        continue;
                     }
                     let Some(key) = view.key else {
                         let store = format!("{:?}", task.stores[changelog.store].0);
@@ -115,8 +133,35 @@ impl Restore {
                 }
             }
             task.cx().counters.restore += restored;
-            changelog.done = fetch.position >= changelog.end;
+            changelog.done = position >= changelog.end;
         }
-        Ok(self.changelogs.iter().all(|c| c.done))
+        for task in tasks.iter_mut() {
+            task.exchange_with_disk(shared.log.admin(), wall)?;
+        }
+        let is_written = tasks.iter().all(|task| task.disk.as_ref().is_none_or(DiskStores::is_written));
+        Ok(is_written && self.changelogs.iter().all(|c| c.done))
     }
+}
+
+/// The rows that a topic's records make, up to an offset, as a changelog would have them.
+fn rows_of(row: &RowOf, batches: Vec<Records>, end: Offset) -> Result<Vec<Records>> {
+    let mut rows = Vec::new();
+    for mut batch in batches {
+        let mut made = BatchBuilder::new();
+        while let Some(view) = batch.next() {
+            let view = view.map_err(|e| {
+                let place = "a topic that a store is rebuilt from".to_owned();
+                Error::from(LogError::Corrupt { place, problem: e.to_string() })
+            })?;
+            if view.offset >= end {
+                break;
+            }
+            let row = row(view.key, view.value, &Headers::from_section(view.headers))?;
+            if let Some(Row { key, value, headers }) = row.filter(|_| view.timestamp >= 0) {
+                made.push(view.timestamp, Some(&key), value.as_deref(), headers.section());
+            }
+        }
+        rows.extend((!made.is_empty()).then(|| made.into_records(0)));
+    }
+    Ok(rows)
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 24] = [
+pub const SETTINGS: [(&str, &str); 27] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -24,6 +24,7 @@ pub const SETTINGS: [(&str, &str); 24] = [
     ("bootstrap.servers", "a Kafka cluster to run on; not in this build yet: it runs in this process"),
     ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
+    ("default.dsl.store", "where state lies: in_memory, or rocksDB, where it may outgrow memory (in_memory)"),
     ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
     ("durability", "of the embedded log: memory, os, disk (os)"),
     ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded, or that a handler leaves out"),
@@ -39,6 +40,8 @@ pub const SETTINGS: [(&str, &str); 24] = [
     ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
     ("production.exception.handler", "fail, or continue: leave out records that cannot be written (fail)"),
+    ("state.dir", "folder of state on disk (<data.dir>/state)"),
+    ("statestore.cache.max.bytes", "of rows that are on disk, bytes that stay in memory too (268435456)"),
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
     ("topology.compatibility", "refuse state that an incompatible program left, or ignore: take it as it is (refuse)"),
 ];
@@ -216,6 +219,11 @@ impl Settings {
     /// [`Error::Config`].
     pub fn check(&mut self) -> Result<()> {
         if self.problems.is_empty() { Ok(()) } else { Err(Error::Config(Box::new(std::mem::take(&mut self.problems)))) }
+    }
+
+    /// Notes what looks wrong but stops nothing.
+    pub fn warning(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 
     /// Notes a problem that [`Settings::check`] reports.

@@ -3,11 +3,14 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
+use crate::disk::{DiskRows, RowOrder};
 use crate::error::Result;
 use crate::log::Offset;
+use crate::state_budget::StateBudget;
 use crate::time::Timestamp;
 
 /// How many keys a store is told ahead.
@@ -42,6 +45,25 @@ pub trait StateStore: 'static {
     /// Whether looking up its rows waits for memory, so that [`StateStore::touch`] is worth its time.
     fn is_large(&self) -> bool {
         false
+    }
+
+    /// How its rows are ordered on disk.
+    fn row_order(&self) -> RowOrder {
+        RowOrder::Key
+    }
+
+    /// Given its rows on disk, before anything else: `true` if it reads them itself when they are asked for, and is told by
+    /// [`StateStore::written`] which of its changes are among them. Otherwise it is handed all of them by [`StateStore::restore`].
+    fn attach(&mut self, _rows: Box<dyn DiskRows>, _budget: &Arc<StateBudget>) -> bool {
+        false
+    }
+
+    /// What the earliest commit changed that was not on disk yet, is.
+    fn written(&mut self) {}
+
+    /// Rows of a time before this are asked for no more, whatever happens next: they may go from the disk.
+    fn expired_before(&self) -> Option<Timestamp> {
+        None
     }
 
     /// Told the keys of the records that come next, [`KEYS_AHEAD`] at most, it reads the rows that it has for them: memory fetches rows that are

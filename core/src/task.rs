@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use crate::collector::Collector;
 use crate::context::{Handlers, TaskContext, TimeSlot};
+use crate::disk::StateDisk;
+use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, panic_message};
 use crate::input::Input;
-use crate::log::{CommittedOffset, Offset, TopicPartition};
+use crate::log::{Admin, CommittedOffset, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
@@ -57,6 +59,7 @@ pub struct Task {
     sources: Vec<usize>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) stores: Vec<(StoreId, StoreInstance, Option<TopicPartition>)>,
+    pub(crate) disk: Option<DiskStores>,
     globals: Rc<HashMap<StoreId, StoreInstance>>,
     times: HashMap<String, TimeSlot>,
     cx: TaskContext,
@@ -104,6 +107,7 @@ impl Task {
             sources: plan.sources.clone(),
             inputs: plan.inputs.iter().map(|(partition, source)| Input::new(partition.clone(), *source)).collect(),
             stores,
+            disk: None,
             globals,
             times: HashMap::new(),
             program: Program::default(),
@@ -126,6 +130,30 @@ impl Task {
 
     pub(crate) fn cx(&mut self) -> &mut TaskContext {
         &mut self.cx
+    }
+
+    /// Opens the rows that its stores have on disk. `restored`: which stores are restored, from which topic and up to which offset.
+    pub(crate) fn open_disk(
+        &mut self,
+        disk: &dyn StateDisk,
+        restored: &[(usize, TopicPartition, Offset)],
+        admin: &dyn Admin,
+        wall: Timestamp,
+    ) -> Result<()> {
+        let stores = restored.iter().map(|(index, topic, end)| {
+            let (id, store, _) = &self.stores[*index];
+            (*index, self.topology.stores()[id.0].name.as_str(), store, topic.clone(), *end)
+        });
+        self.disk = DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?;
+        Ok(())
+    }
+
+    /// Gives its disk what was committed; to be called between two commits.
+    pub(crate) fn exchange_with_disk(&mut self, admin: &dyn Admin, wall: Timestamp) -> Result<()> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        let positions = self.inputs.iter().map(|i| &i.partition).zip(&self.committed.offsets);
+        let position = |topic: &TopicPartition| positions.clone().find(|(t, _)| *t == topic).map(|(_, (o, _))| *o);
+        disk.exchange(&self.stores, &position, admin, wall)
     }
 
     /// Builds the nodes and takes up the committed positions, one per input.
@@ -364,11 +392,17 @@ impl Task {
     ) -> Result<()> {
         self.cx.has_record = false;
         self.guarded(|task| {
-            for (_, store, changelog) in &task.stores {
+            for (index, (_, store, changelog)) in task.stores.iter().enumerate() {
                 let mut writer = ChangelogWriter::default();
                 store.state.borrow_mut().flush(&mut writer)?;
-                let Some(changelog) = changelog else { continue };
-                writer.into_batches().try_for_each(|batch| send(changelog, batch))?;
+                for batch in writer.into_batches() {
+                    if let Some(disk) = &mut task.disk {
+                        disk.keep(index, &batch);
+                    }
+                    if let Some(changelog) = changelog {
+                        send(changelog, batch)?;
+                    }
+                }
             }
             Ok(())
         })
@@ -396,6 +430,7 @@ impl Task {
         if let Some(pending) = self.pending.take() {
             self.committed = pending;
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
+            self.disk.iter_mut().for_each(DiskStores::committed);
             self.cx.counters.commit += 1;
         }
     }
@@ -410,6 +445,7 @@ impl Task {
         self.cx.collector.clear();
         self.cx.letters.clear();
         self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().rollback());
+        self.disk.iter_mut().for_each(DiskStores::rollback);
         for (input, (offset, time)) in self.inputs.iter_mut().zip(&self.committed.offsets) {
             input.reset(*offset, *time);
         }

@@ -18,6 +18,7 @@ use crate::collector::Collector;
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::context::{ExceptionHandler, Handlers, OnError};
 use crate::counters::Counters;
+use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::log::{
@@ -207,6 +208,7 @@ impl StreamThread {
         if !self.running && !self.start(now)? {
             return Ok(Next::Again);
         }
+        self.exchange_with_disk(now)?;
         let position = self.shared.alignment.position();
         let fetched = self.fetch(now.wall)?;
         // After the fetch: a row that was written before a record is then seen before it.
@@ -221,6 +223,7 @@ impl StreamThread {
         if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
             self.begin_commit(now)?;
             self.settle(now)?;
+            self.exchange_with_disk(now)?;
         }
         if processed > 0 || fetched {
             return Ok(Next::Again);
@@ -239,6 +242,8 @@ impl StreamThread {
             self.begin_commit(now)?;
             self.settle_blocking(now)?;
         }
+        self.exchange_with_disk(now)?;
+        self.tasks.iter_mut().filter_map(|task| task.disk.as_mut()).try_for_each(DiskStores::close)?;
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
     }
@@ -257,6 +262,7 @@ impl StreamThread {
     pub fn commit_now(&mut self, now: Now) -> Result<()> {
         self.settle_blocking(now)?;
         if self.tasks.iter().any(Task::needs_commit) {
+            self.exchange_with_disk(now)?;
             self.begin_commit(now)?;
             self.settle_blocking(now)?;
         }
@@ -332,6 +338,12 @@ impl StreamThread {
         Ok(true)
     }
 
+    /// Gives what was committed to the disk, before the next commit begins.
+    fn exchange_with_disk(&mut self, now: Now) -> Result<()> {
+        let admin = self.shared.log.admin();
+        self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, now.wall))
+    }
+
     /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
     /// that the group's positions tell. `true`: it was done. After an error it is unknown still.
     fn resolve(&mut self) -> Result<bool> {
@@ -374,10 +386,11 @@ impl StreamThread {
     /// Takes up stores and positions: `true` when the tasks run.
     fn start(&mut self, now: Now) -> Result<bool> {
         if self.restore.is_none() {
-            self.restore = Some(Restore::new(&self.shared, &self.name, &self.tasks, self.wakeup.clone())?);
+            let (shared, wakeup) = (&self.shared, self.wakeup.clone());
+            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
         }
         if let Some(restore) = &mut self.restore
-            && !restore.step(&mut self.tasks)?
+            && !restore.step(&self.shared, &mut self.tasks, now.wall)?
         {
             return Ok(false);
         }
@@ -496,7 +509,8 @@ impl StreamThread {
         let config = self.shared.config.clone();
         // What is processed while a commit is under way waits here for it; more than this, and processing waits.
         let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
-        if waiting > config.uncommitted_bytes || !self.producer.has_room() {
+        let disk_is_behind = self.tasks.iter().filter_map(|t| t.disk.as_ref()).any(DiskStores::is_behind);
+        if waiting > config.uncommitted_bytes || !self.producer.has_room() || disk_is_behind {
             return Ok(0);
         }
         let mut ready: Vec<Ready> = Vec::with_capacity(self.tasks.len());

@@ -51,11 +51,32 @@ pub(crate) struct NewStore {
 
 impl StreamsBuilder {
     /// An empty program.
+    ///
+    /// ```
+    /// let b = millstream_dsl::StreamsBuilder::new();
+    /// b.stream::<String, String>("in").to("out");
+    /// b.build()?;
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks for a topic of the user's with so many partitions: on the embedded log it is created when it is missing.
+    /// Asks for a topic of the user's with so many partitions, at least 1: on the embedded log it is created when it is missing.
+    /// A topic that is there with another number is an error when the program starts.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.topic("in", 3).topic("out", 3);
+    /// b.stream::<String, i64>("in").to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn topic(&self, name: &str, partitions: i32) -> &Self {
         if partitions < 1 {
             self.problem(format!("topic `{name}` is asked for with {partitions} partitions\n  help: at least 1"));
@@ -65,6 +86,16 @@ impl StreamsBuilder {
     }
 
     /// Freezes the program.
+    ///
+    /// ```
+    /// # let b = millstream_dsl::StreamsBuilder::new();
+    /// let words = b.stream::<String, String>("in").group_by_key();
+    /// words.count("counts");
+    /// words.count("counts");
+    /// let problem = b.build().map(drop).unwrap_err().to_string();
+    /// assert!(problem.contains("the name `counts` is used for a store and again for a store"));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Build`] with every problem of the program at once.
@@ -312,7 +343,7 @@ fn misread_topics(parts: &TopologyParts) -> Vec<String> {
     problems
 }
 
-/// Two sources may share a topic only if their topics are the same (semantics.md 15).
+/// No topic is read by two sources, not even if their topics are the same (semantics.md 15).
 fn overlapping_sources(parts: &TopologyParts) -> Vec<String> {
     let named: Vec<BTreeSet<&TopicName>> = parts
         .sources
@@ -367,6 +398,20 @@ impl IntoTopics for TopicPattern {
 }
 
 /// Every topic whose whole name matches a regular expression, among those that are there at the start.
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv, pattern};
+/// # let b = StreamsBuilder::new();
+/// b.topic("orders-no", 1).topic("orders-se", 1);
+/// b.stream::<String, i64>(pattern("orders-.*")?).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("orders-se")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// input.pipe("a", 5);
+/// assert_eq!(out.read(), [kv("a", 5)]);
+/// assert!(pattern("orders-(").is_err());
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 ///
 /// # Errors
 /// When the expression cannot be read.

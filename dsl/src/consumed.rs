@@ -5,6 +5,23 @@ use std::marker::PhantomData;
 use millstream_core::{Data, OffsetReset, PlacedBy, RecordTime, Serde};
 
 /// How a source reads: serdes, event time, where it starts.
+///
+/// ```
+/// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, event_time, kv};
+/// # use millstream_dsl::core::{OffsetReset, StringSerde};
+/// # let b = StreamsBuilder::new();
+/// // The default serdes, by types or as they are; event time from the value; a start for new applications.
+/// let consumed = Consumed::of::<String, i64>().timestamps(event_time(|_, n| *n)).reset(OffsetReset::Latest);
+/// b.stream_with("in", consumed).to("out");
+/// b.stream_with("texts", Consumed::with(StringSerde, StringSerde)).to("out-too");
+/// b.stream_with::<StringSerde, StringSerde, _>("more", Consumed::new()).to("out-as-well");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// input.pipe("a", 5);
+/// assert_eq!(out.read_records()[0].timestamp, 5);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Consumed<KS, VS, X = RecordTime> {
     pub(crate) key: KS,
@@ -53,7 +70,21 @@ impl<KS, VS, X> Consumed<KS, VS, X> {
     }
 }
 
-/// Event time by a function of key and value; a negative time drops the record and counts it.
+/// Event time by a function of key and value, in milliseconds since 1970 UTC; a negative time drops the record and counts it.
+///
+/// ```
+/// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, event_time};
+/// # let b = StreamsBuilder::new();
+/// let seconds = event_time(|_: &String, n: &i64| n * 1_000);
+/// b.stream_with("in", Consumed::of::<String, i64>().timestamps(seconds)).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// [5, -1].into_iter().for_each(|n| input.pipe("a", n));
+/// let times: Vec<i64> = out.read_records().iter().map(|record| record.timestamp).collect();
+/// assert_eq!((times, t.counters().dropped_records), (vec![5_000], 1));
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub fn event_time<K, V, F: Fn(&K, &V) -> millstream_core::Timestamp>(f: F) -> EventTime<K, V, F> {
     EventTime { f: std::sync::Arc::new(f), types: PhantomData }
 }
@@ -87,6 +118,22 @@ where
 }
 
 /// How a sink writes: serdes and partitioner.
+///
+/// ```
+/// # use millstream_dsl::{Produced, StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::StringSerde;
+/// # let b = StreamsBuilder::new();
+/// b.topic("out", 4);
+/// let produced = Produced::of::<String, i64>().partitioner(|_, n, partitions| Some(vec![*n as i32 % partitions]));
+/// b.stream::<String, i64>("in").to_with("out", produced);
+/// b.stream::<String, String>("texts").to_with("out-too", Produced::with(StringSerde, StringSerde));
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// [3, 1].into_iter().for_each(|n| input.pipe("a", n));
+/// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]); // partition 1, then partition 3
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct Produced<KS: Serde, VS: Serde> {
     pub(crate) key: KS,
     pub(crate) value: VS,

@@ -4,6 +4,7 @@ use std::cell::{RefCell, RefMut};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, unencodable,
 };
@@ -47,9 +48,13 @@ impl<K: Data> Keys<K> {
 
     /// The key that was encoded.
     pub(crate) fn decode(&self, key: &[u8]) -> Result<K> {
-        let owner = bytes::Bytes::copy_from_slice(key);
+        self.decode_shared(&Bytes::copy_from_slice(key))
+    }
+
+    /// The same, sharing the bytes.
+    pub(crate) fn decode_shared(&self, key: &Bytes) -> Result<K> {
         let cx = SerdeContext { topic: &self.store, half: Half::Key };
-        self.serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new()).map_err(|e| {
+        self.serde.deserialize(Some(Payload::from(key)), cx, &Headers::new()).map_err(|e| {
             let problem = format!("a key cannot be read back: {e}");
             Error::State(Box::new(StateError { store: self.store.to_string(), problem }))
         })

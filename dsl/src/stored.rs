@@ -32,7 +32,9 @@ impl<K: Data, V: Data> Stored<K, V> {
     fn add_store(builder: &StreamsBuilder, name: &str, global: bool) -> StoreId {
         let changelog = (!global).then(|| BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let table = name.to_owned();
-        let supplier = Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, V::Serde::default(), !global)));
+        let supplier = Arc::new(move || {
+            StoreInstance::new(KeyValueTable::new(&table, V::Serde::default(), !global).larger_than_memory())
+        });
         let format = StoreFormat::of::<K::Serde, V::Serde>("key-value");
         builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global })
     }
@@ -52,14 +54,14 @@ impl<K: Data, V: Data> Stored<K, V> {
     #[inline]
     pub(crate) fn change<R>(&self, key: &K, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
         let key = self.keys.encode(key)?;
-        Ok(f(self.table.borrow_mut().change(&key)))
+        Ok(f(self.table.borrow_mut().change(&key)?))
     }
 }
 
 impl<K: Data, V: Data> LookUp<K, V> for Stored<K, V> {
     fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
         let key = self.keys.encode(key)?;
-        let table = self.table.borrow();
-        Ok(table.get(&key).map(|(value, time)| (value.clone(), time)))
+        let mut table = self.table.borrow_mut();
+        Ok(table.get(&key)?.map(|(value, time)| (value.clone(), time)))
     }
 }

@@ -15,6 +15,28 @@ use millstream_core::{
 };
 
 /// Runs a topology in a test. Handles share the driver; nothing waits, time moves only by [`TopologyTestDriver::advance`].
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::{Record, RuntimeConfig};
+/// use std::time::Duration;
+/// # let b = StreamsBuilder::new();
+/// b.stream::<String, i64>("in").group_by_key().count("counts").to_stream().to("out");
+/// let t = TopologyTestDriver::new(b.build()?)?;
+/// let input = t.input::<String, i64>("in")?;
+/// let out = t.output::<String, Option<i64>>("out")?;
+/// input.pipe("a", 5); // at the wall clock's time, 0
+/// t.advance(Duration::from_secs(60))?;
+/// input.enqueue(Record::new("a".to_owned(), 6, 60_000))?;
+/// t.run()?;
+/// assert_eq!(out.read(), [kv("a", 1), kv("a", 2)]);
+/// assert_eq!(t.counters().dropped_records, 0);
+/// assert!(t.input::<String, String>("in").is_err(), "not its types");
+/// // With settings of its own, as a run has them:
+/// let config = RuntimeConfig { max_task_skew: None, ..RuntimeConfig::embedded("test") };
+/// assert!(TopologyTestDriver::with_config(b.build()?, config).is_ok());
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct TopologyTestDriver {
     inner: Rc<RefCell<Inner>>,
@@ -214,6 +236,24 @@ fn start(shared: &ThreadContext, clock: &ManualClock) -> Result<StreamThread> {
 }
 
 /// Pipes records into a topic.
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::Record;
+/// # let b = StreamsBuilder::new();
+/// b.stream::<String, i64>("in").to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// input.pipe("a", 1); // at the wall clock's time
+/// input.pipe_at(60_000, "a", 2); // milliseconds since 1970 UTC
+/// let mut record = Record::new("a".to_owned(), 3, 60_000);
+/// record.headers.add("trace", Some(b"7"));
+/// input.try_pipe(record)?;
+/// input.enqueue(Record::new("a".to_owned(), 4, 60_001))?; // not processed yet
+/// assert_eq!(out.read(), [kv("a", 1), kv("a", 2), kv("a", 3)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct TestInput<K: Data, V: Data> {
     driver: TopologyTestDriver,
     topic: String,
@@ -277,6 +317,23 @@ impl<K: Data, V: Data> TestInput<K, V> {
 }
 
 /// Reads what came out to a topic.
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+/// # let b = StreamsBuilder::new();
+/// b.stream::<String, i64>("in").to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// input.pipe_at(60_000, "a", 1);
+/// assert_eq!(out.read(), [kv("a", 1)]);
+/// assert_eq!(out.read(), [], "all since the last read");
+/// input.pipe_at(60_001, "a", 2);
+/// let records = out.read_records();
+/// assert_eq!((records[0].value, records[0].timestamp), (2, 60_001));
+/// assert_eq!(out.try_read()?, []);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct TestOutput<K: Data, V: Data> {
     driver: TopologyTestDriver,
     topic: String,
@@ -332,6 +389,13 @@ impl<K: Data, V: Data> TestOutput<K, V> {
 }
 
 /// A key and value to compare with what [`TestOutput::read`] gives.
+///
+/// ```
+/// use millstream_dsl::kv;
+/// let pair: (String, Option<i64>) = kv("a", 5);
+/// assert_eq!(pair, ("a".to_owned(), Some(5)));
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub fn kv<K, V>(key: impl Into<K>, value: impl Into<V>) -> (K, V) {
     (key.into(), value.into())
 }

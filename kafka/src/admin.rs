@@ -41,6 +41,11 @@ impl Admin for ClusterAdmin {
         Ok(metadata.topics().iter().find(|t| t.name() == topic).map(|t| t.partitions().len() as i32))
     }
 
+    fn topic_id(&self, _topic: &str) -> Result<Option<u128>, LogError> {
+        // librdkafka's metadata has no topic ids.
+        Ok(None)
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         let mut topic = NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(-1));
         for (key, value) in &spec.configs {

@@ -26,6 +26,9 @@ impl Hash {
 }
 
 impl<I: Copy + Eq> Index<I> {
+    /// Bytes of an entry, with the room that a table keeps free.
+    pub(crate) const ENTRY_BYTES: usize = 2 * (size_of::<(Hash, I)>() + 1);
+
     pub(crate) fn new() -> Self {
         Index { hasher: DefaultHashBuilder::default(), table: HashTable::new() }
     }

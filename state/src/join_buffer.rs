@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
-use millstream_core::{ChangelogRecord, ChangelogWriter, Error, Result, Serde, StateError, StateStore, Timestamp};
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, Error, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+};
 
 use crate::index::Index;
 use crate::key_bytes::KeyBytes;
@@ -155,6 +157,7 @@ where
         place.extend(number.to_be_bytes());
         write_row(&self.name, &self.serde, &mut self.scratch, place, &mut entry, &mut self.changelog)?;
         let run = self.insert(key, number, entry);
+        self.next_number = number.wrapping_add(1);
         self.added.push((run, time, number));
         Ok(true)
     }
@@ -185,7 +188,6 @@ where
             Some(run) => run,
             None => self.insert_run(key),
         };
-        self.next_number = number.wrapping_add(1);
         let time = entry.timestamp;
         let run = &mut self.runs[id as usize];
         run.records.insert(Kept { number, entry });
@@ -273,9 +275,20 @@ where
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
         if self.is_live(entry.timestamp) {
-            self.insert(key, u32::from_be_bytes(*number), entry);
+            let number = u32::from_be_bytes(*number);
+            self.insert(key, number, entry);
+            // They need not come as they were written.
+            self.next_number = self.next_number.max(number.wrapping_add(1));
         }
         Ok(())
+    }
+
+    fn row_order(&self) -> RowOrder {
+        RowOrder::Time { before_end: 12, part: self.width }
+    }
+
+    fn expired_before(&self) -> Option<Timestamp> {
+        Some(self.committed_observed.saturating_sub(self.retention) + 1)
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, Encoded, Half, Headers, Payload, Result, Serde, SerdeContext, StateStore,
-    Timestamp, unencodable,
+    ChangelogRecord, ChangelogWriter, DiskRows, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext,
+    StateBudget, StateStore, Timestamp, unencodable,
 };
 
 use crate::index::{Hash, Index};
@@ -17,14 +18,47 @@ pub type ScanRow<'a, V> = (&'a [u8], &'a V, Timestamp);
 
 /// Rows by serialised key.
 ///
-/// Hashed by the key's bytes; ordered by them as soon as a scan has asked for it once.
+/// Hashed by the key's bytes; ordered by them as soon as a scan has asked for it once. With a disk, rows that are there too
+/// leave memory when the process's budget is used up, and come back when they are asked for.
 pub struct KeyValueTable<VS: Serde> {
     name: String,
     serde: VS,
     index: Index<RowId>,
     ordered: Option<BTreeMap<KeyBytes, RowId>>,
     rows: Rows<KeyBytes, Entry<VS::Value>>,
+    disk: Option<Disk>,
+    /// Rows may leave memory.
+    may_leave: bool,
     scratch: Vec<u8>,
+}
+
+/// The rows on disk of a table.
+struct Disk {
+    rows: Box<dyn DiskRows>,
+    budget: Arc<StateBudget>,
+    /// Bytes that the budget knows of.
+    taken: usize,
+    /// Every row is in memory: a key that is not there has none.
+    is_complete: Option<bool>,
+    /// Bytes and number of encoded rows, of those seen lately.
+    encoded: (usize, usize),
+}
+
+impl Disk {
+    /// What a decoded row takes for each of its encoded bytes, besides its place in the table.
+    const DECODED: usize = 2;
+
+    fn saw(&mut self, bytes: usize) {
+        if self.encoded.1 > 1 << 16 {
+            self.encoded = (self.encoded.0 / 2, self.encoded.1 / 2);
+        }
+        self.encoded = (self.encoded.0 + bytes, self.encoded.1 + 1);
+    }
+
+    /// About how many bytes one of the rows takes, whose place in the table takes so many.
+    fn row_bytes(&self, place: usize) -> usize {
+        place + Self::DECODED * self.encoded.0 / self.encoded.1.max(1)
+    }
 }
 
 impl<VS: Serde> KeyValueTable<VS>
@@ -39,22 +73,91 @@ where
             index: Index::new(),
             ordered: None,
             rows: Rows::new(undo),
+            disk: None,
+            may_leave: false,
             scratch: Vec::new(),
         }
     }
 
-    #[inline]
-    fn find(&self, key: &[u8]) -> Option<RowId> {
-        self.index.find(self.index.hash(key), |id| **self.rows.identity(id) == *key)
+    /// Lets rows leave memory that are on disk, if there is one.
+    #[must_use]
+    pub fn larger_than_memory(self) -> Self {
+        KeyValueTable { may_leave: true, ..self }
     }
 
     #[inline]
-    fn find_or_insert(&mut self, key: &[u8]) -> RowId {
+    fn find_or_insert(&mut self, key: &[u8]) -> Result<RowId> {
         let hash = self.index.hash(key);
-        match self.index.find(hash, |id| **self.rows.identity(id) == *key) {
-            Some(id) => id,
-            None => self.insert(hash, key),
+        let found = match self.find(hash, key) {
+            Some(id) => Some(id),
+            None => self.read_row(hash, key)?,
+        };
+        Ok(found.unwrap_or_else(|| self.insert(hash, key)))
+    }
+
+    #[inline]
+    fn find(&self, hash: Hash, key: &[u8]) -> Option<RowId> {
+        self.index.find(hash, |id| **self.rows.identity(id) == *key)
+    }
+
+    /// Brings a row back from disk that is not in memory.
+    fn read_row(&mut self, hash: Hash, key: &[u8]) -> Result<Option<RowId>> {
+        let Some(disk) = &mut self.disk else { return Ok(None) };
+        let is_complete = match disk.is_complete {
+            Some(is_complete) => is_complete,
+            None => *disk.is_complete.insert(disk.rows.is_empty()?),
+        };
+        if is_complete {
+            return Ok(None);
         }
+        let (name, serde, mut found, mut bytes) = (&self.name, &self.serde, None, 0);
+        disk.rows.get(key, &mut |record| {
+            bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
+            found = Some(decode(name, serde, record)?);
+            Ok(())
+        })?;
+        let Some(entry) = found else { return Ok(None) };
+        disk.saw(bytes);
+        let id = self.insert(hash, key);
+        *self.rows.parts(id).1 = entry;
+        Ok(Some(id))
+    }
+
+    /// Brings the rows of a range back from disk that are not in memory.
+    fn read_range(&mut self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<()> {
+        let Some(disk) = self.disk.take_if(|disk| disk.is_complete != Some(true)) else { return Ok(()) };
+        let read = disk.rows.scan(range, &mut |record| {
+            let hash = self.index.hash(record.key);
+            if self.find(hash, record.key).is_none() {
+                let entry = decode(&self.name, &self.serde, record)?;
+                let id = self.insert(hash, record.key);
+                *self.rows.parts(id).1 = entry;
+            }
+            Ok(())
+        });
+        self.disk = Some(disk);
+        read
+    }
+
+    /// Lets rows leave that the budget has no room for.
+    fn evict(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        let (index, ordered) = (&mut self.index, &mut self.ordered);
+        let row = disk.row_bytes(self.rows.row_bytes() + Index::<RowId>::ENTRY_BYTES);
+        let taken = index.len() * row;
+        let keep = disk.budget.take(disk.taken, taken);
+        disk.taken = taken;
+        if keep == taken {
+            return;
+        }
+        let too_many = (taken - keep).div_ceil(row);
+        let left = self.rows.evict(too_many, |id, key| Self::forget(index, ordered, id, key));
+        if left > 0 {
+            disk.is_complete = Some(false);
+        }
+        let taken = index.len() * row;
+        disk.budget.take(disk.taken, taken);
+        disk.taken = taken;
     }
 
     fn insert(&mut self, hash: Hash, key: &[u8]) -> RowId {
@@ -72,38 +175,57 @@ where
     }
 
     /// The row of a key.
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
     #[inline]
-    pub fn get(&self, key: &[u8]) -> Option<(&VS::Value, Timestamp)> {
-        let entry = self.rows.content(self.find(key)?);
-        entry.value.as_ref().map(|value| (value, entry.timestamp))
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<(&VS::Value, Timestamp)>> {
+        let hash = self.index.hash(key);
+        let id = match self.find(hash, key) {
+            Some(id) => Some(id),
+            None => self.read_row(hash, key)?,
+        };
+        let Some(id) = id else { return Ok(None) };
+        let entry = self.rows.read(id);
+        Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
     }
 
     /// The row of a key, to be changed in place; empty if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
     #[inline]
-    pub fn change(&mut self, key: &[u8]) -> &mut Entry<VS::Value> {
-        let id = self.find_or_insert(key);
-        self.rows.change(id)
+    pub fn change(&mut self, key: &[u8]) -> Result<&mut Entry<VS::Value>> {
+        let id = self.find_or_insert(key)?;
+        Ok(self.rows.change(id))
     }
 
     /// Sets or deletes a row and returns what was there.
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
     #[inline]
     pub fn put(
         &mut self,
         key: &[u8],
         value: Option<VS::Value>,
         timestamp: Timestamp,
-    ) -> Option<(VS::Value, Timestamp)> {
-        let entry = self.change(key);
+    ) -> Result<Option<(VS::Value, Timestamp)>> {
+        let entry = self.change(key)?;
         let old = std::mem::replace(entry, Entry { value, timestamp });
-        old.value.map(|value| (value, old.timestamp))
+        Ok(old.value.map(|value| (value, old.timestamp)))
     }
 
-    /// Rows with keys in a range, in the order of their key bytes. The first scan of a table sorts it once.
+    /// Rows with keys in a range, in the order of their key bytes. The first scan of a table sorts it once. Rows of the range
+    /// that are on disk come into memory.
+    ///
+    /// # Errors
+    /// When they cannot be read from disk.
     pub fn range(
         &mut self,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>> {
+    ) -> Result<impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>>> {
         if self.ordered.is_none() {
             self.ordered = Some(self.index.iter().map(|id| (self.rows.identity(id).clone(), id)).collect());
         }
@@ -113,12 +235,15 @@ where
             (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
             _ => false,
         };
+        if !empty {
+            self.read_range((from, to))?;
+        }
         let rows = &self.rows;
         let range = (!empty).then(|| self.ordered.iter().flat_map(move |ordered| ordered.range::<[u8], _>((from, to))));
-        range.into_iter().flatten().filter_map(move |(key, id)| {
+        Ok(range.into_iter().flatten().filter_map(move |(key, id)| {
             let entry = rows.content(*id);
             Some((&**key, entry.value.as_ref()?, entry.timestamp))
-        })
+        }))
     }
 
     /// Number of rows, counting deletions that are not committed yet.
@@ -139,12 +264,14 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        let (name, serde, scratch, disk) = (&self.name, &self.serde, &mut self.scratch, &mut self.disk);
         self.rows.for_each_change(
             |_| {},
             |rows, id, _| {
                 let (key, entry) = rows.parts(id);
-                write_row(name, serde, scratch, key, entry, changelog)
+                write_row(name, serde, scratch, key, entry, changelog)?;
+                disk.iter_mut().for_each(|disk| disk.saw(key.len() + scratch.len()));
+                Ok::<(), Error>(())
             },
         )?;
         self.rows.flushed();
@@ -157,16 +284,16 @@ where
     }
 
     fn rollback(&mut self) {
-        let (index, ordered) = (&mut self.index, &mut self.ordered);
+        let (index, ordered, has_disk) = (&mut self.index, &mut self.ordered, self.disk.is_some());
         self.rows.rollback(|id, key, entry| {
-            if entry.value.is_none() {
+            if entry.value.is_none() && !has_disk {
                 Self::forget(index, ordered, id, key);
             }
         });
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
-        let id = self.find_or_insert(record.key);
+        let id = self.find_or_insert(record.key)?;
         let entry = decode(&self.name, &self.serde, record)?;
         let gone = entry.value.is_none();
         *self.rows.parts(id).1 = entry;
@@ -176,6 +303,20 @@ where
             self.rows.free(id);
         }
         Ok(())
+    }
+
+    fn attach(&mut self, rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> bool {
+        if self.may_leave {
+            self.rows.attach();
+            self.disk = Some(Disk { rows, budget: budget.clone(), taken: 0, is_complete: None, encoded: (0, 0) });
+        }
+        self.may_leave
+    }
+
+    fn written(&mut self) {
+        let (index, ordered) = (&mut self.index, &mut self.ordered);
+        self.rows.written(|id, key| Self::forget(index, ordered, id, key));
+        self.evict();
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -3,11 +3,15 @@
 //! What it is not: it knows no topics, threads or operators. A row is identified and ordered by its serialised key;
 //! only values are decoded. What a table holds is written to the changelog once per changed row and commit.
 
+mod closes;
 pub mod conformance;
 mod index;
 mod join_buffer;
 mod key_bytes;
+mod key_order;
 mod key_value;
+#[cfg(feature = "rocksdb")]
+mod rocks;
 mod rows;
 mod suppress_buffer;
 mod timed;
@@ -16,7 +20,9 @@ mod versioned;
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, ScanRow};
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksDisk, RocksOptions};
 pub use rows::Entry;
 pub use suppress_buffer::SuppressBuffer;
-pub use timed::{Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
+pub use timed::{Closing, Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
 pub use versioned::{Put, Version, VersionedTable};

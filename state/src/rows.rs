@@ -5,7 +5,11 @@
 //!                         │                                        │
 //!                         └──────────── rollback ◄─────────────────┘
 //! ```
+//!
+//! Rows that are on disk too may leave memory when they are needed for nothing: when no undo speaks of them, and the disk has
+//! what was committed.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use millstream_core::Timestamp;
@@ -47,8 +51,12 @@ impl<V: Clone> Content for Entry<V> {
 struct Row<I, C> {
     identity: I,
     content: C,
-    /// The generation that changed it last; 0 is none since the last commit.
+    /// The generation that changed it last; 0 is none that still matters.
     changed: u32,
+    /// It waits to be removed when the disk has its deletion.
+    leaving: bool,
+    /// It was asked for since it was last looked at whether it may leave.
+    recent: bool,
 }
 
 /// Number of a row, from 1: an `Option` of it costs nothing.
@@ -56,9 +64,6 @@ struct Row<I, C> {
 pub(crate) struct RowId(NonZeroU32);
 
 impl RowId {
-    pub(crate) const MIN: Self = RowId(NonZeroU32::MIN);
-    pub(crate) const MAX: Self = RowId(NonZeroU32::MAX);
-
     #[inline]
     fn index(self) -> usize {
         self.0.get() as usize - 1
@@ -74,16 +79,53 @@ pub(crate) struct Rows<I, C> {
     flushed: Vec<(RowId, C)>,
     /// Without undo (global stores) changes are final at once.
     undo: bool,
+    disk: Option<Generations>,
+    /// The row that is looked at next whether it may leave.
+    hand: usize,
+}
+
+/// Which generations the disk has. Deletions stay until it has them, or the row before would be found there.
+#[derive(Default)]
+struct Generations {
+    /// Committed, and not written yet.
+    unwritten: VecDeque<u32>,
+    committed: u32,
+    written: u32,
+    deleted: VecDeque<(u32, RowId)>,
+}
+
+impl Generations {
+    /// Lets a row that is not there leave when the disk has everything that was done to it.
+    fn delete<I, C: Content>(&mut self, id: RowId, row: &mut Row<I, C>) {
+        if !row.content.is_there() && !row.leaving {
+            row.leaving = true;
+            self.deleted.push_back((row.changed.max(self.committed), id));
+        }
+    }
 }
 
 impl<I, C: Content> Rows<I, C> {
     pub(crate) fn new(undo: bool) -> Self {
-        Rows { rows: Vec::new(), free: Vec::new(), generation: 1, present: Vec::new(), flushed: Vec::new(), undo }
+        Rows {
+            rows: Vec::new(),
+            free: Vec::new(),
+            generation: 1,
+            present: Vec::new(),
+            flushed: Vec::new(),
+            undo,
+            disk: None,
+            hand: 0,
+        }
+    }
+
+    /// From now on what is committed is also written to a disk, which [`Rows::written`] tells of.
+    pub(crate) fn attach(&mut self) {
+        self.disk = Some(Generations::default());
     }
 
     /// A new row. It is a change only when it is changed.
     pub(crate) fn insert(&mut self, identity: I, content: C) -> RowId {
-        let row = Row { identity, content, changed: 0 };
+        let row = Row { identity, content, changed: 0, leaving: false, recent: true };
         if let Some(id) = self.free.pop() {
             self.rows[id.index()] = row;
             return id;
@@ -102,10 +144,19 @@ impl<I, C: Content> Rows<I, C> {
         &self.rows[id.index()].content
     }
 
+    /// As [`Rows::content`], for somebody who asked for the row.
+    #[inline]
+    pub(crate) fn read(&mut self, id: RowId) -> &C {
+        let row = &mut self.rows[id.index()];
+        row.recent = true;
+        &row.content
+    }
+
     /// The row to be changed; what it was is kept for a rollback, once per generation.
     #[inline]
     pub(crate) fn change(&mut self, id: RowId) -> &mut C {
         let row = &mut self.rows[id.index()];
+        row.recent = true;
         if row.changed != self.generation && self.undo {
             row.changed = self.generation;
             self.present.push((id, row.content.clone()));
@@ -166,6 +217,14 @@ impl<I, C: Content> Rows<I, C> {
 
     /// The flushed generation is committed. `remove` is told the rows that are gone for good.
     pub(crate) fn committed(&mut self, mut remove: impl FnMut(RowId, &I)) {
+        if let Some(disk) = &mut self.disk {
+            disk.committed = self.generation - 1;
+            disk.unwritten.push_back(disk.committed);
+            for (id, _) in self.flushed.drain(..) {
+                disk.delete(id, &mut self.rows[id.index()]);
+            }
+            return;
+        }
         for (id, _) in self.flushed.drain(..) {
             let row = &mut self.rows[id.index()];
             let changed_again = row.changed == self.generation;
@@ -187,7 +246,8 @@ impl<I, C: Content> Rows<I, C> {
         for (id, content) in self.present.drain(..).chain(self.flushed.drain(..)) {
             let row = &mut self.rows[id.index()];
             row.content = content;
-            row.changed = 0;
+            // The disk may not have what was committed last.
+            row.changed = self.disk.as_ref().map_or(0, |disk| disk.committed);
             touched.push(id);
         }
         touched.sort_unstable();
@@ -196,9 +256,63 @@ impl<I, C: Content> Rows<I, C> {
             let row = &self.rows[id.index()];
             f(id, &row.identity, &row.content);
             if !row.content.is_there() {
-                self.free.push(id);
+                match &mut self.disk {
+                    Some(disk) => disk.delete(id, &mut self.rows[id.index()]),
+                    None => self.free.push(id),
+                }
             }
         }
+    }
+
+    /// The earliest commit that the disk did not have is on it. `remove` is told the rows that are gone for good.
+    pub(crate) fn written(&mut self, mut remove: impl FnMut(RowId, &I)) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.written = disk.unwritten.pop_front().unwrap_or(disk.written);
+        let written = disk.written;
+        while let Some((_, id)) = disk.deleted.pop_front_if(|(generation, _)| *generation <= written) {
+            let row = &mut self.rows[id.index()];
+            row.leaving = false;
+            if row.content.is_there() {
+                continue;
+            }
+            if row.changed <= written {
+                remove(id, &row.identity);
+                self.free.push(id);
+            } else {
+                disk.delete(id, row);
+            }
+        }
+    }
+
+    /// Lets so many rows leave that are on disk and were not asked for lately, or as many as there are; `leaves` is told which.
+    /// Returns how many have left.
+    pub(crate) fn evict(&mut self, rows: usize, mut leaves: impl FnMut(RowId, &I)) -> usize {
+        let Some(disk) = &self.disk else { return 0 };
+        let mut left = 0;
+        // Once around takes from all rows that they were asked for.
+        for _ in 0..2 * self.rows.len() {
+            if left == rows {
+                break;
+            }
+            self.hand = (self.hand + 1) % self.rows.len();
+            let row = &mut self.rows[self.hand];
+            let was_recent = std::mem::take(&mut row.recent);
+            if was_recent || row.changed > disk.written || !row.content.is_there() {
+                continue;
+            }
+            let id = RowId(NonZeroU32::MIN.saturating_add(self.hand as u32));
+            leaves(id, &row.identity);
+            row.content.clear();
+            row.changed = 0;
+            self.free.push(id);
+            left += 1;
+        }
+        left
+    }
+
+    /// Bytes of a row's place.
+    pub(crate) fn row_bytes(&self) -> usize {
+        size_of::<Row<I, C>>()
     }
 
     /// Frees a row that no undo information speaks of; the caller removes it from its indexes.

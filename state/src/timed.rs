@@ -1,17 +1,21 @@
 //! Rows by key and place in time: windows by their start, sessions by their bounds.
 //!
-//! Per key, a short run of places in ascending order; over all keys, an index by place as soon as somebody has asked
+//! Per key, a short run of places in ascending order; over all keys, buckets by time as soon as somebody has asked
 //! what closes. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
-use millstream_core::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, Serde, StateError, StateStore, Timestamp};
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+};
 
+use crate::closes::Closes;
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
+use crate::key_order;
 use crate::key_value::{decode, write_row};
 use crate::rows::{Content, Entry, RowId, Rows};
 
@@ -21,6 +25,8 @@ pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
     fn time(&self) -> Timestamp;
     /// Appends the place to the key bytes, as Kafka's changelog has it (semantics.md 63).
     fn encode(&self, key: &mut Vec<u8>);
+    /// Where that time begins in a changelog key, in bytes from its end.
+    const TIME_BEFORE_END: usize;
     /// Splits a changelog key.
     fn decode(bytes: &[u8]) -> Option<(&[u8], Self)>;
 }
@@ -30,6 +36,8 @@ pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
 pub struct WindowStart(pub Timestamp);
 
 impl Place for WindowStart {
+    const TIME_BEFORE_END: usize = 12;
+
     fn time(&self) -> Timestamp {
         self.0
     }
@@ -72,6 +80,8 @@ impl SessionBounds {
 }
 
 impl Place for SessionBounds {
+    const TIME_BEFORE_END: usize = 16;
+
     fn time(&self) -> Timestamp {
         self.end
     }
@@ -114,14 +124,16 @@ impl<P: Place> Run<P> {
         }
     }
 
-    /// Takes a row out and says where it was.
-    fn remove(&mut self, row: RowId) -> Option<P> {
-        if let Some((place, _)) = self.newest.filter(|(_, newest)| *newest == row) {
+    fn remove(&mut self, row: RowId) {
+        if self.newest.is_some_and(|(_, newest)| newest == row) {
             self.newest = self.earlier.pop();
-            return Some(place);
+        } else {
+            self.earlier.retain(|(_, other)| *other != row);
         }
-        let at = self.earlier.iter().position(|(_, r)| *r == row)?;
-        Some(self.earlier.remove(at).0)
+    }
+
+    fn places(&self) -> impl Iterator<Item = &(P, RowId)> {
+        self.earlier.iter().chain(&self.newest)
     }
 
     fn first(&self) -> Option<P> {
@@ -172,10 +184,28 @@ pub struct TimedTable<P: Place, VS: Serde> {
     /// Every run once, under a part of the retention that its first place was in: it is looked at when that has
     /// expired, and is listed again or goes.
     expiring: BTreeMap<Timestamp, Vec<RunId>>,
-    by_place: Option<BTreeSet<(P, RowId)>>,
+    closes: Option<Closes>,
     rows: Rows<RunId, Placed<P, VS::Value>>,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
+}
+
+/// How many rows that close are read at once.
+const CLOSED_AT_ONCE: usize = 16 * KEYS_AHEAD;
+
+/// Rows that close, on their way out.
+#[derive(Default)]
+pub struct Closing {
+    rows: Vec<RowId>,
+    next: usize,
+}
+
+/// Reads rows and their runs, for the processor's cache: all at once, so that it waits for memory once.
+fn read<P: Place, V: Clone>(rows: &Rows<RunId, Placed<P, V>>, runs: &[Run<P>], ids: &[RowId]) {
+    ids.iter().for_each(|row| rows.touch(*row));
+    ids.iter().for_each(|row| {
+        black_box(runs[*rows.identity(*row) as usize].newest);
+    });
 }
 
 /// Windows by key and start.
@@ -200,7 +230,7 @@ where
             runs: Vec::new(),
             free_runs: Vec::new(),
             expiring: BTreeMap::new(),
-            by_place: None,
+            closes: None,
             rows: Rows::new(true),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
@@ -240,8 +270,8 @@ where
         }
         let row = self.rows.insert(id, Placed { place, entry: Entry::EMPTY });
         run.insert(place, row);
-        if let Some(by_place) = &mut self.by_place {
-            by_place.insert((place, row));
+        if let Some(closes) = &mut self.closes {
+            closes.list(place.time(), row);
         }
         row
     }
@@ -258,6 +288,9 @@ where
                 (self.runs.len() - 1) as RunId
             }
         };
+        if let Some(closes) = &mut self.closes {
+            closes.keys.add(key);
+        }
         self.index.insert(hash, id);
         self.expiring.entry(Self::part(self.retention, place.time())).or_default().push(id);
         id
@@ -301,9 +334,8 @@ where
             return None;
         }
         run.newest = Some((to, row));
-        if let Some(by_place) = &mut self.by_place {
-            by_place.remove(&(from, row));
-            by_place.insert((to, row));
+        if let Some(closes) = &mut self.closes {
+            closes.moved(from.time(), to.time(), row);
         }
         self.observed = self.observed.max(to.time());
         let content = self.rows.change(row);
@@ -329,40 +361,65 @@ where
         let runs = self.index.iter().map(|run| &self.runs[run as usize]);
         let mut runs: Vec<_> = runs.filter(|run| RangeBounds::<[u8]>::contains(&keys, &*run.key)).collect();
         runs.sort_by(|a, b| a.key.cmp(&b.key));
-        let places = runs.into_iter().flat_map(|run| run.earlier.iter().chain(&run.newest).map(|at| (&*run.key, at)));
+        let places = runs.into_iter().flat_map(|run| run.places().map(|at| (&*run.key, at)));
         let live = places.filter(|(_, (place, _))| self.is_live(place));
         live.filter_map(|(key, (place, row))| Some((key, *place, self.rows.content(*row).entry.value.as_ref()?)))
             .collect()
     }
 
-    /// The rows of all keys at places within a range, in the order of time, key bytes, place; whether they are still
-    /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call sorts the table.
-    pub fn closing(&mut self, places: RangeInclusive<P>) -> Vec<(P, KeyBytes, VS::Value, Timestamp)> {
-        if places.start() > places.end() {
-            return Vec::new();
-        }
-        let runs = &self.runs;
-        let by_place = self.by_place.get_or_insert_with(|| {
-            runs.iter().flat_map(|run| run.earlier.iter().chain(&run.newest)).copied().collect()
+    /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
+    /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call looks at the whole table.
+    pub fn closing(&mut self, times: RangeInclusive<Timestamp>) -> Closing {
+        let closes = self.closes.get_or_insert_with(|| {
+            let mut closes = Closes::new();
+            for run in self.index.iter().map(|run| &self.runs[run as usize]) {
+                closes.keys.add(&run.key);
+                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
+            }
+            closes
         });
-        let (from, to) = places.into_inner();
-        let mut found: Vec<_> = by_place
-            .range((from, RowId::MIN)..=(to, RowId::MAX))
-            .filter_map(|(place, row)| {
-                let entry = &self.rows.content(*row).entry;
-                let key = &runs[*self.rows.identity(*row) as usize].key;
-                Some((*place, key.clone(), entry.value.clone()?, entry.timestamp))
-            })
-            .collect();
-        found.sort_by(|a, b| (a.0.time(), &a.1, a.0).cmp(&(b.0.time(), &b.1, b.0)));
-        found
+        let (mut from, to) = times.into_inner();
+        let (mut closing, mut bucket) = (Closing::default(), Vec::new());
+        while from <= to
+            && let Some((time, rows)) = closes.take(from..=to)
+        {
+            from = time.saturating_add(1);
+            bucket.clear();
+            for ahead in rows.chunks(KEYS_AHEAD) {
+                read(&self.rows, &self.runs, ahead);
+                for row in ahead.iter().copied() {
+                    let (content, key) = (self.rows.content(row), &self.runs[*self.rows.identity(row) as usize].key);
+                    if content.place.time() >= time {
+                        closes.list(content.place.time(), row);
+                    }
+                    if content.is_there() && content.place.time() == time {
+                        bucket.push((closes.keys.number(key), row));
+                    }
+                }
+            }
+            let place = |row| (&*self.runs[*self.rows.identity(row) as usize].key, self.rows.content(row).place);
+            key_order::sort(&mut bucket, place);
+            bucket.dedup();
+            closing.rows.extend(bucket.iter().map(|(_, row)| *row));
+        }
+        closing
     }
 
-    fn forget(run: &mut Run<P>, by_place: &mut Option<BTreeSet<(P, RowId)>>, row: RowId) {
-        let place = run.remove(row);
-        if let (Some(by_place), Some(place)) = (by_place, place) {
-            by_place.remove(&(place, row));
+    /// Gives the next of the closing rows to `f`: key, place, value, time. `false` if there are no more.
+    pub fn closed(&self, closing: &mut Closing, mut f: impl FnMut(&[u8], P, &VS::Value, Timestamp)) -> bool {
+        let rest = &closing.rows[closing.next..];
+        let rows = &rest[..rest.len().min(CLOSED_AT_ONCE)];
+        closing.next += rows.len();
+        for ahead in rows.chunks(KEYS_AHEAD) {
+            read(&self.rows, &self.runs, ahead);
+            for row in ahead.iter().copied() {
+                let Placed { place, entry } = self.rows.content(row);
+                if let Some(value) = &entry.value {
+                    f(&self.runs[*self.rows.identity(row) as usize].key, *place, value, entry.timestamp);
+                }
+            }
         }
+        !rows.is_empty()
     }
 
     /// Removes rows that had expired at the last commit and that nothing has changed since.
@@ -370,17 +427,19 @@ where
         let before = self.committed_observed.saturating_sub(self.retention);
         let later = self.expiring.split_off(&Self::part(self.retention, before.saturating_add(1)));
         let due: Vec<_> = std::mem::replace(&mut self.expiring, later).into_values().flatten().collect();
+        let mut stay = Vec::new();
         for (at, id) in due.iter().copied().enumerate() {
             if at % KEYS_AHEAD == 0 {
                 let runs = due[at..].iter().take(KEYS_AHEAD).map(|id| &self.runs[*id as usize]);
-                runs.flat_map(|run| run.earlier.iter().chain(&run.newest)).for_each(|(_, row)| self.rows.touch(*row));
+                runs.flat_map(Run::places).for_each(|(_, row)| self.rows.touch(*row));
             }
             let run = &mut self.runs[id as usize];
-            let (rows, by_place) = (&mut self.rows, &mut self.by_place);
+            let rows = &mut self.rows;
             let mut goes = |&(place, row): &(P, RowId)| {
-                let goes = place.time() <= before && rows.free(row);
-                if let Some(by_place) = by_place.as_mut().filter(|_| goes) {
-                    by_place.remove(&(place, row));
+                let due = place.time() <= before;
+                let goes = due && rows.free(row);
+                if due && !goes {
+                    stay.push((place.time(), row));
                 }
                 goes
             };
@@ -397,6 +456,10 @@ where
                     self.free_runs.push(id);
                 }
             }
+        }
+        if let Some(closes) = &mut self.closes {
+            closes.forget(before);
+            stay.into_iter().for_each(|(time, row)| closes.list(time, row));
         }
     }
 }
@@ -436,21 +499,24 @@ where
     }
 
     fn committed(&mut self) {
-        let (runs, by_place) = (&mut self.runs, &mut self.by_place);
-        self.rows.committed(|row, run| Self::forget(&mut runs[*run as usize], by_place, row));
+        let runs = &mut self.runs;
+        self.rows.committed(|row, run| {
+            runs[*run as usize].remove(row);
+        });
         self.committed_observed = self.flushed_observed;
         self.expire();
     }
 
     fn rollback(&mut self) {
-        let (runs, by_place) = (&mut self.runs, &mut self.by_place);
+        let (runs, closes) = (&mut self.runs, &mut self.closes);
         self.rows.rollback(|row, run, content| {
             let run = &mut runs[*run as usize];
-            Self::forget(run, by_place, row);
+            run.remove(row);
             if content.is_there() {
                 run.insert(content.place, row);
-                if let Some(by_place) = by_place {
-                    by_place.insert((content.place, row));
+                // It may have left the bucket of this time.
+                if let Some(closes) = closes {
+                    closes.list(content.place.time(), row);
                 }
             }
         });
@@ -472,10 +538,18 @@ where
             self.rows.parts(row).1.entry = entry;
         } else if let Some(row) = self.run(key).and_then(|run| run.find(place)) {
             let run = *self.rows.identity(row);
-            Self::forget(&mut self.runs[run as usize], &mut self.by_place, row);
+            self.runs[run as usize].remove(row);
             self.rows.free(row);
         }
         Ok(())
+    }
+
+    fn row_order(&self) -> RowOrder {
+        RowOrder::Time { before_end: P::TIME_BEFORE_END, part: self.retention / 16 + 1 }
+    }
+
+    fn expired_before(&self) -> Option<Timestamp> {
+        Some(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::{ChangelogRecord, ChangelogWriter, Result, Serde, StateStore, Timestamp};
+use millstream_core::{ChangelogRecord, ChangelogWriter, Result, RowOrder, Serde, StateStore, Timestamp};
 
 use crate::index::Index;
 use crate::key_bytes::KeyBytes;
@@ -221,6 +221,10 @@ where
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
         Ok(())
+    }
+
+    fn row_order(&self) -> RowOrder {
+        RowOrder::Versions
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use millstream_core::{Error, Result, Topology};
 use millstream_dsl::{Optimization, StreamsBuilder};
-use millstream_tests::golden::{Cut, Options, Trace, Via, build, replay};
+use millstream_tests::golden::{Cut, Options, Store, Trace, Via, build, replay};
 
 /// Replays the first cases of the traces in which something can be spared. Returns how many topologies there were.
 fn replay_optimized(options: &Options, first: usize) -> Result<usize> {
@@ -38,16 +38,28 @@ fn replay_optimized(options: &Options, first: usize) -> Result<usize> {
 
 #[test]
 fn a_step_at_a_time_with_restarts() -> Result<()> {
-    let options =
-        Options { via: Via::Driver, cut: Cut::Step, abort_every: None, restart_every: Some(3), optimize: true };
+    let options = Options {
+        store: Store::Memory,
+        via: Via::Driver,
+        cut: Cut::Step,
+        abort_every: None,
+        restart_every: Some(3),
+        optimize: true,
+    };
     assert!(replay_optimized(&options, 8)? > 10);
     Ok(())
 }
 
 #[test]
 fn on_the_embedded_log_with_commits_that_fail() -> Result<()> {
-    let options =
-        Options { via: Via::Thread, cut: Cut::One, abort_every: Some(3), restart_every: Some(5), optimize: true };
+    let options = Options {
+        store: Store::Memory,
+        via: Via::Thread,
+        cut: Cut::One,
+        abort_every: Some(3),
+        restart_every: Some(5),
+        optimize: true,
+    };
     assert!(replay_optimized(&options, 4)? > 10);
     Ok(())
 }

@@ -20,6 +20,31 @@ type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
 type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
 
 /// Several grouped streams that share one row per key. Null values are left out and counted.
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+/// # let b = StreamsBuilder::new();
+/// let bought = b.stream::<String, i64>("bought").group_by_key();
+/// let returned = b.stream::<String, i64>("returned").group_by_key();
+/// let closed = b.stream::<String, String>("closed").group_by_key();
+/// bought
+///     .cogroup(|_, n, owned| *owned += n)
+///     .cogroup(&returned, |_, n, owned| *owned -= n)
+///     .cogroup_or_delete(&closed, |_, _, _| None)
+///     .aggregate("owned", || 0)
+///     .to_stream()
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let bought = t.input::<String, i64>("bought")?;
+/// # let returned = t.input::<String, i64>("returned")?;
+/// # let closed = t.input::<String, String>("closed")?;
+/// # let out = t.output::<String, Option<i64>>("out")?;
+/// bought.pipe("ann", 3);
+/// returned.pipe("ann", 1);
+/// closed.pipe("ann", "today");
+/// assert_eq!(out.read(), [kv("ann", Some(3)), kv("ann", Some(2)), kv("ann", None)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct CogroupedStream<K, A> {
     builder: StreamsBuilder,
     inputs: Vec<Arc<dyn Input<K, A>>>,
@@ -57,6 +82,26 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 
     /// Starts a cogroup with this stream, whose function takes and returns the value, and may fail; as
     /// [`CogroupedStream::try_cogroup`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let texts = b.stream::<String, String>("in").group_by_key();
+    /// texts
+    ///     .try_cogroup(|_, text, sum: i64| text.parse::<i64>().map(|n| Some(sum + n)))
+    ///     .aggregate("sums", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 4)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_cogroup<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
@@ -80,6 +125,27 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
 
     /// Adds a stream whose function takes and returns the value, and may fail: `processing.exception.handler` decides then,
     /// and the row stays as it was. `None` deletes the row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let sold = b.stream::<String, i64>("sold").group_by_key();
+    /// let texts = b.stream::<String, String>("in").group_by_key();
+    /// sold.cogroup(|_, n, sum| *sum += n)
+    ///     .try_cogroup(&texts, |_, text, sum: i64| text.parse::<i64>().map(|n| Some(sum + n)))
+    ///     .aggregate("sums", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 4)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_cogroup<V: Data, E: Into<BoxError>>(
         self,
         other: &GroupedStream<K, V>,
@@ -194,6 +260,26 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
 }
 
 /// A cogroup in windows of a fixed size.
+///
+/// ```
+/// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let bought = b.stream::<String, i64>("in").group_by_key();
+/// bought
+///     .cogroup(|_, n, sum| *sum += n)
+///     .windowed_by(TimeWindows::of(MIN))
+///     .retention(HOUR)
+///     .emit_on_close()
+///     .aggregate("sums", || 0)
+///     .to_stream()
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [(0, 3), (1, 4), (120_000, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+/// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(7)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct WindowedCogroup<K, A> {
     streams: CogroupedStream<K, A>,
     spec: WindowSpec<FixedWindows>,
@@ -225,6 +311,26 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
 }
 
 /// A cogroup in sessions.
+///
+/// ```
+/// # use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let bought = b.stream::<String, i64>("in").group_by_key();
+/// bought
+///     .cogroup(|_, n, sum| *sum += n)
+///     .in_sessions(SessionWindows::of(MIN))
+///     .retention(HOUR)
+///     .emit_on_close()
+///     .aggregate("sums", || 0, |_, a, b| a + b)
+///     .to_stream()
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [(0, 3), (1, 4), (120_000, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+/// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(7)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct SessionCogroup<K, A> {
     streams: CogroupedStream<K, A>,
     spec: WindowSpec<SessionWindows>,

@@ -61,6 +61,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::group_by`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let ages = b.stream::<String, String>("in");
+    /// let decade = |age: &String| age.parse::<i64>().map(|n| n / 10 * 10);
+    /// ages.try_group_by("by-decade", move |_, age| decade(age)).count("per-decade").to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<i64, Option<i64>>("out")?;
+    /// ["31", "old", "38"].into_iter().for_each(|age| input.pipe("a", age));
+    /// assert_eq!(out.read(), [kv(30, 1), kv(30, 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_group_by<K2: Data, E: Into<BoxError>>(
         &self,
         name: &str,

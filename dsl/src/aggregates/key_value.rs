@@ -79,6 +79,22 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 
     /// As [`GroupedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then, and the
     /// row stays as it was.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key();
+    /// amounts.try_reduce("sums", |sum, n| sum.checked_add(n).ok_or("too much")).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -1].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", i64::MAX), kv("a", i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_reduce<E: Into<BoxError>>(
         &self,
         store: &str,
@@ -88,6 +104,26 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     }
 
     /// As [`GroupedStream::reduce_or_delete`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key();
+    /// let add = |sum: i64, n: i64| sum.checked_add(n).ok_or("too much");
+    /// amounts
+    ///     .try_reduce_or_delete("sums", move |sum, n| add(sum, n).map(|sum| Some(sum).filter(|sum| *sum != 0)))
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -i64::MAX].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", Some(i64::MAX)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_reduce_or_delete<E: Into<BoxError>>(
         &self,
         store: &str,
@@ -158,6 +194,22 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 
     /// Folds with a function that may fail: it takes and returns the value, and the row stays as it was when
     /// `processing.exception.handler` says to go on.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let texts = b.stream::<String, String>("in").group_by_key();
+    /// texts.try_aggregate("sums", || 0, |_, text, sum| text.parse::<i64>().map(|n| sum + n)).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 4)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
@@ -168,6 +220,24 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
     }
 
     /// As [`GroupedStream::try_aggregate`]; `None` deletes the row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let texts = b.stream::<String, String>("in").group_by_key();
+    /// // A 0 deletes the row.
+    /// let add = |_: &String, text: String, sum: i64| text.parse::<i64>().map(|n| (n != 0).then_some(sum + n));
+    /// texts.try_aggregate_or_delete("sums", || 0, add).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "0"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", Some(1)), kv("a", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_aggregate_or_delete<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,

@@ -66,7 +66,7 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
             let mut place = self.keys.encode_behind(&timestamp.to_be_bytes(), &key)?;
             place.extend((number as u32).to_be_bytes());
             let waiting = Waiting { value, headers };
-            *self.table.borrow_mut().change(&place) = Entry { value: Some(waiting), timestamp };
+            *self.table.borrow_mut().change(&place)? = Entry { value: Some(waiting), timestamp };
         }
         self.release(cx, now - self.grace)
     }
@@ -79,11 +79,11 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
         let end = up_to.saturating_add(1).to_be_bytes();
         let leaving: Vec<(Vec<u8>, Waiting<V>, Timestamp)> = {
             let mut table = self.table.borrow_mut();
-            let rows = table.range(Bound::Unbounded, Bound::Excluded(&end));
+            let rows = table.range(Bound::Unbounded, Bound::Excluded(&end))?;
             rows.map(|(key, waiting, time)| (key.to_vec(), waiting.clone(), time)).collect()
         };
         for (place, Waiting { value, headers }, timestamp) in leaving {
-            *self.table.borrow_mut().change(&place) = Entry { value: None, timestamp };
+            *self.table.borrow_mut().change(&place)? = Entry { value: None, timestamp };
             let key = self.keys.decode(&place[8..place.len() - 4])?;
             self.join.forward(cx, Record { key, value, timestamp, headers })?;
         }

@@ -98,7 +98,7 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         cx.set_time(self.least, if least == NO_TIME { time } else { least.min(time) });
         let key = self.keys.encode_behind(&place(side, time), key)?;
         let mut table = self.table.borrow_mut();
-        let entry = table.change(&key);
+        let entry = table.change(&key)?;
         entry.timestamp = time;
         match &mut entry.value {
             Some(waiting) => waiting.add(values),
@@ -112,8 +112,8 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
     pub(crate) fn matched(&self, side: Side, key: &K, time: Timestamp) -> Result<()> {
         let key = self.keys.encode_behind(&place(side, time), key)?;
         let mut table = self.table.borrow_mut();
-        if table.get(&key).is_some() {
-            *table.change(&key) = Entry { value: None, timestamp: time };
+        if table.get(&key)?.is_some() {
+            *table.change(&key)? = Entry { value: None, timestamp: time };
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         for side in [Side::Right, Side::Left] {
             let wait = self.wait(side);
             for (key, values, time) in
-                table.range(Bound::Included(&[side as u8]), end_of(side).as_ref().map(|b| &b[..]))
+                table.range(Bound::Included(&[side as u8]), end_of(side).as_ref().map(|b| &b[..]))?
             {
                 if time + wait >= now {
                     open.push((time, side, key.to_vec(), values.are_several()));
@@ -140,12 +140,12 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
                 leaving.push((time, side, key.to_vec(), values.clone()));
             }
         }
-        cx.set_time(self.least, least_after(&mut table, &open));
+        cx.set_time(self.least, least_after(&mut table, &open)?);
         leaving.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         leaving
             .into_iter()
             .map(|(time, _, key, values)| {
-                *table.change(&key) = Entry { value: None, timestamp: time };
+                *table.change(&key)? = Entry { value: None, timestamp: time };
                 Ok((time, self.keys.decode(&key[PLACE..])?, values))
             })
             .collect()
@@ -169,15 +169,16 @@ fn end_of(side: Side) -> Bound<[u8; 1]> {
 /// What Kafka Streams takes for the least waiting time after a look: it goes through all values by time and side, and
 /// stops at the value behind the first open ones of both sides, or at the last one. `open` are the rows of those: time,
 /// side, key, and whether they have several values.
-fn least_after<VS: Serde>(table: &mut KeyValueTable<VS>, open: &[(Timestamp, Side, Vec<u8>, bool)]) -> Timestamp
+fn least_after<VS: Serde>(table: &mut KeyValueTable<VS>, open: &[(Timestamp, Side, Vec<u8>, bool)]) -> Result<Timestamp>
 where
     VS::Value: Clone,
 {
     let second = (open.len() == 2).then(|| open.iter().max()).flatten();
     if let Some((time, .., true)) = second {
-        return *time;
+        return Ok(*time);
     }
-    let of_sides = [Side::Right, Side::Left].map(|side| {
+    let mut of_sides = [None, None];
+    for (found, side) in of_sides.iter_mut().zip([Side::Right, Side::Left]) {
         let (from, to) = ([side as u8], end_of(side));
         let from = match second {
             // In the other side's order, what follows has the same or a later time.
@@ -188,16 +189,16 @@ where
             }
             None => (Bound::Included(from.to_vec()), NO_TIME),
         };
-        let mut rows = table.range(from.0.as_ref().map(|k| &k[..]), to.as_ref().map(|b| &b[..]));
-        let found = if second.is_some() { rows.next() } else { rows.next_back() };
-        found.map(|(_, _, time)| time)
-    });
+        let mut rows = table.range(from.0.as_ref().map(|k| &k[..]), to.as_ref().map(|b| &b[..]))?;
+        let row = if second.is_some() { rows.next() } else { rows.next_back() };
+        *found = row.map(|(_, _, time)| time);
+    }
     if open.len() == 2 {
         let next = of_sides.iter().flatten().min().copied();
-        return next.or(open.iter().map(|(time, ..)| *time).max()).unwrap_or(NO_TIME);
+        return Ok(next.or(open.iter().map(|(time, ..)| *time).max()).unwrap_or(NO_TIME));
     }
     // The last row may be one that leaves just now.
-    of_sides.into_iter().flatten().max().unwrap_or(NO_TIME)
+    Ok(of_sides.into_iter().flatten().max().unwrap_or(NO_TIME))
 }
 
 /// Values of one side: the side, then every value behind its length.

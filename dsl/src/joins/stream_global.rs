@@ -109,6 +109,26 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::join_global`], with functions that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<i64, String>("towns", "towns"); // by zip code
+    /// let orders = b.stream::<String, String>("in");
+    /// let zip = |_: &String, zip: &String| zip.parse::<i64>().map(Some);
+    /// orders.try_join_global(&towns, zip, |_, town| Ok(town.clone())).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let towns = t.input::<i64, String>("towns")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// towns.pipe(150, "Oslo");
+    /// ["150", "?"].into_iter().for_each(|zip| input.pipe("ann", zip));
+    /// assert_eq!(out.read(), [kv("ann", "Oslo")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         table: &GlobalKTable<G, T>,
@@ -146,6 +166,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::left_join_global`], with functions that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<i64, String>("towns", "towns"); // by zip code
+    /// let orders = b.stream::<String, String>("in");
+    /// let zip = |_: &String, zip: &String| zip.parse::<i64>().map(Some);
+    /// orders.try_left_join_global(&towns, zip, |_, town| Ok(format!("{town:?}"))).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let towns = t.input::<i64, String>("towns")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// ["150", "?"].into_iter().for_each(|zip| input.pipe("ann", zip));
+    /// assert_eq!(out.read(), [kv("ann", "None")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_left_join_global<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         table: &GlobalKTable<G, T>,

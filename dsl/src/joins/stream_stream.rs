@@ -52,6 +52,24 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// As [`KStream::join`], with a function that may fail: `processing.exception.handler` decides then. Further partners
     /// are left out; the record stays for those to come.
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, i64>("right"));
+    /// left.try_join("sums", &right, JoinWindows::of(MIN), |l, r| l.parse::<i64>().map(|l| l + r)).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// right.pipe_at(0, "a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe_at(0, "a", text));
+    /// assert_eq!(out.read(), [kv("a", 11), kv("a", 13)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_join<W: Data, O: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -111,6 +129,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::left_join`], with a function that may fail; as [`KStream::try_join`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, i64>("right"));
+    /// let sum = |l: &String, r: Option<&i64>| l.parse::<i64>().map(|l| l + r.unwrap_or(&0));
+    /// left.try_left_join("sums", &right, JoinWindows::of(MIN), sum).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// right.pipe_at(0, "a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe_at(0, "a", text));
+    /// assert_eq!(out.read(), [kv("a", 11), kv("a", 13)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_left_join<W: Data, O: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -167,6 +204,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::outer_join`], with a function that may fail; as [`KStream::try_join`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, i64>("right"));
+    /// let sum = |l: Option<&String>, r: Option<&i64>| l.map_or(Ok(0), |l| l.parse()).map(|l: i64| l + r.unwrap_or(&0));
+    /// left.try_outer_join("sums", &right, JoinWindows::of(MIN), sum).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// right.pipe_at(0, "a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe_at(0, "a", text));
+    /// assert_eq!(out.read(), [kv("a", 11), kv("a", 13)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_outer_join<W: Data, O: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,

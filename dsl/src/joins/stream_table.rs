@@ -44,6 +44,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let limits = b.table::<String, i64>("limits", "limits");
+    /// let texts = b.stream::<String, String>("in");
+    /// texts.try_join_table("limited", &limits, |text, limit| text.parse::<i64>().map(|n| n.min(*limit))).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let limits = t.input::<String, i64>("limits")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// limits.pipe("a", 2);
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_join_table<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -89,6 +108,26 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::join_table_with_grace`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, SECOND, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let limits = b.versioned_table::<String, i64>("limits", "limits", HOUR);
+    /// let texts = b.stream::<String, String>("in");
+    /// let limited = |text: &String, limit: &i64| text.parse::<i64>().map(|n| n.min(*limit));
+    /// texts.try_join_table_with_grace("limited", &limits, SECOND, limited).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let limits = t.input::<String, i64>("limits")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// limits.pipe_at(0, "a", 2);
+    /// [(0, "one"), (1, "3"), (2_000, "4")].into_iter().for_each(|(time, text)| input.pipe_at(time, "a", text));
+    /// assert_eq!(out.read(), [kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -132,6 +171,24 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::left_join_table`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let limits = b.table::<String, i64>("limits", "limits");
+    /// let texts = b.stream::<String, String>("in");
+    /// let limited = |text: &String, limit: Option<&i64>| text.parse().map(|n: i64| limit.map_or(n, |limit| n.min(*limit)));
+    /// texts.try_left_join_table("limited", &limits, limited).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_left_join_table<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -178,6 +235,24 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::left_join_table_with_grace`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, SECOND, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let limits = b.versioned_table::<String, i64>("limits", "limits", HOUR);
+    /// let texts = b.stream::<String, String>("in");
+    /// let limited = |text: &String, limit: Option<&i64>| text.parse().map(|n: i64| limit.map_or(n, |limit| n.min(*limit)));
+    /// texts.try_left_join_table_with_grace("limited", &limits, SECOND, limited).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [(0, "one"), (1, "3"), (2_000, "4")].into_iter().for_each(|(time, text)| input.pipe_at(time, "a", text));
+    /// assert_eq!(out.read(), [kv("a", 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_left_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
         name: &str,

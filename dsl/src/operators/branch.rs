@@ -14,6 +14,26 @@ type Predicate<K, V> = Arc<dyn Fn(&K, &V) -> Result<bool> + Send + Sync>;
 type Cases<K, V> = Arc<Mutex<Vec<(Option<Predicate<K, V>>, Port<Record<K, V>>)>>>;
 
 /// A split under construction.
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+/// # let b = StreamsBuilder::new();
+/// let texts = b.stream::<String, String>("in");
+/// let branches = texts
+///     .split("is-")
+///     .branch("empty", |_, text| text.is_empty())
+///     .try_branch("large", |_, text| text.parse::<i64>().map(|n| n > 9)) // an error is left to the handler
+///     .default_branch("small");
+/// branches["is-small"].to("out");
+/// let unnamed = texts.split("no-").branch("", |_, text| text.len() > 9).no_default_branch();
+/// assert!(unnamed.contains_key("no-1"));
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, String>("in")?;
+/// # let out = t.output::<String, String>("out")?;
+/// ["", "50", "5"].into_iter().for_each(|text| input.pipe("a", text));
+/// assert_eq!(out.read(), [kv("a", "5")]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct Split<K, V> {
     stream: KStream<K, V>,
     node: NodeId,

@@ -34,6 +34,21 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// As [`KStream::flat_map`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, String>("in").try_flat_map(|k, text| text.parse::<i64>().map(|n| [(k.clone(), n), (k, -n)])).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", -1), kv("a", 3), kv("a", -3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_flat_map<K2, V2, I, E>(
         &self,
         f: impl Fn(K, V) -> Result<I, E> + Send + Sync + 'static,
@@ -82,6 +97,21 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// As [`KStream::flat_map_values`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, String>("in").try_flat_map_values(|text| text.parse::<i64>().map(|n| [n, -n])).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", -1), kv("a", 3), kv("a", -3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_flat_map_values<V2: Clone + 'static, I: IntoIterator<Item = V2>, E: Into<BoxError>>(
         &self,
         f: impl Fn(V) -> Result<I, E> + Send + Sync + 'static,

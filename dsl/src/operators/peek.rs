@@ -31,6 +31,21 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// As [`KStream::peek`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, String>("in").try_peek(|_, text| text.parse::<i64>().map(drop)).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", "1"), kv("a", "3")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_peek<E: Into<BoxError>>(
         &self,
         f: impl Fn(&K, &V) -> Result<(), E> + Send + Sync + 'static,
@@ -63,6 +78,20 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     }
 
     /// As [`KStream::foreach`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, String>("in").try_foreach(|_, text| text.parse::<i64>().map(drop));
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(t.counters().dropped_records, 1);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_foreach<E: Into<BoxError>>(&self, f: impl Fn(&K, &V) -> Result<(), E> + Send + Sync + 'static) {
         let _end = self.try_peek(f);
     }
@@ -70,6 +99,16 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 
 impl<K: Clone + std::fmt::Debug + 'static, V: Clone + std::fmt::Debug + 'static> KStream<K, V> {
     /// Prints every record to standard output, with a label in front.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").print("seen");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// input.pipe("a", 5); // prints: [seen]: "a", 5
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn print(&self, label: &str) {
         let label = label.to_owned();
         #[expect(clippy::print_stdout, reason = "printing is what it is for")]

@@ -12,7 +12,20 @@ use crate::failure::BoxError;
 use crate::kstream::KStream;
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Writes to a topic with the default serdes, placed by key as Kafka's default partitioner does.
+    /// Writes to a topic with the default serdes, placed by key as Kafka's default partitioner does. A null key keeps the
+    /// number of the partition that its record came from.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in").to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn to(&self, topic: &str) {
         self.to_with(topic, Produced::of::<K, V>());
     }
@@ -35,6 +48,23 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`KStream::to_dynamic`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.topic("even", 1).topic("odd", 1);
+    /// b.stream::<String, String>("in")
+    ///     .try_to_dynamic(|_, text| text.parse::<i64>().map(|n| if n % 2 == 0 { "even" } else { "odd" }.to_owned()));
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let odd = t.output::<String, String>("odd")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(odd.read(), [kv("a", "1"), kv("a", "3")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_to_dynamic<E: Into<BoxError>>(&self, f: impl Fn(&K, &V) -> Result<String, E> + Send + Sync + 'static) {
         self.sink_by(Arc::new(move |k, v| f(k, v).map_err(Error::user)));
     }

@@ -13,6 +13,37 @@ use crate::processor::store::{ProcessorStore, StoreHandle};
 impl StreamsBuilder {
     /// A store of the program's own, made anew for every task, with a changelog of this configuration (Kafka's topic
     /// configuration keys). `millstream_state::conformance` checks whether it does what the runtime asks of a store.
+    ///
+    /// ```
+    /// # use millstream_dsl::{CustomStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result, StringSerde};
+    /// # use std::collections::BTreeMap;
+    /// use millstream_state::KeyValueTable; // here a store of the library; yours implements `StateStore`
+    ///
+    /// struct Remember {
+    ///     store: CustomStore<KeyValueTable<StringSerde>>,
+    /// }
+    /// impl Processor for Remember {
+    ///     // …
+    /// #     type KIn = String; type VIn = String; type KOut = String; type VOut = String;
+    ///     fn process(&mut self, r: Record<String, String>, out: &mut Out<'_, String, String>) -> Result<()> {
+    ///         let before = self.store.read(|rows| rows.get(r.key.as_bytes()).map(|(value, _)| value.clone()));
+    ///         self.store.change(|rows| rows.put(r.key.as_bytes(), Some(r.value.clone()), r.timestamp));
+    ///         out.forward(r.with_value(before.unwrap_or_else(|| "nothing".to_owned())))
+    ///     }
+    /// }
+    /// # let b = StreamsBuilder::new();
+    /// let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+    /// let store = b.custom_store("rows", compacted, || KeyValueTable::new("rows", StringSerde, true));
+    /// b.stream("in").process("remember", move |s| Remember { store: s.store(store) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// input.pipe("a", "1");
+    /// input.pipe("a", "2");
+    /// assert_eq!(out.read(), [kv("a", "nothing"), kv("a", "1")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn custom_store<T: StateStore>(
         &self,
         name: &str,
@@ -27,6 +58,18 @@ impl StreamsBuilder {
 }
 
 /// A store of the program's own in its task.
+///
+/// ```
+/// # use millstream_dsl::{CustomStore};
+/// # use millstream_dsl::core::StringSerde;
+/// # use millstream_state::KeyValueTable;
+/// fn remember(store: &CustomStore<KeyValueTable<StringSerde>>, key: &str, value: String) -> bool {
+///     let is_new = store.read(|rows| rows.get(key.as_bytes()).is_none());
+///     store.change(|rows| rows.put(key.as_bytes(), Some(value), 0));
+///     is_new
+/// }
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct CustomStore<T>(Rc<RefCell<T>>);
 
 impl<T: StateStore> ProcessorStore for CustomStore<T> {

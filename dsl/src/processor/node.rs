@@ -73,6 +73,35 @@ pub enum Clock {
 }
 
 /// Where a processor forwards to, and what it may ask about the present record.
+///
+/// ```
+/// # use millstream_dsl::{Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::{Record, Result};
+/// # struct Step;
+/// # impl Processor for Step {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+///     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+///         // What is now: the largest event time of the task, and the wall clock's.
+///         let (stream, wall) = (out.stream_time(), out.wall_time());
+///         let offset = out.source().map_or(-1, |(_, offset)| offset);
+///         if r.value < 0 {
+///             out.request_commit(); // soon, not now
+///             return out.forward_to("negative", r);
+///         }
+///         out.forward(r.with_value(stream + wall + offset))
+///     }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// # let (all, children) = b.stream("in").process_with_children("step", &["negative"], |_| Step);
+/// # all.to("out");
+/// # children.get("negative").expect("a child").to("negative");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe_at(7, "a", 5);
+/// # t.input::<String, i64>("in")?.pipe_at(8, "a", -5);
+/// # assert_eq!(t.output::<String, i64>("out")?.read(), [kv("a", 7)]);
+/// # assert_eq!(t.output::<String, i64>("negative")?.read(), [kv("a", 7), kv("a", -5)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct Out<'a, K, V> {
     cx: &'a mut TaskContext,
     down: &'a mut Outputs<K, V>,
@@ -140,6 +169,33 @@ impl<K: Clone, V: Clone> Out<'_, K, V> {
 }
 
 /// A timer, to be cancelled. It lasts as long as the processor; a new one has its timers again.
+///
+/// ```
+/// # use millstream_dsl::{Clock, MIN, Out, Processor, StreamsBuilder, Timer, TopologyTestDriver};
+/// # use millstream_dsl::core::{Record, Result};
+/// struct Once {
+///     timer: Timer,
+/// }
+/// # impl Processor for Once {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, _: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> { Ok(()) }
+/// # }
+/// impl Once {
+///     fn tick(&mut self, now: i64, out: &mut Out<'_, String, i64>) -> Result<()> {
+///         self.timer.cancel();
+///         assert!(self.timer.is_cancelled());
+///         out.forward(Record::new("tick".to_owned(), now, now))
+///     }
+/// }
+/// # let b = StreamsBuilder::new();
+/// b.stream("in").process("once", |s| Once { timer: s.every(MIN, Clock::Wall, Once::tick) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let out = t.output::<String, i64>("out")?;
+/// t.advance(MIN)?;
+/// t.advance(MIN)?;
+/// assert_eq!(out.read().len(), 1);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Timer(Rc<Cell<bool>>);
 
@@ -160,6 +216,40 @@ type OnTimer<P> =
     Rc<dyn Fn(&mut P, Timestamp, &mut Out<'_, <P as Processor>::KOut, <P as Processor>::VOut>) -> Result<()>>;
 
 /// Given to the function that makes a processor: its stores and timers.
+///
+/// ```
+/// # use millstream_dsl::{Clock, KeyValueStore, MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::{Record, Result};
+/// struct Total {
+///     sum: KeyValueStore<String, i64>,
+/// }
+/// # impl Processor for Total {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> {
+/// #         self.sum.update(&r.key, |n| *n.get_or_insert(0) += r.value)
+/// #     }
+/// # }
+/// impl Total {
+///     fn tell(&mut self, now: i64, out: &mut Out<'_, String, i64>) -> Result<()> {
+///         self.sum.all()?.into_iter().try_for_each(|(key, n)| out.forward(Record::new(key, n, now)))
+///     }
+/// }
+/// # let b = StreamsBuilder::new();
+/// let sum = b.store::<String, i64>("sum");
+/// b.stream("in")
+///     .process("total", move |setup| {
+///         setup.every(MIN, Clock::Wall, Total::tell);
+///         Total { sum: setup.store(sum) }
+///     })
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// [5, 7].into_iter().for_each(|n| input.pipe("a", n));
+/// t.advance(MIN)?;
+/// assert_eq!(out.read(), [kv("a", 12)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct Setup<'a, P: Processor> {
     pub(crate) stores: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
     pub(crate) now: Rc<Cell<Timestamp>>,
@@ -217,6 +307,31 @@ impl<P: Processor> Setup<'_, P> {
 
     /// As [`Setup::every`], at `start` and every `interval` behind it (KIP-1146). A start in the past is no reason to fire at
     /// once: the first time is the next one that `start` and `interval` give.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Clock, HOUR, MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Tick;
+    /// # impl Processor for Tick {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, _: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> { Ok(()) }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .process("tick", |s| {
+    ///         // At a quarter past every hour.
+    ///         let quarter = 15 * 60_000;
+    ///         s.every_from(quarter, HOUR, Clock::Wall, |_, now, out| out.forward(Record::new("tick".to_owned(), now, now)));
+    ///         Tick
+    ///     })
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// t.advance(15 * MIN)?;
+    /// t.advance(HOUR)?;
+    /// assert_eq!(out.read(), [kv("tick", 15 * 60_000), kv("tick", 75 * 60_000)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn every_from(
         &mut self,
         start: Timestamp,
@@ -368,6 +483,26 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 }
 
 /// The children of a processor, by name.
+///
+/// ```
+/// # use millstream_dsl::{Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::{Record, Result};
+/// # struct Pass;
+/// # impl Processor for Pass {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> { out.forward_to("b", r) }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// let (_, children) = b.stream("in").process_with_children("pass", &["a", "b"], |_| Pass);
+/// if let Some(stream) = children.get("b") {
+///     stream.to("out");
+/// }
+/// assert!(children.get("c").is_none());
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe("k", 5);
+/// # assert_eq!(t.output::<String, i64>("out")?.read(), [kv("k", 5)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct Children<K, V>(Vec<(Arc<str>, KStream<K, V>)>);
 
 impl<K, V> Children<K, V> {

@@ -62,6 +62,33 @@ impl StreamsBuilder {
 /// A session store in its task. Both ends of a session are in it.
 ///
 /// What ended before the retention behind the newest end that was put is not there, and not taken.
+///
+/// ```
+/// # use millstream_dsl::{MIN, Out, Processor, SessionStore, StreamsBuilder, TopologyTestDriver, Window, Windowed};
+/// # use millstream_dsl::core::{Record, Result};
+/// # struct Step { rows: SessionStore<String, i64> }
+/// # impl Processor for Step {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+/// #         let (rows, a, b) = (&self.rows, "a".to_owned(), "b".to_owned());
+/// // In a processor that was given `rows`:
+/// let visit = Windowed { key: a.clone(), window: Window { start: 70_000, end: 75_000 } };
+/// assert!(rows.put(&visit, Some(5))?);
+/// assert_eq!(rows.get(&visit)?, Some(5));
+/// assert_eq!(rows.fetch(&a)?, [(visit.clone(), 5)]);
+/// assert_eq!(rows.find(&a, 75_000, 90_000)?.len(), 1); // ends at 75,000 or later, starts at 90,000 or earlier
+/// assert_eq!(rows.find_keys(a.clone()..=b.clone(), 75_001, 90_000)?, []);
+/// #         out.forward(r)
+/// #     }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// # let rows = b.session_store::<String, i64>("rows", MIN);
+/// # b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe("a", 5);
+/// # assert_eq!(t.output::<String, i64>("out")?.read().len(), 1);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct SessionStore<K: Data, V: Data> {
     rows: TimedStore<SessionBounds, K, V>,
 }

@@ -76,6 +76,35 @@ impl StreamsBuilder {
 }
 
 /// A key-value store in its task. Changes take effect at once here, and in the changelog with the next commit.
+///
+/// ```
+/// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver};
+/// # use millstream_dsl::core::{Record, Result};
+/// # struct Step { rows: KeyValueStore<String, i64> }
+/// # impl Processor for Step {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+/// #         let (rows, a, b) = (&self.rows, "a".to_owned(), "b".to_owned());
+/// // In a processor that was given `rows`:
+/// assert_eq!(rows.put(&a, Some(5))?, None); // what was there before
+/// assert_eq!((rows.get(&a)?, rows.get(&b)?), (Some(5), None));
+/// assert_eq!(rows.put_if_absent(&a, 7)?, Some(5));
+/// assert_eq!(rows.update(&a, |n| n.replace(8))?, Some(5)); // one look-up
+/// rows.put(&b, Some(9))?;
+/// assert_eq!(rows.all()?, [(a.clone(), 8), (b.clone(), 9)]);
+/// assert_eq!(rows.range(b.clone()..)?, [(b.clone(), 9)]);
+/// assert_eq!((rows.delete(&a)?, rows.get(&a)?), (Some(8), None));
+/// #         out.forward(r)
+/// #     }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// # let rows = b.store::<String, i64>("rows");
+/// # b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe("a", 5);
+/// # assert_eq!(t.output::<String, i64>("out")?.read().len(), 1);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct KeyValueStore<K: Data, V: Data> {
     table: Rc<RefCell<KeyValueTable<V::Serde>>>,
     keys: Keys<K>,
@@ -96,7 +125,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// When the key cannot be encoded.
     pub fn get(&self, key: &K) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow().get(&key).map(|(value, _)| value.clone()))
+        Ok(self.table.borrow_mut().get(&key)?.map(|(value, _)| value.clone()))
     }
 
     /// Sets the value of a key; `None` deletes it. Returns the value before.
@@ -105,7 +134,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow_mut().put(&key, value, self.now.get()).map(|(value, _)| value))
+        Ok(self.table.borrow_mut().put(&key, value, self.now.get())?.map(|(value, _)| value))
     }
 
     /// Deletes a key and returns its value.
@@ -134,7 +163,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     pub fn update<R>(&self, key: &K, f: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
         let key = self.keys.encode(key)?;
         let mut table = self.table.borrow_mut();
-        let entry: &mut Entry<V> = table.change(&key);
+        let entry: &mut Entry<V> = table.change(&key)?;
         entry.timestamp = self.now.get();
         Ok(f(&mut entry.value))
     }
@@ -147,7 +176,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     pub fn range(&self, keys: impl RangeBounds<K>) -> Result<Vec<(K, V)>> {
         let (from, to) = self.keys.range(keys)?;
         let mut table = self.table.borrow_mut();
-        let rows = table.range(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+        let rows = table.range(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice))?;
         rows.map(|(key, value, _)| Ok((self.keys.decode(key)?, value.clone()))).collect()
     }
 

@@ -36,6 +36,32 @@ impl<K, V> FixedKeyRecord<K, V> {
 }
 
 /// A step written by hand that keeps the key.
+///
+/// ```
+/// # use millstream_dsl::{FixedKeyRecord, KeyValueStore, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor, kv};
+/// # use millstream_dsl::core::Result;
+/// struct Change {
+///     last: KeyValueStore<String, i64>,
+/// }
+/// impl ValueProcessor for Change {
+///     // …
+/// #     type K = String; type VIn = i64; type VOut = i64;
+///     fn process(&mut self, r: FixedKeyRecord<String, i64>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+///         let before = self.last.put(r.key(), Some(r.value))?.unwrap_or(0);
+///         let change = r.value - before;
+///         out.forward(r.with_value(change))
+///     }
+/// }
+/// # let b = StreamsBuilder::new();
+/// let last = b.store::<String, i64>("last");
+/// b.stream("in").process_values(move |setup| Change { last: setup.store(last) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// [5, 7].into_iter().for_each(|n| input.pipe("a", n));
+/// assert_eq!(out.read(), [kv("a", 5), kv("a", 2)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub trait ValueProcessor: 'static {
     /// Key.
     type K: Clone + 'static;

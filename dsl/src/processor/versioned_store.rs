@@ -54,6 +54,34 @@ impl StreamsBuilder {
 }
 
 /// A versioned store in its task.
+///
+/// ```
+/// # use millstream_dsl::{MIN, Out, Processor, Put, StreamsBuilder, TopologyTestDriver, VersionedStore};
+/// # use millstream_dsl::core::{Record, Result};
+/// # struct Step { rows: VersionedStore<String, i64> }
+/// # impl Processor for Step {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+/// #         let (rows, a, b) = (&self.rows, "a".to_owned(), "b".to_owned());
+/// // In a processor that was given `rows`:
+/// assert_eq!(rows.put(&a, Some(5), 10)?, Put::Latest);
+/// assert_eq!(rows.put(&a, Some(7), 20)?, Put::Latest);
+/// assert_eq!(rows.put(&a, Some(6), 15)?, Put::UpTo(20)); // out of order
+/// assert_eq!(rows.get(&a)?.map(|row| row.value), Some(7));
+/// assert_eq!(rows.get_as_of(&a, 19)?.map(|row| (row.value, row.timestamp, row.valid_to)), Some((6, 15, Some(20))));
+/// assert_eq!(rows.delete(&a, 30)?.map(|row| row.value), Some(7));
+/// assert_eq!((rows.get(&a)?, rows.get(&b)?), (None, None));
+/// #         out.forward(r)
+/// #     }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// # let rows = b.versioned_store::<String, i64>("rows", MIN);
+/// # b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe("a", 5);
+/// # assert_eq!(t.output::<String, i64>("out")?.read().len(), 1);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct VersionedStore<K: Data, V: Data> {
     rows: VersionedRows<K, V>,
 }

@@ -61,6 +61,33 @@ impl StreamsBuilder {
 /// A window store in its task. A window is named by the time at which it starts; how long it is, is the program's.
 ///
 /// What is older than the retention behind the newest time that was put is not there, and not taken.
+///
+/// ```
+/// # use millstream_dsl::{MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, WindowStore};
+/// # use millstream_dsl::core::{Record, Result};
+/// # struct Step { rows: WindowStore<String, i64> }
+/// # impl Processor for Step {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+/// #         let (rows, a, b) = (&self.rows, "a".to_owned(), "b".to_owned());
+/// // In a processor that was given `rows`:
+/// assert!(rows.put(&a, Some(5), 70_000)? && rows.put(&b, Some(7), 80_000)?);
+/// assert!(!rows.put(&a, Some(1), 20_000)?); // a minute behind 80,000: not taken
+/// assert_eq!((rows.get(&a, 70_000)?, rows.get(&a, 70_001)?), (Some(5), None));
+/// assert_eq!(rows.fetch(&a, 60_000..=90_000)?, [(70_000, 5)]);
+/// assert_eq!(rows.fetch_keys(b.clone().., 0..90_000)?, [(b.clone(), 80_000, 7)]);
+/// assert_eq!(rows.all()?, [(a.clone(), 70_000, 5), (b.clone(), 80_000, 7)]);
+/// #         out.forward(r)
+/// #     }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// # let rows = b.window_store::<String, i64>("rows", MIN);
+/// # b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe("a", 5);
+/// # assert_eq!(t.output::<String, i64>("out")?.read().len(), 1);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 pub struct WindowStore<K: Data, V: Data> {
     rows: TimedStore<WindowStart, K, V>,
     types: PhantomData<K>,

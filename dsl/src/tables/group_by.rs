@@ -46,6 +46,25 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
     /// As [`KTable::group_by`], with a function that may fail: `processing.exception.handler` decides then. A change that is
     /// left out is neither subtracted nor added.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let ages = b.table::<String, String>("in", "ages");
+    /// ages.try_group_by("by-decade", |name, age| age.parse::<i64>().map(|n| (n / 10 * 10, name.clone())))
+    ///     .count("per-decade")
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<i64, Option<i64>>("out")?;
+    /// [("ann", "31"), ("bob", "old"), ("cid", "38")].into_iter().for_each(|(name, age)| input.pipe(name, age));
+    /// assert_eq!(out.read(), [kv(30, 1), kv(30, 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_group_by<K2: Data, V2: Data, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -316,6 +335,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
 
     /// As [`GroupedTable::reduce`], with functions that may fail: `processing.exception.handler` decides then, and the row
     /// stays as it was.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let grouped = b.table::<String, i64>("in", "rows").group_by("all", |_, n| ("all".to_owned(), n));
+    /// let add = |sum: i64, n: i64| sum.checked_add(n).ok_or("too much");
+    /// let subtract = |sum: i64, n: i64| sum.checked_sub(n).ok_or("too little");
+    /// grouped.try_reduce("sum", add, subtract).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [("a", i64::MAX), ("b", 1), ("c", -1)].into_iter().for_each(|(key, n)| input.pipe(key, n));
+    /// assert_eq!(out.read(), [kv("all", i64::MAX), kv("all", i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_reduce<E: Into<BoxError>>(
         &self,
         store: &str,
@@ -368,6 +405,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
     }
 
     /// Folds with functions that may fail, and take and return the value; as [`GroupedTable::try_reduce`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let grouped = b.table::<String, i64>("in", "rows").group_by("all", |_, n| ("all".to_owned(), n));
+    /// let add = |_: &String, n: i64, sum: i64| sum.checked_add(n).ok_or("too much");
+    /// let subtract = |_: &String, n: i64, sum: i64| sum.checked_sub(n).ok_or("too little");
+    /// grouped.try_aggregate("sum", || 0, add, subtract).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [("a", i64::MAX), ("b", 1), ("c", -1)].into_iter().for_each(|(key, n)| input.pipe(key, n));
+    /// assert_eq!(out.read(), [kv("all", i64::MAX), kv("all", i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,

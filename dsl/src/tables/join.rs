@@ -42,6 +42,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
     /// As [`KTable::join`], with a function that may fail: `processing.exception.handler` decides then. A change that is
     /// left out leaves what is below as it was.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.table::<String, String>("left", "left"), b.table::<String, i64>("right", "right"));
+    /// left.try_join(&right, |l, r| l.parse::<i64>().map(|l| l + r)).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// right.pipe("a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 11), kv("a", 13)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
         other: &KTable<K, W>,
@@ -80,6 +98,23 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// As [`KTable::left_join`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.table::<String, String>("left", "left"), b.table::<String, i64>("right", "right"));
+    /// left.try_left_join(&right, |l, r| l.parse::<i64>().map(|l| l + r.unwrap_or(&0))).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_left_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
         other: &KTable<K, W>,
@@ -120,6 +155,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// As [`KTable::outer_join`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.table::<String, String>("left", "left"), b.table::<String, i64>("right", "right"));
+    /// left.try_outer_join(&right, |l, _| l.map_or(Ok(0), |l| l.parse::<i64>())).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// right.pipe("a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 0), kv("a", 1), kv("a", 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_outer_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
         other: &KTable<K, W>,

@@ -48,6 +48,21 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
     /// As [`KTable::map_values`], with a function that may fail: `processing.exception.handler` decides then. A change that
     /// is left out leaves what is below as it was.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, String>("in", "rows").try_map_values(|text| text.parse::<i64>()).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_map_values<V2: Data<NonNull = V2>, E: Into<BoxError>>(
         &self,
         f: impl Fn(V) -> Result<V2, E> + Send + Sync + 'static,
@@ -56,6 +71,21 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// As [`KTable::map_values_with_key`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.table::<String, String>("in", "rows").try_map_values_with_key(|_, text| text.parse::<i64>()).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_map_values_with_key<V2: Data<NonNull = V2>, E: Into<BoxError>>(
         &self,
         f: impl Fn(&K, V) -> Result<V2, E> + Send + Sync + 'static,

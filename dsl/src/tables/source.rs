@@ -35,7 +35,24 @@ impl StreamsBuilder {
         self.table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
     }
 
-    /// A table with event time or reset policy of its own.
+    /// A table with event time or reset policy of its own; the serdes are those of its types. With event time of its own it
+    /// keeps its changelog, also when [`crate::Optimization::ReuseSourceTopics`] is asked for.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, KTable, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::OffsetReset;
+    /// # let b = StreamsBuilder::new();
+    /// // A new application sees only the changes that are still to come.
+    /// let consumed = Consumed::of::<String, i64>().reset(OffsetReset::Latest);
+    /// let rows: KTable<String, i64> = b.table_with("in", "rows", consumed);
+    /// rows.to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv("a", 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn table_with<K, V, X>(
         &self,
         topic: &str,

@@ -20,6 +20,25 @@ use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
 use crate::windows::{Windowed, millis};
 
 /// How much may wait, and what happens to more.
+///
+/// ```
+/// # use millstream_dsl::{BufferConfig, MIN, StreamsBuilder, TopologyTestDriver, kv};
+/// # let b = StreamsBuilder::new();
+/// let all = BufferConfig::unbounded();
+/// let strict = BufferConfig::max_records(1_000).with_max_bytes(1 << 20); // more than that is an error
+/// let eager = BufferConfig::max_bytes(1 << 20).with_max_records(1).emit_early_when_full();
+/// b.table::<String, i64>("in", "rows").suppress_for("calm", MIN, eager).to_stream().to("out");
+/// # let rows = b.table::<String, i64>("other", "other");
+/// # rows.suppress_for("all", MIN, all);
+/// # rows.suppress_for("strict", MIN, strict);
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, Option<i64>>("out")?;
+/// input.pipe("a", 5);
+/// input.pipe("b", 7);
+/// assert_eq!(out.read(), [kv("a", 5)]); // made room
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct BufferConfig {
     max_records: usize,
@@ -33,12 +52,13 @@ impl BufferConfig {
         BufferConfig { max_records: usize::MAX, max_bytes: usize::MAX, emit_early: false }
     }
 
-    /// So many rows; more fail the application, unless they are emitted early.
+    /// At most so many rows; one more fails the task ([`millstream_core::Error::Full`]), unless rows are emitted early.
     pub fn max_records(records: usize) -> Self {
         Self::unbounded().with_max_records(records)
     }
 
-    /// So many bytes of encoded keys and values; more fail the application, unless rows are emitted early.
+    /// At most so many bytes, of keys, values and headers as the changelog has them; more fail the task
+    /// ([`millstream_core::Error::Full`]), unless rows are emitted early.
     pub fn max_bytes(bytes: usize) -> Self {
         Self::unbounded().with_max_bytes(bytes)
     }

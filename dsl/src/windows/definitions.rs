@@ -7,7 +7,23 @@ use millstream_core::Timestamp;
 use crate::windows::millis;
 
 /// Windows of a fixed size at fixed multiples: tumbling, or hopping if they advance by less than their size. The start
-/// is inclusive, the end exclusive, aligned to 1970 UTC.
+/// is inclusive, the end exclusive, aligned to 1970 UTC. Durations count in whole milliseconds, here and in all windows.
+///
+/// ```
+/// # use millstream_dsl::{MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let clicks = b.stream::<String, i64>("in").group_by_key();
+/// // A minute each, one every half a minute, open for five seconds more.
+/// let windows = TimeWindows::of(MIN).advance_by(30 * SECOND).grace(5 * SECOND);
+/// clicks.windowed_by(windows).count("counts").to_stream().to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [40_000, 64_999, 59_999, 65_000, 59_999].into_iter().for_each(|time| input.pipe_at(time, "a", 5));
+/// let of_first = out.read().into_iter().filter(|(key, _)| key.window.start == 0).map(|(_, n)| n);
+/// assert_eq!(of_first.collect::<Vec<_>>(), [Some(1), Some(2)]); // the last one came too late for it
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeWindows {
     pub(crate) size: Timestamp,
@@ -16,12 +32,14 @@ pub struct TimeWindows {
 }
 
 impl TimeWindows {
-    /// Tumbling windows of a size, without grace.
+    /// Tumbling windows of a size, without grace. A size below a millisecond is an error of
+    /// [`crate::StreamsBuilder::build`].
     pub fn of(size: Duration) -> Self {
         TimeWindows { size: millis(size), advance: millis(size), grace: 0 }
     }
 
-    /// A window begins every `advance`.
+    /// A window begins every `advance`: at least a millisecond, at most the size, or it is an error of
+    /// [`crate::StreamsBuilder::build`].
     pub fn advance_by(mut self, advance: Duration) -> Self {
         self.advance = millis(advance);
         self
@@ -57,7 +75,7 @@ impl TimeWindows {
 /// # use millstream_dsl::{SECOND, SlidingWindows, StreamsBuilder, TopologyTestDriver, Windowed};
 /// # let b = StreamsBuilder::new();
 /// let clicks = b.stream::<String, i64>("in").group_by_key();
-/// clicks.windowed_by(SlidingWindows::of(10 * SECOND)).count("counts").to_stream().to("out");
+/// clicks.windowed_by(SlidingWindows::of(10 * SECOND).grace(SECOND)).count("counts").to_stream().to("out");
 /// # let t = TopologyTestDriver::new(b.build()?)?;
 /// # let input = t.input::<String, i64>("in")?;
 /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
@@ -87,6 +105,21 @@ impl SlidingWindows {
 }
 
 /// Sessions: records of a key that follow each other within `gap`. Both ends inclusive.
+///
+/// ```
+/// # use millstream_dsl::{MIN, SECOND, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let clicks = b.stream::<String, i64>("in").group_by_key();
+/// let windows = SessionWindows::of(MIN).grace(5 * SECOND);
+/// clicks.windowed_by(windows).count("visits").to_stream().to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [0, 60_000, 120_001].into_iter().for_each(|time| input.pipe_at(time, "a", 5));
+/// let visits = out.read().into_iter().filter_map(|(key, n)| Some((key.window.start, key.window.end, n?)));
+/// assert_eq!(visits.collect::<Vec<_>>(), [(0, 0, 1), (0, 60_000, 2), (120_001, 120_001, 1)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionWindows {
     pub(crate) gap: Timestamp,
@@ -123,6 +156,24 @@ mod tests {
 
 /// Which records of two streams join: the right one's time is within `before` and `after` of the left one's, both ends
 /// inclusive.
+///
+/// ```
+/// # use millstream_dsl::{JoinWindows, MIN, SECOND, StreamsBuilder, TopologyTestDriver, kv};
+/// # let b = StreamsBuilder::new();
+/// let (orders, payments) = (b.stream::<String, String>("orders"), b.stream::<String, String>("payments"));
+/// // Paid up to a second before the order and ten minutes after it; a minute is waited for what is late.
+/// let windows = JoinWindows::of(10 * MIN).before(SECOND).grace(MIN).drop_late();
+/// orders.join("paid", &payments, windows, |order, how| format!("{order}, {how}")).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let orders = t.input::<String, String>("orders")?;
+/// # let payments = t.input::<String, String>("payments")?;
+/// # let out = t.output::<String, String>("out")?;
+/// orders.pipe_at(10_000, "o1", "hat");
+/// [(8_999, "a coin"), (9_000, "a note"), (610_000, "a card")].into_iter().for_each(|(time, how)| payments.pipe_at(time, "o1", how));
+/// assert_eq!(out.read(), [kv("o1", "hat, a note"), kv("o1", "hat, a card")]);
+/// assert_eq!(JoinWindows::of(MIN).after(SECOND), JoinWindows::of(SECOND).before(MIN));
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinWindows {
     pub(crate) before: Timestamp,

@@ -1,4 +1,4 @@
-//! Runs folders of golden traces: `golden DIR [--only SECTION-or-topology,…] [--store memory] [--via driver|thread] [--cut step|one]
+//! Runs folders of golden traces: `golden DIR [--only SECTION-or-topology,…] [--store memory|rocksdb] [--via driver|thread] [--cut step|one]
 //! [--abort-every N] [--restart-every N] [--optimize none|all] [--emit DIR]`. Prints a line per file, then `N passed, M failed`. With
 //! `--abort-every` a line also says how often tasks were rolled back: where that is 0, no commit came to fail.
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use millstream_tests::golden::{Cut, Options, Trace, Via, emit, replay, sections};
+use millstream_tests::golden::{Cut, Options, Store, Trace, Via, emit, replay, sections};
 
 struct Arguments {
     dir: PathBuf,
@@ -22,8 +22,14 @@ fn arguments() -> Result<Arguments, String> {
     let mut dir = None;
     let mut only = Vec::new();
     let mut emit = None;
-    let mut options =
-        Options { via: Via::Driver, cut: Cut::Step, abort_every: None, restart_every: None, optimize: false };
+    let mut options = Options {
+        store: Store::Memory,
+        via: Via::Driver,
+        cut: Cut::Step,
+        abort_every: None,
+        restart_every: None,
+        optimize: false,
+    };
     let mut rest = std::env::args().skip(1);
     while let Some(flag) = rest.next() {
         if !flag.starts_with("--") {
@@ -38,8 +44,8 @@ fn arguments() -> Result<Arguments, String> {
         match (flag.as_str(), value.as_str()) {
             ("--only", _) => only = value.split(',').map(|name| (name.to_owned(), spelt_out(name))).collect(),
             ("--emit", _) => emit = Some(PathBuf::from(&value)),
-            ("--store", "memory") => {}
-            ("--store", _) => return Err(format!("--store {value}: only `memory` is there yet")),
+            ("--store", "memory") => options.store = Store::Memory,
+            ("--store", "rocksdb") => options.store = Store::RocksDb,
             ("--via", "driver") => options.via = Via::Driver,
             ("--via", "thread") => options.via = Via::Thread,
             ("--cut", "step") => options.cut = Cut::Step,

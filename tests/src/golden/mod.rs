@@ -8,5 +8,5 @@ mod world;
 
 pub use case::{Case, Emitted, Input, Step, Trace};
 pub use catalogue::{Section, sections};
-pub use replay::{Cut, Options, Replay, Via, emit, replay};
+pub use replay::{Cut, Options, Replay, Store, Via, emit, replay};
 pub use topologies::build;

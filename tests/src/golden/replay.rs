@@ -29,9 +29,20 @@ pub enum Cut {
     One,
 }
 
+/// Where state lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In memory.
+    Memory,
+    /// On disk: what is committed leaves memory as soon as it may.
+    RocksDb,
+}
+
 /// How cases are run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// With which stores.
+    pub store: Store,
     /// Where.
     pub via: Via,
     /// In which pieces.
@@ -70,7 +81,7 @@ fn run(topology: &str, case: &Case, options: &Options) -> Result<Found> {
     let detour = built.sub_topologies().len() > 1 || built.global_sources().next().is_some();
     let way_back = built.flow().iter().any(|group| group.len() > 1);
     let within_fetch = options.cut == Cut::One && options.abort_every.is_some();
-    let commits = Commits { abort_every: options.abort_every, within_fetch };
+    let commits = Commits { abort_every: options.abort_every, within_fetch, store: options.store };
     let mut world: Box<dyn World> = match options.via {
         Via::Driver => Box::new(Driver::new(built, commits)?),
         Via::Thread => Box::new(Thread::new(built, commits)?),

@@ -1,6 +1,7 @@
 //! Where a topology is run: in the test driver, or by a stream thread on the embedded log.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use millstream_core::{
     Topology, Wakeup,
 };
 use millstream_dsl::{TestInput, TestOutput, TopologyTestDriver};
+use millstream_state::{RocksDisk, RocksOptions};
 
 use crate::faults::FailingCommits;
 use crate::golden::case::Emitted;
+use crate::golden::replay::Store;
 
 type Text = Option<String>;
 
@@ -33,8 +36,10 @@ pub(crate) trait World {
 }
 
 /// Which commits there are, and which of them fail.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Commits {
+    /// Where state lies.
+    pub(crate) store: Store,
     /// Every so many fail.
     pub(crate) abort_every: Option<u64>,
     /// There are some in the middle of a fetch, so that a rollback goes back into it.
@@ -44,10 +49,23 @@ pub(crate) struct Commits {
 impl Commits {
     /// Commits come from `run`, when nothing is left to process; within a fetch also after every few records that
     /// change a store.
-    fn config(self, application_id: &str) -> RuntimeConfig {
-        let config = RuntimeConfig { commit_interval: Duration::MAX, ..RuntimeConfig::embedded(application_id) };
-        if self.within_fetch { RuntimeConfig { poll_records: 7, uncommitted_bytes: 1, ..config } } else { config }
+    fn config(self, application_id: &str, folder: &Path) -> Result<RuntimeConfig> {
+        let mut config = RuntimeConfig { commit_interval: Duration::MAX, ..RuntimeConfig::embedded(application_id) };
+        if self.store == Store::RocksDb {
+            let options = RocksOptions { rows: 0, blocks: 1 << 20, unflushed: 1 << 20, background: false };
+            config.disk = Some(Arc::new(RocksDisk::new(&folder.join("state"), options)?));
+        }
+        let config =
+            if self.within_fetch { RuntimeConfig { poll_records: 7, uncommitted_bytes: 1, ..config } } else { config };
+        Ok(config)
     }
+}
+
+/// A folder in memory, if there is such a thing: what a power cut leaves is not asked here, and starts wait for disks.
+fn folder() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.map_err(millstream_core::Error::user)
 }
 
 /// The test driver.
@@ -55,14 +73,16 @@ pub(crate) struct Driver {
     driver: TopologyTestDriver,
     outputs: Vec<(&'static str, TestOutput<Text, Text>)>,
     rollbacks_before: u64,
+    _folder: tempfile::TempDir,
 }
 
 impl Driver {
     pub(crate) fn new(topology: Topology, commits: Commits) -> Result<Self> {
-        let driver = TopologyTestDriver::with_config(topology, commits.config("test"))?;
+        let folder = folder()?;
+        let driver = TopologyTestDriver::with_config(topology, commits.config("test", folder.path())?)?;
         driver.fail_commits(commits.abort_every);
         let outputs = OUTPUTS.iter().filter_map(|topic| Some((*topic, driver.output(topic).ok()?))).collect();
-        Ok(Driver { driver, outputs, rollbacks_before: 0 })
+        Ok(Driver { driver, outputs, rollbacks_before: 0, _folder: folder })
     }
 }
 
@@ -120,11 +140,11 @@ pub(crate) struct Thread {
 
 impl Thread {
     pub(crate) fn new(topology: Topology, commits: Commits) -> Result<Self> {
-        let folder = tempfile::tempdir().map_err(millstream_core::Error::user)?;
+        let folder = folder()?;
         let clock = Arc::new(ManualClock::at(0));
         let broker = Broker::open(BrokerOptions::new(folder.path(), clock.clone()))?;
         let wakeup = Arc::new(Wakeup::default());
-        let config = commits.config("golden");
+        let config = commits.config("golden", folder.path())?;
         let plan = Plan::new(&topology, &config, &broker)?;
         plan.create_topics(&broker)?;
         let input = broker.producer(&ProducerOptions::plain("input"), wakeup.clone())?;

@@ -38,7 +38,19 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 }
 
 impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
-    /// Keeps sessions readable for so long behind the newest; at least gap and grace.
+    /// Keeps sessions readable for so long behind the newest, by their ends: at least gap and grace, which is the default.
+    /// Less is an error of [`crate::StreamsBuilder::build`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, MIN, SECOND, SessionWindows, StreamsBuilder};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(SessionWindows::of(MIN)).retention(HOUR).count("long");
+    /// assert!(b.build().is_ok());
+    /// clicks.windowed_by(SessionWindows::of(MIN)).retention(SECOND).count("short");
+    /// assert!(b.build().is_err());
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn retention(mut self, retention: Duration) -> Self {
         self.spec.retention = Some(millis(retention));
         self
@@ -107,7 +119,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
-    /// Folds the values of a session into one of their own type; null values are left out.
+    /// Folds the values of a session into one of their own type. A null value adds nothing, but the session grows by it.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
@@ -144,6 +156,23 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
 
     /// As [`SessionWindowedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then, and
     /// the sessions stay as they were.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// amounts.try_reduce("sums", |sum, n| sum.checked_add(n).ok_or("too much")).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -1].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(i64::MAX), Some(i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_reduce<E: Into<BoxError>>(
         &self,
         store: &str,
@@ -202,6 +231,24 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     }
 
     /// Folds with functions that may fail, and take and return the value; as [`SessionWindowedStream::try_reduce`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// let add = |_: &String, n: i64, sum: i64| sum.checked_add(n).ok_or("too much");
+    /// amounts.try_aggregate("sums", || 0, add, move |key, a, b| add(key, b, a)).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -1].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(i64::MAX), Some(i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
@@ -458,12 +505,13 @@ where
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
         // The end is inclusive: a session closes when its end is passed.
-        let from = SessionBounds { end: last.unwrap_or(0).max(0), start: Timestamp::MIN };
-        let to = SessionBounds { end: close_time - 1, start: Timestamp::MAX };
-        for (bounds, key, value, _) in self.rows.closing(from..=to)? {
-            let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
-            let value = Change { old: None, new: Some(value) };
-            self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+        let mut closing = self.rows.closing(last.unwrap_or(0).max(0)..=close_time - 1);
+        while let Some(rows) = self.rows.closed(&mut closing)? {
+            for (bounds, key, value, _) in rows {
+                let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
+                let value = Change { old: None, new: Some(value) };
+                self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+            }
         }
         Ok(())
     }

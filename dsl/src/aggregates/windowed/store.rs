@@ -7,8 +7,9 @@ use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
-use millstream_state::{Entry, Place, TimedTable};
+use millstream_state::{Closing, Entry, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::keys::Keys;
@@ -111,10 +112,22 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
     }
 
-    /// The rows of all keys at places within a range, in the order in which they are emitted.
-    pub(crate) fn closing(&self, places: RangeInclusive<P>) -> Result<Vec<(P, K, V, Timestamp)>> {
-        let found = self.table.borrow_mut().closing(places);
-        found.into_iter().map(|(place, key, value, time)| Ok((place, self.keys.decode(&key)?, value, time))).collect()
+    /// The rows of all keys at times within a range, in the order in which they are emitted.
+    pub(crate) fn closing(&self, times: RangeInclusive<Timestamp>) -> Closing {
+        self.table.borrow_mut().closing(times)
+    }
+
+    /// The next of the closing rows; `None` if there are no more. Their keys share one piece of memory.
+    pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Vec<(P, K, V, Timestamp)>>> {
+        let (mut keys, mut rows) = (Vec::new(), Vec::new());
+        let more = self.table.borrow().closed(closing, |key, place, value, time| {
+            let begin = keys.len();
+            keys.extend_from_slice(key);
+            rows.push((begin..keys.len(), place, value.clone(), time));
+        });
+        let keys = Bytes::from(keys);
+        let decode = |(key, place, value, time)| Ok((place, self.keys.decode_shared(&keys.slice(key))?, value, time));
+        if more { rows.into_iter().map(decode).collect::<Result<_>>().map(Some) } else { Ok(None) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,13 +94,13 @@ impl FixedWindows {
 
     /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
-    fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> std::ops::RangeInclusive<WindowStart> {
+    fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {
         let (size, inclusive) = match self {
             FixedWindows::Time(w) => (w.size, 0),
             FixedWindows::Sliding(w) => (w.difference, 1),
         };
         let from = last.map_or(0, |last| (last - size + 1 - inclusive).max(0));
-        WindowStart(from)..=WindowStart(close_time - size - inclusive)
+        from..=close_time - size - inclusive
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
@@ -138,7 +139,19 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
 }
 
 impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
-    /// Keeps windows readable for so long behind the newest; at least size and grace.
+    /// Keeps windows readable for so long behind the newest, by their starts: at least size and grace, which is the default;
+    /// for sliding windows twice the difference, and grace. Less is an error of [`crate::StreamsBuilder::build`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{HOUR, MIN, SECOND, TimeWindows, StreamsBuilder};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// clicks.windowed_by(TimeWindows::of(MIN)).retention(HOUR).count("long");
+    /// assert!(b.build().is_ok());
+    /// clicks.windowed_by(TimeWindows::of(MIN)).retention(SECOND).count("short");
+    /// assert!(b.build().is_err());
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn retention(mut self, retention: Duration) -> Self {
         self.spec.retention = Some(millis(retention));
         self
@@ -206,7 +219,8 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
-    /// Folds the values of a key and window into one of their own type; null values are left out and counted.
+    /// Folds the values of a key and window into one of their own type. A null value leaves the window as it was, which is
+    /// passed on again; sliding windows leave it out and count it.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
@@ -232,6 +246,20 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     }
 
     /// As `reduce`; `None` deletes the window's row, and the next record starts over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// amounts.reduce_or_delete("open", |sum, n| Some(sum + n).filter(|sum| *sum != 0)).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [5, -5, 3].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(5), None, Some(3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn reduce_or_delete(
         &self,
         store: &str,
@@ -246,6 +274,23 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
 
     /// As [`TimeWindowedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then. The
     /// window's row stays as it was, and the record does not go into further windows.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// amounts.try_reduce("sums", |sum, n| sum.checked_add(n).ok_or("too much")).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -1].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(i64::MAX), Some(i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_reduce<E: Into<BoxError>>(
         &self,
         store: &str,
@@ -255,6 +300,27 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     }
 
     /// As [`TimeWindowedStream::try_reduce`]; `None` deletes the window's row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// let add = |sum: i64, n: i64| sum.checked_add(n).ok_or("too much");
+    /// amounts
+    ///     .try_reduce_or_delete("sums", move |sum, n| add(sum, n).map(|sum| Some(sum).filter(|sum| *sum != 0)))
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -i64::MAX].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(i64::MAX), None]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_reduce_or_delete<E: Into<BoxError>>(
         &self,
         store: &str,
@@ -297,6 +363,24 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     }
 
     /// Folds with a function that may fail, and takes and returns the value; as [`TimeWindowedStream::try_reduce`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// let add = |_: &String, n: i64, sum: i64| sum.checked_add(n).ok_or("too much");
+    /// amounts.try_aggregate("sums", || 0, add).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [i64::MAX, 1, -1].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(i64::MAX), Some(i64::MAX - 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_aggregate<A: Data<NonNull = A>, E: Into<BoxError>>(
         &self,
         store: &str,
@@ -658,12 +742,13 @@ where
             return Ok(());
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
-        for (WindowStart(start), key, value, timestamp) in
-            self.rows.closing(self.spec.windows.closing(last, close_time))?
-        {
-            let key = Windowed { key, window: self.spec.windows.window(start) };
-            let value = Change { old: None, new: Some(value) };
-            self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time));
+        while let Some(rows) = self.rows.closed(&mut closing)? {
+            for (WindowStart(start), key, value, timestamp) in rows {
+                let key = Windowed { key, window: self.spec.windows.window(start) };
+                let value = Change { old: None, new: Some(value) };
+                self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+            }
         }
         Ok(())
     }

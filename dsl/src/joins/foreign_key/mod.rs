@@ -63,6 +63,26 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
     /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A change that is
     /// left out leaves what is below as it was.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, zip code
+    /// let towns = b.table::<i64, String>("towns", "towns");
+    /// let zip = |zip: &String| zip.parse::<i64>().map(Some);
+    /// people.try_join_on("homes", &towns, zip, |_, town| Ok(town.clone())).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let towns = t.input::<i64, String>("towns")?;
+    /// # let out = t.output::<String, Option<String>>("out")?;
+    /// towns.pipe(150, "Oslo");
+    /// [("ann", "150"), ("bob", "?")].into_iter().for_each(|(name, zip)| people.pipe(name, zip));
+    /// assert_eq!(out.read(), [kv("ann", "Oslo".to_owned())]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
         name: &str,
@@ -107,6 +127,25 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     /// As [`KTable::left_join_on`], with functions that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, zip code
+    /// let towns = b.table::<i64, String>("towns", "towns");
+    /// let zip = |zip: &String| zip.parse::<i64>().map(Some);
+    /// people.try_left_join_on("homes", &towns, zip, |_, town| Ok(format!("{town:?}"))).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let towns = t.input::<i64, String>("towns")?;
+    /// # let out = t.output::<String, Option<String>>("out")?;
+    /// [("ann", "150"), ("bob", "?")].into_iter().for_each(|(name, zip)| people.pipe(name, zip));
+    /// assert_eq!(out.read(), [kv("ann", "None".to_owned())]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn try_left_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
         name: &str,

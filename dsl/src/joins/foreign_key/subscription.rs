@@ -137,7 +137,7 @@ impl<F: Data, K: Data> Subscriptions<F, K> {
         key.extend_from_slice(&self.primary.encode(&subscription.key)?);
         let kept = matches!(subscription.instruction, Instruction::AnswerAlways | Instruction::AnswerIfThere);
         let value = kept.then(|| subscription.clone());
-        *self.table.borrow_mut().change(&key) = Entry { value, timestamp };
+        *self.table.borrow_mut().change(&key)? = Entry { value, timestamp };
         Ok(())
     }
 }
@@ -194,7 +194,7 @@ impl<F: Data, K: Data, W: Data> Forward<Record<F, Change<W>>> for Answer<F, K, W
         }
         let prefix = self.subscriptions.prefix(&record.key)?;
         let mut table = self.subscriptions.table.borrow_mut();
-        let rows = table.range(Bound::Included(&prefix), Bound::Unbounded);
+        let rows = table.range(Bound::Included(&prefix), Bound::Unbounded)?;
         for (_, subscription, _) in rows.take_while(|(key, ..)| key.starts_with(&prefix)) {
             let Subscription { hash, key, partition, .. } = subscription.clone();
             let value = Response { hash, value: record.value.new.clone(), partition };

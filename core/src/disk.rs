@@ -1,0 +1,209 @@
+//! The port to a disk for state: rows that outgrow memory and outlive the process (DESIGN 3.6, 3.7).
+//!
+//! What is on it was committed: a task hands over the rows of a commit when the log has it, with the position in the
+//! changelog up to which they stand. The changelog stays the truth: the disk may be behind it, or be lost, at any time,
+//! and what is missing is read from there. Implemented by `millstream-state` over RocksDB. Tasks call it; stores get a
+//! [`DiskRows`] each.
+
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use millstream_wire::Records;
+
+use crate::error::Result;
+use crate::log::Offset;
+use crate::state_budget::StateBudget;
+use crate::store::ChangelogRecord;
+use crate::time::Timestamp;
+
+/// Opens the disks of an application's tasks.
+pub trait StateDisk: Send + Sync + fmt::Debug {
+    /// Opens the rows of a task, against everybody else. What is there and cannot be read is removed: those stores begin
+    /// without a position.
+    ///
+    /// # Errors
+    /// When somebody else has it open, or the operating system refuses.
+    fn open(&self, task: &str, families: Vec<Family>) -> Result<Box<dyn TaskDisk>>;
+
+    /// The memory that all stores share for rows that are on disk too.
+    fn budget(&self) -> &Arc<StateBudget>;
+}
+
+/// The rows of one store of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// The store's name.
+    pub name: String,
+    /// How its rows are ordered. Rows that were written in another order are removed.
+    pub order: RowOrder,
+}
+
+/// In which order a store's rows lie on disk. The key that a row has in the changelog is part of every key on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowOrder {
+    /// By key.
+    Key,
+    /// By time in parts of so many milliseconds, then by key: what expires lies together. The time is the big-endian number
+    /// that begins so many bytes before the key's end.
+    Time {
+        /// Where the time begins, in bytes from the end of the key.
+        before_end: usize,
+        /// Length of a part, in milliseconds.
+        part: Timestamp,
+    },
+    /// By key, then by the row's timestamp: a key has a row for every time.
+    Versions,
+}
+
+impl RowOrder {
+    /// Bytes of a time.
+    const TIME: usize = size_of::<Timestamp>();
+
+    /// Appends the key on disk of a row.
+    pub fn disk_key(self, key: &[u8], timestamp: Timestamp, out: &mut Vec<u8>) {
+        if let RowOrder::Time { before_end, part } = self {
+            let time = key.len().checked_sub(before_end).and_then(|at| key[at..].first_chunk());
+            Self::push_part(time.map_or(0, |time| Timestamp::from_be_bytes(*time)).div_euclid(part), out);
+        }
+        out.extend_from_slice(key);
+        if self == RowOrder::Versions {
+            out.extend(timestamp.to_be_bytes());
+        }
+    }
+
+    /// The key in the changelog of a key on disk.
+    pub fn changelog_key(self, disk_key: &[u8]) -> &[u8] {
+        match self {
+            RowOrder::Key => disk_key,
+            RowOrder::Time { .. } => disk_key.get(Self::TIME..).unwrap_or_default(),
+            RowOrder::Versions => &disk_key[..disk_key.len().saturating_sub(Self::TIME)],
+        }
+    }
+
+    /// The least key on disk of the part that a time is in; `None` if rows do not lie by time.
+    pub fn part_of(self, time: Timestamp) -> Option<Vec<u8>> {
+        let RowOrder::Time { part, .. } = self else { return None };
+        let mut key = Vec::with_capacity(Self::TIME);
+        Self::push_part(time.div_euclid(part), &mut key);
+        Some(key)
+    }
+
+    /// As bytes that are ordered as the numbers are.
+    fn push_part(part: Timestamp, out: &mut Vec<u8>) {
+        out.extend((part ^ Timestamp::MIN).to_be_bytes());
+    }
+}
+
+/// Up to where the rows of a store stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskPosition {
+    /// The changelog, as [`crate::Admin::topic_id`] names it: a topic that was made anew has another.
+    pub topic_id: u128,
+    /// Offset of the first record of it that is not in the rows.
+    pub offset: Offset,
+    /// When it was written, on the wall clock: later than the changelog keeps deletions, the rows cannot be trusted.
+    pub written: Timestamp,
+}
+
+/// The rows of a task on disk.
+pub trait TaskDisk {
+    /// Where a store stands; `None`: it is empty. `family` is an index into what was opened.
+    fn position(&self, family: usize) -> Option<DiskPosition>;
+
+    /// The rows of a store.
+    fn rows(&self, family: usize) -> Box<dyn DiskRows>;
+
+    /// Removes the rows of a store: the changelog is read from its start.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn clear(&mut self, family: usize) -> Result<()>;
+
+    /// Writes what one commit changed, after what was given before, all of a store's rows with its position. It may return before it
+    /// is done.
+    fn write(&mut self, writes: Vec<FamilyWrite>);
+
+    /// How many of the writes are done.
+    ///
+    /// # Errors
+    /// When one has failed: nothing is written after it.
+    fn written(&mut self) -> Result<u64>;
+
+    /// Whether so much waits to be written that the task should wait too.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Waits for the writes, and sees to it that the next start has nothing to read again.
+    ///
+    /// # Errors
+    /// When one has failed.
+    fn close(&mut self) -> Result<()>;
+}
+
+/// What a commit changed in a store.
+#[derive(Debug)]
+pub struct FamilyWrite {
+    /// Index of the family.
+    pub family: usize,
+    /// The rows, as the changelog has them.
+    pub batches: Vec<Records>,
+    /// Where the store stands after it.
+    pub position: DiskPosition,
+    /// Rows of a time before this have expired; for [`RowOrder::Time`].
+    pub expired_before: Option<Timestamp>,
+}
+
+/// Reads the rows of one store, as they were written last.
+pub trait DiskRows {
+    /// Gives the row of a key in the changelog to `found`; `false` if there is none. For [`RowOrder::Key`] and
+    /// [`RowOrder::Time`].
+    ///
+    /// # Errors
+    /// When the disk fails or is damaged, and those of `found`.
+    fn get(&self, key: &[u8], found: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>) -> Result<bool>;
+
+    /// Whether there are none.
+    ///
+    /// # Errors
+    /// When the disk fails or is damaged.
+    fn is_empty(&self) -> Result<bool>;
+
+    /// Gives the rows with keys on disk within a range to `row`, in their order.
+    ///
+    /// # Errors
+    /// When the disk fails or is damaged, and those of `row`.
+    fn scan(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>,
+    ) -> Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_on_disk_are_ordered_by_part_and_lead_back_to_those_of_the_changelog() {
+        let order = RowOrder::Time { before_end: 12, part: 1000 };
+        let row = |key: &str, time: Timestamp| {
+            let mut row = key.as_bytes().to_vec();
+            row.extend(time.to_be_bytes());
+            row.extend([0; 4]);
+            row
+        };
+        let on_disk = |row: &[u8]| {
+            let mut key = Vec::new();
+            order.disk_key(row, -1, &mut key);
+            key
+        };
+        let rows = [row("z", -1), row("a", 0), row("a", 999), row("b", 1), row("a", 1000)];
+        let keys: Vec<_> = rows.iter().map(|row| on_disk(row)).collect();
+        assert!(keys.is_sorted());
+        assert_eq!(order.changelog_key(&keys[3]), rows[3]);
+        let expired = order.part_of(1500).unwrap();
+        assert_eq!(keys.iter().filter(|key| **key < expired).count(), 4);
+    }
+}

@@ -1,0 +1,229 @@
+//! The stores of a task that have their rows on disk: what was committed is written there, and found there at a start.
+//!
+//! ```text
+//!   flush: batches kept ─► commit done: given to the disk with positions ─► written: stores may let rows go
+//!                 └─► rollback: dropped
+//! ```
+//!
+//! The rows of a store are its changelog's batches, so what a commit writes to the log and to the disk cannot differ.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use millstream_wire::{BatchBuilder, Records};
+
+use crate::disk::{DiskPosition, Family, FamilyWrite, StateDisk, TaskDisk};
+use crate::error::Result;
+use crate::log::{Admin, Isolation, LogError, Offset, TopicPartition};
+use crate::store::{StateStore, StoreInstance};
+use crate::time::Timestamp;
+use crate::topology::StoreId;
+
+/// A position this old cannot be trusted: deletions that it does not know of may be gone from the changelog
+/// (`delete.retention.ms` of a compacted topic, a day).
+const TRUSTED_FOR: Timestamp = 24 * 3_600_000;
+
+/// The stores of a task on disk.
+pub(crate) struct DiskStores {
+    disk: Box<dyn TaskDisk>,
+    families: Vec<OnDisk>,
+    /// Commits that are done, whether the disk was given them or not.
+    commits: u64,
+    /// Writes that the disk was given.
+    given: u64,
+    /// Of the writes that are not done yet: their number, and the commits that they reach up to.
+    waiting: VecDeque<(u64, u64)>,
+    /// Commits that are on disk.
+    written: u64,
+}
+
+/// A store with rows on disk.
+struct OnDisk {
+    /// Index among the task's stores.
+    store: usize,
+    /// The topic that its position is in.
+    topic: TopicPartition,
+    topic_id: u128,
+    /// It looks its rows up there; otherwise it holds all of them.
+    reads: bool,
+    /// Where restoring goes on; `None`: at the topic's start.
+    position: Option<Offset>,
+    /// Batches of the commit that is under way.
+    flushed: Vec<Records>,
+    /// Batches of commits that are done, for the disk.
+    committed: Vec<Records>,
+}
+
+impl DiskStores {
+    /// Opens the rows of a task's stores: each comes with the topic that restores it and how far that reaches. Stores that hold all
+    /// of their rows get those that there are.
+    pub(crate) fn open(
+        disk: &dyn StateDisk,
+        partition: i32,
+        stores: Vec<(usize, &str, &StoreInstance, TopicPartition, Offset)>,
+        admin: &dyn Admin,
+        wall: Timestamp,
+    ) -> Result<Option<Self>> {
+        let mut known = Vec::new();
+        for (store, name, instance, topic, end) in stores {
+            // A log that knows no identities: a topic made anew is found out only by its end.
+            let topic_id = admin.topic_id(&topic.topic)?.unwrap_or(0);
+            let store =
+                OnDisk { store, topic, topic_id, reads: false, position: None, flushed: vec![], committed: vec![] };
+            known.push((store, name, instance, end));
+        }
+        let Some(first) = known.iter().map(|(_, name, _, _)| *name).min() else { return Ok(None) };
+        let families = known.iter().map(|(_, name, instance, _)| Family {
+            name: (*name).to_owned(),
+            order: instance.state.borrow().row_order(),
+        });
+        let families: Vec<Family> = families.collect();
+        let mut task = disk.open(&format!("{first}-{partition}"), families.clone())?;
+        let mut on_disk = Vec::new();
+        for (family, (mut store, _, instance, end)) in known.into_iter().enumerate() {
+            let found = task.position(family);
+            let fits = |p: &DiskPosition| {
+                let is_young = p.offset == end || wall.saturating_sub(p.written) < TRUSTED_FOR;
+                p.topic_id == store.topic_id && p.offset <= end && is_young
+            };
+            store.position = found.filter(fits).map(|p| p.offset);
+            if found.is_some() && store.position.is_none() {
+                task.clear(family)?;
+            }
+            let mut state = instance.state.borrow_mut();
+            store.reads = state.attach(task.rows(family), disk.budget());
+            if !store.reads && store.position.is_some() {
+                load(task.as_ref(), family, &mut *state)?;
+            }
+            on_disk.push(store);
+        }
+        Ok(Some(DiskStores {
+            disk: task,
+            families: on_disk,
+            commits: 0,
+            given: 0,
+            waiting: VecDeque::new(),
+            written: 0,
+        }))
+    }
+
+    fn family(&self, store: usize) -> Option<usize> {
+        self.families.iter().position(|f| f.store == store)
+    }
+
+    /// Where restoring a store goes on.
+    pub(crate) fn position(&self, store: usize) -> Option<Offset> {
+        self.families[self.family(store)?].position
+    }
+
+    /// Whether a store reads its rows from here, so that it is not to be handed them.
+    pub(crate) fn reads(&self, store: usize) -> bool {
+        self.family(store).is_some_and(|family| self.families[family].reads)
+    }
+
+    /// Writes what a restore has read for a store, up to a position.
+    pub(crate) fn restored(&mut self, store: usize, batches: Vec<Records>, offset: Offset, wall: Timestamp) {
+        let Some(family) = self.family(store) else { return };
+        let position = DiskPosition { topic_id: self.families[family].topic_id, offset, written: wall };
+        self.give(vec![FamilyWrite { family, batches, position, expired_before: None }]);
+    }
+
+    /// Whether everything that was given is on disk.
+    pub(crate) fn is_written(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Keeps a batch of a store's flush until its commit is done.
+    pub(crate) fn keep(&mut self, store: usize, batch: &BatchBuilder) {
+        if let Some(family) = self.family(store) {
+            self.families[family].flushed.push(batch.clone().into_records(0));
+        }
+    }
+
+    /// The commit is not done: nothing of it goes to the disk.
+    pub(crate) fn rollback(&mut self) {
+        self.families.iter_mut().for_each(|family| family.flushed.clear());
+    }
+
+    /// The commit is done.
+    pub(crate) fn committed(&mut self) {
+        self.families.iter_mut().for_each(|family| family.committed.append(&mut family.flushed));
+        self.commits += 1;
+    }
+
+    /// Gives the disk what was committed, and tells the stores what is written. To be called before another commit begins, or
+    /// positions would stand for it too. `inputs`: how far the task's input is committed.
+    ///
+    /// # Errors
+    /// When the log cannot say how far a changelog reaches: what was committed is kept for the next call. When the disk
+    /// has failed: the task must be opened anew.
+    pub(crate) fn exchange(
+        &mut self,
+        stores: &[(StoreId, StoreInstance, Option<TopicPartition>)],
+        inputs: &dyn Fn(&TopicPartition) -> Option<Offset>,
+        admin: &dyn Admin,
+        wall: Timestamp,
+    ) -> Result<()> {
+        if self.waiting.back().map_or(self.written, |(_, commits)| *commits) < self.commits {
+            self.hand_over(stores, inputs, admin, wall)?;
+        }
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let done = self.disk.written()?;
+        while let Some((_, commits)) = self.waiting.pop_front_if(|(write, _)| *write <= done) {
+            for _ in self.written..commits {
+                self.families.iter().for_each(|family| stores[family.store].1.state.borrow_mut().written());
+            }
+            self.written = commits;
+        }
+        Ok(())
+    }
+
+    fn hand_over(
+        &mut self,
+        stores: &[(StoreId, StoreInstance, Option<TopicPartition>)],
+        inputs: &dyn Fn(&TopicPartition) -> Option<Offset>,
+        admin: &dyn Admin,
+        wall: Timestamp,
+    ) -> Result<()> {
+        let changed = self.families.iter().filter(|family| !family.committed.is_empty());
+        // Nobody else writes a task's changelog.
+        let offset = |topic| inputs(topic).map_or_else(|| admin.end_offset(topic, Isolation::ReadCommitted), Ok);
+        let offsets: Vec<Offset> = changed.map(|family| offset(&family.topic)).collect::<Result<_, LogError>>()?;
+        let changed = self.families.iter_mut().enumerate().filter(|(_, family)| !family.committed.is_empty());
+        let writes = changed.zip(offsets).map(|((index, family), offset)| FamilyWrite {
+            family: index,
+            batches: std::mem::take(&mut family.committed),
+            position: DiskPosition { topic_id: family.topic_id, offset, written: wall },
+            expired_before: stores[family.store].1.state.borrow().expired_before(),
+        });
+        let writes = writes.collect();
+        self.give(writes);
+        Ok(())
+    }
+
+    fn give(&mut self, writes: Vec<FamilyWrite>) {
+        self.disk.write(writes);
+        self.given += 1;
+        self.waiting.push_back((self.given, self.commits));
+    }
+
+    /// Whether so much waits to be written that processing should wait too.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.disk.is_behind()
+    }
+
+    /// Sees to it that the next start has nothing to read again.
+    ///
+    /// # Errors
+    /// When the disk has failed: the next start reads more of the changelog.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        self.disk.close()
+    }
+}
+
+/// Hands a store all of its rows.
+fn load(disk: &dyn TaskDisk, family: usize, state: &mut dyn StateStore) -> Result<()> {
+    disk.rows(family).scan((Bound::Unbounded, Bound::Unbounded), &mut |record| state.restore(record))
+}

@@ -1,0 +1,208 @@
+//! The databases of a process: where they lie, what they share, how one is opened, and what is done with a damaged one.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_core::{Error, Family, Result, StateBudget, StateDisk, StateError, TaskDisk};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, LogLevel, Options,
+    WriteBufferManager,
+};
+
+use super::task::{Database, RocksTask};
+use super::writer::Writer;
+
+/// What the databases of a process may take.
+#[derive(Debug, Clone, Copy)]
+pub struct RocksOptions {
+    /// Bytes of rows that tables keep decoded, of those that are on disk too.
+    pub rows: usize,
+    /// Bytes of blocks read from files.
+    pub blocks: usize,
+    /// Bytes of rows that are not in files yet: what a killed process reads again from its changelogs.
+    pub unflushed: usize,
+    /// Whether a thread of its own writes; without, the caller waits: for simulation.
+    pub background: bool,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        RocksOptions { rows: 256 << 20, blocks: 64 << 20, unflushed: 128 << 20, background: true }
+    }
+}
+
+/// The databases of one application in this process.
+pub struct RocksDisk {
+    folder: PathBuf,
+    shared: Options,
+    family: Options,
+    budget: Arc<StateBudget>,
+    writer: Writer,
+}
+
+impl fmt::Debug for RocksDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksDisk").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+/// The file that says whose folder this is, and its content: the version of what lies in it.
+const FORMAT: (&str, &str) = ("millstream-state", "1\n");
+
+/// The file that marks a database which was found damaged while it was in use.
+pub(super) const DAMAGED: &str = "damaged";
+
+impl RocksDisk {
+    /// The state of an application under a folder (`<state.dir>/<application.id>`), which is made if it is missing, for its owner
+    /// alone.
+    ///
+    /// # Errors
+    /// When the folder or the thread that writes cannot be made.
+    pub fn new(folder: &Path, options: RocksOptions) -> Result<Self> {
+        make_folder(folder).map_err(|e| failed(folder, "cannot be made", &e))?;
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&Cache::new_lru_cache(options.blocks));
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_block_size(8 << 10);
+        blocks.set_format_version(6);
+
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&blocks);
+        family.set_compression_type(DBCompressionType::Lz4);
+        family.set_write_buffer_size(options.unflushed / 4);
+        family.set_max_write_buffer_number(4);
+        family.set_level_compaction_dynamic_level_bytes(true);
+
+        let mut shared = family.clone();
+        shared.create_if_missing(true);
+        shared.create_missing_column_families(true);
+        shared.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(options.unflushed, false));
+        shared.set_max_background_jobs(2);
+        shared.set_max_open_files(512);
+        shared.set_keep_log_file_num(1);
+        shared.set_log_level(LogLevel::Error);
+        shared.set_max_manifest_file_size(4 << 20);
+        shared.set_stats_dump_period_sec(0);
+        Ok(RocksDisk {
+            folder: folder.to_owned(),
+            shared,
+            family,
+            budget: Arc::new(StateBudget::new(options.rows)),
+            writer: Writer::new(options.background).map_err(|e| failed(folder, "no thread to write it", &e))?,
+        })
+    }
+
+    fn try_open(&self, folder: &Path, families: &[Family]) -> Result<DB, rocksdb::Error> {
+        let there = match DB::list_cf(&self.shared, folder) {
+            Ok(names) => names,
+            Err(_) if !folder.join("CURRENT").exists() => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let wanted = families.iter().map(|family| family.name.as_str());
+        let mut names: Vec<&str> = there.iter().map(String::as_str).chain(wanted.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let descriptors = names.iter().map(|name| ColumnFamilyDescriptor::new(*name, self.family.clone()));
+        let db = DB::open_cf_descriptors(&self.shared, folder, descriptors)?;
+        // Of stores that the program has no more.
+        for gone in names.iter().filter(|name| **name != "default" && !wanted.clone().any(|wanted| wanted == **name)) {
+            db.drop_cf(gone)?;
+        }
+        Ok(db)
+    }
+}
+
+impl StateDisk for RocksDisk {
+    fn open(&self, task: &str, families: Vec<Family>) -> Result<Box<dyn TaskDisk>> {
+        let folder = self.folder.join(task);
+        make_folder(&folder).map_err(|e| failed(&folder, "cannot be made", &e))?;
+        check_format(&folder)?;
+        if folder.join(DAMAGED).exists() {
+            remove(&folder)?;
+        }
+        let db = match self.try_open(&folder, &families) {
+            Err(error) if is_damage(&error) => {
+                remove(&folder)?;
+                self.try_open(&folder, &families)
+            }
+            opened => opened,
+        };
+        let db = db.map_err(|e| failed(&folder, "cannot be opened", &e))?;
+        let database = Arc::new(Database::new(db, folder, families, self.family.clone()));
+        let positions = (0..database.families.len()).map(|family| database.position(family)).collect::<Result<_>>()?;
+        Ok(Box::new(RocksTask::new(database, positions, self.writer.clone())))
+    }
+
+    fn budget(&self) -> &Arc<StateBudget> {
+        &self.budget
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// A folder of another version is left alone.
+fn check_format(folder: &Path) -> Result<()> {
+    let path = folder.join(FORMAT.0);
+    match fs::read_to_string(&path) {
+        Ok(found) if found == FORMAT.1 => Ok(()),
+        Ok(found) => {
+            let other = format!("is of version {:?}, and this program knows {:?}", found.trim(), FORMAT.1.trim());
+            let help = "run the version that wrote it, or remove the folder: its rows are in the changelogs too";
+            Err(state_error(folder, &format!("{other}\n  help: {help}")))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::write(&path, FORMAT.1).map_err(|e| failed(folder, "cannot be written", &e))
+        }
+        Err(error) => Err(failed(folder, "cannot be read", &error)),
+    }
+}
+
+/// Removes the files of a database, all of which are in the changelogs too.
+fn remove(folder: &Path) -> Result<()> {
+    let remove = || -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name != FORMAT.0) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    };
+    remove().map_err(|e| failed(folder, "is damaged and cannot be emptied", &e))
+}
+
+/// Whether the files are not what was written, as opposed to files that may not be opened now.
+fn is_damage(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotSupported | ErrorKind::InvalidArgument => true,
+        ErrorKind::IOError => error.as_ref().contains("No such file or directory"),
+        _ => false,
+    }
+}
+
+/// An error that names the folder and, where it is known, the remedy.
+pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Error {
+    let text = error.to_string();
+    let help = if text.contains("lock") {
+        "another process, or another application of this process, has it open: stop that one, or set another `state.dir`"
+    } else if text.contains("No space left") {
+        "free space and start again: nothing is lost, what is missing is read from the changelogs"
+    } else if text.contains("ermission denied") || text.contains("Read-only") {
+        "set `state.dir` to a folder that this user may write"
+    } else {
+        "the folder may be removed: its rows are in the changelogs too"
+    };
+    state_error(folder, &format!("{what}: {text}\n  help: {help}"))
+}
+
+fn state_error(folder: &Path, problem: &str) -> Error {
+    Error::State(Box::new(StateError { store: folder.display().to_string(), problem: problem.to_owned() }))
+}

@@ -1,0 +1,12 @@
+//! The disk of state over RocksDB: a database per task, a family per store, without RocksDB's own log, since the changelog is
+//! that (DESIGN 3.6, 3.7).
+//!
+//! What it is not: it knows no tables. A row is what the changelog has of it.
+
+mod disk;
+mod row;
+mod rows;
+mod task;
+mod writer;
+
+pub use disk::{RocksDisk, RocksOptions};

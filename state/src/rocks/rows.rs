@@ -1,0 +1,86 @@
+//! Reading the rows of one store.
+
+use std::cell::RefCell;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use millstream_core::{ChangelogRecord, DiskRows, Result, RowOrder};
+use rocksdb::ReadOptions;
+
+use super::row::{END, ROW, decode_row};
+use super::task::Database;
+
+/// The rows of a store, as they were written last.
+pub(super) struct RocksRows {
+    database: Arc<Database>,
+    family: usize,
+    key: RefCell<Vec<u8>>,
+}
+
+impl RocksRows {
+    pub(super) fn new(database: Arc<Database>, family: usize) -> Self {
+        RocksRows { database, family, key: RefCell::default() }
+    }
+
+    fn order(&self) -> RowOrder {
+        self.database.families[self.family].order
+    }
+}
+
+impl DiskRows for RocksRows {
+    fn get(&self, key: &[u8], found: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>) -> Result<bool> {
+        let mut disk_key = self.key.borrow_mut();
+        disk_key.clear();
+        disk_key.push(ROW);
+        self.order().disk_key(key, 0, &mut disk_key);
+        let handle = self.database.handle(self.family)?;
+        let bytes = self.database.db.get_pinned_cf(&handle, &*disk_key);
+        let Some(bytes) = bytes.map_err(|e| self.database.error("cannot be read", &e))? else { return Ok(false) };
+        match decode_row(key, &bytes) {
+            Some(row) => found(row).map(|()| true),
+            None => Err(self.database.damage("a row that is too short")),
+        }
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        let handle = self.database.handle(self.family)?;
+        let mut rows = self.database.db.raw_iterator_cf(&handle);
+        rows.seek([ROW]);
+        let is_empty = !rows.valid();
+        rows.status().map(|()| is_empty).map_err(|e| self.database.error("cannot be read", &e))
+    }
+
+    fn scan(
+        &self,
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let with_prefix = |key: &[u8]| [&[ROW], key].concat();
+        let mut options = ReadOptions::default();
+        options.set_readahead_size(2 << 20);
+        options.fill_cache(false);
+        options.set_iterate_lower_bound(match from {
+            Bound::Included(key) => with_prefix(key),
+            // The least key behind it.
+            Bound::Excluded(key) => [with_prefix(key), vec![0]].concat(),
+            Bound::Unbounded => vec![ROW],
+        });
+        options.set_iterate_upper_bound(match to {
+            Bound::Included(key) => [with_prefix(key), vec![0]].concat(),
+            Bound::Excluded(key) => with_prefix(key),
+            Bound::Unbounded => END.to_vec(),
+        });
+        let handle = self.database.handle(self.family)?;
+        let mut rows = self.database.db.raw_iterator_cf_opt(&handle, options);
+        rows.seek_to_first();
+        while let Some((key, value)) = rows.item() {
+            let key = self.order().changelog_key(&key[1..]);
+            match decode_row(key, value) {
+                Some(found) => row(found)?,
+                None => return Err(self.database.damage("a row that is too short")),
+            }
+            rows.next();
+        }
+        rows.status().map_err(|e| self.database.error("cannot be read", &e))
+    }
+}

@@ -1,0 +1,138 @@
+//! The thread that writes for all tasks of a process, so that theirs go on.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use millstream_core::{Error, FamilyWrite, Result, StateError};
+
+use super::task::Database;
+
+/// Bytes of a task that wait at most before it waits too.
+const MUCH: usize = 64 << 20;
+
+/// What one task has given and has not been told of.
+#[derive(Default)]
+pub(super) struct Pending {
+    bytes: AtomicUsize,
+    progress: Mutex<Progress>,
+    /// Told when `progress` changes.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    given: u64,
+    done: u64,
+    failed: Option<Failure>,
+}
+
+/// A failure that several callers are told of.
+struct Failure {
+    problem: StateError,
+    is_damage: bool,
+}
+
+impl Failure {
+    fn of(error: Error) -> Self {
+        match error {
+            Error::Damaged(problem) => Failure { problem: *problem, is_damage: true },
+            Error::State(problem) => Failure { problem: *problem, is_damage: false },
+            other => {
+                let problem = StateError { store: "state".to_owned(), problem: other.to_string() };
+                Failure { problem, is_damage: false }
+            }
+        }
+    }
+
+    fn error(&self) -> Error {
+        let problem = Box::new(self.problem.clone());
+        if self.is_damage { Error::Damaged(problem) } else { Error::State(problem) }
+    }
+}
+
+impl Pending {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn done(&self) -> Result<u64> {
+        let progress = self.progress();
+        progress.failed.as_ref().map_or(Ok(progress.done), |failure| Err(failure.error()))
+    }
+
+    pub(super) fn is_much(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > MUCH
+    }
+
+    /// Waits until nothing waits.
+    pub(super) fn wait(&self) -> Result<()> {
+        let mut progress = self.progress();
+        while progress.done < progress.given && progress.failed.is_none() {
+            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+        progress.failed.as_ref().map_or(Ok(()), |failure| Err(failure.error()))
+    }
+
+    /// Writes, unless a write before has failed.
+    fn carry_out(&self, database: Arc<Database>, writes: Vec<FamilyWrite>, bytes: usize) {
+        let has_failed = self.progress().failed.is_some();
+        let result = if has_failed { Ok(()) } else { database.write(&writes) };
+        // The task may be waiting to close the database: the last to hold it must be the task.
+        drop((database, writes));
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut progress = self.progress();
+        match result {
+            Ok(()) => progress.done += u64::from(!has_failed),
+            Err(error) => progress.failed = Some(Failure::of(error)),
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// Something to be written.
+struct Job {
+    database: Arc<Database>,
+    pending: Arc<Pending>,
+    writes: Vec<FamilyWrite>,
+    bytes: usize,
+}
+
+/// Writes in the order in which it is asked to. The thread ends with the last of its callers.
+#[derive(Clone)]
+pub(super) struct Writer {
+    /// `None`: the caller writes.
+    thread: Option<Sender<Job>>,
+}
+
+impl Writer {
+    pub(super) fn new(background: bool) -> io::Result<Self> {
+        if !background {
+            return Ok(Writer { thread: None });
+        }
+        let (sender, jobs) = channel::<Job>();
+        thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
+            for Job { database, pending, writes, bytes } in jobs {
+                pending.carry_out(database, writes, bytes);
+            }
+        })?;
+        Ok(Writer { thread: Some(sender) })
+    }
+
+    pub(super) fn write(&self, database: &Arc<Database>, pending: &Arc<Pending>, writes: Vec<FamilyWrite>) {
+        let bytes = writes.iter().flat_map(|write| &write.batches).map(|batch| batch.bytes()).sum();
+        pending.bytes.fetch_add(bytes, Ordering::Relaxed);
+        pending.progress().given += 1;
+        let job = Job { database: database.clone(), pending: pending.clone(), writes, bytes };
+        let refused = match &self.thread {
+            Some(thread) => thread.send(job).err().map(|refused| refused.0),
+            None => Some(job),
+        };
+        // Without the thread, which has ended if it panicked, the caller does it.
+        if let Some(job) = refused {
+            job.pending.carry_out(job.database, job.writes, job.bytes);
+        }
+    }
+}
