@@ -187,3 +187,42 @@ fn a_call_that_fails_leaves_the_log_as_it_was_and_is_made_again() -> Outcome {
     }
     Ok(())
 }
+
+/// A start replays the journal onto what the last checkpoint has synced. What was compacted beyond that is as it was written
+/// then, and must not be taken for compacted: a tombstone would go before the value that it deletes.
+#[test]
+fn what_no_checkpoint_has_synced_is_not_compacted_under_the_journal() -> Outcome {
+    let world = World::new(Durability::Disk);
+    let cuts = Cuts::default();
+    let options_of = |files| BrokerOptions { checkpoint_bytes: 1 << 30, ..options(&world, files) };
+    let broker = Broker::open(options_of(cuts.watch(&world.files)))?;
+    create(&broker, "cleanup.policy=compact min.cleanable.dirty.ratio=0 delete.retention.ms=1")?;
+    let mut p = producer(&broker, None)?;
+    for half in 0..2 {
+        for number in 0..30 {
+            send(p.as_mut(), 5, &format!("k{}={half}-{number}", number % 3))?;
+            send(p.as_mut(), 5, if number < 10 { "gone=x" } else { "gone" })?;
+        }
+        // Acknowledged, so on the disk; the second half is behind the checkpoint that the first has brought about.
+        broker.append(&t(), &batch(5, &format!("k0=end{half}")).seal(&Default::default()).expect("a batch"))?;
+        let before = state(&broker)?;
+        cuts.record(Vec::new());
+        broker.tick()?;
+        let disks = cuts.recorded();
+        assert!(disks.len() > 30, "{}", disks.len());
+        for (name, files) in disks {
+            let broker = Broker::open(options_of(Arc::new(files))).unwrap_or_else(|e| panic!("{half}, {name}: {e}"));
+            assert_eq!(state(&broker)?, before, "{half}, {name}");
+            for _ in 0..4 {
+                let mut p = producer(&broker, None)?;
+                (0..8).try_for_each(|n| send(p.as_mut(), 5, &format!("k9={n}{}", "x".repeat(100))))?;
+                world.advance(10);
+                broker.tick()?;
+            }
+            let mut table = state(&broker)?.table;
+            table.remove("k9");
+            assert_eq!(table, before.table, "{half}, {name}: compacted further");
+        }
+    }
+    Ok(())
+}
