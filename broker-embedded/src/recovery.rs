@@ -62,12 +62,15 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
         state.end = end;
         state.segments.push(segment);
     }
-    // Segments that begin behind the cut are empty now.
-    while state.segments.len() > 1 && state.segments.last().is_some_and(|s| s.size == 0) {
+    // Segments that begin behind the cut are empty now. Not even a single one stays: the folder entry of one before it may be
+    // what a power cut took, and the journal has its records.
+    let is_behind = |s: &Segment| cut.is_some_and(|cut| s.base > cut);
+    while state.segments.last().is_some_and(|s| s.size == 0 && (state.segments.len() > 1 || is_behind(s))) {
         state.segments.pop().map_or(Ok(()), |segment| segment.delete(files))?;
         state.end = state.end.min(cut.unwrap_or(state.end));
     }
-    state.start = state.start.max(bases.first().copied().unwrap_or(0));
+    let first = state.segments.first().map_or(0, |s| s.base);
+    state.start = state.start.max(first);
     state.end = state.end.max(state.start);
     if let Some(point) = known.point.filter(|point| state.end < *point) {
         return Err(LogError::Corrupt {
@@ -78,7 +81,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
             ),
         });
     }
-    state.producers.trim(bases.first().copied().unwrap_or(0));
+    state.producers.trim(first);
     Ok(state)
 }
 
