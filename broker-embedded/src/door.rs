@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::fetch;
 use crate::groups::{self, OFFSETS_TOPIC};
 use crate::partition::Partition;
+use crate::producers::sequence_after;
 use crate::transactions::Identity;
 
 impl Log for Broker {
@@ -104,24 +105,28 @@ impl Producer for LocalProducer {
         let partition = &self.partitions[to];
         partition.check_keys(batch.is_keyless())?;
         let mut options = SealOptions::default();
+        let count = i64::from(batch.count());
         if let Some(transaction) = &mut self.transaction {
             if !transaction.joined.contains(to) {
                 self.broker.coordinator().join(&transaction.id, transaction.owner, to)?;
                 transaction.joined.insert(to.clone());
             }
-            let next = transaction.sequences.entry(to.clone()).or_insert(0);
             options.producer = Some(ProducerStamp {
                 id: transaction.owner.producer_id,
                 epoch: transaction.owner.epoch,
-                base_sequence: *next,
+                base_sequence: transaction.sequences.get(to).copied().unwrap_or(0),
             });
             options.transactional = true;
-            // Sequence numbers wrap at 2^31 - 1.
-            *next = (i64::from(*next) + i64::from(batch.count())).rem_euclid(1 << 31) as i32;
         }
         let bytes =
             batch.seal(&options).map_err(|e| LogError::Refused { partition: to.clone(), problem: e.to_string() })?;
-        partition.append(bytes).map(drop)
+        partition.append(bytes)?;
+        // Not before: a batch that was not appended leaves no gap.
+        if let Some(transaction) = &mut self.transaction {
+            let next = transaction.sequences.entry(to.clone()).or_insert(0);
+            *next = sequence_after(*next, count);
+        }
+        Ok(())
     }
 
     fn commit(&mut self, offsets: GroupOffsets) {

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wakeup};
-use millstream_wire::{BatchError, Limits, RecordBatch, patch_offset};
+use millstream_wire::{BatchError, BatchHeader, Limits, RecordBatch, patch_offset};
 
 use crate::cleanable::Ages;
 use crate::data_dir::io;
 use crate::groups::OFFSETS_TOPIC;
-use crate::producers::{AbortedList, Producers};
+use crate::producers::{AbortedList, Producers, Unfit};
 use crate::recovery;
 use crate::segment::{Segment, SegmentReader, Unsynced};
 use crate::storage::Storage;
@@ -171,6 +171,13 @@ impl Partition {
         if batch.header().is_control() {
             return Err(self.refused("only the log itself writes markers".into()));
         }
+        if batch.header().is_transactional() {
+            // Behind the end of its transaction nobody would ever end it again.
+            return Err(self.refused("INVALID_TXN_STATE: it is part of no transaction that was begun here".into()));
+        }
+        if batch.header().producer_id >= 0 && batch.header().base_sequence < 0 {
+            return Err(self.refused("it has a producer id and no sequence number".into()));
+        }
         let facts = batch.validate(&Limits::default()).map_err(refused)?;
         self.check_keys(facts.null_key)?;
         self.append(bytes.to_vec())
@@ -188,7 +195,22 @@ impl Partition {
         Ok(())
     }
 
-    /// Appends a sealed batch and returns the offset of its first record. After an error nothing was appended.
+    fn unfit(&self, header: &BatchHeader, unfit: Unfit) -> LogError {
+        let (id, epoch) = (header.producer_id, header.producer_epoch);
+        match unfit {
+            Unfit::Fenced => LogError::Fenced { transactional_id: format!("producer {id}") },
+            Unfit::OutOfOrder { expected } => self.refused(format!(
+                "OUT_OF_ORDER_SEQUENCE_NUMBER: producer {id} sends {} in epoch {epoch}, and {expected} comes next",
+                header.base_sequence
+            )),
+            Unfit::OutsideTransaction => self.refused(format!(
+                "INVALID_TXN_STATE: producer {id} has a transaction open, and this batch is no part of one"
+            )),
+        }
+    }
+
+    /// Appends a sealed batch and returns the offset of its first record, or where it is if it has been appended before.
+    /// After an error nothing was appended.
     pub(crate) fn append(&self, mut bytes: Vec<u8>) -> Result<Offset, LogError> {
         let mut state = self.state();
         let base = state.end;
@@ -207,8 +229,11 @@ impl Partition {
                 largest
             )));
         }
-        if header.producer_id >= 0 && !state.producers.allows(header.producer_id, header.producer_epoch) {
-            return Err(LogError::Fenced { transactional_id: format!("producer {}", header.producer_id) });
+        match state.producers.check(&header) {
+            Ok(None) => {}
+            // Its answer was lost: it has been written.
+            Ok(Some(before)) => return Ok(before),
+            Err(unfit) => return Err(self.unfit(&header, unfit)),
         }
         self.write(&mut state, &batch)?;
         if self.dir.is_some() {

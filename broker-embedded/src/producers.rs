@@ -1,9 +1,12 @@
-//! What a partition knows of its producers: epochs, open transactions, aborted ones, and so its last stable offset.
+//! What a partition knows of its producers: epochs and sequence numbers, open transactions, aborted ones, and so its last
+//! stable offset.
+//!
+//! It is asked once per batch. Who has written nothing for a time is forgotten, and may then go on with any sequence number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use millstream_core::Offset;
+use millstream_core::{Offset, Timestamp};
 use millstream_wire::control::{self, Marker};
 use millstream_wire::{BatchHeader, RecordBatch};
 
@@ -43,21 +46,63 @@ impl LastBatch {
     }
 }
 
-/// Transaction state of a partition, derived from its batches alone.
+/// Producer state of a partition, derived from its batches alone.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
     known: HashMap<i64, Producer>,
+    /// First offsets of the open transactions, with their producers.
+    open: BTreeMap<Offset, i64>,
     aborted: AbortedList,
+    /// When it is worth looking again for producers to forget.
+    next_look: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Producer {
     epoch: i16,
-    last_sequence: i32,
-    last_offset: Offset,
-    last_time: i64,
+    /// The newest batches of this epoch, the oldest first.
+    recent: VecDeque<Recent>,
+    /// Whether the first batch of this epoch must have sequence number 0: it is known to be the first.
+    begins: bool,
     /// First offset of the open transaction.
     open: Option<Offset>,
+    /// When it was last seen to have written; `None` if it has since.
+    idle_since: Option<Timestamp>,
+}
+
+/// A batch that may come a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Recent {
+    /// Negative if it has none.
+    last_sequence: i32,
+    /// How many records come before the last one.
+    delta: i32,
+    last_offset: Offset,
+}
+
+/// Why a batch is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// A later epoch of its producer has written.
+    Fenced,
+    /// Batches before it are missing.
+    OutOfOrder { expected: i32 },
+    /// Its producer has a transaction open, of which it is no part.
+    OutsideTransaction,
+}
+
+/// As many batches a producer has under way at most (`max.in.flight.requests.per.connection`).
+const RECENT: usize = 5;
+
+/// How often at most is looked for producers to forget (`producer.id.expiration.check.interval.ms`).
+const LOOK_EVERY: Timestamp = 600_000;
+
+/// Kafka's word for no time.
+const NO_TIME: Timestamp = -1;
+
+/// A sequence number and how far behind it another is: they wrap at 2^31 - 1.
+pub(crate) fn sequence_after(sequence: i32, by: i64) -> i32 {
+    (i64::from(sequence) + by).rem_euclid(1 << 31) as i32
 }
 
 const SNAPSHOT_VERSION: i16 = 1;
@@ -69,19 +114,21 @@ impl Producers {
         if header.producer_id < 0 {
             return;
         }
-        let producer = self.known.entry(header.producer_id).or_insert(Producer {
+        let producer = self.known.entry(header.producer_id).or_insert_with(|| Producer {
             epoch: header.producer_epoch,
-            last_sequence: -1,
-            last_offset: -1,
-            last_time: -1,
+            recent: VecDeque::new(),
+            begins: false,
             open: None,
+            idle_since: None,
         });
         if header.producer_epoch > producer.epoch {
-            (producer.epoch, producer.last_sequence, producer.last_offset) = (header.producer_epoch, -1, -1);
+            (producer.epoch, producer.begins) = (header.producer_epoch, true);
+            producer.recent.clear();
         }
-        producer.last_time = header.max_timestamp;
+        producer.idle_since = None;
         if header.is_control() {
             let first = producer.open.take();
+            first.map(|first| self.open.remove(&first));
             // A marker that cannot be read ends a transaction without a commit.
             let committed = control::decode(batch).is_ok_and(|marker| marker == Marker::Commit);
             if let Some(first) = first.filter(|_| !committed) {
@@ -89,21 +136,76 @@ impl Producers {
                 Arc::make_mut(&mut self.aborted).push(Aborted { producer_id: header.producer_id, first, last });
             }
         } else {
-            producer.last_offset = header.last_offset();
-            if header.base_sequence >= 0 {
-                let last = i64::from(header.base_sequence) + (header.last_offset() - header.base_offset);
-                // Sequence numbers wrap at 2^31 - 1.
-                producer.last_sequence = last.rem_euclid(1 << 31) as i32;
+            let delta = header.last_offset_delta;
+            let has_sequence = header.base_sequence >= 0;
+            let last_sequence = if has_sequence { sequence_after(header.base_sequence, delta.into()) } else { -1 };
+            // Without sequence numbers nothing is recognised: the newest batch alone tells where the producer was.
+            while producer.recent.len() >= if has_sequence { RECENT } else { 1 } {
+                producer.recent.pop_front();
             }
-            if header.is_transactional() {
-                producer.open.get_or_insert(header.base_offset);
+            producer.recent.push_back(Recent { last_sequence, delta, last_offset: header.last_offset() });
+            if header.is_transactional() && producer.open.is_none() {
+                producer.open = Some(header.base_offset);
+                self.open.insert(header.base_offset, header.producer_id);
             }
         }
     }
 
+    /// Whether a batch may be appended; the offset of its first record if it has been already.
+    ///
+    /// Of a producer that is not known any sequence number is taken: it may have been forgotten.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<Option<Offset>, Unfit> {
+        let Some(producer) = self.known.get(&header.producer_id) else { return Ok(None) };
+        if header.producer_epoch < producer.epoch {
+            return Err(Unfit::Fenced);
+        }
+        if header.is_control() {
+            return Ok(None);
+        }
+        let is_new_epoch = header.producer_epoch > producer.epoch;
+        if header.base_sequence >= 0 {
+            let last_sequence = sequence_after(header.base_sequence, header.last_offset_delta.into());
+            let again = |r: &&Recent| r.last_sequence == last_sequence && r.delta == header.last_offset_delta;
+            if let Some(recent) = producer.recent.iter().rfind(again).filter(|_| !is_new_epoch) {
+                return Ok(Some(recent.last_offset - Offset::from(recent.delta)));
+            }
+        }
+        if producer.open.is_some() && !header.is_transactional() {
+            return Err(Unfit::OutsideTransaction);
+        }
+        let expected = match producer.recent.back() {
+            Some(last) if !is_new_epoch => (last.last_sequence >= 0).then(|| sequence_after(last.last_sequence, 1)),
+            _ => (is_new_epoch || producer.begins).then_some(0),
+        };
+        match expected.filter(|expected| header.base_sequence >= 0 && header.base_sequence != *expected) {
+            Some(expected) => Err(Unfit::OutOfOrder { expected }),
+            None => Ok(None),
+        }
+    }
+
+    /// Forgets producers that have written nothing for a time and have nothing open.
+    pub(crate) fn forget_idle(&mut self, now: Timestamp, after: Timestamp) {
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now.saturating_add(LOOK_EVERY.min(after));
+        self.known.retain(|_, producer| {
+            let since = *producer.idle_since.get_or_insert(now);
+            producer.open.is_some() || now.saturating_sub(since) < after
+        });
+        if self.known.len() < self.known.capacity() / 4 {
+            self.known.shrink_to_fit();
+        }
+    }
+
+    /// The largest producer id that has written here.
+    pub(crate) fn largest_id(&self) -> Option<i64> {
+        self.known.keys().max().copied()
+    }
+
     /// From which batch a restart learns where each producer was.
     pub(crate) fn last_batches(&self) -> HashMap<i64, LastBatch> {
-        let last = |p: &Producer| LastBatch { offset: Some(p.last_offset).filter(|o| *o >= 0), epoch: p.epoch };
+        let last = |p: &Producer| LastBatch { offset: p.recent.back().map(|r| r.last_offset), epoch: p.epoch };
         self.known.iter().map(|(id, producer)| (*id, last(producer))).collect()
     }
 
@@ -114,14 +216,9 @@ impl Producers {
         }
     }
 
-    /// Whether a producer of this epoch may append here.
-    pub(crate) fn allows(&self, producer_id: i64, epoch: i16) -> bool {
-        self.known.get(&producer_id).is_none_or(|known| epoch >= known.epoch)
-    }
-
     /// Where committed reading ends, given the end of the log.
     pub(crate) fn last_stable(&self, end: Offset) -> Offset {
-        self.known.values().filter_map(|p| p.open).min().unwrap_or(end).min(end)
+        self.open.first_key_value().map_or(end, |(first, _)| end.min(*first))
     }
 
     /// The aborted transactions, for reading without the partition's lock.
@@ -131,8 +228,7 @@ impl Producers {
 
     /// Producers with an open transaction, with their epochs.
     pub(crate) fn open(&self) -> Vec<(i64, i16)> {
-        let mut open: Vec<_> =
-            self.known.iter().filter(|(_, p)| p.open.is_some()).map(|(id, p)| (*id, p.epoch)).collect();
+        let mut open: Vec<_> = self.open.values().filter_map(|id| self.known.get(id).map(|p| (*id, p.epoch))).collect();
         open.sort_unstable();
         open
     }
@@ -144,22 +240,35 @@ impl Producers {
         }
     }
 
-    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are,
-    /// with their checksum: these are in files of their own, which have none.
+    /// The producers in the layout of Kafka's `.snapshot` files, which knows of the newest batch alone; behind them what
+    /// Kafka finds out again or does without: the batches before, and how many aborted transactions there are, with their
+    /// checksum: these are in files of their own, which have none.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
-        let mut entries = Vec::with_capacity(4 + self.known.len() * 50);
+        let mut entries = Vec::with_capacity(4 + self.known.len() * 64);
         entries.extend((self.known.len() as i32).to_be_bytes());
         let mut known: Vec<_> = self.known.iter().collect();
         known.sort_unstable_by_key(|(id, _)| **id);
-        for (id, producer) in known {
+        for (id, producer) in &known {
+            let last = producer.recent.back().copied();
+            let last = last.unwrap_or(Recent { last_sequence: -1, delta: 0, last_offset: -1 });
             entries.extend(id.to_be_bytes());
             entries.extend(producer.epoch.to_be_bytes());
-            entries.extend(producer.last_sequence.to_be_bytes());
-            entries.extend(producer.last_offset.to_be_bytes());
-            entries.extend(0i32.to_be_bytes());
-            entries.extend(producer.last_time.to_be_bytes());
+            entries.extend(last.last_sequence.to_be_bytes());
+            entries.extend(last.last_offset.to_be_bytes());
+            entries.extend(last.delta.to_be_bytes());
+            entries.extend(producer.idle_since.unwrap_or(NO_TIME).to_be_bytes());
             entries.extend(0i32.to_be_bytes());
             entries.extend(producer.open.unwrap_or(-1).to_be_bytes());
+        }
+        for (_, producer) in known {
+            let before = producer.recent.len().saturating_sub(1);
+            entries.push(u8::from(producer.begins));
+            entries.push(before as u8);
+            for recent in producer.recent.iter().take(before) {
+                entries.extend(recent.last_sequence.to_be_bytes());
+                entries.extend(recent.delta.to_be_bytes());
+                entries.extend(recent.last_offset.to_be_bytes());
+            }
         }
         entries.extend((self.aborted.len() as i32).to_be_bytes());
         entries.extend(checksum(&self.aborted).to_be_bytes());
@@ -177,18 +286,26 @@ impl Producers {
             return None;
         }
         let mut fields = crate::groups::Fields(entries);
-        let mut known = HashMap::new();
+        let mut read = Vec::new();
         for _ in 0..fields.i32()? {
             let (id, epoch) = (fields.i64()?, fields.i16()?);
-            let (last_sequence, last_offset) = (fields.i32()?, fields.i64()?);
-            fields.i32()?;
-            let last_time = fields.i64()?;
+            let (last_sequence, last_offset, delta) = (fields.i32()?, fields.i64()?, fields.i32()?);
+            let idle_since = Some(fields.i64()?).filter(|time| *time != NO_TIME);
             fields.i32()?;
             let open = Some(fields.i64()?).filter(|first| *first >= 0);
-            known.insert(id, Producer { epoch, last_sequence, last_offset, last_time, open });
+            let last = Some(Recent { last_sequence, delta, last_offset }).filter(|_| last_offset >= 0);
+            read.push((id, Producer { epoch, recent: last.into_iter().collect(), begins: false, open, idle_since }));
+        }
+        for (_, producer) in &mut read {
+            producer.begins = fields.i8()? != 0;
+            for place in 0..usize::try_from(fields.i8()?).ok()? {
+                let (last_sequence, delta, last_offset) = (fields.i32()?, fields.i32()?, fields.i64()?);
+                producer.recent.insert(place, Recent { last_sequence, delta, last_offset });
+            }
         }
         let whole = fields.i32()? as usize == aborted.len() && fields.i32()? as u32 == checksum(&aborted);
-        whole.then(|| Producers { known, aborted: Arc::new(aborted) })
+        let open = read.iter().filter_map(|(id, producer)| Some((producer.open?, *id))).collect();
+        whole.then(|| Producers { known: read.into_iter().collect(), open, aborted: Arc::new(aborted), next_look: 0 })
     }
 }
 
