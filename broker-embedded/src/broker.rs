@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use millstream_core::{
-    BatchBuilder, CommittedOffset, Files, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec,
+    BatchBuilder, CommittedOffset, Files, Isolation, LogError, Now, Offset, Timestamp, TopicPartition, TopicSpec,
 };
 use millstream_wire::SealOptions;
 
@@ -29,7 +29,7 @@ use crate::transactions::{Coordinator, STATE_TOPIC};
 /// An embedded Kafka log. Clones share it; it is closed when the last clone is dropped, or by [`Broker::close`].
 #[derive(Clone)]
 pub struct Broker {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -145,14 +145,18 @@ impl Broker {
         self.inner.close()
     }
 
-    /// Deletes what is older, or more, than topics keep, compacts what is worth it, and makes a checkpoint when enough was
-    /// written. Threads of the broker's own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the
+    /// Deletes what is older, or more, than topics keep, compacts what is worth it, makes a checkpoint when enough was
+    /// written, aborts transactions that have reached their time-out, and forgets idle producers. Threads of the broker's own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the
     /// journal.
     ///
     /// # Errors
     /// When a file cannot be written, synced or removed.
     pub fn tick(&self) -> Result<(), LogError> {
-        self.inner.tick()
+        if let Some(journal) = self.storage().journal.as_ref().filter(|_| !self.inner.options.threads) {
+            journal.sync()?;
+        }
+        self.tidy()?;
+        self.inner.clean()
     }
 
     /// Appends a batch from outside, after a look at all of it, and returns the offset of its first record when it is
@@ -216,8 +220,23 @@ impl Broker {
         &self.inner.storage
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
-        self.inner.options.clock.now().wall
+    pub(crate) fn now(&self) -> Now {
+        self.inner.options.clock.now()
+    }
+
+    pub(crate) fn options(&self) -> &BrokerOptions {
+        &self.inner.options
+    }
+
+    /// Ends transactions that take too long, forgets producers that have been idle for too long, deletes what is too old, and
+    /// makes a checkpoint if enough was written.
+    pub(crate) fn tidy(&self) -> Result<(), LogError> {
+        self.check_open()?;
+        let (now, after) = (self.now().wall, self.inner.options.producer_id_expiration.as_millis() as Timestamp);
+        self.partitions_of_all_topics().iter().for_each(|p| p.state().producers.forget_idle(now, after));
+        // A full disk must not keep from deleting.
+        let ended = self.coordinator().tick(self);
+        self.inner.tidy().and(ended)
     }
 
     pub(crate) fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
@@ -311,7 +330,8 @@ impl Broker {
         // Larger than every earlier one: an entry of the journal never finds a later topic of the same name.
         let newest = topics.values().map(|t| t.id).max().unwrap_or(0);
         let id =
-            self.inner.newest_topic.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().max(0) as u64) + 1;
+            self.inner.newest_topic.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().wall.max(0) as u64)
+                + 1;
         self.inner.newest_topic.fetch_max(id, Ordering::SeqCst);
         let mut partitions = Vec::new();
         for number in 0..spec.partitions {
@@ -382,16 +402,8 @@ impl Inner {
         self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tick(&self) -> Result<(), LogError> {
-        if let Some(journal) = self.storage.journal.as_ref().filter(|_| !self.options.threads) {
-            journal.sync()?;
-        }
-        self.tidy()?;
-        self.clean()
-    }
-
     /// Deletes what is too old, and makes a checkpoint if enough was written.
-    pub(crate) fn tidy(&self) -> Result<(), LogError> {
+    fn tidy(&self) -> Result<(), LogError> {
         let now = self.options.clock.now().wall;
         self.partitions().iter().try_for_each(|p| p.retain(now))?;
         if self.storage.wants_checkpoint() { self.checkpoint() } else { Ok(()) }

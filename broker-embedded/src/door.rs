@@ -30,7 +30,7 @@ impl Log for Broker {
         self.check_open()?;
         let transaction = match &options.transactional_id {
             Some(id) => {
-                let owner = self.coordinator().initialize(self, id)?;
+                let owner = self.coordinator().initialize(self, id, options.transaction_timeout)?;
                 Some(Transaction { id: id.clone(), owner, joined: HashSet::new(), sequences: HashMap::new() })
             }
             None => None,
@@ -108,7 +108,7 @@ impl Producer for LocalProducer {
         let count = i64::from(batch.count());
         if let Some(transaction) = &mut self.transaction {
             if !transaction.joined.contains(to) {
-                self.broker.coordinator().join(&transaction.id, transaction.owner, to)?;
+                self.broker.coordinator().join(&self.broker, &transaction.id, transaction.owner, to)?;
                 transaction.joined.insert(to.clone());
             }
             options.producer = Some(ProducerStamp {
@@ -120,7 +120,12 @@ impl Producer for LocalProducer {
         }
         let bytes =
             batch.seal(&options).map_err(|e| LogError::Refused { partition: to.clone(), problem: e.to_string() })?;
-        partition.append(bytes)?;
+        let appended = partition.append(bytes);
+        if let (Err(LogError::Fenced { .. }), Some(transaction)) = (&appended, &self.transaction) {
+            // The partition does not know by what.
+            self.broker.coordinator().check(&transaction.id, transaction.owner)?;
+        }
+        appended?;
         // Not before: a batch that was not appended leaves no gap.
         if let Some(transaction) = &mut self.transaction {
             let next = transaction.sequences.entry(to.clone()).or_insert(0);
@@ -135,7 +140,7 @@ impl Producer for LocalProducer {
                 transaction.joined.clear();
                 self.broker.coordinator().commit(&self.broker, &transaction.id, transaction.owner, &offsets)
             }
-            None => match self.broker.append_internal(OFFSETS_TOPIC, groups::batch(&offsets, self.broker.now())) {
+            None => match self.broker.append_internal(OFFSETS_TOPIC, groups::batch(&offsets, self.broker.now().wall)) {
                 Ok(()) => {
                     self.broker.groups().apply(&offsets);
                     CommitOutcome::Done

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use millstream_core::LogError;
 
-use crate::broker::Inner;
+use crate::broker::{Broker, Inner};
 use crate::data_dir::io;
 
-/// How often retention is looked at, and a failed checkpoint tried again.
-const INTERVAL: Duration = Duration::from_secs(30);
+/// How often is looked at transactions and retention, and a failed checkpoint tried again
+/// (`transaction.abort.timed.out.transaction.cleanup.interval.ms`).
+const INTERVAL: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// `log.cleaner.backoff.ms`: how often is looked at what is worth compacting.
 const CLEANER_INTERVAL: Duration = Duration::from_secs(15);
@@ -47,7 +48,8 @@ impl Housekeeping {
             "log-housekeeping",
             Box::new(move || {
                 while storage.wait_for_work(INTERVAL) {
-                    let Some(broker) = broker.upgrade() else { return };
+                    let Some(inner) = broker.upgrade() else { return };
+                    let broker = Broker { inner };
                     // A full disk is tried again; after a failed sync the broker itself says so at every call.
                     if broker.tidy().is_err() {
                         drop(broker);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::{Clock, Files, OsFiles};
 
@@ -43,6 +44,13 @@ pub struct BrokerOptions {
     /// `log.cleaner.dedupe.buffer.size`: compaction keeps the keys that it has met in so many bytes of memory; when these are
     /// full, the rest of the partition waits for the next round.
     pub cleaner_buffer_bytes: usize,
+    /// `transaction.max.timeout.ms`: a producer that asks for more time per transaction is refused.
+    pub transaction_max_timeout: Duration,
+    /// `transactional.id.expiration.ms`: a transactional id that was not used for so long is forgotten.
+    pub transactional_id_expiration: Duration,
+    /// `producer.id.expiration.ms`: a partition forgets the sequence numbers of a producer that has sent it nothing for so
+    /// long.
+    pub producer_id_expiration: Duration,
     /// Bytes of the newest batches that each partition keeps in memory for its readers.
     pub tail_bytes: usize,
 }
@@ -62,6 +70,9 @@ impl BrokerOptions {
             retention_bytes: None,
             max_message_bytes: 1 << 20,
             cleaner_buffer_bytes: 128 << 20,
+            transaction_max_timeout: Duration::from_secs(15 * 60),
+            transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
+            producer_id_expiration: Duration::from_secs(24 * 3600),
             tail_bytes: 8 << 20,
         }
     }

@@ -2,13 +2,17 @@
 //!
 //! ```text
 //!   empty ── first batch ──► ongoing ── PrepareCommit written ──► committed whatever happens ── markers ──► empty
-//!                               └────── abort, or an owner that died ──► markers ──► empty
+//!                               ├────── abort, or an owner that died ──► markers ──► empty
+//!                               └────── time-out: next epoch, PrepareAbort written ──► markers ──► empty
 //! ```
 //!
 //! PrepareCommit is the commit point: before it a crash aborts, after it a restart writes the missing markers. In one
-//! process an ongoing transaction needs no record of its own: at a restart its owner is dead.
+//! process an ongoing transaction needs no record of its own: at a restart its owner is dead. One that takes too long is
+//! aborted in the next epoch, so that its owner cannot go on as if nothing had happened; it takes a new epoch and does. An id
+//! that nobody uses is forgotten after a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use millstream_core::{CommitOutcome, GroupOffsets, LogError, Timestamp, TopicPartition};
 use millstream_wire::control::{self, Marker};
@@ -20,9 +24,14 @@ use crate::groups::{self, Fields, OFFSETS_TOPIC, put_string};
 /// The topic that holds the coordinator's state.
 pub(crate) const STATE_TOPIC: &str = "__transaction_state";
 
-const PREPARE_COMMIT: i8 = 2;
-const COMPLETE_COMMIT: i8 = 4;
 const EMPTY: i8 = 0;
+const PREPARE_COMMIT: i8 = 2;
+const PREPARE_ABORT: i8 = 3;
+const COMPLETE_COMMIT: i8 = 4;
+const COMPLETE_ABORT: i8 = 5;
+
+/// So many forgotten ids go into one batch.
+const TOMBSTONES: usize = 1_000;
 
 /// What the coordinator knows of every transactional id.
 #[derive(Default)]
@@ -40,6 +49,13 @@ struct Transactional {
     status: i8,
     /// A commit that has been asked for and is not over.
     prepared: Option<Prepared>,
+    timeout: Duration,
+    /// When the ongoing transaction began, by the clock that never goes back.
+    began: Option<Duration>,
+    /// When it was last used.
+    used: Timestamp,
+    /// The epoch is nobody's: the owner of the one before took too long.
+    timed_out: bool,
 }
 
 /// From the attempt to write the commit point on there is no way but forward: the attempt may have succeeded.
@@ -61,11 +77,14 @@ impl Coordinator {
     /// Takes up the records of the state topic, oldest first.
     pub(crate) fn load(&mut self, mut records: Records) {
         while let Some(Ok(record)) = records.next() {
-            let decoded =
-                record.key.zip(record.value).and_then(|(key, value)| decode(key.as_slice(), value.as_slice()));
-            if let Some((id, state)) = decoded {
-                self.next_producer_id = self.next_producer_id.max(state.producer_id + 1);
-                self.ids.insert(id, state);
+            let Some(id) = record.key.and_then(|key| decode_key(key.as_slice())) else { continue };
+            match record.value.map(|value| decode(value.as_slice())) {
+                Some(Some(state)) => {
+                    self.next_producer_id = self.next_producer_id.max(state.producer_id + 1);
+                    self.ids.insert(id, state);
+                }
+                Some(None) => {}
+                None => drop(self.ids.remove(&id)),
             }
         }
     }
@@ -75,29 +94,45 @@ impl Coordinator {
         let prepared: BTreeSet<i64> =
             self.ids.values().filter(|t| t.status == PREPARE_COMMIT).map(|t| t.producer_id).collect();
         for partition in broker.partitions_of_all_topics() {
-            let open = partition.state().producers.open();
+            let (open, largest) = {
+                let state = partition.state();
+                (state.producers.open(), state.producers.largest_id())
+            };
+            self.next_producer_id = self.next_producer_id.max(largest.map_or(0, |id| id + 1));
             for (producer_id, epoch) in open {
-                self.next_producer_id = self.next_producer_id.max(producer_id + 1);
                 let marker = if prepared.contains(&producer_id) { Marker::Commit } else { Marker::Abort };
-                partition.append(marker_batch(marker, Identity { producer_id, epoch }, broker.now())?)?;
+                partition.append(marker_batch(marker, Identity { producer_id, epoch }, broker.now().wall)?)?;
             }
         }
         for (id, state) in &mut self.ids {
-            if state.status == PREPARE_COMMIT {
-                state.status = COMPLETE_COMMIT;
-                state.partitions.clear();
-                broker.append_internal(STATE_TOPIC, record(id, state, broker.now()))?;
-            }
+            state.status = match state.status {
+                PREPARE_COMMIT => COMPLETE_COMMIT,
+                PREPARE_ABORT => COMPLETE_ABORT,
+                _ => continue,
+            };
+            state.partitions.clear();
+            broker.append_internal(STATE_TOPIC, record(id, state))?;
         }
         Ok(())
     }
 
     /// Gives an id to a new owner: the old one is fenced, and what it left open aborted.
-    pub(crate) fn initialize(&mut self, broker: &Broker, id: &str) -> Result<Identity, LogError> {
+    pub(crate) fn initialize(&mut self, broker: &Broker, id: &str, timeout: Duration) -> Result<Identity, LogError> {
         if id.is_empty() {
             let problem =
                 "it is empty\n  help: give every producer a name of its own, which it has again after a start";
             return Err(LogError::InvalidConfig { key: "transactional.id".into(), problem: problem.into() });
+        }
+        let longest = broker.options().transaction_max_timeout;
+        if timeout.is_zero() || timeout > longest {
+            return Err(LogError::InvalidConfig {
+                key: "transaction.timeout.ms".into(),
+                problem: format!(
+                    "{} is not 1 to {}\n  help: lower it, or raise the log's transaction.max.timeout.ms",
+                    timeout.as_millis(),
+                    longest.as_millis()
+                ),
+            });
         }
         let fresh = Transactional {
             producer_id: self.next_producer_id,
@@ -105,6 +140,10 @@ impl Coordinator {
             partitions: BTreeSet::new(),
             status: EMPTY,
             prepared: None,
+            timeout,
+            began: None,
+            used: broker.now().wall,
+            timed_out: false,
         };
         let mut state = self.ids.get(id).cloned().unwrap_or(fresh);
         let ended = Self::finish(broker, id, &mut state);
@@ -121,8 +160,8 @@ impl Coordinator {
         }
         state.epoch += 1;
         Self::end(broker, &mut state, Marker::Abort)?;
-        state.status = EMPTY;
-        broker.append_internal(STATE_TOPIC, record(id, &state, broker.now()))?;
+        (state.status, state.timeout, state.used, state.timed_out) = (EMPTY, timeout, broker.now().wall, false);
+        broker.append_internal(STATE_TOPIC, record(id, &state))?;
         self.next_producer_id = self.next_producer_id.max(state.producer_id + 1);
         let identity = Identity { producer_id: state.producer_id, epoch: state.epoch };
         self.ids.insert(id.to_owned(), state);
@@ -130,14 +169,105 @@ impl Coordinator {
     }
 
     /// Adds a partition to the ongoing transaction of an id.
-    pub(crate) fn join(&mut self, id: &str, owner: Identity, partition: &TopicPartition) -> Result<(), LogError> {
-        self.owned(id, owner)?.partitions.insert(partition.clone());
+    pub(crate) fn join(
+        &mut self,
+        broker: &Broker,
+        id: &str,
+        owner: Identity,
+        partition: &TopicPartition,
+    ) -> Result<(), LogError> {
+        let state = self.owned(id, owner)?;
+        // What comes now is no part of what is being committed.
+        Self::finish(broker, id, state)?;
+        let now = broker.now();
+        state.began.get_or_insert(now.ticks);
+        state.used = now.wall;
+        state.partitions.insert(partition.clone());
         Ok(())
     }
 
+    /// Tells an owner from one of the past.
+    ///
+    /// # Errors
+    /// [`LogError::Fenced`] if there is a newer owner, [`LogError::TimedOut`] if there is none, but this one took too long.
+    pub(crate) fn check(&mut self, id: &str, owner: Identity) -> Result<(), LogError> {
+        self.owned(id, owner).map(drop)
+    }
+
     fn owned(&mut self, id: &str, owner: Identity) -> Result<&mut Transactional, LogError> {
-        let fenced = || LogError::Fenced { transactional_id: id.to_owned() };
-        self.ids.get_mut(id).filter(|t| t.producer_id == owner.producer_id && t.epoch == owner.epoch).ok_or_else(fenced)
+        let transactional_id = id.to_owned();
+        let Some(state) = self.ids.get_mut(id) else { return Err(LogError::TimedOut { transactional_id }) };
+        if (state.producer_id, state.epoch) == (owner.producer_id, owner.epoch) {
+            return Ok(state);
+        }
+        let is_last = state.producer_id == owner.producer_id && state.epoch == owner.epoch + 1;
+        if state.timed_out && is_last {
+            Err(LogError::TimedOut { transactional_id })
+        } else {
+            Err(LogError::Fenced { transactional_id })
+        }
+    }
+
+    /// Drives on what was asked for and failed, aborts what takes longer than its time-out, and forgets ids that nobody has
+    /// used for a time. What fails is tried again by the next call, and holds up no other.
+    pub(crate) fn tick(&mut self, broker: &Broker) -> Result<(), LogError> {
+        let now = broker.now();
+        let mut result = Ok(());
+        for (id, state) in &mut self.ids {
+            let is_over = state.began.is_some_and(|began| now.ticks.saturating_sub(began) >= state.timeout);
+            if state.prepared.is_some() {
+                result = result.and(Self::finish(broker, id, state));
+            } else if is_over || state.status == PREPARE_ABORT {
+                result = result.and(Self::time_out(broker, id, state));
+            }
+        }
+        result.and(self.forget_unused(broker, now.wall))
+    }
+
+    /// Aborts a transaction in an epoch that nobody has: its owner is fenced wherever it writes.
+    fn time_out(broker: &Broker, id: &str, state: &mut Transactional) -> Result<(), LogError> {
+        if state.status != PREPARE_ABORT {
+            let next = Transactional {
+                epoch: state.epoch + 1,
+                status: PREPARE_ABORT,
+                used: broker.now().wall,
+                timed_out: true,
+                ..state.clone()
+            };
+            broker.append_internal(STATE_TOPIC, record(id, &next))?;
+            *state = next;
+        }
+        Self::end(broker, state, Marker::Abort)?;
+        let complete = Transactional { status: COMPLETE_ABORT, ..state.clone() };
+        broker.append_internal(STATE_TOPIC, record(id, &complete))?;
+        *state = complete;
+        Ok(())
+    }
+
+    /// Forgets the ids that are idle, but for the one that has the newest producer id: after a restart those of new ones
+    /// go on from it, and none is given a second time.
+    fn forget_unused(&mut self, broker: &Broker, now: Timestamp) -> Result<(), LogError> {
+        let after = broker.options().transactional_id_expiration.as_millis() as Timestamp;
+        let newest = self.ids.values().map(|state| state.producer_id).max();
+        let is_unused = |state: &Transactional| {
+            state.began.is_none()
+                && state.prepared.is_none()
+                && state.status != PREPARE_ABORT
+                && now.saturating_sub(state.used) >= after
+                && Some(state.producer_id) != newest
+        };
+        let mut unused: Vec<String> = self.ids.iter().filter(|(_, s)| is_unused(s)).map(|(id, _)| id.clone()).collect();
+        unused.sort_unstable();
+        for ids in unused.chunks(TOMBSTONES) {
+            let mut batch = BatchBuilder::new();
+            ids.iter().for_each(|id| batch.push(now, Some(&key(id)), None, &[]));
+            broker.append_internal(STATE_TOPIC, batch)?;
+            ids.iter().for_each(|id| drop(self.ids.remove(id)));
+        }
+        if self.ids.len() < self.ids.capacity() / 4 {
+            self.ids.shrink_to_fit();
+        }
+        Ok(())
     }
 
     /// Commits the ongoing transaction with a group's offsets; tells the broker's groups when it took effect.
@@ -153,11 +283,17 @@ impl Coordinator {
             Ok(state) => state,
             Err(error) => return CommitOutcome::Failed(error),
         };
+        // One before it whose outcome was not known.
+        if let Err(error) = Self::finish(broker, id, state) {
+            return CommitOutcome::Failed(error);
+        }
+        state.used = now.wall;
         if !offsets.offsets.is_empty() {
             let stamp = ProducerStamp { id: owner.producer_id, epoch: owner.epoch, base_sequence: -1 };
             let options = SealOptions { producer: Some(stamp), transactional: true, ..SealOptions::default() };
+            state.began.get_or_insert(now.ticks);
             state.partitions.insert(TopicPartition::new(OFFSETS_TOPIC, 0));
-            if let Err(error) = broker.append_sealed(OFFSETS_TOPIC, groups::batch(offsets, now), &options) {
+            if let Err(error) = broker.append_sealed(OFFSETS_TOPIC, groups::batch(offsets, now.wall), &options) {
                 return CommitOutcome::Failed(error);
             }
         }
@@ -174,16 +310,15 @@ impl Coordinator {
 
     /// Drives a commit that has been asked for to its end. It can be tried again after an error, where it left off.
     fn finish(broker: &Broker, id: &str, state: &mut Transactional) -> Result<(), LogError> {
-        let now = broker.now();
         if !state.prepared.as_ref().is_none_or(|p| p.logged) {
-            broker.append_internal(STATE_TOPIC, record(id, state, now))?;
+            broker.append_internal(STATE_TOPIC, record(id, state))?;
             state.prepared.iter_mut().for_each(|p| p.logged = true);
         }
         let Some(prepared) = &state.prepared else { return Ok(()) };
         let offsets = prepared.offsets.clone();
         Self::end(broker, state, Marker::Commit)?;
         state.status = COMPLETE_COMMIT;
-        broker.append_internal(STATE_TOPIC, record(id, state, now))?;
+        broker.append_internal(STATE_TOPIC, record(id, state))?;
         broker.groups().apply(&offsets);
         state.prepared = None;
         Ok(())
@@ -193,6 +328,7 @@ impl Coordinator {
     pub(crate) fn abort(&mut self, broker: &Broker, id: &str, owner: Identity) -> Result<(), LogError> {
         let state = self.owned(id, owner)?;
         Self::finish(broker, id, state)?;
+        state.used = broker.now().wall;
         Self::end(broker, state, Marker::Abort)
     }
 
@@ -201,13 +337,14 @@ impl Coordinator {
         let identity = Identity { producer_id: state.producer_id, epoch: state.epoch };
         while let Some(partition) = state.partitions.first().cloned() {
             match broker.partition(&partition) {
-                Ok(found) => drop(found.append(marker_batch(marker, identity, broker.now())?)?),
+                Ok(found) => drop(found.append(marker_batch(marker, identity, broker.now().wall)?)?),
                 // The topic was deleted meanwhile: there is nothing left to end in it.
                 Err(LogError::UnknownTopic(_)) => {}
                 Err(error) => return Err(error),
             }
             state.partitions.pop_first();
         }
+        state.began = None;
         Ok(())
     }
 }
@@ -217,13 +354,17 @@ fn marker_batch(marker: Marker, identity: Identity, now: Timestamp) -> Result<Ve
         .map_err(|e| LogError::Other { message: e.to_string(), retriable: false })
 }
 
-fn record(id: &str, state: &Transactional, now: Timestamp) -> BatchBuilder {
+fn key(id: &str) -> Vec<u8> {
     let mut key = 0i16.to_be_bytes().to_vec();
     put_string(&mut key, id);
+    key
+}
+
+fn record(id: &str, state: &Transactional) -> BatchBuilder {
     let mut value = 0i16.to_be_bytes().to_vec();
     value.extend(state.producer_id.to_be_bytes());
     value.extend(state.epoch.to_be_bytes());
-    value.extend(60_000i32.to_be_bytes());
+    value.extend((state.timeout.as_millis() as i32).to_be_bytes());
     value.push(state.status as u8);
     let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
     for partition in &state.partitions {
@@ -235,23 +376,23 @@ fn record(id: &str, state: &Transactional, now: Timestamp) -> BatchBuilder {
         value.extend((partitions.len() as i32).to_be_bytes());
         partitions.iter().for_each(|p| value.extend(p.to_be_bytes()));
     }
-    value.extend(now.to_be_bytes());
-    value.extend(now.to_be_bytes());
+    value.extend(state.used.to_be_bytes());
+    value.extend(state.used.to_be_bytes());
     let mut batch = BatchBuilder::with_capacity(512);
-    batch.push(now, Some(&key), Some(&value), &[]);
+    batch.push(state.used, Some(&key(id)), Some(&value), &[]);
     batch
 }
 
-fn decode(key: &[u8], value: &[u8]) -> Option<(String, Transactional)> {
-    let mut key = Fields(key);
-    if key.i16()? != 0 {
-        return None;
-    }
-    let id = key.string()?;
+fn decode_key(key: &[u8]) -> Option<String> {
+    let mut fields = Fields(key);
+    if fields.i16()? == 0 { fields.string() } else { None }
+}
+
+fn decode(value: &[u8]) -> Option<Transactional> {
     let mut fields = Fields(value);
     fields.i16()?;
     let (producer_id, epoch) = (fields.i64()?, fields.i16()?);
-    fields.i32()?;
+    let timeout = Duration::from_millis(u64::try_from(fields.i32()?).ok()?);
     let status = fields.i8()?;
     let mut partitions = BTreeSet::new();
     for _ in 0..fields.i32()? {
@@ -260,5 +401,7 @@ fn decode(key: &[u8], value: &[u8]) -> Option<(String, Transactional)> {
             partitions.insert(TopicPartition::new(topic.as_str(), fields.i32()?));
         }
     }
-    Some((id, Transactional { producer_id, epoch, partitions, status, prepared: None }))
+    let used = fields.i64()?;
+    let (prepared, began, timed_out) = (None, None, false);
+    Some(Transactional { producer_id, epoch, partitions, status, prepared, timeout, began, used, timed_out })
 }

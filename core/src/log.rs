@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_wire::{BatchBuilder, Records};
 
@@ -88,6 +89,9 @@ pub struct ProducerOptions {
     pub client_id: String,
     /// With an id, everything between two commits is one transaction; without, sends are visible at once.
     pub transactional_id: Option<String>,
+    /// `transaction.timeout.ms`: the log aborts a transaction that is open for longer. Its producer then gets
+    /// [`LogError::TimedOut`].
+    pub transaction_timeout: Duration,
     /// Whether a commit is done only when it is kept as the log's durability promises. Without, it is done when it is
     /// decided: should the log lose it after that, it loses everything that came later too.
     pub durable: bool,
@@ -96,7 +100,12 @@ pub struct ProducerOptions {
 impl ProducerOptions {
     /// Sends that are visible at once, and commits that are done when they are kept.
     pub fn plain(client_id: &str) -> Self {
-        ProducerOptions { client_id: client_id.to_owned(), transactional_id: None, durable: true }
+        ProducerOptions {
+            client_id: client_id.to_owned(),
+            transactional_id: None,
+            transaction_timeout: Duration::from_secs(60),
+            durable: true,
+        }
     }
 
     /// Transactions under this id, and commits that are done when they are kept.
@@ -125,7 +134,7 @@ pub trait Consumer: Send {
     fn fetch(&mut self, slot: usize, max_bytes: usize) -> Result<Fetch, LogError>;
 
     /// How soon to fetch again without having been woken; `None` for a log that wakes.
-    fn look_again(&self) -> Option<std::time::Duration> {
+    fn look_again(&self) -> Option<Duration> {
         None
     }
 }
@@ -314,6 +323,12 @@ pub enum LogError {
         /// The id.
         transactional_id: String,
     },
+    /// The log has ended the producer's transaction, which took longer than its time-out, or has forgotten the id, which was
+    /// idle for too long. Nobody has taken over: a new producer of the id can go on from the last commit.
+    TimedOut {
+        /// The id.
+        transactional_id: String,
+    },
     /// A batch was refused and nothing of it appended.
     Refused {
         /// Where it was to go.
@@ -352,10 +367,10 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether the same call may succeed later without anything being changed.
+    /// Whether the same work may succeed later without anything being changed.
     pub fn is_retriable(&self) -> bool {
         match self {
-            LogError::Full { .. } => true,
+            LogError::Full { .. } | LogError::TimedOut { .. } => true,
             LogError::Other { retriable, .. } => *retriable,
             _ => false,
         }
@@ -386,6 +401,10 @@ impl fmt::Display for LogError {
             LogError::Fenced { transactional_id } => {
                 write!(f, "a newer producer has taken over transactional id `{transactional_id}`")
             }
+            LogError::TimedOut { transactional_id } => write!(
+                f,
+                "the log has ended a transaction of `{transactional_id}` that took longer than transaction.timeout.ms\n  help: process less between two commits: lower max.poll.records or commit.interval.ms"
+            ),
             LogError::Refused { partition, problem } => write!(f, "batch for {partition} refused: {problem}"),
             LogError::Corrupt { place, problem } => write!(f, "{place} is damaged: {problem}"),
             LogError::Full { place } => write!(

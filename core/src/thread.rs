@@ -65,6 +65,10 @@ pub struct ThreadContext {
     pub process_id: String,
 }
 
+/// `transaction.timeout.ms` of Kafka Streams' producers, and the most that a log allows unless it is told otherwise.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(15 * 60);
+
 /// How long a thread waits after an error that may pass, such as a full disk.
 const RETRY_BACKOFF: Duration = Duration::from_millis(500);
 
@@ -641,12 +645,15 @@ impl StreamThread {
     /// from there. A commit that is under way may yet have been done: the log is asked first.
     fn rollback(&mut self, wall: Timestamp) -> Result<()> {
         match std::mem::replace(&mut self.commit, Commit::Idle) {
-            Commit::Idle => {
-                if self.producer.abort().is_err() {
+            Commit::Idle => match self.producer.abort() {
+                Ok(()) => {}
+                // A new producer would fence the one that has taken over.
+                Err(error) if error.is_task_migrated() => return Err(error.into()),
+                Err(_) => {
                     self.producer =
                         self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
                 }
-            }
+            },
             Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
                 self.commit = Commit::Unknown(offsets);
                 self.resolve()?;
@@ -736,8 +743,12 @@ pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOp
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     let transactional = shared.config.guarantee == ProcessingGuarantee::ExactlyOnceV2;
     let id = format!("{}-{}-{name}", shared.config.application_id, shared.process_id);
+    // Kafka Streams' ten seconds, and with a long interval the time until the commit is due.
+    let transaction_timeout =
+        TRANSACTION_TIMEOUT.saturating_add(shared.config.commit_interval).min(LONGEST_TRANSACTION);
+    let transactional_id = transactional.then_some(id);
     // Nobody waits for a task's commits but its next ones, and the log keeps their order.
-    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable: false }
+    ProducerOptions { client_id: name.to_owned(), transactional_id, transaction_timeout, durable: false }
 }
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.

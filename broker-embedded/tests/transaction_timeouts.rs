@@ -1,0 +1,173 @@
+//! A transaction that nobody ends holds back every committed reader. The log ends it after its time-out, in an epoch that its
+//! producer does not have: what that sends late is refused, and a new producer of the id goes on.
+
+#[expect(dead_code, reason = "shared by several test programs")]
+mod compacted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use compacted::{ALL, COMMITTED, Dice, Outcome, World, commit, create, producer, send, t, texts};
+use millstream_broker::{Broker, Durability};
+use millstream_core::{Admin, Log, LogError, Producer, ProducerOptions, SimFiles, Wakeup};
+
+const EVERY: [Durability; 3] = [Durability::Memory, Durability::Os, Durability::Disk];
+
+fn patient(broker: &Broker, id: &str, timeout: Duration) -> Result<Box<dyn Producer>, LogError> {
+    let options = ProducerOptions { transaction_timeout: timeout, ..ProducerOptions::transactional("test", id) };
+    broker.producer(&options, Arc::new(Wakeup::default()))
+}
+
+fn has_timed_out(result: Outcome) -> bool {
+    matches!(result, Err(LogError::TimedOut { transactional_id }) if transactional_id == "a")
+}
+
+#[test]
+fn a_transaction_is_aborted_at_its_time_out_and_not_before() -> Outcome {
+    for durability in EVERY {
+        let world = World::new(durability);
+        let broker = world.open()?;
+        create(&broker, "")?;
+        let (mut a, mut b) = (patient(&broker, "a", Duration::from_secs(10))?, producer(&broker, Some("b"))?);
+        // Idle time is not counted, and a commit begins anew.
+        world.advance(60_000);
+        send(a.as_mut(), 5, "k=1")?;
+        world.advance(9_999);
+        broker.tick()?;
+        commit(a.as_mut())?;
+        send(a.as_mut(), 5, "k=2")?;
+        world.advance(9_999);
+        broker.tick()?;
+        send(b.as_mut(), 5, "k=b")?;
+        commit(b.as_mut())?;
+        assert_eq!(texts(&broker, COMMITTED)?, "k=1", "{durability:?}");
+        world.advance(1);
+        broker.tick()?;
+        assert_eq!(broker.end_offset(&t(), COMMITTED)?, broker.end_offset(&t(), ALL)?);
+        assert_eq!(texts(&broker, COMMITTED)?, "k=1 k=b", "{durability:?}");
+        // However it goes on.
+        assert!(has_timed_out(send(a.as_mut(), 5, "k=late")));
+        assert!(has_timed_out(commit(a.as_mut())));
+        assert!(has_timed_out(a.abort()));
+        let mut again = patient(&broker, "a", Duration::from_secs(10))?;
+        send(again.as_mut(), 5, "k=3")?;
+        commit(again.as_mut())?;
+        // Now there is a newer one, which the late one must not fence.
+        assert!(matches!(send(a.as_mut(), 5, "k=late"), Err(LogError::Fenced { .. })));
+        assert!(matches!(a.abort(), Err(LogError::Fenced { .. })));
+        assert_eq!(texts(&broker, COMMITTED)?, "k=1 k=b k=3", "{durability:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_time_out_of_nothing_or_above_the_maximum_is_refused() -> Outcome {
+    let broker = World::new(Durability::Memory).open()?;
+    for (ms, taken) in [(0, false), (1, true), (900_000, true), (900_001, false)] {
+        match patient(&broker, "a", Duration::from_millis(ms)) {
+            Ok(_) => assert!(taken, "{ms}"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!taken && text.contains("transaction.timeout.ms") && text.contains("help:"), "{ms}: {text}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The epoch was raised twice for one time-out, or over its end.
+#[test]
+fn time_outs_use_epochs_up_and_the_id_goes_on() -> Outcome {
+    let world = World::new(Durability::Memory);
+    let broker = world.open()?;
+    create(&broker, "")?;
+    let mut a = producer(&broker, Some("a"))?;
+    for number in 0..i32::from(i16::MAX) + 20 {
+        // Every second owner takes too long: two epochs go at once.
+        if number % 2 == 0 {
+            send(a.as_mut(), 5, "k=gone")?;
+            world.advance(60_000);
+            broker.tick()?;
+            broker.tick()?;
+            assert!(has_timed_out(commit(a.as_mut())), "{number}");
+        }
+        a = producer(&broker, Some("a"))?;
+    }
+    send(a.as_mut(), 5, "k=last")?;
+    commit(a.as_mut())?;
+    assert_eq!(texts(&broker, COMMITTED)?, "k=last");
+    assert_eq!(broker.end_offset(&t(), COMMITTED)?, broker.end_offset(&t(), ALL)?);
+    Ok(())
+}
+
+/// Time-outs, owners that come and go, and power cuts: nothing that was committed is lost, nothing else is seen, nothing hangs.
+#[test]
+fn whatever_times_out_over_power_cuts_nothing_hangs() -> Outcome {
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let mut world = World::new(Durability::Disk);
+        let mut broker = world.open()?;
+        create(&broker, "")?;
+        let mut owner = producer(&broker, Some("a"))?;
+        let (mut written, mut open, mut began) = (String::new(), String::new(), None);
+        for step in 0..120 {
+            let timed_out = |began: Option<i64>, world: &World| began.is_some_and(|at| world.now() - at >= 60_000);
+            match dice.below(12) {
+                0..5 => {
+                    let text = format!(" k={step}");
+                    match send(owner.as_mut(), 5, text.trim()) {
+                        Ok(()) => {
+                            began.get_or_insert(world.now());
+                            open += &text;
+                        }
+                        Err(error) => {
+                            assert!(has_timed_out(Err(error)), "seed {seed}, {step}");
+                            (owner, began) = (producer(&broker, Some("a"))?, None);
+                            open.clear();
+                        }
+                    }
+                }
+                5 | 6 => match commit(owner.as_mut()) {
+                    Ok(()) => {
+                        broker.tick()?;
+                        written += &std::mem::take(&mut open);
+                        began = None;
+                    }
+                    Err(error) => {
+                        assert!(has_timed_out(Err(error)), "seed {seed}, {step}");
+                        (owner, began) = (producer(&broker, Some("a"))?, None);
+                        open.clear();
+                    }
+                },
+                7 => {
+                    let _timed_out = owner.abort();
+                    (owner, began) = (producer(&broker, Some("a"))?, None);
+                    open.clear();
+                }
+                8 | 9 => world.advance(1_000 * dice.below(50)),
+                10 => {
+                    broker.tick()?;
+                    if timed_out(began, &world) {
+                        let stable = broker.end_offset(&t(), COMMITTED)?;
+                        assert_eq!(stable, broker.end_offset(&t(), ALL)?, "seed {seed}, {step}");
+                        assert!(has_timed_out(send(owner.as_mut(), 5, "k=late")), "seed {seed}, {step}");
+                        (owner, began) = (producer(&broker, Some("a"))?, None);
+                        open.clear();
+                    }
+                }
+                _ => {
+                    let files: SimFiles = world.files.power_cut(seed * 1_000 + step);
+                    drop((owner, broker));
+                    world = World { files, ..world };
+                    broker = world.open()?;
+                    let stable = broker.end_offset(&t(), COMMITTED)?;
+                    assert_eq!(stable, broker.end_offset(&t(), ALL)?, "seed {seed}, {step}");
+                    (owner, began) = (producer(&broker, Some("a"))?, None);
+                    open.clear();
+                }
+            }
+            assert_eq!(texts(&broker, COMMITTED)?, written.trim(), "seed {seed}, {step}");
+        }
+    }
+    Ok(())
+}
