@@ -596,6 +596,12 @@ impl StreamThread {
             task.flush_stores(|to, batch| Ok(producer.send(to, batch)?))?;
             offsets.extend(task.prepare());
         }
+        #[cfg(feature = "plant")]
+        if crate::Plant::DoubleApply.is_set() && now.wall % 4 != 0 {
+            self.producer.commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: vec![] });
+            self.commit = Commit::UnderWay(offsets);
+            return Ok(());
+        }
         self.producer
             .commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: offsets.clone() });
         self.commit = Commit::UnderWay(offsets);

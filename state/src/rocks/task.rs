@@ -52,6 +52,8 @@ impl Database {
     /// Where a family stands. One whose rows are not as they should be is emptied.
     pub(super) fn position(&self, family: usize) -> Result<Option<DiskPosition>> {
         let found = self.db.get_cf(&self.handle(family)?, POSITION).map_err(|e| self.error("cannot be read", &e))?;
+        #[cfg(feature = "plant")]
+        let found = fs::read(self.folder.join(format!("planted-{family}"))).ok().or(found);
         let Some(bytes) = found else { return Ok(None) };
         let position = decode_position(&bytes, self.families[family].order);
         if position.is_none() {
@@ -105,6 +107,13 @@ impl Database {
                 None => batch.delete_cf(&handle, key),
             });
             batch.put_cf(&handle, POSITION, encode_position(write.position, order));
+        }
+        #[cfg(feature = "plant")]
+        if millstream_core::Plant::ForgetOffsetRow.is_set() {
+            for write in writes {
+                let position = encode_position(write.position, self.families[write.family].order);
+                let _as_it_goes = fs::write(self.folder.join(format!("planted-{}", write.family)), position);
+            }
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
