@@ -16,8 +16,9 @@ pub(crate) enum Moment {
     Running(Duration),
     /// So long after a commit began, the n-th.
     Commit(u64, Duration),
-    /// In the n-th write to a file of the log, of which a part in a hundred is written; or before or after a file gets its name.
-    Write(u64, u64),
+    /// In the n-th write to a file of the log, of which so many percent are written, or when a file gets its name. The write hangs
+    /// for a while before: other threads go on.
+    Write(u64, u64, Duration),
     /// So long after a second instance of the application has taken over from the first.
     Takeover(Duration),
 }
@@ -38,7 +39,8 @@ impl Moment {
             6..=8 => {
                 // Small numbers are in the recovery.
                 let most = dice.one_of(&[20, 200, 2000]);
-                Moment::Write(1 + dice.below(most), dice.below(101))
+                let hangs = if dice.below(2) == 0 { Duration::ZERO } else { medium };
+                Moment::Write(1 + dice.below(most), dice.below(101), hangs)
             }
             _ => Moment::Takeover(long),
         }
@@ -64,7 +66,9 @@ impl fmt::Display for Moment {
             Moment::Restore(after) => write!(f, "{after:?} after the log was open"),
             Moment::Running(after) => write!(f, "{after:?} after the application ran"),
             Moment::Commit(number, after) => write!(f, "{after:?} after commit {number} began"),
-            Moment::Write(number, percent) => write!(f, "in write {number}, after {percent} % of it"),
+            Moment::Write(number, percent, hangs) => {
+                write!(f, "in write {number}, after {percent} % of it, which hangs for {hangs:?}")
+            }
             Moment::Takeover(after) => write!(f, "{after:?} after a takeover"),
         }
     }

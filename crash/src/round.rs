@@ -172,7 +172,7 @@ impl Round<'_> {
     fn start(&mut self, moment: Option<Moment>) -> Result<Life> {
         let (commit, write, percent) = match moment {
             Some(Moment::Commit(number, _)) => (number, 0, 0),
-            Some(Moment::Write(number, percent)) => (0, number, percent),
+            Some(Moment::Write(number, percent, _)) => (0, number, percent),
             _ => (0, 0, 0),
         };
         // Now and then with state that was left some lives ago.
@@ -259,8 +259,9 @@ impl Round<'_> {
             if line.starts_with("torn ") {
                 self.log(&line)?;
                 self.outcome.torn += 1;
-                kill_at = Some(last_word);
-                continue;
+                if let Some(Moment::Write(_, _, hangs)) = moment {
+                    kill_at = Some(last_word + hangs);
+                }
             }
             match self.hear(&line) {
                 Heard::Have => known += 1,
