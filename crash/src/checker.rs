@@ -289,3 +289,131 @@ fn same_rows(
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{LISTS, Stamp};
+
+    const SEED: u64 = 7;
+
+    fn record<T: Stamped>(dump: &mut Vec<Dumped>, topic: &str, key: &str, value: T) {
+        let partition = millstream_core::partition_for_key(key.as_bytes(), PARTITIONS);
+        push(dump, topic, partition, Some(key), Some(serde_json::to_vec(&value.sealed(topic)).expect("JSON")));
+    }
+
+    fn push(dump: &mut Vec<Dumped>, topic: &str, partition: i32, key: Option<&str>, value: Option<Vec<u8>>) {
+        let offset = dump.iter().filter(|r| *r.topic == *topic && r.partition == partition).count() as i64;
+        dump.push(Dumped { topic: topic.into(), partition, offset, key: key.map(str::to_owned), value });
+    }
+
+    /// What a sound run of some input leaves.
+    fn sound() -> (Counts, Vec<Dumped>) {
+        let mut counts = Counts::new();
+        let mut dump = Vec::new();
+        let (mut accounts, mut elements) = (HashMap::<String, Balance>::new(), HashMap::<String, Vec<i64>>::new());
+        let mut rows = HashMap::new();
+        for seq in 0..100 {
+            for partition in 0..PARTITIONS {
+                for topic in [TRANSFERS, CHANGES] {
+                    let (key, value) = input(SEED, topic, partition, seq);
+                    push(&mut dump, topic, partition, key.as_deref(), Some(value));
+                    counts.insert((topic.to_owned(), partition), seq + 1);
+                }
+                let transfer = transfer(SEED, partition, seq);
+                let origin = Stamp { partition, seq, crc: 0 };
+                for (account, leg) in legs(&transfer) {
+                    record(&mut dump, LEGS, &account, leg.clone());
+                    let balance = accounts.entry(account.clone()).or_default();
+                    let (count, sum) = (balance.count + 1, balance.sum + leg.amount);
+                    *balance = Balance { origin, count, sum, last: leg.amount };
+                    for topic in [BALANCES, &changelog("accounts")] {
+                        let value = serde_json::to_vec(&balance.clone().sealed(BALANCES)).expect("JSON");
+                        let partition = millstream_core::partition_for_key(account.as_bytes(), PARTITIONS);
+                        push(&mut dump, topic, partition, Some(&account), Some(value));
+                    }
+                }
+                let key = list(origin);
+                elements.entry(key.clone()).or_default().push(seq);
+                for topic in [LISTS, &changelog("elements")] {
+                    let value = List { origin, elements: elements[&key].clone() }.sealed(LISTS);
+                    let partition = millstream_core::partition_for_key(key.as_bytes(), PARTITIONS);
+                    push(&mut dump, topic, partition, Some(&key), serde_json::to_vec(&value).ok());
+                }
+                let (key, change) = change(SEED, partition, seq);
+                let before = rows.get(&key).copied();
+                rows.remove(&key);
+                change.put.map(|value| rows.insert(key.clone(), value));
+                record(&mut dump, TABLE, &key, Seen { origin, before, after: change.put });
+                let value = change.put.map(|value| value.to_be_bytes().to_vec());
+                push(&mut dump, &changelog("rows"), partition, Some(&key), value);
+            }
+        }
+        (counts, dump)
+    }
+
+    fn last_of(topic: &str, dump: &[Dumped]) -> usize {
+        dump.iter().rposition(|r| *r.topic == *topic).expect("a record")
+    }
+
+    #[test]
+    fn a_sound_run_has_no_violation() {
+        let (counts, dump) = sound();
+        let checked = check(SEED, &counts, &dump);
+        assert_eq!((checked.told, checked.records), (vec![], dump.len() as u64));
+    }
+
+    #[test]
+    fn what_is_lost_is_told() {
+        for topic in [TRANSFERS, CHANGES, LEGS, BALANCES, LISTS, TABLE, &changelog("accounts"), &changelog("rows")] {
+            let (counts, mut dump) = sound();
+            dump.remove(last_of(topic, &dump));
+            assert!(check(SEED, &counts, &dump).violations > 0, "{topic}");
+        }
+    }
+
+    #[test]
+    fn what_is_doubled_is_told() {
+        for topic in [TRANSFERS, CHANGES, LEGS, BALANCES, LISTS, TABLE] {
+            let (counts, mut dump) = sound();
+            dump.push(dump[last_of(topic, &dump)].clone());
+            assert!(check(SEED, &counts, &dump).violations > 0, "{topic}");
+        }
+    }
+
+    #[test]
+    fn half_a_transfer_is_told_as_torn() {
+        let (counts, mut dump) = sound();
+        dump.remove(last_of(LEGS, &dump));
+        let checked = check(SEED, &counts, &dump);
+        assert!(checked.told.iter().any(|text| text.contains("torn: one leg is there without the other")));
+    }
+
+    #[test]
+    fn a_changed_byte_is_told() {
+        for topic in [TRANSFERS, CHANGES, LEGS, BALANCES, LISTS, TABLE] {
+            let (counts, mut dump) = sound();
+            let last = last_of(topic, &dump);
+            let value = dump[last].value.as_mut().expect("a value");
+            let digit = value.iter_mut().rev().find(|b| b.is_ascii_digit()).expect("a number");
+            *digit = if *digit == b'1' { b'2' } else { b'1' };
+            assert!(check(SEED, &counts, &dump).violations > 0, "{topic}");
+        }
+    }
+
+    #[test]
+    fn what_changes_places_is_told() {
+        for topic in [TRANSFERS, LEGS, BALANCES, LISTS, TABLE] {
+            let (counts, mut dump) = sound();
+            // Two records of the same key.
+            let last = last_of(topic, &dump);
+            let (key, partition) = (dump[last].key.clone(), dump[last].partition);
+            let same = |r: &Dumped| *r.topic == *topic && r.key == key && r.partition == partition;
+            let Some(other) = dump[..last].iter().rposition(same) else { continue };
+            let value = dump[last].value.clone();
+            dump[last].value = dump[other].value.clone();
+            dump[other].value = value;
+            assert!(check(SEED, &counts, &dump).violations > 0, "{topic}");
+        }
+    }
+}
