@@ -23,6 +23,9 @@ use crate::topology::StoreId;
 /// (`delete.retention.ms` of a compacted topic, a day).
 const TRUSTED_FOR: Timestamp = 24 * 3_600_000;
 
+/// Bytes of a restore that are written at once.
+const RESTORED_AT_ONCE: usize = 64 << 20;
+
 /// The stores of a task on disk.
 pub(crate) struct DiskStores {
     disk: Box<dyn TaskDisk>,
@@ -121,10 +124,24 @@ impl DiskStores {
         self.family(store).is_some_and(|family| self.families[family].reads)
     }
 
-    /// Writes what a restore has read for a store, up to a position.
-    pub(crate) fn restored(&mut self, store: usize, batches: Vec<Records>, offset: Offset, wall: Timestamp) {
+    /// Writes what a restore has read for a store, up to a position; it may wait for more, unless it is the last.
+    pub(crate) fn restored(
+        &mut self,
+        store: usize,
+        batches: Vec<Records>,
+        offset: Offset,
+        is_last: bool,
+        wall: Timestamp,
+    ) {
         let Some(family) = self.family(store) else { return };
-        let position = DiskPosition { topic_id: self.families[family].topic_id, offset, written: wall };
+        let on_disk = &mut self.families[family];
+        on_disk.committed.extend(batches);
+        // Much at once is written in one piece, which costs little of what many pieces do.
+        if !is_last && on_disk.committed.iter().map(Records::bytes).sum::<usize>() < RESTORED_AT_ONCE {
+            return;
+        }
+        let position = DiskPosition { topic_id: on_disk.topic_id, offset, written: wall };
+        let batches = std::mem::take(&mut on_disk.committed);
         self.give(vec![FamilyWrite { family, batches, position, expired_before: None }]);
     }
 

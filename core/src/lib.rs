@@ -32,6 +32,8 @@ mod offset_metadata;
 mod offset_reset;
 mod partitioner;
 mod plan;
+#[cfg(feature = "plant")]
+mod plant;
 mod punctuation;
 mod rebuilt_from;
 mod record;
@@ -76,6 +78,8 @@ pub use nearest_word::nearest_word;
 pub use offset_reset::{NotAnOffsetReset, OffsetReset};
 pub use partitioner::{murmur2, partition_for_key};
 pub use plan::{Plan, TaskPlan};
+#[cfg(feature = "plant")]
+pub use plant::Plant;
 pub use punctuation::{Punctuate, PunctuationType};
 pub use rebuilt_from::{RebuiltFrom, Row, RowOf};
 pub use record::{Change, Record};

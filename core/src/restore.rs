@@ -95,7 +95,8 @@ impl Restore {
                 None => fetch.batches,
             };
             if let Some(disk) = &mut task.disk {
-                disk.restored(changelog.store, batches.clone(), position.min(changelog.end), wall);
+                let is_last = position >= changelog.end;
+                disk.restored(changelog.store, batches.clone(), position.min(changelog.end), is_last, wall);
             }
             let mut restored = 0;
             for mut batch in batches {

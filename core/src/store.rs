@@ -99,6 +99,10 @@ impl ChangelogWriter {
     /// Appends one row; `value` `None` is a tombstone.
     #[inline]
     pub fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, headers: &[u8]) {
+        #[cfg(feature = "plant")]
+        if value.is_none() && crate::Plant::DropTombstone.is_set() {
+            return;
+        }
         self.open.push(timestamp, Some(key), value, headers);
         if self.open.len() >= Self::BATCH_BYTES {
             self.full.push(std::mem::take(&mut self.open));

@@ -622,6 +622,12 @@ impl StreamThread {
             task.flush_stores(|to, batch| Ok(producer.send(to, batch)?))?;
             offsets.extend(task.prepare());
         }
+        #[cfg(feature = "plant")]
+        if crate::Plant::DoubleApply.is_set() && now.wall % 4 != 0 {
+            self.producer.commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: vec![] });
+            self.commit = Commit::UnderWay(offsets);
+            return Ok(());
+        }
         self.producer
             .commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: offsets.clone() });
         self.commit = Commit::UnderWay(offsets);
@@ -736,8 +742,10 @@ pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOp
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     let transactional = shared.config.guarantee == ProcessingGuarantee::ExactlyOnceV2;
     let id = format!("{}-{}-{name}", shared.config.application_id, shared.process_id);
-    // Nobody waits for a task's commits but its next ones, and the log keeps their order.
-    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable: false }
+    // Nobody waits for a task's commits but its next ones, and the log keeps their order. Rows on disk do: they must not outlive
+    // the commit that they are of. A log that has lost it may reach as far again, with other records.
+    let durable = shared.config.disk.is_some();
+    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable }
 }
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
