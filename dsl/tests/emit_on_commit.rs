@@ -1,6 +1,6 @@
 //! `emit_on_commit` changes when a table's changes are seen, and not what comes of them (semantics.md 61).
 
-use millstream_core::{Record, Result};
+use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig};
 use millstream_dsl::{HOUR, StreamsBuilder, TopologyTestDriver, kv};
 
 /// The look-up saw rows that were not passed on yet, so a result that was never added was subtracted: 50 for 40.
@@ -60,5 +60,22 @@ fn a_change_out_of_order_is_not_the_last() -> Result<()> {
     input.enqueue(Record::new("a".into(), "old".into(), 5))?;
     t.run()?;
     assert_eq!((out.read(), t.counters().dropped_records), (vec![kv("new", 1)], 1));
+    Ok(())
+}
+
+/// What was said of the change under way outlived a panic on it, so that the next commit's changes were out of order too.
+#[test]
+fn a_panic_on_a_change_out_of_order_says_nothing_of_those_that_follow() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let rows = b.versioned_table::<String, String>("in", "rows", HOUR);
+    rows.to_stream().peek(|_, v| assert_ne!(v.as_deref(), Some("boom"))).to("seen");
+    rows.emit_on_commit().group_by("by", |k, v| (v, k.clone())).count("n").to_stream().to("out");
+    let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    let (input, out) = (t.input::<String, String>("in")?, t.output::<String, Option<i64>>("out")?);
+    input.pipe_at(10, "a", "new");
+    input.pipe_at(5, "a", "boom");
+    input.pipe_at(20, "a", "newer");
+    assert_eq!(out.read(), [kv("new", 1), kv("new", 0), kv("newer", 1)]);
     Ok(())
 }
