@@ -332,6 +332,14 @@ fn a_suppression_without_a_limit_passes_on_and_a_strict_one_fails_when_it_is_ful
     many.pipe("a", 2);
     let error = many.try_pipe(Record::new("b".into(), 1, 0)).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("2 rows wait in a suppression that may hold 1"), "{error}");
+
+    // The bound on rows was named, which nobody had set.
+    let b = StreamsBuilder::new();
+    b.table::<String, i64>("in", "rows").suppress_for("short", MIN, BufferConfig::max_bytes(10));
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let full = t.input::<String, i64>("in")?.try_pipe(Record::new("a".into(), 1, 0));
+    let error = full.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("bytes wait in a suppression that may hold 10"), "{error}");
     Ok(())
 }
 
