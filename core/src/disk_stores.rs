@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use millstream_wire::{BatchBuilder, Records};
 
-use crate::disk::{DiskPosition, Family, FamilyWrite, StateDisk, TaskDisk};
+use crate::disk::{DiskPosition, Expired, Family, FamilyWrite, StateDisk, TaskDisk};
 use crate::error::Result;
 use crate::log::{Admin, Isolation, LogError, Offset, TopicPartition};
 use crate::store::{StateStore, StoreInstance};
@@ -142,7 +142,7 @@ impl DiskStores {
         }
         let position = DiskPosition { topic_id: on_disk.topic_id, offset, written: wall };
         let batches = std::mem::take(&mut on_disk.committed);
-        self.give(vec![FamilyWrite { family, batches, position, expired_before: None }]);
+        self.give(vec![FamilyWrite { family, batches, position, expired: Expired::Nothing }]);
     }
 
     /// Whether everything that was given is on disk.
@@ -213,7 +213,7 @@ impl DiskStores {
             family: index,
             batches: std::mem::take(&mut family.committed),
             position: DiskPosition { topic_id: family.topic_id, offset, written: wall },
-            expired_before: stores[family.store].1.state.borrow().expired_before(),
+            expired: stores[family.store].1.state.borrow_mut().expired(),
         });
         let writes = writes.collect();
         self.give(writes);

@@ -64,7 +64,7 @@ pub use config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 pub use context::{ExceptionHandler, TaskContext, TimeSlot};
 pub use copartition::PlacedBy;
 pub use counters::Counters;
-pub use disk::{DiskPosition, DiskRows, Family, FamilyWrite, RowOrder, StateDisk, TaskDisk};
+pub use disk::{DiskPosition, DiskRows, Expired, Family, FamilyWrite, RowOrder, StateDisk, TaskDisk};
 pub use error::{Error, NodeFailure, Panicked, Result, StateError, TooLarge, Undecodable, Unencodable};
 pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};
 pub use forward::{Downstream, Forward, Port, Supplier};

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millstream_core::{DiskPosition, DiskRows, Error, Family, FamilyWrite, Result, RowOrder, StateError, TaskDisk};
+use millstream_core::{
+    DiskPosition, DiskRows, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError, TaskDisk,
+};
 use rocksdb::{
     BoundColumnFamily, DB, ErrorKind, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch,
     WriteOptions,
@@ -44,7 +46,7 @@ impl Database {
             // Without the mark the damage is found once more.
             let _not_marked = fs::write(self.folder.join(DAMAGED), error.as_ref());
         }
-        self.damage(&error.to_string())
+        self.damage(error.as_ref())
     }
 
     pub(super) fn damage(&self, found: &str) -> Error {
@@ -79,12 +81,25 @@ impl Database {
         for write in writes {
             let handle = self.handle(write.family)?;
             let order = self.families[write.family].order;
-            if let Some(end) = write.expired_before.and_then(|time| order.part_of(time)) {
-                let (from, to) = ([ROW].to_vec(), [&[ROW], end.as_slice()].concat());
-                batch.delete_range_cf(&handle, &from, &to);
-                // Files that hold nothing else go at once.
-                let gone = self.db.delete_file_in_range_cf(&handle, &from, &to);
-                gone.map_err(|e| self.error("cannot be written", &e))?;
+            match &write.expired {
+                Expired::Nothing => {}
+                Expired::Before(time) => {
+                    if let Some(end) = order.part_of(*time) {
+                        let (from, to) = ([ROW].to_vec(), [&[ROW], end.as_slice()].concat());
+                        batch.delete_range_cf(&handle, &from, &to);
+                        // Files that hold nothing else go at once.
+                        let gone = self.db.delete_file_in_range_cf(&handle, &from, &to);
+                        gone.map_err(|e| self.error("cannot be written", &e))?;
+                    }
+                }
+                Expired::Versions(versions) => {
+                    for (key, timestamp) in versions {
+                        rows.begin_key();
+                        order.disk_key(key, *timestamp, &mut rows.bytes);
+                        rows.begin_value();
+                        rows.end(false);
+                    }
+                }
             }
             for records in &write.batches {
                 let mut records = records.clone();
