@@ -8,7 +8,7 @@
 //! PrepareCommit is the commit point: before it a crash aborts, after it a restart writes the missing markers. In one
 //! process an ongoing transaction needs no record of its own: at a restart its owner is dead.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_core::{CommitOutcome, GroupOffsets, LogError, Timestamp, TopicPartition};
 use millstream_wire::control::{self, Marker};
@@ -27,7 +27,8 @@ const EMPTY: i8 = 0;
 /// What the coordinator knows of every transactional id.
 #[derive(Default)]
 pub(crate) struct Coordinator {
-    ids: HashMap<String, Transactional>,
+    /// In order, so that a recovery writes the same every time.
+    ids: BTreeMap<String, Transactional>,
     next_producer_id: i64,
 }
 
