@@ -96,6 +96,8 @@ impl Partition {
         tail_limit: usize,
         state: State,
     ) -> Self {
+        // Without files what leaves memory is gone.
+        let tail_limit = if dir.is_some() { tail_limit } else { usize::MAX };
         Partition { id, topic_id, config, storage, dir, tail_limit, state: Mutex::new(state) }
     }
 
