@@ -26,14 +26,19 @@ pub(crate) struct Known {
 
 /// Reads a partition's folder.
 pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<State, LogError> {
-    let bases = Segment::list(files, dir)?;
+    let cut = known.point.filter(|_| known.cut);
+    let mut bases = Segment::list(files, dir)?;
+    // What begins behind the cut goes as a whole: of segments that nothing had synced, a power cut may have left a later one
+    // without the one before it, and the partition would seem to begin there.
+    for base in bases.extract_if(.., |base| cut.is_some_and(|cut| *base > cut)) {
+        Segment::remove(files, dir, base)?;
+    }
     let mut state = State::default();
     state.start = read_start(files, dir)?;
     let snapshot = known.point.and_then(|point| read_producers(files, dir, &bases, point));
     // Without its snapshot everything is read, to find the producers again.
     let read_from = if snapshot.is_some() { known.point.unwrap_or(0) } else { 0 };
     state.producers = snapshot.unwrap_or_default();
-    let cut = known.point.filter(|_| known.cut);
     for (i, base) in bases.iter().enumerate() {
         let next_base = bases.get(i + 1).copied();
         let opening = Opening {

@@ -338,9 +338,9 @@ impl Segment {
     /// Removes the segment's files.
     pub(crate) fn delete(self, files: &dyn Files) -> Result<(), LogError> {
         for suffix in ["index", "timeindex", "txnindex"] {
-            let _may_be_missing = files.remove(&self.path.with_extension(suffix));
+            let _may_be_missing = files.remove(&path.with_extension(suffix));
         }
-        files.remove(&self.path).map_err(|e| io("cannot remove", &self.path, e))
+        files.remove(path).map_err(|e| io("cannot remove", path, e))
     }
 }
 
@@ -351,6 +351,15 @@ const ABORTED_LEN: usize = 34;
 pub(crate) struct Unsynced {
     path: PathBuf,
     file: Arc<dyn OpenFile>,
+        Self::remove_files(files, &self.path)
+    }
+
+    /// Removes the files of a segment that is not open.
+    pub(crate) fn remove(files: &dyn Files, dir: &Path, base: Offset) -> Result<(), LogError> {
+        Self::remove_files(files, &dir.join(file_name(base, "log")))
+    }
+
+    fn remove_files(files: &dyn Files, path: &Path) -> Result<(), LogError> {
     side_files: [(&'static str, Vec<u8>); 3],
 }
 
