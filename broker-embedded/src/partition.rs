@@ -188,6 +188,7 @@ impl Partition {
             large || old || !s.fits(header.last_offset())
         });
         if full {
+            state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
             state.segments.push(Segment::create(&*self.storage.files, dir, header.base_offset)?);
         }
         state.segments.last_mut().map_or(Ok(()), |active| active.append(header, batch.bytes()))
@@ -325,6 +326,7 @@ impl Partition {
                 && old.last() == Some(&true)
             {
                 let end = state.end;
+                state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
                 state.segments.push(Segment::create(&*self.storage.files, dir, end)?);
             }
             let mut total: u64 = state.segments.iter().map(|s| s.size).sum();
@@ -351,6 +353,7 @@ impl Partition {
         let Some(dir) = &self.dir else { return Ok(0) };
         let (end, unsynced, snapshot) = {
             let mut state = self.state();
+            state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
             let stable = state.producers.last_stable(state.end);
             let aborted = state.producers.aborted();
             let mut next = state.end;

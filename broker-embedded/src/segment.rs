@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) max_timestamp: Timestamp,
     /// It holds what no checkpoint has synced.
     pub(crate) unsynced: bool,
+    /// There may be part of a batch behind the last one.
+    torn: bool,
     /// When it was seen to have grown last, and how large it was then.
     grown: Option<(Timestamp, u64)>,
 }
@@ -71,6 +73,7 @@ impl Segment {
             last: 0,
             max_timestamp: -1,
             unsynced: true,
+            torn: false,
             grown: None,
         }
     }
@@ -244,14 +247,25 @@ impl Segment {
 
     /// Appends a batch whose offsets are set. After an error nothing of it is in the segment.
     pub(crate) fn append(&mut self, header: &BatchHeader, bytes: &[u8]) -> Result<(), LogError> {
+        self.cut_torn_end()?;
         if let Err(error) = self.file.write_all_at(bytes, self.size) {
-            // What was written of it is behind `size`: the next append writes over it, a recovery cuts it off.
-            let _best_effort = self.file.set_len(self.size);
+            self.torn = true;
+            let _tried_again = self.cut_torn_end();
             return Err(io("cannot write", &self.path, error));
         }
         self.index(header);
         self.size += bytes.len() as u64;
         self.unsynced = true;
+        Ok(())
+    }
+
+    /// Cuts off what a failed append has left behind the last batch: if a shorter batch were written over it, or another
+    /// segment begun, a recovery would find damage in the middle of the partition.
+    pub(crate) fn cut_torn_end(&mut self) -> Result<(), LogError> {
+        if self.torn {
+            self.file.set_len(self.size).map_err(|e| io("cannot cut the torn end off", &self.path, e))?;
+            (self.torn, self.unsynced) = (false, true);
+        }
         Ok(())
     }
 
@@ -337,6 +351,15 @@ impl Segment {
 
     /// Removes the segment's files.
     pub(crate) fn delete(self, files: &dyn Files) -> Result<(), LogError> {
+        Self::remove_files(files, &self.path)
+    }
+
+    /// Removes the files of a segment that is not open.
+    pub(crate) fn remove(files: &dyn Files, dir: &Path, base: Offset) -> Result<(), LogError> {
+        Self::remove_files(files, &dir.join(file_name(base, "log")))
+    }
+
+    fn remove_files(files: &dyn Files, path: &Path) -> Result<(), LogError> {
         for suffix in ["index", "timeindex", "txnindex"] {
             let _may_be_missing = files.remove(&path.with_extension(suffix));
         }
@@ -351,15 +374,6 @@ const ABORTED_LEN: usize = 34;
 pub(crate) struct Unsynced {
     path: PathBuf,
     file: Arc<dyn OpenFile>,
-        Self::remove_files(files, &self.path)
-    }
-
-    /// Removes the files of a segment that is not open.
-    pub(crate) fn remove(files: &dyn Files, dir: &Path, base: Offset) -> Result<(), LogError> {
-        Self::remove_files(files, &dir.join(file_name(base, "log")))
-    }
-
-    fn remove_files(files: &dyn Files, path: &Path) -> Result<(), LogError> {
     side_files: [(&'static str, Vec<u8>); 3],
 }
 
