@@ -103,6 +103,11 @@ pub struct StreamThread {
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
     broken: bool,
+    /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
+    /// if there was no answer.
+    spent: bool,
+    /// Another thread has taken over: this one asks the log for nothing any more.
+    fenced: Option<LogError>,
     held_up: Option<Error>,
 }
 
@@ -167,6 +172,8 @@ impl StreamThread {
             unsent_since: None,
             running: false,
             broken: false,
+            spent: false,
+            fenced: None,
             held_up: None,
         })
     }
@@ -175,7 +182,8 @@ impl StreamThread {
     ///
     /// # Errors
     /// An error that no handler took. The tasks have been rolled back to their last commit; the thread may be dropped,
-    /// or stepped again to try once more.
+    /// or stepped again to try once more. A thread that was told that another has taken over
+    /// ([`Error::is_task_migrated`]) is to be dropped: every later step says the same.
     pub fn step(&mut self, now: Now) -> Result<Next> {
         match self.try_step(now) {
             Ok(next) => {
@@ -184,8 +192,15 @@ impl StreamThread {
             }
             Err(error) => {
                 self.broken = true;
-                // The first error is the one to report; a rollback that fails too is tried again by the next step.
-                let _second = self.mend(now.wall);
+                // The first error is the one to report, unless the rollback says that another has taken over; one that
+                // fails for another reason is tried again by the next step.
+                let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
+                let error = second.filter(Error::is_task_migrated).unwrap_or(error);
+                if let Error::Log(fenced) = &error
+                    && fenced.is_task_migrated()
+                {
+                    self.fenced = Some((**fenced).clone());
+                }
                 if error.is_retriable() {
                     self.held_up = Some(error);
                     return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
@@ -201,6 +216,9 @@ impl StreamThread {
     }
 
     fn try_step(&mut self, now: Now) -> Result<Next> {
+        if let Some(fenced) = &self.fenced {
+            return Err(fenced.clone().into());
+        }
         self.mend(now.wall)?;
         if !self.settle(now)? {
             return Ok(Next::Again);
@@ -616,9 +634,17 @@ impl StreamThread {
     fn rollback(&mut self, wall: Timestamp) -> Result<()> {
         match std::mem::replace(&mut self.commit, Commit::Idle) {
             Commit::Idle => {
-                if self.producer.abort().is_err() {
-                    self.producer =
-                        self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+                if !self.spent {
+                    match self.producer.abort() {
+                        // A new producer would fence whoever has taken over.
+                        Err(error) if error.is_task_migrated() => return Err(error.into()),
+                        aborted => self.spent = aborted.is_err(),
+                    }
+                }
+                if self.spent {
+                    let options = producer_options(&self.shared, &self.name);
+                    self.producer = self.shared.log.producer(&options, self.wakeup.clone())?;
+                    self.spent = false;
                 }
             }
             Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
