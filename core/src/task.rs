@@ -144,6 +144,10 @@ impl Task {
             let (id, store, _) = &self.stores[*index];
             (*index, self.topology.stores()[id.0].name.as_str(), store, topic.clone(), *end)
         });
+        // A start that failed later on may have opened them: the stores have their rows.
+        if self.disk.is_some() {
+            return Ok(());
+        }
         self.disk = DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?;
         Ok(())
     }

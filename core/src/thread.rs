@@ -412,7 +412,6 @@ impl StreamThread {
         {
             return Ok(false);
         }
-        self.restore = None;
         if let Some((task, consumer)) = &mut self.globals {
             let admin = self.shared.log.admin();
             let starts: Result<Vec<Offset>, LogError> =
@@ -457,6 +456,8 @@ impl StreamThread {
         self.running = true;
         Ok(true)
     }
+        // Not before: should anything above fail, the next try must not restore the same rows once more.
+        self.restore = None;
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
     fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
