@@ -18,7 +18,7 @@ use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, panic_message};
 use crate::input::Input;
-use crate::log::{Admin, CommittedOffset, Offset, TopicPartition};
+use crate::log::{Admin, CommittedOffset, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
@@ -153,11 +153,16 @@ impl Task {
     }
 
     /// Gives its disk what was committed; to be called between two commits.
-    pub(crate) fn exchange_with_disk(&mut self, admin: &dyn Admin, wall: Timestamp) -> Result<()> {
+    pub(crate) fn exchange_with_disk(
+        &mut self,
+        admin: &dyn Admin,
+        producer: &dyn Producer,
+        wall: Timestamp,
+    ) -> Result<()> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         let positions = self.inputs.iter().map(|i| &i.partition).zip(&self.committed.offsets);
         let position = |topic: &TopicPartition| positions.clone().find(|(t, _)| *t == topic).map(|(_, (o, _))| *o);
-        disk.exchange(&self.stores, &position, admin, wall)
+        disk.exchange(&self.stores, &position, admin, producer, wall)
     }
 
     /// Builds the nodes and takes up the committed positions, one per input.

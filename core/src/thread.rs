@@ -261,6 +261,10 @@ impl StreamThread {
             self.settle_blocking(now)?;
         }
         self.exchange_with_disk(now)?;
+        if self.tasks.iter().any(|task| task.disk.is_some()) {
+            self.producer.keep(self.producer.last_commit())?;
+            self.exchange_with_disk(now)?;
+        }
         self.tasks.iter_mut().filter_map(|task| task.disk.as_mut()).try_for_each(DiskStores::close)?;
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
@@ -358,8 +362,8 @@ impl StreamThread {
 
     /// Gives what was committed to the disk, before the next commit begins.
     fn exchange_with_disk(&mut self, now: Now) -> Result<()> {
-        let admin = self.shared.log.admin();
-        self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, now.wall))
+        let (admin, producer) = (self.shared.log.admin(), self.producer.as_ref());
+        self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, producer, now.wall))
     }
 
     /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
@@ -408,7 +412,7 @@ impl StreamThread {
             self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
         }
         if let Some(restore) = &mut self.restore
-            && !restore.step(&self.shared, &mut self.tasks, now.wall)?
+            && !restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)?
         {
             return Ok(false);
         }
@@ -452,12 +456,12 @@ impl StreamThread {
             task.start(&positions, handlers, now.wall)?;
         }
         self.consumer.assign(&assignment)?;
+        // Not before: should anything above fail, the next try must not restore the same rows once more.
+        self.restore = None;
         self.last_commit = now.ticks;
         self.running = true;
         Ok(true)
     }
-        // Not before: should anything above fail, the next try must not restore the same rows once more.
-        self.restore = None;
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
     fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
