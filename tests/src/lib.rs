@@ -5,3 +5,4 @@ pub mod embedded;
 pub mod faults;
 pub mod golden;
 pub mod reference;
+pub mod simulation;
