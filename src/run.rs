@@ -62,7 +62,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let state = state_folder(&id, &mut settings);
     let mut config = settings.config(application_id)?;
     config.disk = state.map(|(folder, rows)| state_disk(&folder, rows)).transpose()?;
-    settings.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    settings.warnings().iter().chain(topology.warnings()).for_each(|warning| eprintln!("warning: {warning}"));
     if let Some((servers, origin)) = settings.get("bootstrap.servers") {
         return Err(Error::Config(Box::new(vec![format!(
             "bootstrap.servers={servers} ({origin}): this build runs on the embedded log only\n  help: leave bootstrap.servers out"

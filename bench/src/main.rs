@@ -48,6 +48,10 @@ fn main() -> ExitCode {
 
 /// One program: to look at closely.
 fn only(name: &str, records: u64, keys: u64, table: &mut Table) -> Result<()> {
+    if name.eq_ignore_ascii_case("compaction") {
+        table.add(log::compaction(records, keys)?);
+        return Ok(());
+    }
     let input = Input::new(records, keys)?;
     let found = Program::ALL.into_iter().find(|p| format!("{p:?}").eq_ignore_ascii_case(name));
     let program =
@@ -81,6 +85,7 @@ fn all(records: u64, table: &mut Table) -> Result<()> {
     }
     println!("waiting: log, start, idle, latency");
     table.add(log::produce_consume(records)?);
+    table.add(log::compaction(records * 2, 100_000)?);
     table.add(programs::cold_start()?);
     table.add(programs::idle()?);
     latency::at_least_once(20_000, 5)?.into_iter().for_each(|row| table.add(row));

@@ -1,5 +1,7 @@
 //! Topics and offsets: the runtime's admin port.
 
+use std::collections::BTreeMap;
+
 use millstream_core::{Admin, CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
 
 use crate::broker::Broker;
@@ -21,6 +23,11 @@ impl Admin for Broker {
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         self.check_open()?;
         self.create(spec)
+    }
+
+    fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
+        self.check_open()?;
+        self.alter(topic, configs)
     }
 
     fn start_offset(&self, partition: &TopicPartition) -> Result<Offset, LogError> {

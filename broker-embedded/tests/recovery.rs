@@ -2,11 +2,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use common::{Outcome, batch, commit, copy, create, id, open, options, producer, read};
 use millstream_broker::{Broker, BrokerOptions};
-use millstream_core::{Admin, Isolation, LogError};
+use millstream_core::{Admin, Isolation, LogError, TopicSpec};
 
 const ALL: Isolation = Isolation::ReadUncommitted;
 
@@ -305,5 +306,29 @@ fn bad_names_and_settings_name_the_rule() -> Outcome {
     let error = broker.create_topic(&spec).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("did you mean `retention.ms`"), "{error}");
     assert_eq!(broker.partitions("t")?, None);
+    Ok(())
+}
+
+#[test]
+fn an_altered_configuration_counts_at_once_and_survives() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dir = folder.path().join("a");
+    let config = |text: &str| -> BTreeMap<String, String> {
+        text.split_whitespace().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect()
+    };
+    let broker = open(&dir)?;
+    let configs = config("cleanup.policy=compact retention.ms=5 max.message.bytes=100");
+    broker.create_topic(&TopicSpec { name: "t".into(), partitions: 2, configs })?;
+    let large = "x".repeat(200);
+    let mut p = producer(&broker, None)?;
+    assert!(matches!(p.send(&id("t", 1), batch(&[&large])), Err(LogError::Refused { .. })));
+    broker.alter_configs("t", &config("retention.ms=7 max.message.bytes=1000"))?;
+    p.send(&id("t", 1), batch(&[&large]))?;
+    // What is wrong changes nothing.
+    assert!(broker.alter_configs("t", &config("segment.bytes=5000 retention.ms=soon")).is_err());
+    assert!(broker.alter_configs("none", &config("retention.ms=7")).is_err());
+    drop((p, broker));
+    let wanted = config("cleanup.policy=compact retention.ms=7 max.message.bytes=1000");
+    assert_eq!(open(&dir)?.topic_config("t"), Some(wanted));
     Ok(())
 }

@@ -41,19 +41,21 @@ struct Shared {
     heads: Vec<AtomicI64>,
     /// For a task without a next record: how far the process was when it looked.
     seen: Vec<AtomicI64>,
+    /// Per task, up to when on the wall clock all that was there for it has been passed on and committed.
+    passed_on: Vec<AtomicI64>,
     /// The latest head that was ever published.
     latest: AtomicI64,
     wakeups: Mutex<Vec<Arc<Wakeup>>>,
 }
 
-// Relaxed is enough throughout: a value that is seen late only makes a task wait a little longer. Heads of a task move
+// Relaxed is enough for heads: a value that is seen late only makes a task wait a little longer. Heads of a task move
 // forward, and back only by a rollback; what `seen` says was true when it was read.
 impl TimeAlignment {
     /// For so many tasks; `skew` `None` is no bound.
     pub fn new(tasks: usize, skew: Option<Timestamp>) -> Self {
         let times = || (0..tasks).map(|_| AtomicI64::new(Timestamp::MIN)).collect();
         let latest = AtomicI64::new(Timestamp::MIN);
-        let shared = Shared { heads: times(), seen: times(), latest, wakeups: Mutex::default() };
+        let shared = Shared { heads: times(), seen: times(), passed_on: times(), latest, wakeups: Mutex::default() };
         TimeAlignment { shared: Arc::new(shared), skew }
     }
 
@@ -84,6 +86,17 @@ impl TimeAlignment {
         };
         self.shared.seen[task].store(seen, Ordering::Relaxed);
         self.shared.heads[task].store(head, Ordering::Relaxed);
+    }
+
+    /// All that was there for a task at `wall` has been passed on and committed. Whether that is news.
+    pub(crate) fn publish_passed_on(&self, task: usize, wall: Timestamp) -> bool {
+        // Whoever reads this looks for records afterwards, and must find those that were committed before.
+        self.shared.passed_on[task].fetch_max(wall, Ordering::Release) < wall
+    }
+
+    /// Up to when on the wall clock all that was there for a task has been passed on and committed.
+    pub(crate) fn passed_on(&self, task: usize) -> Timestamp {
+        self.shared.passed_on[task].load(Ordering::Acquire)
     }
 
     /// The latest time that a task may process now.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::collector::{Collector, SinkSlot};
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetter;
-use crate::error::{Error, NodeFailure, Result, Undecodable};
+use crate::error::{Error, NodeFailure, Panicked, Result, Undecodable};
 use crate::headers::Headers;
 use crate::log::{Offset, TopicPartition};
 use crate::store::StateStore;
@@ -50,6 +50,15 @@ pub struct TaskContext {
 
 /// What happens to a record that cannot be decoded, processed or written: `deserialization.exception.handler`,
 /// `processing.exception.handler`, `production.exception.handler`.
+///
+/// An error ends the path of its record below the operator that returned it: what the record had done before stays, as in
+/// Kafka Streams. A panic may have left anything behind; so the unit of work is rolled back, and the record is left out as
+/// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
+/// record always fails the task.
+///
+/// There is no answer `retry`. What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the
+/// thread goes back to its last commit and tries again until it has passed. What is asked about stays: the same bytes, the
+/// same record, the same size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ExceptionHandler {
     /// The task fails and says which record it was.
@@ -172,6 +181,23 @@ impl TaskContext {
                 let letter = DeadLetter::undecodable(slot, error);
                 self.send_letter(letter, key, value, headers, timestamp)?;
             }
+        }
+        self.drop_record();
+        Ok(())
+    }
+
+    /// Leaves out a record on which the program has panicked.
+    #[cold]
+    pub(crate) fn panicked(
+        &mut self,
+        error: &Panicked,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+        timestamp: Timestamp,
+    ) -> Result<()> {
+        if let OnError::DeadLetter(slot) = self.handlers.processing {
+            self.send_letter(DeadLetter::panicked(slot, error), key, value, headers, timestamp)?;
         }
         self.drop_record();
         Ok(())

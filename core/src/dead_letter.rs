@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 
 use crate::collector::SinkSlot;
-use crate::error::{NodeFailure, Undecodable};
+use crate::error::{NodeFailure, Panicked, Undecodable};
 use crate::headers::Headers;
 use crate::log::{Offset, TopicPartition};
 
@@ -42,6 +42,16 @@ impl DeadLetter {
             exception: format!("{source:?}"),
             message: source.to_string(),
             stacktrace,
+            record: error.record.clone(),
+        }
+    }
+
+    pub(crate) fn panicked(slot: SinkSlot, error: &Panicked) -> Self {
+        DeadLetter {
+            slot,
+            exception: "panic".into(),
+            message: error.message.clone(),
+            stacktrace: format!("at task {}", error.task),
             record: error.record.clone(),
         }
     }

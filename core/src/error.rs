@@ -228,7 +228,7 @@ impl fmt::Display for Error {
                 place(f, e.task, e.record.as_ref())?;
                 write!(
                     f,
-                    " panicked: {}\n  help: where data can cause it, return an error instead, from a `try_` operator or a processor",
+                    " panicked: {}\n  help: where data can cause it, return an error instead, from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out",
                     e.message
                 )
             }

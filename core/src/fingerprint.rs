@@ -22,7 +22,8 @@ pub(crate) const LEFT_BEHIND: &str = "left behind";
 /// The topic that stands for a store's changelog.
 pub(crate) const REBUILT_FROM: &str = "rebuilt from";
 
-/// Properties of which only growth matters: the log has already forgotten what the store would now want back.
+/// Properties of a changelog topic that follow the program. Only growth matters: what is kept for longer than it is needed
+/// does no harm.
 const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
 
 impl Fingerprint {
@@ -69,6 +70,18 @@ impl Fingerprint {
             }
         }
         Ok(problems)
+    }
+
+    /// What the topics of changelogs must now keep for longer than the earlier program had asked for. What it had let go is
+    /// gone, from its store too: a longer retention begins with what that one had.
+    pub(crate) fn longer(&self, earlier: &Fingerprint) -> Vec<(TopicName, Properties)> {
+        let both = self.0.iter().filter_map(|(name, is)| Some((name, is, earlier.0.get(name)?)));
+        let grown = both.map(|(name, is, was)| {
+            let period = |of: &Properties, key: &str| of.get(key).and_then(|ms| ms.parse::<i64>().ok());
+            let keys = PERIODS.into_iter().filter(|key| period(is, key) > period(was, key));
+            (name.clone(), keys.map(|key| (key.to_owned(), is[key].clone())).collect())
+        });
+        grown.filter(|(_, longer): &(_, Properties)| !longer.is_empty()).collect()
     }
 
     fn vanished_store(&self, earlier: &Fingerprint, store: &str, was: &Properties) -> String {
@@ -180,14 +193,8 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
                 }
                 _ => continue,
             },
-            key if PERIODS.contains(&key) => {
-                let period = |text: Option<&str>| text.and_then(|ms| ms.parse::<i64>().ok());
-                if period(now) <= period(before) {
-                    continue;
-                }
-                let set = format!("set {key}={} on its changelog topic", now.unwrap_or_default());
-                (key, format!("{set} and start once with topology.compatibility=ignore, or {afresh}"))
-            }
+            // The topic is told: see `Fingerprint::longer`.
+            key if PERIODS.contains(&key) => continue,
             "key" => ("has keys by", afresh.clone()),
             "value" => ("has values by", afresh.clone()),
             "kind" => ("is of the kind", afresh.clone()),

@@ -22,6 +22,7 @@ mod files;
 mod fingerprint;
 mod forward;
 mod headers;
+mod idleness;
 mod input;
 mod log;
 mod memory_log;
@@ -66,6 +67,7 @@ pub use error::{Error, NodeFailure, Panicked, Result, StateError, TooLarge, Unde
 pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};
 pub use forward::{Downstream, Forward, Port, Supplier};
 pub use headers::Headers;
+pub use idleness::IdlePlan;
 pub use input::Input;
 pub use log::*;
 pub use memory_log::MemoryLog;

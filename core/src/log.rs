@@ -261,6 +261,12 @@ pub trait Admin: Send + Sync {
     /// [`LogError::TopicExists`], [`LogError::InvalidTopic`] or [`LogError::InvalidConfig`]; nothing is created then.
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError>;
 
+    /// Sets some of a topic's configuration keys; the others stay as they are.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`] or [`LogError::InvalidConfig`]; nothing is changed then.
+    fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError>;
+
     /// First offset that is still there.
     ///
     /// # Errors

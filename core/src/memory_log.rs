@@ -148,6 +148,11 @@ impl Admin for MemoryLog {
         Ok(())
     }
 
+    fn alter_configs(&self, topic: &str, _: &BTreeMap<String, String>) -> Result<(), LogError> {
+        // It keeps everything, whatever a topic's configuration says.
+        self.state().partition(&TopicPartition::new(topic, 0)).map(drop)
+    }
+
     fn start_offset(&self, partition: &TopicPartition) -> Result<Offset, LogError> {
         Ok(self.state().partition(partition)?.start)
     }

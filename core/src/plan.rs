@@ -3,14 +3,17 @@
 //! Every problem is found before any topic is created.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::RuntimeConfig;
 use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
+use crate::idleness::IdlePlan;
 use crate::log::{Admin, TopicPartition, TopicSpec};
 use crate::task::TaskId;
-use crate::topology::{NodeId, NodeKind, StoreId, TopicName, Topics, Topology};
+use crate::time::Timestamp;
+use crate::topology::{NodeId, NodeKind, StoreId, SubTopology, TopicName, Topics, Topology};
 use crate::topology_topic::topology_topic;
 
 /// What one task reads and keeps.
@@ -24,6 +27,8 @@ pub struct TaskPlan {
     pub inputs: Vec<(TopicPartition, usize)>,
     /// Its stores, each with its changelog partition.
     pub stores: Vec<(StoreId, Option<TopicPartition>)>,
+    /// Its sources whose time goes on without them.
+    pub idle: Vec<IdlePlan>,
 }
 
 /// A topology that fits the log.
@@ -351,6 +356,7 @@ impl Planner<'_> {
             let name = TopicName::Changelog(description.name.clone());
             description.changelog.as_ref().map(|_| TopicPartition::new(self.resolve(&name), partition))
         };
+        let idleness = topology.idleness();
         let mut tasks = Vec::new();
         for (number, sub) in topology.sub_topologies().iter().enumerate() {
             for partition in 0..self.task_count(&sub.sources) {
@@ -368,6 +374,7 @@ impl Planner<'_> {
                     sources: sub.sources.clone(),
                     inputs,
                     stores,
+                    idle: self.idle(sub, &idleness),
                 });
             }
         }
@@ -381,6 +388,31 @@ impl Planner<'_> {
         let stores =
             topology.stores().iter().enumerate().filter(|(_, s)| s.global).map(|(i, _)| (StoreId(i), None)).collect();
         let id = TaskId { sub_topology: topology.sub_topologies().len(), partition: -1 };
-        (tasks, TaskPlan { id, sources, inputs, stores })
+        (tasks, TaskPlan { id, sources, inputs, stores, idle: Vec::new() })
+    }
+
+    /// The sources of a task whose time goes on without them.
+    fn idle(&self, sub: &SubTopology, idleness: &[Option<Timestamp>]) -> Vec<IdlePlan> {
+        let topology = self.topology;
+        let sources = sub.sources.iter().enumerate().filter_map(|(index, source)| {
+            let node = topology.sources()[*source].node;
+            let sink = topology.repartitions().iter().find(|r| r.source == node).map(|r| r.sink);
+            let writers = sink.and_then(|sink| topology.writer(sink)).map(|sub| self.task_indices(sub));
+            idleness[*source].map(|after| IdlePlan {
+                source: index,
+                node,
+                after,
+                writers: writers.unwrap_or_default().collect(),
+            })
+        });
+        sources.collect()
+    }
+
+    /// Where the tasks of a sub-topology are among all.
+    fn task_indices(&self, sub: usize) -> Range<usize> {
+        let count = |sub: &SubTopology| self.task_count(&sub.sources) as usize;
+        let (before, own) = self.topology.sub_topologies().split_at(sub);
+        let first = before.iter().map(count).sum();
+        first..first + own.first().map_or(0, count)
     }
 }

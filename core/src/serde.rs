@@ -6,6 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 pub use millstream_wire::Payload;
 
 use crate::headers::Headers;
@@ -81,8 +82,8 @@ pub trait Serde: Clone + Send + Sync + 'static {
     }
 
     /// Lets go of memory that a value only shares: called for values that are kept, so that a row does not hold the
-    /// whole batch it came in.
-    fn detach(&self, _value: &mut Self::Value) {}
+    /// whole batch it came in. What the value shares is copied by `copy`, which knows where it is kept.
+    fn detach(&self, _value: &mut Self::Value, _copy: &mut impl FnMut(&[u8]) -> Bytes) {}
 
     /// Reads the memory that a value points to, so that the processor has it when it is needed
     /// ([`crate::StateStore::touch`]).
@@ -172,9 +173,9 @@ impl<S: Serde> Serde for Nullable<S> {
         self.0.from_text(text).map(Some)
     }
 
-    fn detach(&self, value: &mut Self::Value) {
+    fn detach(&self, value: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
         if let Some(value) = value {
-            self.0.detach(value);
+            self.0.detach(value, copy);
         }
     }
 

@@ -68,7 +68,8 @@ pub enum Uncaught {
     /// All threads of this process end, and [`Streams::join`] returns the error.
     #[default]
     StopClient,
-    /// As `StopClient`, in every process of the application. It has one so far.
+    /// As `StopClient`: all threads of this process end. In Kafka Streams every other process of the application ends too;
+    /// here an application is one process, and other processes are not told of anything.
     StopApplication,
 }
 

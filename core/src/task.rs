@@ -12,16 +12,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::alignment::TimeAlignment;
 use crate::collector::Collector;
-use crate::context::{Handlers, TaskContext, TimeSlot};
+use crate::context::{Handlers, OnError, TaskContext, TimeSlot};
 use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, panic_message};
+use crate::headers::Headers;
+use crate::idleness::IdleSource;
 use crate::input::Input;
 use crate::log::{Admin, CommittedOffset, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
+use crate::serde::Payload;
 use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
 use crate::task_builder::{Program, TaskBuilder};
@@ -64,6 +68,13 @@ pub struct Task {
     times: HashMap<String, TimeSlot>,
     cx: TaskContext,
     program: Program,
+    idle: Vec<IdleSource>,
+    /// Records on which the program has panicked and that the processing handler leaves out, since the last commit.
+    panics: Vec<LeftOut>,
+    /// One more is there than at the last rollback.
+    has_panicked: bool,
+    /// Per idle source, the indices of the program's lifecycles below it.
+    below: Vec<Vec<usize>>,
     committed: Snapshot,
     /// The snapshot of the commit that is under way.
     pending: Option<Snapshot>,
@@ -71,6 +82,16 @@ pub struct Task {
     dirty: bool,
     /// Since when an empty input holds the task up, on the wall clock.
     idle_since: Option<Timestamp>,
+    /// Up to when on the wall clock all that was there has been passed on: in the commit under way, and in the last one.
+    passing_on: Option<Timestamp>,
+    passed_on: Option<Timestamp>,
+}
+
+/// A record that is left out.
+struct LeftOut {
+    input: usize,
+    offset: Offset,
+    why: Panicked,
 }
 
 /// Whether a task may process now.
@@ -99,7 +120,7 @@ impl Task {
             .map(|(id, changelog)| (*id, (topology.stores()[id.0].supplier)(), changelog.clone()))
             .collect();
         let partitions = plan.inputs.iter().map(|(partition, _)| partition.clone()).collect();
-        Task {
+        let mut task = Task {
             id: plan.id,
             cx: TaskContext::new(plan.id, topology.clone(), collector, partitions),
             topology,
@@ -111,11 +132,24 @@ impl Task {
             globals,
             times: HashMap::new(),
             program: Program::default(),
+            idle: Vec::new(),
+            panics: Vec::new(),
+            has_panicked: false,
+            below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
             dirty: false,
             idle_since: None,
+            passing_on: None,
+            passed_on: None,
+        };
+        for idle in &plan.idle {
+            let topics = &task.topology.sources()[task.sources[idle.source]].topics;
+            let names = ["silent-since", "silent-time"].map(|what| format!("{topics}.{what}"));
+            let [since, reached] = names.map(|name| task.slot(&name));
+            task.idle.push(IdleSource::new(idle.clone(), since, reached));
         }
+        task
     }
 
     /// The task's name.
@@ -181,15 +215,22 @@ impl Task {
         // Every input carries the operators' times of its task; the largest stands (semantics.md 2).
         let saved = committed.iter().filter_map(|(_, m)| m.as_ref()).flat_map(|m| &m.times);
         for (name, time) in saved {
-            let slot = *self.times.entry(name.clone()).or_insert_with(|| {
-                self.cx.times.push(NO_TIME);
-                TimeSlot(self.cx.times.len() - 1)
-            });
+            let slot = self.slot(name);
             self.cx.advance_time(slot, *time);
         }
+        let reached = self.idle.iter().map(|idle| idle.reached(&self.cx)).max();
+        self.cx.stream_time = self.cx.stream_time.max(reached.unwrap_or(NO_TIME));
         self.build()?;
         self.committed = self.snapshot();
         Ok(())
+    }
+
+    /// A time of the task by its name.
+    fn slot(&mut self, name: &str) -> TimeSlot {
+        *self.times.entry(name.to_owned()).or_insert_with(|| {
+            self.cx.times.push(NO_TIME);
+            TimeSlot(self.cx.times.len() - 1)
+        })
     }
 
     /// Runs what may call the program's code. A panic there becomes an error of this task: it is half done, and whoever
@@ -227,6 +268,12 @@ impl Task {
             &mut self.cx,
         )?;
         self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, PunctuationType::StreamTime, &self.cx);
+        // A node was built after those below it.
+        let from_above = |idle: &IdleSource| {
+            let nodes = self.program.lifecycles.iter().enumerate().rev();
+            nodes.filter(|(_, (id, _))| self.topology.reaches(idle.plan.node, *id)).map(|(at, _)| at).collect()
+        };
+        self.below = self.idle.iter().map(from_above).collect();
         Ok(())
     }
 
@@ -288,7 +335,42 @@ impl Task {
     /// input on a tie (semantics.md 4). Stops when an input runs empty, so that the caller can fetch. Returns how many.
     pub(crate) fn process(&mut self, until: Timestamp, records: usize) -> Result<usize> {
         self.cx.has_record = false;
-        self.guarded(|task| task.run(until, records))
+        let done = self.guarded(|task| task.run(until, records));
+        if let Err(Error::Panicked(panicked)) = &done
+            && panicked.record.is_some()
+            && !matches!(self.cx.handlers.processing, OnError::Fail)
+        {
+            let (input, offset, why) = (self.cx.input, self.cx.offset, Panicked::clone(panicked));
+            self.panics.push(LeftOut { input, offset, why });
+            self.has_panicked = true;
+        }
+        done
+    }
+
+    /// Whether the processing handler leaves out the record on which the program has just panicked: a rollback undoes what it
+    /// has done so far, and it is not processed again.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        std::mem::take(&mut self.has_panicked)
+    }
+
+    /// Leaves out the next record of an input, if it is one of those; `None` if it is not.
+    fn leave_out(&mut self, index: usize) -> Result<Option<usize>> {
+        let input = &mut self.inputs[index];
+        let Some(mut look) = input.front().map(|batch| batch.clone()) else { return Ok(None) };
+        let Some(Ok(view)) = look.next() else { return Ok(None) };
+        let Some(left_out) = self.panics.iter().find(|p| p.input == index && p.offset == view.offset) else {
+            return Ok(None);
+        };
+        (self.cx.offset, self.cx.has_record) = (view.offset, true);
+        let headers = Headers::from_section(view.headers);
+        let (key, value) = (view.key.as_ref(), view.value.as_ref());
+        let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
+        self.cx.panicked(&left_out.why, key, value, &headers, view.timestamp)?;
+        input.consumed = view.offset + 1;
+        if let Some(batch) = input.front() {
+            batch.next();
+        }
+        Ok(Some(1))
     }
 
     fn run(&mut self, until: Timestamp, records: usize) -> Result<usize> {
@@ -309,14 +391,22 @@ impl Task {
                 }
             }
             let Some((index, head)) = first.filter(|(_, head)| *head <= until) else { break };
-            let input = &mut self.inputs[index];
             self.cx.input = index;
-            let taken = self.program.sources[input.source].run(
-                &mut self.cx,
-                input,
-                RunLimit { until: limit.max(head), records: records - done },
-            )?;
+            // While one is ahead that is left out, records go one by one.
+            let is_ahead = self.panics.iter().any(|p| p.input == index && p.offset >= self.inputs[index].consumed);
+            let left_out = if is_ahead { self.leave_out(index)? } else { None };
+            let input = &mut self.inputs[index];
+            let most = if is_ahead { 1 } else { records - done };
+            let limit = RunLimit { until: limit.max(head), records: most };
+            let taken = match left_out {
+                Some(taken) => taken,
+                None => self.program.sources[input.source].run(&mut self.cx, input, limit)?,
+            };
             input.head = None;
+            let source = input.source;
+            if let Some(idle) = self.idle.iter().find(|idle| idle.plan.source == source) {
+                idle.delivered(&mut self.cx);
+            }
             self.cx.counters.process += taken as u64;
             self.dirty = true;
             done += taken;
@@ -341,6 +431,73 @@ impl Task {
             self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, kind, &self.cx);
         }
         Ok(())
+    }
+
+    /// Notes that records are about to be looked for.
+    pub(crate) fn look(&mut self, wall: Timestamp, alignment: &TimeAlignment) {
+        self.idle.iter_mut().for_each(|idle| idle.look(wall, alignment));
+    }
+
+    /// Whether the last look has found nothing that is not processed.
+    fn is_quiet(&self) -> bool {
+        self.inputs.iter().all(|input| input.is_empty() && !input.may_lag())
+    }
+
+    /// Lets go what waits for time, if idle sources have been silent for long enough (see [`crate::idleness`]).
+    pub(crate) fn pass_time(&mut self) -> Result<()> {
+        if self.idle.is_empty() || !self.is_quiet() {
+            return Ok(());
+        }
+        self.cx.has_record = false;
+        self.guarded(|task| (0..task.idle.len()).try_for_each(|idle| task.pass_time_of(idle)))
+    }
+
+    fn pass_time_of(&mut self, index: usize) -> Result<()> {
+        let idle = &self.idle[index];
+        idle.begin(&mut self.cx);
+        let Some(time) = idle.time_at(idle.proven(), &self.inputs, &self.cx) else { return Ok(()) };
+        if self.due(index) > time {
+            return Ok(());
+        }
+        idle.reach(&mut self.cx, time);
+        self.cx.stream_time = self.cx.stream_time.max(time);
+        self.dirty = true;
+        for node in &self.below[index] {
+            self.program.lifecycles[*node].1.borrow_mut().on_time(&mut self.cx, time)?;
+        }
+        if self.cx.stream_time >= self.cx.punctuate_at {
+            self.fire(PunctuationType::StreamTime, self.cx.stream_time)?;
+        }
+        Ok(())
+    }
+
+    /// The stream time for which something below an idle source waits.
+    fn due(&self, idle: usize) -> Timestamp {
+        let below = self.below[idle].iter().map(|node| self.program.lifecycles[*node].1.borrow().due(&self.cx));
+        below.fold(self.cx.punctuate_at, Timestamp::min)
+    }
+
+    /// When, on the wall clock, an idle source lets something go next.
+    pub(crate) fn next_time(&self) -> Option<Timestamp> {
+        let idle = self.idle.iter().enumerate().filter(|_| self.is_quiet());
+        let next = idle.filter_map(|(index, idle)| {
+            let due = Some(self.due(index)).filter(|due| *due != Timestamp::MAX)?;
+            idle.wall_at(due, &self.inputs, &self.cx)
+        });
+        next.min()
+    }
+
+    /// Up to when, on the wall clock, all that was there has been passed on and committed.
+    pub(crate) fn passed_on(&mut self) -> Option<Timestamp> {
+        if !self.needs_commit() && self.pending.is_none() {
+            self.passed_on = self.found_nothing_at();
+        }
+        self.passed_on
+    }
+
+    /// When the last look was that has found nothing that is not processed.
+    fn found_nothing_at(&self) -> Option<Timestamp> {
+        self.idle.iter().map(IdleSource::proven).min().filter(|_| self.is_quiet())
     }
 
     /// When wall-clock punctuation is due next.
@@ -379,7 +536,7 @@ impl Task {
         self.cx.has_record = false;
         self.guarded(|task| {
             let mut nodes = task.program.lifecycles.iter().rev();
-            nodes.try_for_each(|node| node.borrow_mut().on_commit(&mut task.cx))
+            nodes.try_for_each(|(_, node)| node.borrow_mut().on_commit(&mut task.cx))
         })
     }
 
@@ -388,7 +545,7 @@ impl Task {
         self.cx.has_record = false;
         self.guarded(|task| {
             let mut nodes = task.program.lifecycles.iter().rev();
-            nodes.try_for_each(|node| node.borrow_mut().on_end(&mut task.cx))
+            nodes.try_for_each(|(_, node)| node.borrow_mut().on_end(&mut task.cx))
         })?;
         self.dirty = true;
         Ok(())
@@ -429,6 +586,7 @@ impl Task {
         });
         let offsets = offsets.collect();
         self.pending = Some(snapshot);
+        self.passing_on = self.found_nothing_at();
         self.dirty = false;
         self.cx.commit_requested = false;
         offsets
@@ -438,6 +596,9 @@ impl Task {
     pub(crate) fn committed(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.committed = pending;
+            let offsets = &self.committed.offsets;
+            self.panics.retain(|p| p.offset >= offsets[p.input].0);
+            self.passed_on = self.passing_on;
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
             self.disk.iter_mut().for_each(DiskStores::committed);
             self.cx.counters.commit += 1;

@@ -13,9 +13,9 @@ use crate::punctuation::{Punctuate, PunctuationType, Schedule};
 use crate::source::SourceNode;
 use crate::store::{StateStore, StoreInstance};
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{StoreId, TopicName, Topology};
+use crate::topology::{NodeId, StoreId, TopicName, Topology};
 
-/// A node that has work at a commit or at the end of bounded input.
+/// A node that has work at a commit, at the end of bounded input, or when time goes on without records.
 pub trait Lifecycle {
     /// Forwards what was held back until the commit.
     ///
@@ -32,6 +32,19 @@ pub trait Lifecycle {
     fn on_end(&mut self, _cx: &mut TaskContext) -> Result<()> {
         Ok(())
     }
+
+    /// The stream time at which something that waits here is let go; the end of time if nothing waits.
+    fn due(&self, _cx: &TaskContext) -> Timestamp {
+        Timestamp::MAX
+    }
+
+    /// Forwards what waits for a stream time of at most `time`: it has come without a record (`Consumed::idleness`).
+    ///
+    /// # Errors
+    /// Whatever an operator below returns.
+    fn on_time(&mut self, _cx: &mut TaskContext, _time: Timestamp) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The nodes of a task.
@@ -39,7 +52,7 @@ pub trait Lifecycle {
 pub(crate) struct Program {
     pub(crate) sources: Vec<Box<dyn SourceNode>>,
     /// In the order of building: a node after everything below it.
-    pub(crate) lifecycles: Vec<Rc<RefCell<dyn Lifecycle>>>,
+    pub(crate) lifecycles: Vec<(NodeId, Rc<RefCell<dyn Lifecycle>>)>,
     pub(crate) schedules: Vec<Schedule>,
 }
 
@@ -145,9 +158,9 @@ impl<'a> TaskBuilder<'a> {
         slot
     }
 
-    /// Registers a node's work at commits and at the end. Call it after the ports below the node were opened.
-    pub fn lifecycle(&mut self, node: Rc<RefCell<dyn Lifecycle>>) {
-        self.program.lifecycles.push(node);
+    /// Registers a node's work besides its records. Call it after the ports below the node were opened.
+    pub fn lifecycle(&mut self, id: NodeId, node: Rc<RefCell<dyn Lifecycle>>) {
+        self.program.lifecycles.push((id, node));
     }
 
     /// Schedules a punctuation. `name` is unique in the topology; when it fires next survives restarts. With an anchor it

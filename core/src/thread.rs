@@ -68,6 +68,9 @@ pub struct ThreadContext {
 /// How long a thread waits after an error that may pass, such as a full disk.
 const RETRY_BACKOFF: Duration = Duration::from_millis(500);
 
+/// How soon a silence that others have to prove is looked for again.
+const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
+
 /// The commit that is under way, if any, with its positions.
 enum Commit {
     Idle,
@@ -201,6 +204,9 @@ impl StreamThread {
                 {
                     self.fenced = Some((**fenced).clone());
                 }
+                if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
+                    return Ok(Next::Again);
+                }
                 if error.is_retriable() {
                     self.held_up = Some(error);
                     return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
@@ -233,6 +239,7 @@ impl StreamThread {
         self.read_globals(now.wall)?;
         let processed = self.process(now, position)?;
         for task in &mut self.tasks {
+            task.pass_time()?;
             if task.next_wall_punctuation() <= now.wall {
                 task.punctuate(PunctuationType::WallClockTime, now.wall)?;
             }
@@ -243,10 +250,11 @@ impl StreamThread {
             self.settle(now)?;
             self.exchange_with_disk(now)?;
         }
+        let news = self.publish_passed_on();
         if processed > 0 || fetched {
             return Ok(Next::Again);
         }
-        Ok(Next::Wait(self.deadline(now)))
+        Ok(self.deadline(now, news))
     }
 
     /// Ends what is under way and commits what was processed. For an orderly end; a thread that is only dropped loses
@@ -486,6 +494,7 @@ impl StreamThread {
         if !self.producer.has_room() {
             return Ok(false);
         }
+        self.tasks.iter_mut().for_each(|task| task.look(wall, &self.shared.alignment));
         let mut any = false;
         let low = self.shared.config.poll_records.min(1_000);
         for slot in 0..self.slots.len() {
@@ -581,6 +590,17 @@ impl StreamThread {
         Ok(done)
     }
 
+    /// Tells those who read what the tasks here write up to when nothing is under way; whether that is news to them.
+    fn publish_passed_on(&mut self) -> bool {
+        let mut news = false;
+        for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
+            if let Some(wall) = task.passed_on() {
+                news |= self.shared.alignment.publish_passed_on(*planned, wall);
+            }
+        }
+        news
+    }
+
     /// Hands the batches over, unless a commit is under way.
     fn send(&mut self) -> Result<()> {
         if !matches!(self.commit, Commit::Idle) {
@@ -672,8 +692,8 @@ impl StreamThread {
         Ok(())
     }
 
-    /// When to come back if nothing wakes us: for the commit, for punctuation, for a task that waits for another.
-    fn deadline(&self, now: Now) -> Option<Duration> {
+    /// When to come back if nothing wakes us: for the commit, for punctuation, for a task that waits for another or for time.
+    fn deadline(&self, now: Now, news: bool) -> Next {
         let until_wall =
             |wall: Timestamp| now.ticks + Duration::from_millis(wall.saturating_sub(now.wall).max(0) as u64);
         let commit = self
@@ -690,7 +710,15 @@ impl StreamThread {
             .any(|t| t.inputs.iter().any(|i| i.buffered() > 0))
             .then(|| now.ticks + Duration::from_micros(100));
         let look = self.consumer.look_again().map(|after| now.ticks + after);
-        [commit, punctuation, held_up, look].into_iter().flatten().min()
+        let passing = self.tasks.iter().filter_map(Task::next_time).min();
+        let passing = match passing {
+            None => None,
+            Some(at) if at > now.wall => Some(until_wall(at)),
+            Some(_) if news => return Next::Again,
+            // It waits until others have said that nothing is under way.
+            Some(_) => Some(now.ticks + LOOK_FOR_SILENCE),
+        };
+        Next::Wait([commit, punctuation, held_up, look, passing].into_iter().flatten().min())
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::copartition::PlacedBy;
 use crate::offset_reset::OffsetReset;
@@ -57,13 +58,22 @@ impl fmt::Display for TopicName {
     }
 }
 
-/// Which topics a source reads.
+/// Which topics a source reads. As text: the first of them, or the pattern.
 #[derive(Debug, Clone)]
 pub enum Topics {
     /// These.
     Named(Vec<TopicName>),
     /// Every topic of the user's whose whole name matches, found at start.
     Pattern(TopicPattern),
+}
+
+impl fmt::Display for Topics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Topics::Named(names) => names.first().map_or(Ok(()), |name| name.fmt(f)),
+            Topics::Pattern(pattern) => pattern.fmt(f),
+        }
+    }
 }
 
 /// One node, for people and for cutting the topology.
@@ -124,6 +134,8 @@ pub struct SourceDescription {
     pub topics: Topics,
     /// Where it starts.
     pub reset: Option<OffsetReset>,
+    /// After how long a silence its time goes on without it, if it does.
+    pub idleness: Option<Duration>,
     /// How to build it.
     pub supplier: SourceSupplier,
     /// Feeds a global store: every thread reads all partitions before it starts.
@@ -186,6 +198,8 @@ pub struct TopologyParts {
     pub placed_by: BTreeMap<NodeId, PlacedBy>,
     /// Topics of the user's with the number of partitions the program asks for.
     pub declared: BTreeMap<String, i32>,
+    /// What runs, and may not be meant.
+    pub warnings: Vec<String>,
 }
 
 /// A part of the topology that runs as one task per partition.
@@ -240,6 +254,11 @@ impl Topology {
     /// Topics with the number of partitions that the program asks for.
     pub fn declared(&self) -> &BTreeMap<String, i32> {
         &self.parts.declared
+    }
+
+    /// What runs, and may not be meant; each with what to do. [`crate::Streams`] says nothing of it, `millstream::run` prints it.
+    pub fn warnings(&self) -> &[String] {
+        &self.parts.warnings
     }
 
     /// The parts that run as tasks, numbered as in task ids.

@@ -34,6 +34,8 @@ pub(crate) struct Changes {
     /// The topic is not there yet.
     create: bool,
     records: Vec<(String, Option<String>)>,
+    /// Configurations of changelogs that the program wants otherwise than the last one.
+    alter: Vec<(TopicName, Properties)>,
 }
 
 impl Changes {
@@ -76,7 +78,7 @@ impl Changes {
         if !records.is_empty() {
             records.push((FORMAT.0.to_owned(), Some(FORMAT.1.to_owned())));
         }
-        Ok(Changes { application_id, create, records })
+        Ok(Changes { application_id, create, records, alter: now.longer(&earlier) })
     }
 
     /// Writes them down; waits until that is certain.
@@ -86,6 +88,12 @@ impl Changes {
     pub(crate) fn write(self, log: &dyn Log, time: Timestamp) -> Result<()> {
         if self.records.is_empty() {
             return Ok(());
+        }
+        for (name, configs) in &self.alter {
+            let topic = name.resolve(&self.application_id);
+            if log.admin().partitions(&topic)?.is_some() {
+                log.admin().alter_configs(&topic, configs)?;
+            }
         }
         let name = topology_topic(&self.application_id);
         if self.create {

@@ -1,12 +1,14 @@
 //! `StreamsBuilder`: where a program starts, and the graph that every operator adds itself to.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use millstream_core::{
-    Copartition, Error, NodeDescription, NodeId, NodeKind, Port, RebuiltFrom, RecordTypes, RepartitionDescription,
-    Result, Serde, SourceDescription, SourceSupplier, StoreDescription, StoreFormat, StoreId, StoreInstance, TopicName,
-    TopicPattern, Topics, Topology, TopologyParts, short_type_name,
+    Copartition, Data, Error, NodeDescription, NodeId, NodeKind, OffsetReset, Port, RebuiltFrom, RecordTypes,
+    RepartitionDescription, Result, Serde, SourceDescription, SourceSupplier, StateStore, StoreDescription,
+    StoreFormat, StoreId, StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts, short_type_name,
 };
 
 use crate::consumed::Produced;
@@ -40,6 +42,13 @@ struct Graph {
     names: BTreeMap<String, String>,
 }
 
+/// How a source reads, besides its records.
+pub(crate) struct SourceOptions {
+    pub(crate) reset: Option<OffsetReset>,
+    pub(crate) idleness: Option<Duration>,
+    pub(crate) global: bool,
+}
+
 /// A store to be added to the graph.
 pub(crate) struct NewStore {
     pub(crate) name: String,
@@ -47,6 +56,25 @@ pub(crate) struct NewStore {
     pub(crate) changelog: Option<BTreeMap<String, String>>,
     pub(crate) supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     pub(crate) global: bool,
+}
+
+impl NewStore {
+    /// A store that `make` makes anew for every task, given the store's name, with a changelog of this configuration.
+    pub(crate) fn new<T: StateStore>(
+        name: &str,
+        format: StoreFormat,
+        changelog: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+        make: impl Fn(&str) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let store = name.to_owned();
+        NewStore {
+            name: name.to_owned(),
+            format,
+            changelog: Some(changelog.into_iter().map(|(key, value)| (key.into(), value.into())).collect()),
+            supplier: Arc::new(move || StoreInstance::new(make(&store))),
+            global: false,
+        }
+    }
 }
 
 impl StreamsBuilder {
@@ -163,6 +191,15 @@ impl StreamsBuilder {
         self.graph().problems.push(problem);
     }
 
+    /// Warns of a windowed count whose values may be null: it counts them, and an unwindowed one does not (semantics.md 35).
+    pub(crate) fn warn_of_nulls<V: Data>(&self, store: &str) {
+        if TypeId::of::<V>() != TypeId::of::<V::NonNull>() {
+            self.graph().parts.warnings.push(format!(
+                "`{store}` counts null values, which a count without windows leaves out\n  help: leave them out with .flat_map_values(|v| v) before it, or show that they count with .map_values(|v| v.is_some())"
+            ));
+        }
+    }
+
     pub(crate) fn port<T>(&self) -> Port<T> {
         let mut graph = self.graph();
         graph.ports += 1;
@@ -205,12 +242,12 @@ impl StreamsBuilder {
         &self,
         kind: &str,
         topics: Topics,
-        reset: Option<millstream_core::OffsetReset>,
-        global: bool,
+        options: SourceOptions,
         supplier: SourceSupplier,
     ) -> NodeId {
         let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(RecordTypes::of::<KS, VS>()));
-        self.graph().parts.sources.push(SourceDescription { node, topics, reset, supplier, global });
+        let SourceOptions { reset, idleness, global } = options;
+        self.graph().parts.sources.push(SourceDescription { node, topics, reset, idleness, supplier, global });
         node
     }
 

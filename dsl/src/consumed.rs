@@ -1,6 +1,7 @@
 //! `Consumed` and `Produced`: how a topic is read and written.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use millstream_core::{Data, OffsetReset, PlacedBy, RecordTime, Serde};
 
@@ -28,6 +29,7 @@ pub struct Consumed<KS, VS, X = RecordTime> {
     pub(crate) value: VS,
     pub(crate) extractor: X,
     pub(crate) reset: Option<OffsetReset>,
+    pub(crate) idleness: Option<Duration>,
 }
 
 impl<KS: Serde + Default, VS: Serde + Default> Default for Consumed<KS, VS> {
@@ -53,19 +55,51 @@ impl Consumed<(), ()> {
 impl<KS, VS> Consumed<KS, VS> {
     /// These serdes.
     pub fn with(key: KS, value: VS) -> Self {
-        Consumed { key, value, extractor: RecordTime, reset: None }
+        Consumed { key, value, extractor: RecordTime, reset: None, idleness: None }
     }
 }
 
 impl<KS, VS, X> Consumed<KS, VS, X> {
     /// Event time from the record itself: a [`millstream_core::TimestampExtractor`], such as [`event_time`].
     pub fn timestamps<X2>(self, extractor: X2) -> Consumed<KS, VS, X2> {
-        Consumed { key: self.key, value: self.value, extractor, reset: self.reset }
+        let Consumed { key, value, reset, idleness, .. } = self;
+        Consumed { key, value, extractor, reset, idleness }
     }
 
     /// Where to start without a committed position.
     pub fn reset(mut self, reset: OffsetReset) -> Self {
         self.reset = Some(reset);
+        self
+    }
+
+    /// Lets time go on when the source has been silent for so long: when every partition of it that a task reads has been
+    /// read to its end and has brought nothing for so much wall-clock time. Without it, as in Kafka Streams, what waits for
+    /// stream time (windows to close, suppressed rows, left and outer joins, timers) waits for the next record (KIP-424;
+    /// Flink's `withIdleness`).
+    ///
+    /// Time goes on as if records without content kept coming: from the source's largest timestamp, with the wall clock
+    /// since its last record. So a record that comes later is late exactly if it had been late among steady traffic. Time
+    /// moves when it lets something go, for what is below this source; it survives restarts. Repartition topics have the
+    /// longest idleness of the sources behind them if all of these have one, and are silent only when everything before
+    /// them is passed on; those of foreign-key joins have none.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream_with("clicks", Consumed::of::<String, i64>().idleness(5 * SECOND)).group_by_key();
+    /// clicks.windowed_by(TimeWindows::of(MIN)).emit_on_close().count("per-minute").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let clicks = t.input::<String, i64>("clicks")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// clicks.pipe_at(30_000, "a", 5);
+    /// t.advance(29 * SECOND)?;
+    /// assert_eq!(out.read(), []);
+    /// t.advance(SECOND)?; // the minute is over, and nobody has clicked
+    /// assert_eq!(out.read()[0].1, Some(1));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn idleness(mut self, after: Duration) -> Self {
+        self.idleness = Some(after);
         self
     }
 }

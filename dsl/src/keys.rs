@@ -4,7 +4,7 @@ use std::cell::{RefCell, RefMut};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use millstream_core::{
     Data, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext, StateError, unencodable,
 };
@@ -17,12 +17,16 @@ pub(crate) struct Keys<K: Data> {
     store: Arc<str>,
     serde: K::Serde,
     bytes: RefCell<Vec<u8>>,
+    /// Where keys that are read back come to lie.
+    piece: RefCell<BytesMut>,
 }
+
+const PIECE: usize = 8 << 10;
 
 impl<K: Data> Keys<K> {
     /// `store` is for messages.
     pub(crate) fn new(store: &Arc<str>) -> Self {
-        Keys { store: store.clone(), serde: K::Serde::default(), bytes: RefCell::default() }
+        Keys { store: store.clone(), serde: K::Serde::default(), bytes: RefCell::default(), piece: RefCell::default() }
     }
 
     /// A key's bytes, until the next call. The key is not null.
@@ -46,15 +50,23 @@ impl<K: Data> Keys<K> {
         Ok(bytes)
     }
 
-    /// The key that was encoded.
-    pub(crate) fn decode(&self, key: &[u8]) -> Result<K> {
-        self.decode_shared(&Bytes::copy_from_slice(key))
+    /// How many bytes of an encoded key are the record's: in a windowed key the inner one's.
+    #[inline]
+    pub(crate) fn record_key(&self, encoded: &[u8]) -> usize {
+        self.serde.partition_bytes(encoded).len()
     }
 
-    /// The same, sharing the bytes.
-    pub(crate) fn decode_shared(&self, key: &Bytes) -> Result<K> {
+    /// The key that was encoded. Keys read back share pieces of memory, some hundreds each.
+    pub(crate) fn decode(&self, key: &[u8]) -> Result<K> {
+        let mut piece = self.piece.borrow_mut();
+        if piece.capacity() < key.len() {
+            piece.reserve(key.len().max(PIECE));
+        }
+        piece.extend_from_slice(key);
+        let owner = piece.split().freeze();
+        drop(piece);
         let cx = SerdeContext { topic: &self.store, half: Half::Key };
-        self.serde.deserialize(Some(Payload::from(key)), cx, &Headers::new()).map_err(|e| {
+        self.serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new()).map_err(|e| {
             let problem = format!("a key cannot be read back: {e}");
             Error::State(Box::new(StateError { store: self.store.to_string(), problem }))
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::{Data, Downstream, Forward, NodeId, Port, Record, RecordTime, Serde, Source, TimestampExtractor};
 
-use crate::builder::{IntoTopics, StreamsBuilder};
+use crate::builder::{IntoTopics, SourceOptions, StreamsBuilder};
 use crate::consumed::Consumed;
 
 /// A stream of records with keys `K` and values `V`: a step in a program, to be cloned, stored and extended freely.
@@ -97,8 +97,9 @@ impl StreamsBuilder {
         X: TimestampExtractor<KS::Value, VS::Value>,
     {
         let out = port.clone();
-        let topic = topic_text(&topics);
-        let Consumed { key, value, extractor, reset } = consumed;
+        // What serdes are told.
+        let topic = topics.to_string();
+        let Consumed { key, value, extractor, reset, idleness } = consumed;
         let supplier =
             Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn millstream_core::SourceNode> {
                 let down = task.open(&out);
@@ -110,15 +111,7 @@ impl StreamsBuilder {
                     down,
                 })
             });
-        self.source::<KS, VS>("KSTREAM-SOURCE", topics, reset, global, supplier)
-    }
-}
-
-/// What serdes are told of a source's topic.
-fn topic_text(topics: &millstream_core::Topics) -> String {
-    match topics {
-        millstream_core::Topics::Named(names) => names.first().map(ToString::to_string).unwrap_or_default(),
-        millstream_core::Topics::Pattern(pattern) => pattern.to_string(),
+        self.source::<KS, VS>("KSTREAM-SOURCE", topics, SourceOptions { reset, idleness, global }, supplier)
     }
 }
 

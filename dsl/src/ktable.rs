@@ -28,8 +28,14 @@ pub struct KTable<K, V> {
 pub(crate) struct Nature {
     /// For windowed rows: how long after its end a window closes, in milliseconds.
     pub(crate) grace: Option<Timestamp>,
-    /// The rows have a history, and changes may be out of order (KIP-914).
-    pub(crate) versioned: bool,
+    /// How long a history the rows have, in milliseconds; changes may be out of order then (KIP-914).
+    pub(crate) history: Option<Timestamp>,
+}
+
+impl Nature {
+    pub(crate) fn is_versioned(self) -> bool {
+        self.history.is_some()
+    }
 }
 
 impl<K, V> Clone for KTable<K, V> {

@@ -1,11 +1,10 @@
 //! A table's store: how operators make one, find it in their task, and look rows up by typed key.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, StoreId, TaskBuilder, Timestamp};
 use millstream_state::{Entry, KeyValueTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -30,13 +29,14 @@ impl<K: Data, V: Data> Stored<K, V> {
     }
 
     fn add_store(builder: &StreamsBuilder, name: &str, global: bool) -> StoreId {
-        let changelog = (!global).then(|| BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
-        let table = name.to_owned();
-        let supplier = Arc::new(move || {
-            StoreInstance::new(KeyValueTable::new(&table, V::Serde::default(), !global).larger_than_memory())
-        });
         let format = StoreFormat::of::<K::Serde, V::Serde>("key-value");
-        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global })
+        let make = move |name: &str| KeyValueTable::new(name, V::Serde::default(), !global).larger_than_memory();
+        let mut store = NewStore::new(name, format, [("cleanup.policy", "compact")], make);
+        if global {
+            // Its topic is its changelog.
+            (store.changelog, store.global) = (None, true);
+        }
+        builder.store_named(store)
     }
 
     /// The store in a task.

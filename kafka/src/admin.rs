@@ -1,7 +1,11 @@
 //! Topics and offsets of a cluster.
 
+use std::collections::BTreeMap;
+
 use millstream_core::{Admin, CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
@@ -60,6 +64,26 @@ impl Admin for ClusterAdmin {
                 Err(LogError::TopicExists(spec.name.clone()))
             }
             Some(Err((_, code))) => Err(LogError::Other { message: format!("{doing}: {code}"), retriable: false }),
+            _ => Ok(()),
+        }
+    }
+
+    fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let doing = format!("altering the configuration of topic {topic}");
+        let refused = |code| LogError::Other { message: format!("{doing}: {code}"), retriable: false };
+        let resource = ResourceSpecifier::Topic(topic);
+        let found = futures_executor::block_on(self.admin.describe_configs([&resource], &options));
+        let found = found.map_err(|e| failed(&doing, &e))?.into_iter().next();
+        // The request replaces what was set before, so all of that goes with it.
+        let entries = found.transpose().map_err(refused)?.map(|resource| resource.entries).unwrap_or_default();
+        let set = entries.into_iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+        let mut all: BTreeMap<String, String> = set.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+        all.extend(configs.clone());
+        let alter = all.iter().fold(AlterConfig::new(resource), |alter, (key, value)| alter.set(key, value));
+        let altered = futures_executor::block_on(self.admin.alter_configs([&alter], &options));
+        match altered.map_err(|e| failed(&doing, &e))?.into_iter().next() {
+            Some(Err((_, code))) => Err(refused(code)),
             _ => Ok(()),
         }
     }

@@ -46,6 +46,11 @@ impl Closes {
         Some((*time, std::mem::take(rows)))
     }
 
+    /// The buckets from a time on.
+    pub(crate) fn from(&self, time: Timestamp) -> impl Iterator<Item = (Timestamp, &[RowId])> {
+        self.buckets.range(time..).map(|(time, rows)| (*time, rows.as_slice()))
+    }
+
     /// Drops the buckets up to a time.
     pub(crate) fn forget(&mut self, through: Timestamp) {
         self.buckets = self.buckets.split_off(&through.saturating_add(1));

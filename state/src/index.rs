@@ -44,6 +44,12 @@ impl<I: Copy + Eq> Index<I> {
         self.table.find(hash.spread(), |(other, id)| *other == hash && is(*id)).map(|(_, id)| *id)
     }
 
+    /// The number with this hash that `is` meant, to be replaced by another of its key.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, hash: Hash, is: impl Fn(I) -> bool) -> Option<&mut I> {
+        self.table.find_mut(hash.spread(), |(other, id)| *other == hash && is(*id)).map(|(_, id)| id)
+    }
+
     /// The numbers that these keys most likely have: nothing else is looked at.
     pub(crate) fn guess(&self, keys: &[&[u8]]) -> [Option<I>; KEYS_AHEAD] {
         let mut found = [None; KEYS_AHEAD];

@@ -3,82 +3,94 @@
 //! Rows are only added, and forgotten when they are older than the retention: the changelog gets each once and is never
 //! compacted (semantics.md 11). A row older than the retention is invisible at once (26) and removed when the commit
 //! that passed it over has taken effect, so that a rollback finds it.
+//!
+//! ```text
+//!   rows, as they came:  1 a@10   2 b@12   3 a@20   4 a@15        index: a ─► 3, b ─► 2
+//!   of one key, by time:   1 ◄──────────────────────► 4 ◄─► 3
+//! ```
+//!
+//! Rows go from the front, as they came. One that came out of order stays until the rows before it have gone: no longer
+//! than the retention, since these are no later than the buffer's time was.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use millstream_core::{
     ChangelogRecord, ChangelogWriter, Error, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
 };
 
-use crate::index::Index;
+use crate::arena::Arena;
+use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
-use crate::key_value::{decode, write_row};
-use crate::rows::Entry;
+use crate::key_value::{decode, write_value};
 
-/// Index of a run.
-type RunId = u32;
+/// Number of a row, as they come; after the largest comes 0.
+type RowNumber = u32;
 
-/// A record kept: its number tells it from others of its time.
-struct Kept<V> {
-    number: u32,
-    entry: Entry<V>,
-}
-
-/// Records by time, then as they came. Most keys have one, which needs no list.
-struct Records<V> {
-    newest: Option<Kept<V>>,
-    earlier: VecDeque<Kept<V>>,
-}
-
-impl<V> Records<V> {
-    const EMPTY: Self = Records { newest: None, earlier: VecDeque::new() };
-
-    fn insert(&mut self, kept: Kept<V>) {
-        let time = kept.entry.timestamp;
-        match &self.newest {
-            Some(newest) if time < newest.entry.timestamp => {
-                let at = self.earlier.partition_point(|r| r.entry.timestamp <= time);
-                self.earlier.insert(at, kept);
-            }
-            _ => self.earlier.extend(self.newest.replace(kept)),
-        }
-    }
-
-    /// From a time on.
-    fn from(&self, time: Timestamp) -> impl Iterator<Item = &Kept<V>> {
-        let first = self.earlier.partition_point(|r| r.entry.timestamp < time);
-        let newest = self.newest.iter().filter(move |r| r.entry.timestamp >= time);
-        self.earlier.range(first..).chain(newest)
-    }
-
-    fn remove(&mut self, time: Timestamp, number: u32) {
-        let is = |r: &Kept<V>| r.entry.timestamp == time && r.number == number;
-        if self.newest.as_ref().is_some_and(is) {
-            self.newest = self.earlier.pop_back();
-        } else if let Some(at) = self.earlier.iter().position(is) {
-            self.earlier.remove(at);
-        }
-    }
-
-    /// Removes those up to a time.
-    fn remove_up_to(&mut self, time: Timestamp) {
-        let live = self.earlier.partition_point(|r| r.entry.timestamp <= time);
-        self.earlier.drain(..live);
-        self.newest.take_if(|r| r.entry.timestamp <= time);
-    }
-}
-
-/// The records of one key.
-struct Run<V> {
+/// A record that is kept.
+struct Row<V> {
     key: KeyBytes,
-    records: Records<V>,
-    /// The bucket that last got a record of this run.
-    bucket: Timestamp,
+    hash: Hash,
+    timestamp: Timestamp,
+    /// The rows of its key before and behind it in time, among those of one time as they came. A row without such a
+    /// neighbour names itself; one that has been removed was too old, and so is all before it.
+    before: RowNumber,
+    behind: RowNumber,
+    value: V,
 }
 
-/// Names a record: its run, time and number.
-type Place = (RunId, Timestamp, u32);
+/// Rows as they came, numbered without a gap.
+struct Rows<V> {
+    rows: VecDeque<Row<V>>,
+    first: RowNumber,
+}
+
+impl<V> Rows<V> {
+    #[inline]
+    fn get(&self, number: RowNumber) -> Option<&Row<V>> {
+        self.rows.get(number.wrapping_sub(self.first) as usize)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, number: RowNumber) -> Option<&mut Row<V>> {
+        self.rows.get_mut(number.wrapping_sub(self.first) as usize)
+    }
+
+    /// The number of the row to come.
+    #[inline]
+    fn end(&self) -> RowNumber {
+        self.first.wrapping_add(self.rows.len() as u32)
+    }
+
+    #[inline]
+    fn is_of(&self, number: RowNumber, key: &[u8]) -> bool {
+        self.get(number).is_some_and(|row| *row.key == *key)
+    }
+
+    /// The neighbour that a row names as `of`; `None` if it names itself.
+    #[inline]
+    fn neighbour(&self, number: RowNumber, of: impl Fn(&Row<V>) -> RowNumber) -> Option<RowNumber> {
+        self.get(number).map(of).filter(|other| *other != number && self.get(*other).is_some())
+    }
+
+    fn before(&self, number: RowNumber) -> Option<RowNumber> {
+        self.neighbour(number, |row| row.before)
+    }
+
+    fn behind(&self, number: RowNumber) -> Option<RowNumber> {
+        self.neighbour(number, |row| row.behind)
+    }
+
+    /// Makes two rows neighbours; a row without one on that side names itself.
+    fn link(&mut self, before: Option<RowNumber>, behind: Option<RowNumber>) {
+        if let Some((number, row)) = before.and_then(|number| Some((number, self.get_mut(number)?))) {
+            row.behind = behind.unwrap_or(number);
+        }
+        if let Some((number, row)) = behind.and_then(|number| Some((number, self.get_mut(number)?))) {
+            row.before = before.unwrap_or(number);
+        }
+    }
+}
 
 /// Records by key and time.
 pub struct JoinBuffer<VS: Serde> {
@@ -89,25 +101,23 @@ pub struct JoinBuffer<VS: Serde> {
     observed: Timestamp,
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
-    index: Index<RunId>,
-    runs: Vec<Run<VS::Value>>,
-    free_runs: Vec<RunId>,
-    /// Runs that got records, by time divided by the width: what expires, expires a bucket at a time.
-    buckets: BTreeMap<Timestamp, Vec<RunId>>,
-    width: Timestamp,
+    /// The latest row of a key.
+    index: Index<RowNumber>,
+    rows: Rows<VS::Value>,
+    /// The row that came first after the last commit; after the flush that is under way.
+    committed_end: RowNumber,
+    flushed_end: RowNumber,
+    /// What values share with the batches they came in is copied here.
+    arena: Arena,
+    /// Tells changelog records of one key and time apart.
     next_number: u32,
-    added: Vec<Place>,
-    flushed: Vec<Place>,
     /// The changelog of what was added: a row never changes, so it is written when it comes.
     changelog: ChangelogWriter,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
 }
 
-impl<VS: Serde> JoinBuffer<VS>
-where
-    VS::Value: Clone,
-{
+impl<VS: Serde> JoinBuffer<VS> {
     /// An empty buffer that keeps records for `retention` milliseconds behind the largest time it has seen.
     pub fn new(name: &str, serde: VS, retention: Timestamp) -> Self {
         JoinBuffer {
@@ -118,13 +128,11 @@ where
             committed_observed: -1,
             flushed_observed: -1,
             index: Index::new(),
-            runs: Vec::new(),
-            free_runs: Vec::new(),
-            buckets: BTreeMap::new(),
-            width: (retention / 4).max(1),
+            rows: Rows { rows: VecDeque::new(), first: 0 },
+            committed_end: 0,
+            flushed_end: 0,
+            arena: Arena::default(),
             next_number: 0,
-            added: Vec::new(),
-            flushed: Vec::new(),
             changelog: ChangelogWriter::default(),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
@@ -143,22 +151,22 @@ where
     /// # Errors
     /// When it cannot be encoded; it is not kept then.
     #[inline]
-    pub fn put(&mut self, key: &[u8], time: Timestamp, value: VS::Value) -> Result<bool> {
+    pub fn put(&mut self, key: &[u8], time: Timestamp, mut value: VS::Value) -> Result<bool> {
         self.observe(time);
         if !self.is_live(time) {
             return Ok(false);
         }
-        let number = self.next_number;
-        let mut entry = Entry { value: Some(value), timestamp: time };
         let place = &mut self.key_scratch;
         place.clear();
         place.extend_from_slice(key);
-        place.extend(time.to_be_bytes());
-        place.extend(number.to_be_bytes());
-        write_row(&self.name, &self.serde, &mut self.scratch, place, &mut entry, &mut self.changelog)?;
-        let run = self.insert(key, number, entry);
-        self.next_number = number.wrapping_add(1);
-        self.added.push((run, time, number));
+        place.extend_from_slice(&time.to_be_bytes());
+        place.extend_from_slice(&self.next_number.to_be_bytes());
+        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        write_value(name, serde, scratch, place, Some(&value), time, &mut self.changelog)?;
+        let arena = &mut self.arena;
+        self.serde.detach(&mut value, &mut |bytes| arena.copy(bytes));
+        self.next_number = self.next_number.wrapping_add(1);
+        self.insert(key, time, value);
         Ok(true)
     }
 
@@ -172,94 +180,94 @@ where
     pub fn fetch(&self, key: &[u8], times: RangeInclusive<Timestamp>) -> impl Iterator<Item = (Timestamp, &VS::Value)> {
         let oldest = self.observed.saturating_sub(self.retention) + 1;
         let (from, to) = (oldest.max(*times.start()), *times.end());
-        let records = self.find_run(key).map(|run| &self.runs[run as usize].records);
-        records.into_iter().flat_map(move |records| {
-            let kept = records.from(from).take_while(move |r| r.entry.timestamp <= to);
-            kept.filter_map(|r| Some((r.entry.timestamp, r.entry.value.as_ref()?)))
-        })
+        let rows = &self.rows;
+        let is_within = move |number: &RowNumber| rows.get(*number).is_some_and(|row| row.timestamp >= from);
+        let latest = self.index.find(self.index.hash(key), |number| rows.is_of(number, key)).filter(is_within);
+        let first = std::iter::successors(latest, move |number| rows.before(*number).filter(is_within)).last();
+        std::iter::successors(first, move |number| rows.behind(*number))
+            .filter_map(move |number| rows.get(number))
+            .take_while(move |row| row.timestamp <= to)
+            .map(|row| (row.timestamp, &row.value))
     }
 
-    fn find_run(&self, key: &[u8]) -> Option<RunId> {
-        self.index.find(self.index.hash(key), |run| *self.runs[run as usize].key == *key)
-    }
-
-    fn insert(&mut self, key: &[u8], number: u32, entry: Entry<VS::Value>) -> RunId {
-        let id = match self.find_run(key) {
-            Some(run) => run,
-            None => self.insert_run(key),
-        };
-        let time = entry.timestamp;
-        let run = &mut self.runs[id as usize];
-        run.records.insert(Kept { number, entry });
-        let bucket = time / self.width;
-        if run.bucket != bucket {
-            run.bucket = bucket;
-            self.buckets.entry(bucket).or_default().push(id);
+    #[inline]
+    fn insert(&mut self, key: &[u8], timestamp: Timestamp, value: VS::Value) {
+        let (number, hash, rows) = (self.rows.end(), self.index.hash(key), &self.rows);
+        let latest = self.index.find_mut(hash, |number| rows.is_of(number, key));
+        let (mut before, mut behind) = (latest.as_deref().copied(), None);
+        while let Some(later) = before.filter(|other| rows.get(*other).is_some_and(|row| row.timestamp > timestamp)) {
+            (before, behind) = (rows.before(later), before);
         }
-        id
+        match latest {
+            Some(latest) if behind.is_none() => *latest = number,
+            Some(_) => {}
+            None => self.index.insert(hash, number),
+        }
+        let row = Row { key: KeyBytes::EMPTY, hash, timestamp, before: number, behind: number, value };
+        self.rows.rows.push_back(row);
+        if let Some(row) = self.rows.rows.back_mut() {
+            row.key.set(key);
+        }
+        self.rows.link(before, Some(number));
+        self.rows.link(Some(number), behind);
     }
 
-    fn insert_run(&mut self, key: &[u8]) -> RunId {
-        let run = Run { key: key.into(), records: Records::EMPTY, bucket: -1 };
-        let id = match self.free_runs.pop() {
-            Some(id) => {
-                self.runs[id as usize] = run;
-                id
+    /// Takes back the row that came last.
+    fn remove_newest(&mut self) {
+        let number = self.rows.end().wrapping_sub(1);
+        let (before, behind) = (self.rows.before(number), self.rows.behind(number));
+        self.rows.link(before, behind);
+        let Some(row) = self.rows.rows.pop_back() else { return };
+        match (before, behind) {
+            (_, Some(_)) => {}
+            (None, None) => _ = self.index.remove(row.hash, number),
+            (Some(before), None) => {
+                if let Some(latest) = self.index.find_mut(row.hash, |other| other == number) {
+                    *latest = before;
+                }
             }
-            None => {
-                self.runs.push(run);
-                (self.runs.len() - 1) as RunId
-            }
-        };
-        self.index.insert(self.index.hash(key), id);
-        id
-    }
-
-    fn free_if_empty(&mut self, id: RunId) {
-        let run = &self.runs[id as usize];
-        if run.records.newest.is_none() && self.index.remove(self.index.hash(&run.key), id) {
-            self.free_runs.push(id);
         }
     }
 
-    /// Removes the buckets that had expired as a whole at the last commit.
+    /// Removes what had expired at the last commit.
     fn expire(&mut self) {
-        let before = self.committed_observed.saturating_sub(self.retention);
-        while let Some(bucket) = self.buckets.first_entry().filter(|b| (b.key() + 1) * self.width - 1 <= before) {
-            for run in bucket.remove() {
-                self.runs[run as usize].records.remove_up_to(before);
-                self.free_if_empty(run);
+        let oldest = self.committed_observed.saturating_sub(self.retention);
+        while let Some(row) = self.rows.rows.pop_front_if(|row| row.timestamp <= oldest) {
+            if row.behind == self.rows.first {
+                self.index.remove(row.hash, self.rows.first);
             }
+            self.rows.first = self.rows.first.wrapping_add(1);
+        }
+        let capacity = self.rows.rows.capacity();
+        if self.rows.rows.len() < capacity / 4 {
+            self.rows.rows.shrink_to(capacity / 2);
         }
     }
 }
 
 impl<VS: Serde> StateStore for JoinBuffer<VS>
 where
-    VS::Value: Clone + 'static,
+    VS::Value: 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
         *changelog = std::mem::take(&mut self.changelog);
-        debug_assert!(self.flushed.is_empty(), "one commit is under way at most");
-        std::mem::swap(&mut self.added, &mut self.flushed);
+        self.flushed_end = self.rows.end();
         self.flushed_observed = self.observed;
         Ok(())
     }
 
     fn committed(&mut self) {
-        self.flushed.clear();
+        self.committed_end = self.flushed_end;
         self.committed_observed = self.flushed_observed;
         self.expire();
     }
 
     fn rollback(&mut self) {
         self.changelog = ChangelogWriter::default();
-        let mut added = std::mem::take(&mut self.added);
-        added.append(&mut self.flushed);
-        for (run, time, number) in added {
-            self.runs[run as usize].records.remove(time, number);
-            self.free_if_empty(run);
+        while self.rows.end() != self.committed_end {
+            self.remove_newest();
         }
+        self.flushed_end = self.committed_end;
         self.observed = self.committed_observed;
         self.flushed_observed = self.committed_observed;
     }
@@ -274,17 +282,19 @@ where
         self.observe(entry.timestamp);
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
-        if self.is_live(entry.timestamp) {
-            let number = u32::from_be_bytes(*number);
-            self.insert(key, number, entry);
+        if let Some(value) = entry.value.filter(|_| self.is_live(entry.timestamp)) {
             // They need not come as they were written.
-            self.next_number = self.next_number.max(number.wrapping_add(1));
+            self.next_number = self.next_number.max(u32::from_be_bytes(*number).wrapping_add(1));
+            self.insert(key, entry.timestamp, value);
+            self.committed_end = self.rows.end();
+            self.flushed_end = self.rows.end();
         }
+        self.expire();
         Ok(())
     }
 
     fn row_order(&self) -> RowOrder {
-        RowOrder::Time { before_end: 12, part: self.width }
+        RowOrder::Time { before_end: 12, part: (self.retention / 4).max(1) }
     }
 
     fn expired_before(&self) -> Option<Timestamp> {
@@ -292,17 +302,16 @@ where
     }
 
     fn dirty_bytes(&self) -> usize {
-        self.added.len() * (size_of::<VS::Value>() + 48)
+        self.rows.end().wrapping_sub(self.flushed_end) as usize * (size_of::<VS::Value>() + 48)
     }
 
     fn is_large(&self) -> bool {
-        self.runs.len() > 8192
+        self.rows.rows.len() > 8192
     }
 
     fn touch(&self, keys: &[&[u8]]) {
-        let runs = self.index.guess(keys);
-        for run in runs.into_iter().flatten() {
-            std::hint::black_box(self.runs[run as usize].records.newest.is_some());
+        for number in self.index.guess(keys).into_iter().flatten() {
+            std::hint::black_box(self.rows.get(number).map(|row| row.timestamp));
         }
     }
 }

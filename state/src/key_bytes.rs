@@ -5,19 +5,35 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 
-const INLINE: usize = 22;
-
-/// Owned key bytes; ordered as bytes.
+/// Owned key bytes; ordered as bytes. Up to `INLINE` of them lie in place.
 #[derive(Clone)]
-pub struct KeyBytes(Inner);
+pub struct KeyBytes<const INLINE: usize = 22>(Inner<INLINE>);
 
 #[derive(Clone)]
-enum Inner {
+enum Inner<const INLINE: usize> {
     Inline { len: u8, bytes: [u8; INLINE] },
     Heap(Box<[u8]>),
 }
 
-impl From<&[u8]> for KeyBytes {
+impl<const INLINE: usize> KeyBytes<INLINE> {
+    /// No bytes.
+    pub(crate) const EMPTY: Self = KeyBytes(Inner::Inline { len: 0, bytes: [0; INLINE] });
+
+    /// Takes a key's bytes to where they stay. Moving a key just made is slow: the processor cannot read what it wrote in
+    /// other parts before it has left for memory.
+    #[inline]
+    pub(crate) fn set(&mut self, key: &[u8]) {
+        match &mut self.0 {
+            Inner::Inline { len, bytes } if key.len() <= INLINE => {
+                bytes[..key.len()].copy_from_slice(key);
+                *len = key.len() as u8;
+            }
+            _ => *self = key.into(),
+        }
+    }
+}
+
+impl<const INLINE: usize> From<&[u8]> for KeyBytes<INLINE> {
     #[inline]
     fn from(key: &[u8]) -> Self {
         if key.len() > INLINE {
@@ -29,7 +45,7 @@ impl From<&[u8]> for KeyBytes {
     }
 }
 
-impl Deref for KeyBytes {
+impl<const INLINE: usize> Deref for KeyBytes<INLINE> {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
@@ -40,28 +56,28 @@ impl Deref for KeyBytes {
     }
 }
 
-impl Borrow<[u8]> for KeyBytes {
+impl<const INLINE: usize> Borrow<[u8]> for KeyBytes<INLINE> {
     fn borrow(&self) -> &[u8] {
         self
     }
 }
-impl PartialEq for KeyBytes {
+impl<const INLINE: usize> PartialEq for KeyBytes<INLINE> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
-impl Eq for KeyBytes {}
-impl PartialOrd for KeyBytes {
+impl<const INLINE: usize> Eq for KeyBytes<INLINE> {}
+impl<const INLINE: usize> PartialOrd for KeyBytes<INLINE> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for KeyBytes {
+impl<const INLINE: usize> Ord for KeyBytes<INLINE> {
     fn cmp(&self, other: &Self) -> Ordering {
         (**self).cmp(&**other)
     }
 }
-impl fmt::Debug for KeyBytes {
+impl<const INLINE: usize> fmt::Debug for KeyBytes<INLINE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.escape_ascii())
     }

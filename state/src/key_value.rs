@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     ChangelogRecord, ChangelogWriter, DiskRows, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext,
     StateBudget, StateStore, Timestamp, unencodable,
@@ -347,18 +348,33 @@ pub(crate) fn write_row<VS: Serde>(
     entry: &mut Entry<VS::Value>,
     changelog: &mut ChangelogWriter,
 ) -> Result<()> {
+    if let Some(value) = &mut entry.value {
+        serde.detach(value, &mut Bytes::copy_from_slice);
+    }
+    write_value(name, serde, scratch, key, entry.value.as_ref(), entry.timestamp, changelog)
+}
+
+/// Writes a value, or a deletion, to the changelog.
+pub(crate) fn write_value<VS: Serde>(
+    name: &str,
+    serde: &VS,
+    scratch: &mut Vec<u8>,
+    key: &[u8],
+    value: Option<&VS::Value>,
+    timestamp: Timestamp,
+    changelog: &mut ChangelogWriter,
+) -> Result<()> {
     scratch.clear();
     let mut headers = Headers::new();
-    let encoded = match &mut entry.value {
+    let encoded = match value {
         Some(value) => {
-            serde.detach(value);
             let cx = SerdeContext { topic: name, half: Half::Value };
             serde.serialize(value, cx, &mut headers, scratch).map_err(|e| unencodable(name, Half::Value, e))?
         }
         None => Encoded::Null,
     };
     let value = (encoded == Encoded::Bytes).then_some(scratch.as_slice());
-    changelog.write(key, value, entry.timestamp.max(0), headers.section());
+    changelog.write(key, value, timestamp.max(0), headers.section());
     Ok(())
 }
 
@@ -366,7 +382,7 @@ pub(crate) fn write_row<VS: Serde>(
 pub(crate) fn decode<VS: Serde>(name: &str, serde: &VS, record: ChangelogRecord<'_>) -> Result<Entry<VS::Value>> {
     let Some(bytes) = record.value else { return Ok(Entry { value: None, timestamp: record.timestamp }) };
     // A copy: a row must not keep the batch it was restored from in memory.
-    let owner = bytes::Bytes::copy_from_slice(bytes);
+    let owner = Bytes::copy_from_slice(bytes);
     let cx = SerdeContext { topic: name, half: Half::Value };
     let value = serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::from_section(record.headers));
     match value {

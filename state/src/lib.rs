@@ -3,6 +3,7 @@
 //! What it is not: it knows no topics, threads or operators. A row is identified and ordered by its serialised key;
 //! only values are decoded. What a table holds is written to the changelog once per changed row and commit.
 
+mod arena;
 mod closes;
 pub mod conformance;
 mod index;
@@ -24,5 +25,5 @@ pub use key_value::{KeyValueTable, ScanRow};
 pub use rocks::{RocksDisk, RocksOptions};
 pub use rows::Entry;
 pub use suppress_buffer::SuppressBuffer;
-pub use timed::{Closing, Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
+pub use timed::{Closing, KeyRows, Place, SessionBounds, SessionTable, TimedTable, WindowStart, WindowTable};
 pub use versioned::{Put, Version, VersionedTable};

@@ -225,17 +225,23 @@ impl<I, C: Content> Rows<I, C> {
             }
             return;
         }
-        for (id, _) in self.flushed.drain(..) {
-            let row = &mut self.rows[id.index()];
-            let changed_again = row.changed == self.generation;
-            if !changed_again {
-                row.changed = 0;
-                if !row.content.is_there() {
-                    remove(id, &row.identity);
-                    self.free.push(id);
+        let mut flushed = std::mem::take(&mut self.flushed);
+        for chunk in flushed.chunks(32) {
+            chunk.iter().for_each(|(id, _)| self.touch(*id));
+            for (id, _) in chunk {
+                let row = &mut self.rows[id.index()];
+                let changed_again = row.changed == self.generation;
+                if !changed_again {
+                    row.changed = 0;
+                    if !row.content.is_there() {
+                        remove(*id, &row.identity);
+                        self.free.push(*id);
+                    }
                 }
             }
         }
+        flushed.clear();
+        self.flushed = flushed;
     }
 
     /// Back to the last commit. `f` is told every row that was changed, as it is again: if it is not there, it is gone

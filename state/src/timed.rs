@@ -168,11 +168,17 @@ impl<P: Place, V: Clone> Content for Placed<P, V> {
 /// Index of a run.
 type RunId = u32;
 
+/// The rows of one key, until the next commit or rollback.
+#[derive(Clone, Copy)]
+pub struct KeyRows(RunId);
+
 /// Rows by key and place.
 pub struct TimedTable<P: Place, VS: Serde> {
     name: String,
     serde: VS,
     retention: Timestamp,
+    /// How many of a key's rows a record mostly changes: its newest.
+    at_once: usize,
     /// The largest time that the store has seen.
     observed: Timestamp,
     /// The same at the last commit, and at the flush that is under way.
@@ -223,6 +229,7 @@ where
             name: name.to_owned(),
             serde,
             retention,
+            at_once: 1,
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
@@ -235,6 +242,13 @@ where
             scratch: Vec::new(),
             key_scratch: Vec::new(),
         }
+    }
+
+    /// Expects that a record changes so many rows of its key: they are read ahead.
+    #[must_use]
+    pub fn changing_at_once(mut self, rows: usize) -> Self {
+        self.at_once = rows;
+        self
     }
 
     /// Moves the store's time forward.
@@ -258,12 +272,18 @@ where
         self.find_run(self.index.hash(key), key).map(|run| &self.runs[run as usize])
     }
 
-    fn find_or_insert(&mut self, key: &[u8], place: P) -> RowId {
+    /// The rows of a key, of which that at `place` is about to be changed, and perhaps others: found once for all.
+    #[inline]
+    pub fn rows_of(&mut self, key: &[u8], place: P) -> KeyRows {
         let hash = self.index.hash(key);
-        let id = match self.find_run(hash, key) {
-            Some(id) => id,
-            None => self.insert_run(hash, key, place),
-        };
+        match self.find_run(hash, key) {
+            Some(run) => KeyRows(run),
+            None => KeyRows(self.insert_run(hash, key, place)),
+        }
+    }
+
+    #[inline]
+    fn find_or_insert(&mut self, KeyRows(id): KeyRows, place: P) -> RowId {
         let run = &mut self.runs[id as usize];
         if let Some(row) = run.find(place) {
             return row;
@@ -311,7 +331,14 @@ where
     /// The row at a place, to be changed in place; empty if there is none. The place must be live.
     #[inline]
     pub fn change(&mut self, key: &[u8], place: P) -> &mut Entry<VS::Value> {
-        let row = self.find_or_insert(key, place);
+        let rows = self.rows_of(key, place);
+        self.change_at(rows, place)
+    }
+
+    /// The same among the rows of a key.
+    #[inline]
+    pub fn change_at(&mut self, rows: KeyRows, place: P) -> &mut Entry<VS::Value> {
+        let row = self.find_or_insert(rows, place);
         &mut self.rows.change(row).entry
     }
 
@@ -320,10 +347,9 @@ where
     #[inline]
     pub fn move_newest(
         &mut self,
-        key: &[u8],
+        KeyRows(id): KeyRows,
         to: impl FnOnce(P, Option<P>) -> Option<P>,
     ) -> Option<(P, &mut Entry<VS::Value>)> {
-        let id = self.find_run(self.index.hash(key), key)?;
         let run = &mut self.runs[id as usize];
         let (from, row) =
             run.newest.filter(|(place, _)| place.time() > self.observed.saturating_sub(self.retention))?;
@@ -349,7 +375,24 @@ where
         key: &[u8],
         places: RangeInclusive<P>,
     ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
-        let found = self.run(key).into_iter().flat_map(move |run| run.range(places.clone()));
+        self.fetch_in(self.run(key), places)
+    }
+
+    /// The same among the rows of a key.
+    pub fn fetch_at(
+        &self,
+        KeyRows(id): KeyRows,
+        places: RangeInclusive<P>,
+    ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
+        self.fetch_in(Some(&self.runs[id as usize]), places)
+    }
+
+    fn fetch_in<'a>(
+        &'a self,
+        run: Option<&'a Run<P>>,
+        places: RangeInclusive<P>,
+    ) -> impl DoubleEndedIterator<Item = (P, &'a VS::Value, Timestamp)> {
+        let found = run.into_iter().flat_map(move |run| run.range(places.clone()));
         found.filter(|(place, _)| self.is_live(place)).filter_map(|(place, row)| {
             let entry = &self.rows.content(*row).entry;
             Some((*place, entry.value.as_ref()?, entry.timestamp))
@@ -370,14 +413,7 @@ where
     /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
     /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call looks at the whole table.
     pub fn closing(&mut self, times: RangeInclusive<Timestamp>) -> Closing {
-        let closes = self.closes.get_or_insert_with(|| {
-            let mut closes = Closes::new();
-            for run in self.index.iter().map(|run| &self.runs[run as usize]) {
-                closes.keys.add(&run.key);
-                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
-            }
-            closes
-        });
+        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
         let (mut from, to) = times.into_inner();
         let (mut closing, mut bucket) = (Closing::default(), Vec::new());
         while from <= to
@@ -403,6 +439,33 @@ where
             closing.rows.extend(bucket.iter().map(|(_, row)| *row));
         }
         closing
+    }
+
+    /// The first time from one on at which there is a row. The first call looks at the whole table.
+    pub fn first_from(&mut self, from: Timestamp) -> Option<Timestamp> {
+        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
+        let mut first: Option<Timestamp> = None;
+        for (bucket, rows) in closes.from(from) {
+            if first.is_some_and(|first| first <= bucket) {
+                break;
+            }
+            // A row that has moved on is in the bucket where it was.
+            let there = rows.iter().map(|row| self.rows.content(*row)).filter(|content| content.is_there());
+            let times = there.map(|content| content.place.time()).filter(|time| *time >= from);
+            first = first.into_iter().chain(times).min();
+        }
+        first
+    }
+
+    fn listed<'a>(closes: &'a mut Option<Closes>, index: &Index<RunId>, runs: &[Run<P>]) -> &'a mut Closes {
+        closes.get_or_insert_with(|| {
+            let mut closes = Closes::new();
+            for run in index.iter().map(|run| &runs[run as usize]) {
+                closes.keys.add(&run.key);
+                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
+            }
+            closes
+        })
     }
 
     /// Gives the next of the closing rows to `f`: key, place, value, time. `false` if there are no more.
@@ -534,7 +597,8 @@ where
         self.flushed_observed = self.observed;
         let entry = decode(&self.name, &self.serde, record)?;
         if entry.value.is_some() {
-            let row = self.find_or_insert(key, place);
+            let rows = self.rows_of(key, place);
+            let row = self.find_or_insert(rows, place);
             self.rows.parts(row).1.entry = entry;
         } else if let Some(row) = self.run(key).and_then(|run| run.find(place)) {
             let run = *self.rows.identity(row);
@@ -567,6 +631,10 @@ where
         }
         for run in runs.into_iter().flatten() {
             black_box(run.earlier.last().copied());
+        }
+        if self.at_once > 1 {
+            let earlier = runs.into_iter().flatten().flat_map(|run| run.earlier.iter().rev().take(self.at_once - 1));
+            earlier.for_each(|(_, row)| self.rows.touch(*row));
         }
     }
 }

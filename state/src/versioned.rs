@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use millstream_core::{ChangelogRecord, ChangelogWriter, Result, RowOrder, Serde, StateStore, Timestamp};
 
 use crate::index::Index;
@@ -36,6 +37,8 @@ pub enum Put {
 /// The values of a key by time, ascending; `None` is a deletion.
 type History<V> = Vec<(Timestamp, Option<V>)>;
 
+type VersionRows<VS> = Rows<KeyBytes, Entry<History<<VS as Serde>::Value>>>;
+
 /// Rows with their history, by key.
 pub struct VersionedTable<VS: Serde> {
     name: String,
@@ -46,7 +49,7 @@ pub struct VersionedTable<VS: Serde> {
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
     index: Index<RowId>,
-    rows: Rows<KeyBytes, Entry<History<VS::Value>>>,
+    rows: VersionRows<VS>,
     /// What was put since the last flush.
     puts: Vec<(KeyBytes, Entry<VS::Value>)>,
     /// Rows that end with a deletion, by its time: they go when it is older than the history.
@@ -108,10 +111,17 @@ where
             return Put::TooOld;
         }
         self.puts.push((key.into(), Entry { value: value.clone(), timestamp: time }));
-        self.insert(key, time, value)
+        self.insert(key, time, value, |rows, id| rows.change(id))
     }
 
-    fn insert(&mut self, key: &[u8], time: Timestamp, value: Option<VS::Value>) -> Put {
+    /// `change` says whether the row is changed with or without a trace.
+    fn insert(
+        &mut self,
+        key: &[u8],
+        time: Timestamp,
+        value: Option<VS::Value>,
+        change: impl FnOnce(&mut VersionRows<VS>, RowId) -> &mut Entry<History<VS::Value>>,
+    ) -> Put {
         self.observed = self.observed.max(time);
         let id = match self.find(key) {
             Some(id) => id,
@@ -121,7 +131,7 @@ where
                 id
             }
         };
-        let entry = self.rows.change(id);
+        let entry = change(&mut self.rows, id);
         let versions = entry.value.get_or_insert_default();
         // What had ended before the history of the last commit is asked for no more, whatever happens next.
         let oldest = self.committed_observed.saturating_sub(self.history);
@@ -176,7 +186,9 @@ where
             |_| {},
             |rows, id, _| {
                 let versions = rows.parts(id).1.value.iter_mut().flatten();
-                versions.flat_map(|(_, value)| value).for_each(|value| serde.detach(value));
+                versions
+                    .flat_map(|(_, value)| value)
+                    .for_each(|value| serde.detach(value, &mut Bytes::copy_from_slice));
                 Ok::<(), millstream_core::Error>(())
             },
         )?;
@@ -214,10 +226,8 @@ where
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
         let entry = decode(&self.name, &self.serde, record)?;
-        self.insert(record.key, entry.timestamp, entry.value);
         // There is nothing to go back to: what was restored is committed.
-        self.rows.flushed();
-        self.rows.committed(|_, _| {});
+        self.insert(record.key, entry.timestamp, entry.value, |rows, id| rows.parts(id).1);
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
         Ok(())

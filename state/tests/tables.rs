@@ -176,7 +176,8 @@ proptest! {
                         left = newest;
                         (newest <= bounds).then_some(bounds)
                     };
-                    table.move_newest(&key, newest)?.1.value.replace(value)
+                    let rows = table.rows_of(&key, bounds);
+                    table.move_newest(rows, newest)?.1.value.replace(value)
                 });
                 if moved.is_some() {
                     put_in_map(map, number(key[0], left), None);
@@ -220,8 +221,9 @@ proptest! {
                     let longer = |newest: SessionBounds, _| {
                         Some(newest.with(point(to))).filter(|longer| grows && newest.end <= to && newest != *longer)
                     };
-                    if table.move_newest(&key, longer).is_none() {
-                        table.change(&key, point(to)).value = value;
+                    let rows = table.rows_of(&key, point(to));
+                    if table.move_newest(rows, longer).is_none() {
+                        table.change_at(rows, point(to)).value = value;
                     }
                 }
                 Step::Flush if flushed.is_none() => {

@@ -1,5 +1,6 @@
 //! A program whose one thread is stepped by hand, on an embedded log in memory that some call of fails.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -103,6 +104,10 @@ impl Admin for FailingCalls {
 
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         self.log.admin().create_topic(spec)
+    }
+
+    fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
+        self.log.admin().alter_configs(topic, configs)
     }
 
     fn start_offset(&self, partition: &TopicPartition) -> Result<Offset, LogError> {

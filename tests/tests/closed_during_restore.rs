@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Admin, Result, RuntimeConfig, StateDisk, Topology, TopicPartition};
+use millstream_core::{Admin, Result, RuntimeConfig, StateDisk, TopicPartition, Topology};
 use millstream_dsl::StreamsBuilder;
 use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;

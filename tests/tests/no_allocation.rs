@@ -7,7 +7,7 @@ use millstream_core::{
     BatchBuilder, Clock, Log, ManualClock, Plan, ProducerOptions, Result, RuntimeConfig, StreamThread, Text,
     ThreadContext, TimeAlignment, TopicPartition, Topology, Wakeup,
 };
-use millstream_dsl::StreamsBuilder;
+use millstream_dsl::{SECOND, StreamsBuilder, TimeWindows};
 
 const RECORDS: u64 = 200_000;
 const KEYS: u64 = 1_000;
@@ -73,6 +73,36 @@ fn five_stateless_operators() -> Result<()> {
 fn a_count_of_known_keys() -> Result<()> {
     let b = StreamsBuilder::new();
     b.stream::<Text, Text>("in").group_by_key().count("counts").to_stream().to("out");
+    let per_record = allocations_per_record(b.build()?)?;
+    assert!(per_record < 0.02, "{per_record} allocations per record");
+    Ok(())
+}
+
+#[test]
+fn a_count_in_windows_at_every_update() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<Text, Text>("in")
+        .group_by_key()
+        .windowed_by(TimeWindows::of(10 * SECOND))
+        .count("counts")
+        .to_stream()
+        .to("out");
+    let per_record = allocations_per_record(b.build()?)?;
+    assert!(per_record < 0.02, "{per_record} allocations per record");
+    Ok(())
+}
+
+/// Windows of 50 ms: five records of every key, so that a fifth of the records have a result, and a row comes and goes.
+#[test]
+fn a_count_in_windows_on_close() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<Text, Text>("in")
+        .group_by_key()
+        .windowed_by(TimeWindows::of(SECOND / 20))
+        .emit_on_close()
+        .count("counts")
+        .to_stream()
+        .to("out");
     let per_record = allocations_per_record(b.build()?)?;
     assert!(per_record < 0.02, "{per_record} allocations per record");
     Ok(())

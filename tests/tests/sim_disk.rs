@@ -95,7 +95,8 @@ fn it_tells_what_rocksdb_tells() -> Result<()> {
         let options = RocksOptions { rows: 0, blocks: 1 << 20, unflushed: 1 << 20, background: false };
         let sim = SimDisk::new(dice.fork(), Mishaps::default(), 0);
         let rocks = RocksDisk::new(folder.path(), options)?;
-        let open = || -> Result<[Box<dyn TaskDisk>; 2]> { Ok([sim.open("t", families())?, rocks.open("t", families())?]) };
+        let open =
+            || -> Result<[Box<dyn TaskDisk>; 2]> { Ok([sim.open("t", families())?, rocks.open("t", families())?]) };
         let mut tasks = open()?;
         for step in 0..40 {
             let at = format!("seed {seed}, step {step}");

@@ -40,8 +40,8 @@ macro_rules! bytes_serde {
                 Ok(text.as_bytes().to_vec().into())
             }
 
-            fn detach(&self, value: &mut $type) {
-                $detach(value)
+            fn detach(&self, value: &mut $type, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+                $detach(value, copy)
             }
         }
 
@@ -60,6 +60,6 @@ macro_rules! bytes_serde {
     )*};
 }
 bytes_serde! {
-    Bytes, |b: Payload<'_>| b.to_bytes(), |b: &mut Bytes| *b = Bytes::copy_from_slice(b);
-    Vec<u8>, |b: Payload<'_>| b.as_slice().to_vec(), |_: &mut Vec<u8>| ();
+    Bytes, |b: Payload<'_>| b.to_bytes(), |b: &mut Bytes, copy: &mut dyn FnMut(&[u8]) -> Bytes| *b = copy(b);
+    Vec<u8>, |b: Payload<'_>| b.as_slice().to_vec(), |_: &mut Vec<u8>, _| ();
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::ops::Deref;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::headers::Headers;
@@ -114,8 +115,10 @@ impl Serde for TextSerde {
         Ok(text.into())
     }
 
-    fn detach(&self, value: &mut Text) {
-        *value = Text::from(value.as_str());
+    fn detach(&self, value: &mut Text, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        if let Ok(text) = ByteString::try_from(copy(value.as_bytes())) {
+            *value = Text(text);
+        }
     }
 
     /// The count of references, which a clone changes, lies apart from the text.

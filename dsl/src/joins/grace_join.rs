@@ -2,14 +2,14 @@
 //! order of time (KIP-923).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext, SerdeError,
-    StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -38,12 +38,9 @@ pub(crate) struct GraceBuffer<K: Data, V: Data, N> {
 
 /// Adds the store of the records that wait.
 pub(crate) fn add_store<K: Data, V: Data>(builder: &StreamsBuilder, name: &str) -> StoreId {
-    let table = name.to_owned();
-    let supplier =
-        Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, WaitingSerde(V::Serde::default()), true)));
-    let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
     let format = StoreFormat::of::<K::Serde, WaitingSerde<V::Serde>>("grace-buffer");
-    builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+    let make = |name: &str| KeyValueTable::new(name, WaitingSerde(V::Serde::default()), true);
+    builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
 }
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
@@ -92,6 +89,19 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
 }
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> Lifecycle for GraceBuffer<K, V, N> {
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        let mut table = self.table.borrow_mut();
+        // Rows that cannot be read are looked for at once: whoever does it returns the error.
+        let Ok(mut rows) = table.range(Bound::Unbounded, Bound::Unbounded) else { return NO_TIME };
+        let first = rows.next();
+        first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.grace))
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.observed, time);
+        self.release(cx, now - self.grace)
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.release(cx, Timestamp::MAX - 1)
     }
@@ -140,7 +150,7 @@ where
         Ok(Waiting { value, headers: Headers::from_section(&rest) })
     }
 
-    fn detach(&self, waiting: &mut Self::Value) {
-        self.0.detach(&mut waiting.value);
+    fn detach(&self, waiting: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        self.0.detach(&mut waiting.value, copy);
     }
 }

@@ -1,14 +1,14 @@
 //! Records of a left or outer join that wait for a partner until their window closes (semantics.md 21 to 24).
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{RefCell, RefMut};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreFormat, StoreId,
-    StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -56,6 +56,7 @@ type HeldTable<L, R> = KeyValueTable<ValuesSerde<<L as Data>::Serde, <R as Data>
 pub(crate) struct HeldRows<K: Data, L: Data, R: Data> {
     table: Rc<RefCell<HeldTable<L, R>>>,
     keys: Keys<K>,
+    scratch: RefCell<Vec<u8>>,
     windows: JoinWindows,
     /// Nothing is looked for before join time has passed this by the window: Kafka Streams' own bookkeeping, which decides
     /// what leaves together. No time if nothing waits.
@@ -67,17 +68,15 @@ pub(crate) type Leaving<K, L, R> = (Timestamp, K, Values<L, R>);
 
 impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
     pub(crate) fn add(builder: &StreamsBuilder, name: &str) -> StoreId {
-        let table = name.to_owned();
-        let serde = || ValuesSerde(L::Serde::default(), R::Serde::default());
-        let supplier = Arc::new(move || StoreInstance::new(KeyValueTable::new(&table, serde(), true)));
-        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let format = StoreFormat::of::<K::Serde, ValuesSerde<L::Serde, R::Serde>>("join-held");
-        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+        let serde = || ValuesSerde(L::Serde::default(), R::Serde::default());
+        let make = move |name: &str| KeyValueTable::new(name, serde(), true);
+        builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, windows: JoinWindows) -> Self {
         let least = task.time(&format!("{name}.least"));
-        HeldRows { table: task.store(id), keys: Keys::new(name), windows, least }
+        HeldRows { table: task.store(id), keys: Keys::new(name), scratch: RefCell::default(), windows, least }
     }
 
     /// How long a record of a side waits behind its time.
@@ -85,20 +84,28 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         self.windows.grace + if side == Side::Left { self.windows.after } else { self.windows.before }
     }
 
+    /// The key of a row: side, time, key.
+    fn row(&self, side: Side, time: Timestamp, key: &[u8]) -> RefMut<'_, Vec<u8>> {
+        let mut row = self.scratch.borrow_mut();
+        row.clear();
+        row.extend_from_slice(&place(side, time));
+        row.extend_from_slice(key);
+        row
+    }
+
     /// Lets a record wait.
     pub(crate) fn hold(
         &self,
         cx: &mut TaskContext,
         side: Side,
-        key: &K,
+        key: &[u8],
         time: Timestamp,
         values: Values<L, R>,
     ) -> Result<()> {
         let least = cx.time(self.least);
         cx.set_time(self.least, if least == NO_TIME { time } else { least.min(time) });
-        let key = self.keys.encode_behind(&place(side, time), key)?;
         let mut table = self.table.borrow_mut();
-        let entry = table.change(&key)?;
+        let entry = table.change(&self.row(side, time, key))?;
         entry.timestamp = time;
         match &mut entry.value {
             Some(waiting) => waiting.add(values),
@@ -109,13 +116,26 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
 
     /// The records of a side, time and key have found a partner.
     #[inline]
-    pub(crate) fn matched(&self, side: Side, key: &K, time: Timestamp) -> Result<()> {
-        let key = self.keys.encode_behind(&place(side, time), key)?;
+    pub(crate) fn matched(&self, side: Side, key: &[u8], time: Timestamp) -> Result<()> {
+        let row = self.row(side, time, key);
         let mut table = self.table.borrow_mut();
-        if table.get(&key)?.is_some() {
-            *table.change(&key)? = Entry { value: None, timestamp: time };
+        if table.get(&row)?.is_some() {
+            *table.change(&row)? = Entry { value: None, timestamp: time };
         }
         Ok(())
+    }
+
+    /// The join time at which the window of a waiting record has closed; the end of time if none waits.
+    pub(crate) fn due(&self) -> Timestamp {
+        let mut table = self.table.borrow_mut();
+        let closes = [Side::Right, Side::Left].map(|side| {
+            let (from, to) = ([side as u8], end_of(side));
+            // Rows that cannot be read are looked for at once: whoever does it returns the error.
+            let Ok(mut rows) = table.range(Bound::Included(&from), to.as_ref().map(|b| &b[..])) else { return NO_TIME };
+            let first = rows.next();
+            first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.wait(side)).saturating_add(1))
+        });
+        closes[0].min(closes[1])
     }
 
     /// Takes out the records whose windows have closed at `now`, by time, right before left, then by key. `side` is that of
@@ -125,6 +145,11 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         if least == NO_TIME || least + self.wait(side) >= now {
             return Ok(Vec::new());
         }
+        self.close_all(cx, now)
+    }
+
+    /// As `close`, without a record.
+    pub(crate) fn close_all(&self, cx: &mut TaskContext, now: Timestamp) -> Result<Vec<Leaving<K, L, R>>> {
         let mut table = self.table.borrow_mut();
         let mut leaving = Vec::new();
         let mut open = Vec::new();
@@ -239,10 +264,10 @@ where
         }
     }
 
-    fn detach(&self, values: &mut Self::Value) {
+    fn detach(&self, values: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
         match values {
-            Values::Left(values) => values.iter_mut().for_each(|v| self.0.detach(v)),
-            Values::Right(values) => values.iter_mut().for_each(|v| self.1.detach(v)),
+            Values::Left(values) => values.iter_mut().for_each(|v| self.0.detach(v, copy)),
+            Values::Right(values) => values.iter_mut().for_each(|v| self.1.detach(v, copy)),
         }
     }
 }
@@ -262,7 +287,7 @@ fn put_all<S: Serde>(
 
 fn take_all<S: Serde>(
     serde: &S,
-    mut rest: bytes::Bytes,
+    mut rest: Bytes,
     cx: SerdeContext<'_>,
     headers: &Headers,
 ) -> Result<Vec<S::Value>, SerdeError> {

@@ -1,57 +1,42 @@
-//! The buffer of one side of a stream-stream join in its task, addressed by typed keys.
+//! The buffer of one side of a stream-stream join in its task. Keys are encoded by the join, once per record.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{
-    Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
-};
+use millstream_core::{Data, Result, StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp};
 use millstream_state::JoinBuffer;
 
 use crate::builder::{NewStore, StreamsBuilder};
-use crate::keys::Keys;
 
-pub(crate) struct JoinRows<K: Data, V: Data> {
+pub(crate) struct JoinRows<V: Data> {
     buffer: Rc<RefCell<JoinBuffer<V::Serde>>>,
-    keys: Keys<K>,
     /// The largest time of a record without a value: of those with one, the buffer's changelog knows.
     empty: TimeSlot,
 }
 
-impl<K: Data, V: Data> JoinRows<K, V> {
+impl<V: Data> JoinRows<V> {
     /// Adds the buffer; its changelog is deleted a day after the retention, and never compacted (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp) -> StoreId {
+    pub(crate) fn add<K: Data>(builder: &StreamsBuilder, name: &str, retention: Timestamp) -> StoreId {
         let configs = [
             ("cleanup.policy", "delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
         ];
-        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
-        let buffer = name.to_owned();
-        let supplier =
-            Arc::new(move || StoreInstance::new(JoinBuffer::<V::Serde>::new(&buffer, V::Serde::default(), retention)));
         let format = StoreFormat::of::<K::Serde, V::Serde>("join-buffer");
-        builder.store_named(NewStore {
-            name: name.to_owned(),
-            format,
-            changelog: Some(changelog),
-            supplier,
-            global: false,
-        })
+        let make = move |name: &str| JoinBuffer::<V::Serde>::new(name, V::Serde::default(), retention);
+        builder.store_named(NewStore::new(name, format, configs, make))
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
         let empty = task.time(&format!("{name}.empty"));
-        JoinRows { buffer: task.store(id), keys: Keys::new(name), empty }
+        JoinRows { buffer: task.store(id), empty }
     }
 
     /// Keeps a record; `false` if it is too old.
     #[inline]
-    pub(crate) fn put(&self, key: &K, time: Timestamp, value: V) -> Result<bool> {
-        let key = self.keys.encode(key)?;
-        self.buffer.borrow_mut().put(&key, time, value)
+    pub(crate) fn put(&self, key: &[u8], time: Timestamp, value: V) -> Result<bool> {
+        self.buffer.borrow_mut().put(key, time, value)
     }
 
     /// A record without a value moves the buffer's time all the same.
@@ -71,14 +56,13 @@ impl<K: Data, V: Data> JoinRows<K, V> {
     #[inline]
     pub(crate) fn for_each(
         &self,
-        key: &K,
+        key: &[u8],
         times: RangeInclusive<Timestamp>,
         mut f: impl FnMut(Timestamp, &V) -> Result<()>,
     ) -> Result<usize> {
-        let key = self.keys.encode(key)?;
         let buffer = self.buffer.borrow();
         let mut count = 0;
-        for (time, value) in buffer.fetch(&key, times) {
+        for (time, value) in buffer.fetch(key, times) {
             count += 1;
             f(time, value)?;
         }

@@ -8,6 +8,7 @@ use millstream_core::{Data, Downstream, Forward, NodeId, Record, Result, TaskCon
 
 use crate::failure::Failure;
 use crate::joins::join_rows::JoinRows;
+use crate::keys::Keys;
 use crate::kstream::KStream;
 use crate::windows::JoinWindows;
 
@@ -20,21 +21,23 @@ pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'st
 ) -> KStream<K2, O> {
     let builder = &stream.builder;
     let store = Arc::<str>::from(format!("{name}-left"));
-    let id = JoinRows::<K, V::NonNull>::add(builder, &store, windows.retention());
+    let id = JoinRows::<V::NonNull>::add::<K>(builder, &store, windows.retention());
     let node = builder.node("KSTREAM-JOIN", &[stream.node], &[id]);
     let port = builder.port();
     let (out, f) = (port.clone(), Arc::new(f));
     stream.port.subscribe(move |task| {
         let down = task.open(&out);
-        let rows = JoinRows::<K, V::NonNull>::open(task, id, &store);
-        Box::new(SelfJoin { node, rows, windows, f: f.clone(), down, right: PhantomData::<fn(W)> })
+        let rows = JoinRows::<V::NonNull>::open(task, id, &store);
+        let keys = Keys::<K>::new(&store);
+        Box::new(SelfJoin { node, keys, rows, windows, f: f.clone(), down, right: PhantomData::<fn(W)> })
     });
     KStream { builder: builder.clone(), node, port, key_changed: false, sources: stream.sources.clone() }
 }
 
 struct SelfJoin<K: Data, L: Data, W, F, K2, O> {
     node: NodeId,
-    rows: JoinRows<K, L>,
+    keys: Keys<K>,
+    rows: JoinRows<L>,
     windows: JoinWindows,
     f: Arc<F>,
     down: Downstream<Record<K2, O>>,
@@ -74,11 +77,12 @@ where
         };
         let JoinWindows { before, after, .. } = self.windows;
         let around = |before: Timestamp, after: Timestamp| (timestamp - before).max(0)..=timestamp + after;
-        let first = self.rows.for_each(&key, around(before, after), |time, other| emit(&value, other, time));
+        let bytes = self.keys.encode(&key)?;
+        let first = self.rows.for_each(&bytes, around(before, after), |time, other| emit(&value, other, time));
         // From here on it is among the others itself, also when the function has failed on those that were there.
-        let kept = self.rows.put(&key, timestamp, value.clone())?;
+        let kept = self.rows.put(&bytes, timestamp, value.clone())?;
         let met = first
-            .and_then(|_| self.rows.for_each(&key, around(after, before), |time, other| emit(other, &value, time)));
+            .and_then(|_| self.rows.for_each(&bytes, around(after, before), |time, other| emit(other, &value, time)));
         if !kept {
             cx.drop_late_record();
         }

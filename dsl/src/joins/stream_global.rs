@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Data, Downstream, Error, Forward, NodeId, Nullable, Port, Record, Result, Serde, StoreId, TaskContext,
 };
@@ -67,7 +68,7 @@ impl<K: Data, V: Data> Forward<Record<Option<K>, Option<V>>> for GlobalRows<K, V
     fn forward(&mut self, cx: &mut TaskContext, record: Record<Option<K>, Option<V>>) -> Result<()> {
         let Record { key, mut value, timestamp, .. } = record;
         if let Some(value) = &mut value {
-            V::Serde::default().detach(value);
+            V::Serde::default().detach(value, &mut Bytes::copy_from_slice);
         }
         match key {
             Some(key) => self.rows.change(&key, |entry| *entry = Entry { value, timestamp }),

@@ -5,18 +5,22 @@
 //!          ─► without a partner it waits, or leaves at once if its window is over ─► it is kept for the other side
 //! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Downstream, Error, Forward, Headers, NodeId, Port, Record, Result, StoreId, TaskContext, TimeSlot, Timestamp,
+    Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext, TimeSlot,
+    Timestamp,
 };
 
 use crate::failure::{BoxError, Failure, sure};
-use crate::joins::held::{HeldRows, Side, Values};
+use crate::joins::held::{HeldRows, Leaving, Side, Values};
 use crate::joins::join_rows::JoinRows;
 use crate::joins::self_join;
+use crate::keys::Keys;
 use crate::kstream::KStream;
 use crate::windows::JoinWindows;
 
@@ -285,8 +289,8 @@ impl StreamJoin<'_> {
         let names = ["left", "right", "held"].map(|part| Arc::<str>::from(format!("{name}-{part}")));
         let stores = Stores {
             windows: self.windows,
-            left: (JoinRows::<K, V::NonNull>::add(builder, &names[0], retention), names[0].clone()),
-            right: (JoinRows::<K, W::NonNull>::add(builder, &names[1], retention), names[1].clone()),
+            left: (JoinRows::<V::NonNull>::add::<K>(builder, &names[0], retention), names[0].clone()),
+            right: (JoinRows::<W::NonNull>::add::<K>(builder, &names[1], retention), names[1].clone()),
             held: self
                 .left_outer
                 .then(|| (HeldRows::<K, V::NonNull, W::NonNull>::add(builder, &names[2]), names[2].clone())),
@@ -302,8 +306,14 @@ impl StreamJoin<'_> {
         let (out, join, of, outer) = (port.clone(), f.clone(), stores.clone(), self.left_outer);
         left.port.subscribe(move |task| {
             let down = task.open_shared(&out);
+            if let Some((id, name)) = &of.held {
+                let held = HeldRows::<K, V::NonNull, W::NonNull>::open(task, *id, name, of.windows);
+                let (time, f, down) = (task.time(&of.time), join.clone(), task.open_shared(&out));
+                task.lifecycle(node, Rc::new(RefCell::new(JoinTime { node, held, time, f, down })));
+            }
             Box::new(JoinSide::<LeftSide, K, V::NonNull, W::NonNull, _, K2, O> {
                 node,
+                keys: Keys::new(&of.left.1),
                 own: JoinRows::open(task, of.left.0, &of.left.1),
                 other: JoinRows::open(task, of.right.0, &of.right.1),
                 held: of.held.as_ref().map(|(id, name)| HeldRows::open(task, *id, name, of.windows)),
@@ -317,11 +327,12 @@ impl StreamJoin<'_> {
                 side: PhantomData,
             })
         });
-        let (out, join, of, outer) = (port.clone(), f, stores, self.right_outer);
+        let (out, join, of, outer) = (port.clone(), f.clone(), stores.clone(), self.right_outer);
         right.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             Box::new(JoinSide::<RightSide, K, V::NonNull, W::NonNull, _, K2, O> {
                 node,
+                keys: Keys::new(&of.right.1),
                 own: JoinRows::open(task, of.right.0, &of.right.1),
                 other: JoinRows::open(task, of.left.0, &of.left.1),
                 held: of.held.as_ref().map(|(id, name)| HeldRows::open(task, *id, name, of.windows)),
@@ -385,8 +396,9 @@ impl<L: Data<NonNull = L>, R: Data<NonNull = R>> JoinFrom<L, R> for RightSide {
 
 struct JoinSide<S: JoinFrom<L, R>, K: Data, L: Data, R: Data, F, K2, O> {
     node: NodeId,
-    own: JoinRows<K, S::This>,
-    other: JoinRows<K, S::Other>,
+    keys: Keys<K>,
+    own: JoinRows<S::This>,
+    other: JoinRows<S::Other>,
     held: Option<HeldRows<K, L, R>>,
     windows: JoinWindows,
     before: Timestamp,
@@ -426,11 +438,11 @@ where
             cx.drop_late_record();
             return Ok(());
         }
-        let met = self.meet(cx, &key, &value, (timestamp, now), &headers);
-        // It waits for partners to come also when the function has failed on those that are there.
-        if key.as_non_null().is_some() && !self.own.put(&key, timestamp, value)? {
-            cx.drop_late_record();
-        }
+        let met = if key.as_non_null().is_some() {
+            self.meet(cx, &key, value, (timestamp, now), &headers)
+        } else {
+            self.pass(cx, key, &value, timestamp, headers)
+        };
         met.or_else(|error| cx.failed(self.node, error))
     }
 }
@@ -446,13 +458,31 @@ where
     K2: Clone,
     O: Clone,
 {
-    /// Joins a record with what is there.
+    /// A record without a key finds no partner.
+    fn pass(
+        &mut self,
+        cx: &mut TaskContext,
+        key: K,
+        value: &S::This,
+        timestamp: Timestamp,
+        headers: Headers,
+    ) -> Result<()> {
+        if !self.outer {
+            cx.drop_record();
+            return Ok(());
+        }
+        let (left, right) = S::pair(value, None);
+        let Some((key, value)) = (self.f)(key, left, right).map_err(E::into)? else { return Ok(()) };
+        self.down.forward(cx, Record { key, value, timestamp, headers })
+    }
+
+    /// Joins a record with what is there, and keeps it for what is to come.
     #[inline]
     fn meet(
         &mut self,
         cx: &mut TaskContext,
         key: &K,
-        value: &S::This,
+        value: S::This,
         (timestamp, now): (Timestamp, Timestamp),
         headers: &Headers,
     ) -> Result<()> {
@@ -461,42 +491,87 @@ where
             let Some((key, value)) = f(key, left, right).map_err(E::into)? else { return Ok(()) };
             down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })
         };
-        if key.as_non_null().is_none() {
-            if self.outer {
-                return emit(cx, S::pair(value, None), key.clone(), timestamp);
-            }
-            cx.drop_record();
-            return Ok(());
-        }
+        let bytes = self.keys.encode(key)?;
         if let Some(held) = self.held.as_ref().filter(|_| timestamp == now) {
-            for (time, key, values) in held.close(cx, S::SIDE, now)? {
-                // These have left the buffer: a failure on one is not the end of the others, or of the record.
-                let mut emit_one = |cx: &mut TaskContext, pair| {
-                    emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error))
-                };
-                match values {
-                    Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
-                    Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,
-                }
-            }
+            let leaving = held.close(cx, S::SIDE, now)?;
+            let_go(cx, node, leaving, &mut emit)?;
         }
         self.own.catch_up(cx);
         self.other.catch_up(cx);
         let (from, to) = ((timestamp - self.before).max(0), (timestamp + self.after).max(0));
         let held = &self.held;
-        let found = self.other.for_each(key, from..=to, |time, other| {
+        let found = self.other.for_each(&bytes, from..=to, |time, other| {
             if let Some(held) = held {
-                held.matched(S::OTHER, key, time)?;
+                held.matched(S::OTHER, &bytes, time)?;
             }
-            emit(cx, S::pair(value, Some(other)), key.clone(), timestamp.max(time))
-        })?;
-        if let Some(held) = held.as_ref().filter(|_| found == 0 && self.outer) {
+            emit(cx, S::pair(&value, Some(other)), key.clone(), timestamp.max(time))
+        });
+        let met = match (found, held) {
             // Its window is over already: nothing can come any more.
-            if to < now {
-                return emit(cx, S::pair(value, None), key.clone(), timestamp);
+            (Ok(0), _) if self.outer && to < now => emit(cx, S::pair(&value, None), key.clone(), timestamp),
+            (Ok(0), Some(held)) if self.outer => {
+                held.hold(cx, S::SIDE, &bytes, timestamp, S::values(value.clone()))?;
+                Ok(())
             }
-            held.hold(cx, S::SIDE, key, timestamp, S::values(value.clone()))?;
+            (found, _) => found.map(drop),
+        };
+        // It waits for partners to come also when the function has failed on those that are there.
+        if !self.own.put(&bytes, timestamp, value)? {
+            cx.drop_late_record();
         }
-        Ok(())
+        met
+    }
+}
+
+/// Emits the records whose windows have closed without a partner. They have left the buffer: a failure on one is not the end
+/// of the others.
+fn let_go<K: Clone, L, R>(
+    cx: &mut TaskContext,
+    node: NodeId,
+    leaving: Vec<Leaving<K, L, R>>,
+    mut emit: impl FnMut(&mut TaskContext, (Option<&L>, Option<&R>), K, Timestamp) -> Result<()>,
+) -> Result<()> {
+    for (time, key, values) in leaving {
+        let mut emit_one =
+            |cx: &mut TaskContext, pair| emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error));
+        match values {
+            Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
+            Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,
+        }
+    }
+    Ok(())
+}
+
+/// The part of a left or outer join that time reaches without a record.
+struct JoinTime<K: Data, L: Data, R: Data, F, K2, O> {
+    node: NodeId,
+    held: HeldRows<K, L, R>,
+    time: TimeSlot,
+    f: Arc<F>,
+    down: Downstream<Record<K2, O>>,
+}
+
+impl<K, L, R, E, F, K2, O> Lifecycle for JoinTime<K, L, R, F, K2, O>
+where
+    K: Data,
+    L: Data,
+    R: Data,
+    E: Failure,
+    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
+    K2: Clone,
+    O: Clone,
+{
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        self.held.due()
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.time, time);
+        let leaving = self.held.close_all(cx, now)?;
+        let (f, down) = (&*self.f, &mut self.down);
+        let_go(cx, self.node, leaving, |cx, (left, right), key, timestamp| {
+            let Some((key, value)) = f(key, left, right).map_err(E::into)? else { return Ok(()) };
+            down.forward(cx, Record { key, value, timestamp, headers: Headers::new() })
+        })
     }
 }

@@ -280,7 +280,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Option<Timestamp>,
         f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
-        if grace.is_some() && !table.nature.versioned {
+        if let (Some(grace), Some(history)) = (grace, table.nature.history)
+            && history < grace
+        {
+            // Of a record that has waited so long the table would not know the row any more.
+            self.builder.problem(format!(
+                "join `{name}` waits for {grace} ms, and its table keeps a history of {history} ms\n  help: a history of the grace at least"
+            ));
+        }
+        if grace.is_some() && !table.nature.is_versioned() {
             self.builder.problem(format!(
                 "join `{name}` has a grace, and its table no history\n  help: make it with .versioned_table(…) or .to_versioned_table(…)"
             ));
@@ -296,7 +304,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             let join = TableJoin { node, rows: rows(task), f: f.clone(), down };
             let Some((id, grace)) = waits else { return Box::new(join) };
             let waiting = Rc::new(RefCell::new(GraceBuffer::open(task, id, &buffer, grace, join)));
-            task.lifecycle(waiting.clone());
+            task.lifecycle(node, waiting.clone());
             Box::new(GraceJoin(waiting))
         });
         let sources: BTreeSet<_> = self.sources.union(&table.sources).copied().collect();

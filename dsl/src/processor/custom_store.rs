@@ -50,10 +50,8 @@ impl StreamsBuilder {
         changelog: BTreeMap<String, String>,
         make: impl Fn() -> T + Send + Sync + 'static,
     ) -> StoreHandle<CustomStore<T>> {
-        let supplier = Arc::new(move || StoreInstance::new(make()));
         let format = StoreFormat::of::<(), T>("custom");
-        let store = NewStore { name: name.to_owned(), format, changelog: Some(changelog), supplier, global: false };
-        StoreHandle::new(self.store_named(store))
+        StoreHandle::new(self.store_named(NewStore::new(name, format, changelog, move |_| make())))
     }
 }
 

@@ -55,7 +55,13 @@ impl StreamsBuilder {
         retention: Duration,
     ) -> StoreHandle<SessionStore<K, V>> {
         let format = StoreFormat::of::<K::Serde, V::Serde>("session");
-        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(self, name, crate::windows::millis(retention), format))
+        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(
+            self,
+            name,
+            crate::windows::millis(retention),
+            1,
+            format,
+        ))
     }
 }
 

@@ -54,7 +54,7 @@ impl StreamsBuilder {
         retention: Duration,
     ) -> StoreHandle<WindowStore<K, V>> {
         let format = StoreFormat::of::<K::Serde, V::Serde>("window");
-        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, crate::windows::millis(retention), format))
+        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, crate::windows::millis(retention), 1, format))
     }
 }
 

@@ -35,13 +35,13 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let node = self.builder.node("KTABLE-EMITONCOMMIT", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
-        let out = port.clone();
+        let (out, id) = (port.clone(), node);
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             let pending =
                 Pending { serde: K::Serde::default(), places: HashMap::new(), rows: Vec::new(), key: Vec::new(), down };
             let node = Rc::new(RefCell::new(pending));
-            task.lifecycle(node.clone());
+            task.lifecycle(id, node.clone());
             Box::new(EmitOnCommit(node))
         });
         let (builder, sources, stores) = (self.builder.clone(), Arc::clone(&self.sources), self.stores.clone());

@@ -58,7 +58,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     ) -> KTable<K, V> {
         // The rows above tell whether this one was ever passed on (KAFKA-10077). Those of a versioned table do only when
         // somebody below asks: its changes may be out of order.
-        let asked = !self.nature.versioned && self.old_values.ask();
+        let asked = !self.nature.is_versioned() && self.old_values.ask();
         let node = self.builder.node("KTABLE-FILTER", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
@@ -125,6 +125,33 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.try_filter(move |k, v| leave_out(k, v).map(|leave_out| !leave_out))
     }
 
+    /// The same table without deletions of rows that it does not have. Some operators delete below what they may never have
+    /// passed on, as in Kafka Streams: a foreign-key join when a row without a partner goes, a join of tables when a row goes
+    /// twice (semantics.md 31, 58). It costs a look at the row before: a table that has a store sends it along. Below a
+    /// versioned table, whose changes may be out of order, all deletions are passed on.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// let towns = b.table::<String, i64>("towns", "towns"); // town, inhabitants
+    /// let joined = people.join_on("neighbours", &towns, |town| Some(town.clone()), |_, n| n - 1);
+    /// joined.without_needless_deletions().to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, Option<String>>("people")?;
+    /// # let towns = t.input::<String, i64>("towns")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// towns.pipe("Oslo", 700_000);
+    /// for (name, town) in [("ann", Some("Atlantis")), ("ann", None), ("bob", Some("Oslo")), ("bob", None)] {
+    ///     people.pipe(name, town.map(str::to_owned));
+    /// }
+    /// assert_eq!(out.read(), [kv("bob", Some(699_999)), kv("bob", None)]); // nothing of ann
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn without_needless_deletions(&self) -> KTable<K, V> {
+        self.filter(|_, _| true)
+    }
+
     /// The same table with its rows kept in a store of its own, so that look-ups do not compute them again.
     ///
     /// ```
@@ -157,7 +184,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores: vec![id],
             rows: Stored::rows(id, store),
             old_values,
-            nature: Nature { versioned: false, ..self.nature },
+            nature: Nature { history: None, ..self.nature },
         }
     }
 }

@@ -82,7 +82,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         debug_assert!(has_old, "every table with rows has old values");
         let node = self.builder.node("KTABLE-SELECT", &[self.node], &[]);
         let port = self.builder.port();
-        let (out, f, versioned) = (port.clone(), Arc::new(f), self.nature.versioned);
+        let (out, f, versioned) = (port.clone(), Arc::new(f), self.nature.is_versioned());
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             Box::new(Regroup {

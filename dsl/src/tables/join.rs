@@ -210,7 +210,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             out: port.clone(),
             wanted: old_values.clone(),
             needs_other: needs.right,
-            versioned: self.nature.versioned,
+            versioned: self.nature.is_versioned(),
         };
         side.subscribe(&self.port, there, move |this: Option<&V>, other: Option<&W>| join(this, other));
         let (join, there) = (f.clone(), self.rows.clone());
@@ -219,7 +219,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             out: port.clone(),
             wanted: old_values.clone(),
             needs_other: needs.left,
-            versioned: other.nature.versioned,
+            versioned: other.nature.is_versioned(),
         };
         side.subscribe(&other.port, there, move |this: Option<&W>, other: Option<&V>| join(other, this));
 
@@ -230,7 +230,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let sources: BTreeSet<_> = self.sources.union(&other.sources).copied().collect();
         builder.copartition("a join of tables", sources.clone());
         // The result of versioned tables is not versioned itself (KIP-914).
-        let nature = Nature { grace: self.nature.grace.max(other.nature.grace), versioned: false };
+        let nature = Nature { grace: self.nature.grace.max(other.nature.grace), history: None };
         KTable { builder: builder.clone(), node, port, sources: Arc::new(sources), stores, rows, old_values, nature }
     }
 }

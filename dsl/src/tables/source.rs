@@ -70,6 +70,7 @@ impl StreamsBuilder {
             value: Nullable(consumed.value),
             extractor: consumed.extractor,
             reset: consumed.reset,
+            idleness: consumed.idleness,
         };
         let row = row_of::<K, V>(topic, store, nullable.key.clone(), nullable.value.clone());
         let node = self.source_node(topic.into_topics(), nullable, &port, false);

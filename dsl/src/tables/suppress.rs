@@ -2,14 +2,14 @@
 //! (semantics.md 46 to 51).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_core::{
     Change, Data, Downstream, Encoded, Error, Forward, Headers, Lifecycle, Payload, Record, Result, Serde,
-    SerdeContext, SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    SerdeContext, SerdeError, StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::SuppressBuffer;
 
@@ -108,7 +108,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     }
 
     fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
-        if self.nature.versioned {
+        if self.nature.is_versioned() {
             self.builder.problem(format!(
                 "`{name}` suppresses changes of a versioned table\n  help: suppress what is made of it"
             ));
@@ -118,7 +118,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let node = self.builder.node("KTABLE-SUPPRESS", &[self.node], &[store]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
-        let (out, wanted, label) = (port.clone(), old_values.clone(), Arc::<str>::from(name));
+        let (id, out, wanted, label) = (node, port.clone(), old_values.clone(), Arc::<str>::from(name));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             let node = Suppress {
@@ -130,7 +130,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            task.lifecycle(node.clone());
+            task.lifecycle(id, node.clone());
             Box::new(SharedSuppress(node))
         });
         let (above, label) = (self.rows.clone(), Arc::<str>::from(name));
@@ -148,7 +148,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores,
             rows,
             old_values,
-            nature: Nature { versioned: false, ..self.nature },
+            nature: Nature { history: None, ..self.nature },
         }
     }
 }
@@ -228,12 +228,9 @@ struct Waiting<K: Data, V: Data> {
 
 impl<K: Data, V: Data> Waiting<K, V> {
     fn add<K2, V2>(table: &KTable<K2, V2>, name: &str) -> StoreId {
-        let store = name.to_owned();
-        let supplier =
-            Arc::new(move || StoreInstance::new(SuppressBuffer::new(&store, WaitsSerde(V::Serde::default()))));
-        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer");
-        table.builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+        let make = |name: &str| SuppressBuffer::new(name, WaitsSerde(V::Serde::default()));
+        table.builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
     fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>, counted: bool) -> Self {
@@ -265,10 +262,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let now = cx.advance_time(self.time, record.timestamp);
         self.put(record)?;
-        let expired = now - self.wait.duration;
-        while self.waiting.buffer.borrow().first().is_some_and(|first| first <= expired) {
-            self.emit_first(cx)?;
-        }
+        self.emit_expired(cx, now)?;
         while self.is_over_full() {
             if !self.buffer.emit_early {
                 return Err(Error::Full(Box::new(format!(
@@ -282,13 +276,21 @@ impl<K: Data, V: Data> Suppress<K, V> {
         Ok(())
     }
 
+    fn emit_expired(&mut self, cx: &mut TaskContext, now: Timestamp) -> Result<()> {
+        let expired = now - self.wait.duration;
+        while self.waiting.buffer.borrow_mut().first().is_some_and(|first| first <= expired) {
+            self.emit_first(cx)?;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: Change { old, new }, timestamp, headers } = record;
         let place = (self.wait.time)(&key, timestamp);
         let bytes = self.waiting.keys.encode(&key)?;
         let mut buffer = self.waiting.buffer.borrow_mut();
         let count = &mut self.waiting.bytes;
-        buffer.put(&bytes, place, |waits| {
+        buffer.put(&bytes, self.waiting.keys.record_key(&bytes), place, |waits| {
             let (before, prior) = match waits {
                 Some(waits) => (count.map(|_| encoded_len::<V>(&bytes, &waits)), waits.prior),
                 None => (None, old),
@@ -308,15 +310,16 @@ impl<K: Data, V: Data> Suppress<K, V> {
     }
 
     fn emit_first(&mut self, cx: &mut TaskContext) -> Result<()> {
-        let first = self.waiting.buffer.borrow_mut().take_first();
-        let Some((key, waits)) = first else { return Ok(()) };
+        let mut buffer = self.waiting.buffer.borrow_mut();
+        let Some((key, waits)) = buffer.take_first() else { return Ok(()) };
         if let Some(bytes) = &mut self.waiting.bytes {
-            *bytes = bytes.saturating_sub(encoded_len::<V>(&key, &waits));
+            *bytes = bytes.saturating_sub(encoded_len::<V>(key, &waits));
         }
         if self.wait.drop_deletions && waits.new.is_none() {
             return Ok(());
         }
-        let key = self.waiting.keys.decode(&key)?;
+        let key = self.waiting.keys.decode(key)?;
+        drop(buffer);
         let Waits { prior, new, timestamp, headers } = waits;
         let value = Change { old: prior.filter(|_| self.send_old), new };
         self.down.forward(cx, Record { key, value, timestamp, headers })
@@ -324,6 +327,16 @@ impl<K: Data, V: Data> Suppress<K, V> {
 }
 
 impl<K: Data, V: Data> Lifecycle for Suppress<K, V> {
+    fn due(&self, _: &TaskContext) -> Timestamp {
+        let first = self.waiting.buffer.borrow_mut().first();
+        first.map_or(Timestamp::MAX, |first| first.saturating_add(self.wait.duration))
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = cx.advance_time(self.time, time);
+        self.emit_expired(cx, now)
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         while !self.waiting.buffer.borrow().is_empty() {
             self.emit_first(cx)?;
@@ -395,7 +408,7 @@ where
         Ok(Waits { prior, new, timestamp, headers: Headers::from_section(&rest) })
     }
 
-    fn detach(&self, waits: &mut Self::Value) {
-        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value));
+    fn detach(&self, waits: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        waits.prior.iter_mut().chain(&mut waits.new).for_each(|value| self.0.detach(value, copy));
     }
 }

@@ -1,14 +1,14 @@
 //! Tables with a history: `versioned_table`, `to_versioned_table` (KIP-889, KIP-914).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
     Change, Data, Downstream, Forward, NodeId, Nullable, Port, Record, RecordTime, Result, StoreFormat, StoreId,
-    StoreInstance, TaskBuilder, TaskContext, Timestamp,
+    TaskBuilder, TaskContext, Timestamp,
 };
 use millstream_state::{Put, VersionedTable};
 
@@ -99,7 +99,7 @@ fn add_versioned<K: Data, V: Data>(
     let rows = Arc::new(move |task: &mut TaskBuilder<'_>| -> Box<dyn LookUp<K::NonNull, V::NonNull>> {
         Box::new(VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name))
     });
-    let nature = Nature { grace: None, versioned: true };
+    let nature = Nature { grace: None, history: Some(millis(history)) };
     KTable { builder: builder.clone(), node, port, sources, stores: vec![id], rows, old_values, nature }
 }
 
@@ -117,18 +117,9 @@ impl<K: Data, V: Data> VersionedRows<K, V> {
             ("cleanup.policy", "compact".to_owned()),
             ("min.compaction.lag.ms", history.saturating_add(86_400_000).to_string()),
         ];
-        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
-        let table = name.to_owned();
-        let supplier =
-            Arc::new(move || StoreInstance::new(VersionedTable::<V::Serde>::new(&table, V::Serde::default(), history)));
         let format = StoreFormat::of::<K::Serde, V::Serde>("versioned");
-        builder.store_named(NewStore {
-            name: name.to_owned(),
-            format,
-            changelog: Some(changelog),
-            supplier,
-            global: false,
-        })
+        let make = move |name: &str| VersionedTable::<V::Serde>::new(name, V::Serde::default(), history);
+        builder.store_named(NewStore::new(name, format, configs, make))
     }
 
     pub(crate) fn open(table: Rc<RefCell<VersionedTable<V::Serde>>>, name: &Arc<str>) -> Self {

@@ -124,18 +124,48 @@ impl SlidingWindows {
 pub struct SessionWindows {
     pub(crate) gap: Timestamp,
     pub(crate) grace: Timestamp,
+    pub(crate) strict_end: bool,
 }
 
 impl SessionWindows {
     /// Sessions that end after `gap` without a record, without grace.
     pub fn of(gap: Duration) -> Self {
-        SessionWindows { gap: millis(gap), grace: 0 }
+        SessionWindows { gap: millis(gap), grace: 0, strict_end: false }
     }
 
     /// How long after its end, and the gap, a session still takes records.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = millis(grace);
         self
+    }
+
+    /// Lets `suppress_until_closed` wait until no record can merge a session any more: one millisecond longer. Without it, as
+    /// in Kafka Streams, a session is passed on at the moment in which it still takes a record, and may then be passed on a
+    /// second time (semantics.md 47). `emit_on_close` is strict anyhow.
+    ///
+    /// ```
+    /// # use millstream_dsl::{BufferConfig, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let clicks = b.stream::<String, i64>("in").group_by_key();
+    /// let visits = clicks.windowed_by(SessionWindows::of(MIN).strict_end()).count("visits");
+    /// visits.suppress_until_closed("final", BufferConfig::unbounded()).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// for (time, key) in [(0, "ann"), (60_000, "bob"), (30_000, "ann"), (90_001, "bob")] {
+    ///     input.pipe_at(time, key, 5);
+    /// }
+    /// assert_eq!(out.read()[0].1, Some(2)); // both of ann's clicks, and no session of the first alone before
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn strict_end(mut self) -> Self {
+        self.strict_end = true;
+        self
+    }
+
+    /// How far behind the end of a session time is when it is passed on as final.
+    pub(crate) fn closes_behind(&self) -> Timestamp {
+        self.gap + self.grace + Timestamp::from(self.strict_end)
     }
 }
 

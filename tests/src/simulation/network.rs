@@ -1,7 +1,7 @@
 //! The way between stream threads and their log: answers get lost, commits are done without anybody knowing, or later than
 //! anybody expects, sends fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -173,6 +173,10 @@ impl Admin for Network {
 
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
         self.broker.create_topic(spec)
+    }
+
+    fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
+        self.broker.alter_configs(topic, configs)
     }
 
     fn start_offset(&self, partition: &TopicPartition) -> Result<Offset, LogError> {

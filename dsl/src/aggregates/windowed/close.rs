@@ -23,13 +23,18 @@ impl WindowClock {
         cx.advance_time(self.stream_time, time)
     }
 
+    /// The close time up to which windows were emitted; `None` before the first.
+    pub(crate) fn closed(&self, cx: &TaskContext) -> Option<Timestamp> {
+        Some(cx.time(self.closed)).filter(|closed| *closed != NO_TIME)
+    }
+
     /// The close time up to which windows were emitted, if `close_time` is beyond it; it is then the new one.
     pub(crate) fn close(&self, cx: &mut TaskContext, close_time: Timestamp) -> Option<Option<Timestamp>> {
-        let last = cx.time(self.closed);
-        if close_time < 0 || last >= close_time {
+        let last = self.closed(cx);
+        if close_time < 0 || last.is_some_and(|last| last >= close_time) {
             return None;
         }
         cx.set_time(self.closed, close_time);
-        Some((last != NO_TIME).then_some(last))
+        Some(last)
     }
 }

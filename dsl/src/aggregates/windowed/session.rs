@@ -11,7 +11,7 @@ use millstream_core::{
     Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreFormat, StoreId,
     TaskContext, Timestamp,
 };
-use millstream_state::{Entry, SessionBounds};
+use millstream_state::{Entry, KeyRows, SessionBounds};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
@@ -116,6 +116,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        self.grouped.builder().warn_of_nulls::<V>(store);
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
     }
 
@@ -304,7 +305,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
         // itself, can bring it into a session that is open.
         let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
-        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, format);
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, 1, format);
         SessionTableBuilder {
             id,
             port: builder.port(),
@@ -328,7 +329,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         merge: Arc<M>,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
-        let (f, spec) = (Arc::new(f), self.spec);
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
         // Every input of a cogroup keeps a time of its own.
         let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
@@ -344,9 +345,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            if spec.emit == EmitStrategy::OnWindowClose {
-                task.lifecycle(node.clone());
-            }
+            task.lifecycle(id_of_node, node.clone());
             Box::new(SharedSessions(node))
         });
     }
@@ -357,7 +356,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.gap + self.spec.windows.grace), versioned: false };
+        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), history: None };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
@@ -377,6 +376,11 @@ struct SessionAggregate<K: Data, V, A: Data, F, M> {
     send_old: bool,
     late: Option<Late<K, V>>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// The first end of sessions that are open behind a close time.
+fn first_open(last: Option<Timestamp>) -> Timestamp {
+    last.unwrap_or(0).max(0)
 }
 
 /// The session of one record.
@@ -414,11 +418,12 @@ where
 {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp: time, headers } = record;
-        let SessionWindows { gap, grace } = self.spec.windows;
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
-        if E::POSSIBLE || !self.grow(cx, &key, &value, time, close_time)? {
-            self.merge(cx, &key, value, time, close_time)?;
+        let rows = self.rows.rows_of(&key, point(time))?;
+        if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
+            self.merge(cx, rows, &key, value, time, close_time)?;
         }
         self.emit_closed(cx, close_time, &headers)
     }
@@ -429,6 +434,7 @@ where
     fn grow(
         &mut self,
         cx: &mut TaskContext,
+        rows: KeyRows,
         key: &K,
         value: &V,
         time: Timestamp,
@@ -441,14 +447,14 @@ where
             from = newest;
             Some(newest.with(point(time))).filter(|to| alone && newest.reaches(time, gap) && to.end >= close_time)
         };
-        let changed = self.rows.move_newest(key, to, |grown, entry| {
+        let changed = self.rows.move_newest(rows, to, |grown, entry| {
             let stored = entry.value.take();
             let old = if send_old { stored.clone() } else { None };
             let sum = stored.map(|stored| functions.1(key, None, stored)).transpose()?;
             let new = functions.0(key, value.clone(), sum)?;
             *entry = Entry { value: new.clone(), timestamp: grown.end };
             Ok((grown, old, new))
-        })?;
+        });
         let Some((grown, old, new)) = changed.transpose().map_err(E::into)? else { return Ok(false) };
         if from != point(time) {
             self.pass_on(cx, key, from, Change { old, new: None })?;
@@ -458,12 +464,20 @@ where
     }
 
     /// Any record: the sessions that it reaches go, and one comes that holds them all.
-    fn merge(&mut self, cx: &mut TaskContext, key: &K, value: V, time: Timestamp, close_time: Timestamp) -> Result<()> {
+    fn merge(
+        &mut self,
+        cx: &mut TaskContext,
+        rows: KeyRows,
+        key: &K,
+        value: V,
+        time: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<()> {
         let gap = self.spec.windows.gap;
         // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
         let from = SessionBounds { end: time - gap, start: Timestamp::MIN };
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
-        let mut found = self.rows.fetch(key, from..=to)?;
+        let mut found = self.rows.fetch_at(rows, from..=to);
         found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
         let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
         let (mut merged, mut sum) = (point(time), None);
@@ -478,12 +492,12 @@ where
         let new = f(key, value, sum).map_err(E::into)?;
         if merged != point(time) {
             for (bounds, old, _) in found {
-                self.rows.change(key, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
+                self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end });
                 self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
             }
         }
         let entry = Entry { value: new.clone(), timestamp: merged.end };
-        self.rows.change(key, merged, |row| *row = entry)?;
+        self.rows.change_at(rows, merged, |row| *row = entry);
         self.pass_on(cx, key, merged, Change { old: None, new })
     }
 
@@ -505,7 +519,7 @@ where
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
         // The end is inclusive: a session closes when its end is passed.
-        let mut closing = self.rows.closing(last.unwrap_or(0).max(0)..=close_time - 1);
+        let mut closing = self.rows.closing(first_open(last)..=close_time - 1);
         while let Some(rows) = self.rows.closed(&mut closing)? {
             for (bounds, key, value, _) in rows {
                 let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
@@ -526,6 +540,20 @@ where
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let first_open = || self.rows.first_from(first_open(self.clock.closed(cx)));
+        let first =
+            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        first.map_or(Timestamp::MAX, |end| end + 1 + gap + grace)
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - grace - gap, &Headers::new())
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
     }

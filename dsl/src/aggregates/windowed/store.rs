@@ -1,20 +1,21 @@
 //! A windowed store in its task, addressed by typed keys.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use millstream_core::{Data, Result, StoreFormat, StoreId, StoreInstance, TaskBuilder, Timestamp};
-use millstream_state::{Closing, Entry, Place, TimedTable};
+use millstream_core::{Data, Result, StoreFormat, StoreId, TaskBuilder, Timestamp};
+use millstream_state::{Closing, Entry, KeyRows, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::keys::Keys;
 use crate::ktable::LookUp;
 use crate::windows::{Window, Windowed};
+
+/// Rows that close: place, key, value, time.
+pub(crate) type Closed<P, K, V> = Vec<(P, K, V, Timestamp)>;
 
 pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
     table: Rc<RefCell<TimedTable<P, V::Serde>>>,
@@ -22,24 +23,23 @@ pub(crate) struct TimedStore<P: Place, K: Data, V: Data> {
 }
 
 impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
-    /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, retention: Timestamp, format: StoreFormat) -> StoreId {
+    /// Adds the store; rows are kept for `retention` ms, its changelog a day longer (semantics.md 11). A record mostly changes
+    /// `at_once` rows.
+    pub(crate) fn add(
+        builder: &StreamsBuilder,
+        name: &str,
+        retention: Timestamp,
+        at_once: usize,
+        format: StoreFormat,
+    ) -> StoreId {
         let configs = [
             ("cleanup.policy", "compact,delete".to_owned()),
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
         ];
-        let changelog: BTreeMap<String, String> = configs.map(|(k, v)| (k.to_owned(), v)).into();
-        let table = name.to_owned();
-        let supplier = Arc::new(move || {
-            StoreInstance::new(TimedTable::<P, V::Serde>::new(&table, V::Serde::default(), retention))
-        });
-        builder.store_named(NewStore {
-            name: name.to_owned(),
-            format,
-            changelog: Some(changelog),
-            supplier,
-            global: false,
-        })
+        let make = move |name: &str| {
+            TimedTable::<P, V::Serde>::new(name, V::Serde::default(), retention).changing_at_once(at_once)
+        };
+        builder.store_named(NewStore::new(name, format, configs, make))
     }
 
     pub(crate) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {
@@ -78,31 +78,48 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         rows.map(|(key, place, value)| Ok((self.keys.decode(key)?, place, value.clone()))).collect()
     }
 
+    /// The rows of a key, of which that at `place` is about to be changed.
+    #[inline]
+    pub(crate) fn rows_of(&self, key: &K, place: P) -> Result<KeyRows> {
+        let key = self.keys.encode(key)?;
+        Ok(self.table.borrow_mut().rows_of(&key, place))
+    }
+
     /// Changes the row at a place; the store's time moves with it. An input of a cogroup that is far behind another one
     /// finds expired rows empty, whether they are still held or not.
     #[inline]
-    pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
-        let key = self.keys.encode(key)?;
+    pub(crate) fn change_at<R>(&self, rows: KeyRows, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> R {
         let mut table = self.table.borrow_mut();
         table.observe(place.time());
         let live = table.is_live(&place);
-        let entry = table.change(&key, place);
+        let entry = table.change_at(rows, place);
         if !live {
             entry.value = None;
         }
-        Ok(f(entry))
+        f(entry)
     }
 
-    /// Changes the newest row of a key and its place ([`TimedTable::move_newest`]); the store's time moves with it.
+    /// The same, of a key.
+    #[inline]
+    pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
+        Ok(self.change_at(self.rows_of(key, place)?, place, f))
+    }
+
+    /// Changes the newest of a key's rows and its place ([`TimedTable::move_newest`]); the store's time moves with it.
     #[inline]
     pub(crate) fn move_newest<R>(
         &self,
-        key: &K,
+        rows: KeyRows,
         to: impl FnOnce(P, Option<P>) -> Option<P>,
         f: impl FnOnce(P, &mut Entry<V>) -> R,
-    ) -> Result<Option<R>> {
-        let key = self.keys.encode(key)?;
-        Ok(self.table.borrow_mut().move_newest(&key, to).map(|(place, entry)| f(place, entry)))
+    ) -> Option<R> {
+        self.table.borrow_mut().move_newest(rows, to).map(|(place, entry)| f(place, entry))
+    }
+
+    /// The rows of a key at places within a range, ascending, among the rows of the key.
+    pub(crate) fn fetch_at(&self, rows: KeyRows, places: RangeInclusive<P>) -> Vec<(P, V, Timestamp)> {
+        let table = self.table.borrow();
+        table.fetch_at(rows, places).map(|(place, value, time)| (place, value.clone(), time)).collect()
     }
 
     /// The rows of a key at places within a range, ascending.
@@ -112,22 +129,23 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
     }
 
+    /// The first time from one on at which a key has a row.
+    pub(crate) fn first_from(&self, time: Timestamp) -> Option<Timestamp> {
+        self.table.borrow_mut().first_from(time)
+    }
+
     /// The rows of all keys at times within a range, in the order in which they are emitted.
     pub(crate) fn closing(&self, times: RangeInclusive<Timestamp>) -> Closing {
         self.table.borrow_mut().closing(times)
     }
 
-    /// The next of the closing rows; `None` if there are no more. Their keys share one piece of memory.
-    pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Vec<(P, K, V, Timestamp)>>> {
-        let (mut keys, mut rows) = (Vec::new(), Vec::new());
+    /// The next of the closing rows; `None` if there are no more.
+    pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Closed<P, K, V>>> {
+        let mut rows = Vec::new();
         let more = self.table.borrow().closed(closing, |key, place, value, time| {
-            let begin = keys.len();
-            keys.extend_from_slice(key);
-            rows.push((begin..keys.len(), place, value.clone(), time));
+            rows.push(self.keys.decode(key).map(|key| (place, key, value.clone(), time)));
         });
-        let keys = Bytes::from(keys);
-        let decode = |(key, place, value, time)| Ok((place, self.keys.decode_shared(&keys.slice(key))?, value, time));
-        if more { rows.into_iter().map(decode).collect::<Result<_>>().map(Some) } else { Ok(None) }
+        if more { rows.into_iter().collect::<Result<_>>().map(Some) } else { Ok(None) }
     }
 }
 

@@ -12,7 +12,7 @@ use millstream_core::{
     Change, Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreFormat, StoreId,
     TaskContext, Timestamp,
 };
-use millstream_state::{Entry, WindowStart};
+use millstream_state::{Entry, KeyRows, WindowStart};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
@@ -76,6 +76,14 @@ impl FixedWindows {
         }
     }
 
+    /// How many windows a record is in, as far as that is known.
+    fn at_once(&self) -> usize {
+        match self {
+            FixedWindows::Time(w) => (w.size / w.advance.max(1)).clamp(1, 64) as usize,
+            FixedWindows::Sliding(_) => 1,
+        }
+    }
+
     fn format<KS, VS>(&self) -> StoreFormat {
         match self {
             FixedWindows::Time(w) => {
@@ -95,12 +103,20 @@ impl FixedWindows {
     /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
     fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {
-        let (size, inclusive) = match self {
-            FixedWindows::Time(w) => (w.size, 0),
-            FixedWindows::Sliding(w) => (w.difference, 1),
-        };
-        let from = last.map_or(0, |last| (last - size + 1 - inclusive).max(0));
-        from..=close_time - size - inclusive
+        self.first_open(last)..=close_time - self.closes_behind()
+    }
+
+    /// The start of the first window that is open behind a close time.
+    fn first_open(&self, last: Option<Timestamp>) -> Timestamp {
+        last.map_or(0, |last| (last - self.closes_behind() + 1).max(0))
+    }
+
+    /// How far behind the start of a window the close time is that closes it.
+    fn closes_behind(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size,
+            FixedWindows::Sliding(w) => w.difference + 1,
+        }
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
@@ -216,6 +232,10 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
+        // Sliding windows leave null values out.
+        if matches!(self.spec.windows, FixedWindows::Time(_)) {
+            self.grouped.builder().warn_of_nulls::<V>(store);
+        }
         self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
@@ -432,7 +452,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
             ));
         }
         let format = spec.windows.format::<K::Serde, A::Serde>();
-        let id = TimedStore::<WindowStart, K, A>::add(builder, store, retention + spec.windows.needed_beyond(), format);
+        let (kept, at_once) = (retention + spec.windows.needed_beyond(), spec.windows.at_once());
+        let id = TimedStore::<WindowStart, K, A>::add(builder, store, kept, at_once, format);
         WindowedTable {
             id,
             port: builder.port(),
@@ -452,7 +473,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
-        let (f, spec) = (Arc::new(f), self.spec);
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
         // Every input of a cogroup keeps a time of its own.
         let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
         stream.port.subscribe(move |task| {
@@ -465,12 +486,11 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 spec,
                 send_old: wanted.wanted(),
                 late: late.as_ref().map(|late| late.open(task)),
+                found: None,
                 down,
             };
             let node = Rc::new(RefCell::new(node));
-            if spec.emit == EmitStrategy::OnWindowClose {
-                task.lifecycle(node.clone());
-            }
+            task.lifecycle(id_of_node, node.clone());
             Box::new(SharedAggregate(node))
         });
     }
@@ -481,7 +501,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: crate::builder::StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.grace()), versioned: false };
+        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
@@ -499,6 +519,8 @@ struct WindowAggregate<K: Data, V, A: Data, F> {
     spec: WindowSpec<FixedWindows>,
     send_old: bool,
     late: Option<Late<K, V>>,
+    /// The rows of the key of the record under way.
+    found: Option<KeyRows>,
     down: Downstream<Record<Windowed<K>, Change<A>>>,
 }
 
@@ -537,15 +559,21 @@ where
         }
         let now = self.clock.observe(cx, record.timestamp);
         let close_time = now - self.spec.windows.grace();
+        self.found = None;
         match self.spec.windows {
             FixedWindows::Time(windows) => {
-                for start in windows.starts(record.timestamp) {
-                    if start + windows.size > close_time {
-                        self.update(cx, &record, start, None)?;
-                    } else {
-                        too_late(cx, &mut self.late);
+                let Record { key, value, timestamp, headers } = record;
+                let record = Record { key, value: (), timestamp, headers };
+                // The last window takes the value, the others copies.
+                let (mut value, mut starts) = (Some(value), windows.starts(timestamp).peekable());
+                while let Some(start) = starts.next() {
+                    let value = if starts.peek().is_some() { value.clone() } else { value.take() };
+                    match value.filter(|_| start + windows.size > close_time) {
+                        Some(value) => self.update(cx, &record, value, start, None)?,
+                        None => too_late(cx, &mut self.late),
                     }
                 }
+                return self.emit_closed(cx, close_time, &record.headers);
             }
             FixedWindows::Sliding(windows) => {
                 if record.timestamp + windows.difference < close_time {
@@ -564,16 +592,20 @@ where
 
     /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
     /// of another.
-    fn update(
+    fn update<W>(
         &mut self,
         cx: &mut TaskContext,
-        record: &Record<K, V>,
+        record: &Record<K, W>,
+        value: V,
         start: Timestamp,
         from: Option<Option<(A, Timestamp)>>,
     ) -> Result<()> {
         let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
-        let value = record.value.clone();
-        let changed = self.rows.change(&record.key, WindowStart(start), |entry: &mut Entry<A>| {
+        let rows = match self.found {
+            Some(rows) => rows,
+            None => *self.found.insert(self.rows.rows_of(&record.key, WindowStart(start))?),
+        };
+        let changed = self.rows.change_at(rows, WindowStart(start), |entry: &mut Entry<A>| {
             // What fails leaves the row as it was.
             let kept = if E::POSSIBLE { entry.value.clone() } else { None };
             let (stored, time) = match from {
@@ -586,7 +618,7 @@ where
             let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
             Ok((Change { old, new }, time))
-        })?;
+        });
         let (change, timestamp) = changed.map_err(E::into)?;
         self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
     }
@@ -617,7 +649,7 @@ where
         close_time: Timestamp,
     ) -> Result<()> {
         if start + self.spec.windows.size() >= close_time {
-            self.update(cx, record, start, from)
+            self.update(cx, record, record.value.clone(), start, from)
         } else {
             too_late(cx, &mut self.late);
             Ok(())
@@ -762,6 +794,19 @@ where
     E: Failure,
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
 {
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        let windows = &self.spec.windows;
+        let first_open = || self.rows.first_from(windows.first_open(self.clock.closed(cx)));
+        let first =
+            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        first.map_or(Timestamp::MAX, |start| start + windows.closes_behind() + windows.grace())
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - self.spec.windows.grace(), &Headers::new())
+    }
+
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
     }

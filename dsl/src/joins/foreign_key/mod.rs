@@ -209,7 +209,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let node = self.builder.node("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION", &[self.node], &[]);
         let port: Port<Record<Option<F>, Subscription<K>>> = self.builder.port();
         let (out, foreign_key) = (port.clone(), Arc::new(foreign_key));
-        let versioned = self.nature.versioned;
+        let versioned = self.nature.is_versioned();
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             Box::new(Send::<K, V, F, _>::new(node, foreign_key.clone(), left, versioned, down))
@@ -239,7 +239,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             let subscriptions = Subscriptions::<F, K>::open(task, id, &label);
             Box::new(Receive { node: receive, subscriptions, rows: rows(task), down })
         });
-        let (out, versioned) = (port.clone(), other.nature.versioned);
+        let (out, versioned) = (port.clone(), other.nature.is_versioned());
         other.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             Box::new(Answer { subscriptions: Subscriptions::<F, K>::open(task, id, &store), versioned, down })

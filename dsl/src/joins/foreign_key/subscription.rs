@@ -1,14 +1,14 @@
 //! Subscriptions: what a left row asks of a foreign key, kept where that key's row is.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_core::{
     Change, Data, Downstream, Encoded, Forward, Headers, NodeId, Payload, Record, Result, Serde, SerdeContext,
-    SerdeError, StoreFormat, StoreId, StoreInstance, TaskBuilder, TaskContext, Timestamp,
+    SerdeError, StoreFormat, StoreId, TaskBuilder, TaskContext, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -97,8 +97,8 @@ impl<S: Serde> Serde for SubscriptionSerde<S> {
         Ok(Subscription { hash, instruction, key, partition: i32::from_be_bytes(*partition) })
     }
 
-    fn detach(&self, subscription: &mut Self::Value) {
-        self.0.detach(&mut subscription.key);
+    fn detach(&self, subscription: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        self.0.detach(&mut subscription.key, copy);
     }
 }
 
@@ -111,13 +111,9 @@ pub(super) struct Subscriptions<F: Data, K: Data> {
 
 impl<F: Data, K: Data> Subscriptions<F, K> {
     pub(super) fn add(builder: &StreamsBuilder, name: &str) -> StoreId {
-        let table = name.to_owned();
-        let supplier = Arc::new(move || {
-            StoreInstance::new(KeyValueTable::new(&table, SubscriptionSerde(K::Serde::default()), true))
-        });
-        let changelog = Some(BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]));
         let format = StoreFormat::of::<F::Serde, SubscriptionSerde<K::Serde>>("subscriptions");
-        builder.store_named(NewStore { name: name.to_owned(), format, changelog, supplier, global: false })
+        let make = |name: &str| KeyValueTable::new(name, SubscriptionSerde(K::Serde::default()), true);
+        builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
     pub(super) fn open(task: &TaskBuilder<'_>, id: StoreId, name: &Arc<str>) -> Self {

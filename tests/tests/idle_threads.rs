@@ -1,0 +1,123 @@
+//! A silence behind a repartition topic counts only as far as the thread that writes it has come: a thread that is behind
+//! must not make late what it is about to pass on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{
+    BatchBuilder, Clock, Log, ManualClock, MemoryLog, Next, Plan, Result, RuntimeConfig, StreamThread, ThreadContext,
+    TimeAlignment, TopicPartition, Wakeup,
+};
+use millstream_dsl::{Consumed, StreamsBuilder, TimeWindows};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct World {
+    clock: ManualClock,
+    log: Arc<MemoryLog>,
+    shared: ThreadContext,
+}
+
+impl World {
+    /// Two tasks: one rekeys, the other counts per second.
+    fn new() -> Result<Self> {
+        let b = StreamsBuilder::new();
+        let clicks = b.stream_with("in", Consumed::of::<Option<String>, String>().idleness(SECOND));
+        let windows = TimeWindows::of(SECOND);
+        let counts = clicks.group_by("by-value", |_, v| v.clone()).windowed_by(windows).emit_on_close().count("counts");
+        counts.to_stream().map(|window, n| (window.key, n)).to("out");
+        let topology = b.build()?;
+        let log = MemoryLog::new();
+        let config = RuntimeConfig { max_task_skew: None, ..RuntimeConfig::embedded("app") };
+        let plan = Plan::new(&topology, &config, log.admin())?;
+        plan.create_topics(log.admin())?;
+        let shared = ThreadContext {
+            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            topology: Arc::new(topology),
+            plan: Arc::new(plan),
+            config: Arc::new(config),
+            log: Arc::new(log.clone()),
+            process_id: "test".into(),
+        };
+        Ok(World { clock: ManualClock::at(0), log, shared })
+    }
+
+    fn thread(&self, task: usize) -> Result<StreamThread> {
+        let name = format!("thread-{task}");
+        StreamThread::new(self.shared.clone(), name, &[task], Arc::new(Wakeup::default()), self.clock.now())
+    }
+
+    fn click(&self, time: i64) -> Result<()> {
+        let mut batch = BatchBuilder::new();
+        batch.push(time, None, Some(b"word"), &[]);
+        Ok(self.log.append(&TopicPartition::new("in", 0), batch)?)
+    }
+
+    /// Steps until there is nothing to do now; says when there is.
+    fn run(&self, thread: &mut StreamThread) -> Result<Option<Duration>> {
+        loop {
+            if let Next::Wait(until) = thread.step(self.clock.now())? {
+                return Ok(until);
+            }
+        }
+    }
+
+    /// Windows that have been counted to the end.
+    fn closed(&self) -> Result<usize> {
+        let (batches, _) = self.log.read(&TopicPartition::new("out", 0), 0)?;
+        Ok(batches.into_iter().map(|batch| batch.remaining().max(0) as usize).sum())
+    }
+}
+
+#[test]
+fn a_thread_that_is_behind_makes_nothing_late() -> Result<()> {
+    let world = World::new()?;
+    let (mut rekeys, mut counts) = (world.thread(0)?, world.thread(1)?);
+    world.run(&mut counts)?;
+    world.click(0)?;
+    world.run(&mut rekeys)?;
+    world.clock.advance(SECOND);
+    world.run(&mut rekeys)?; // commits
+    world.run(&mut counts)?;
+    // Two more clicks come, and the first thread does not: for the second one there is only silence.
+    world.click(10)?;
+    world.click(20)?;
+    for _ in 0..10 {
+        world.clock.advance(SECOND);
+        world.run(&mut counts)?;
+    }
+    assert_eq!((world.closed()?, counts.counters().late_records), (0, 0));
+    // It has processed them, and not committed them yet: nobody sees them.
+    while rekeys.counters().process < 3 {
+        let _again = rekeys.step(world.clock.now())?;
+        world.run(&mut counts)?;
+    }
+    assert_eq!((world.closed()?, counts.counters().late_records), (0, 0));
+    for _ in 0..3 {
+        world.clock.advance(SECOND);
+        world.run(&mut rekeys)?;
+        world.run(&mut counts)?;
+    }
+    assert_eq!((world.closed()?, counts.counters().late_records), (1, 0));
+    Ok(())
+}
+
+#[test]
+fn a_thread_comes_back_when_time_is_due_and_sleeps_after_that() -> Result<()> {
+    let world = World::new()?;
+    let (mut rekeys, mut counts) = (world.thread(0)?, world.thread(1)?);
+    world.run(&mut counts)?;
+    world.click(400)?;
+    for _ in 0..2 {
+        world.run(&mut rekeys)?;
+        world.clock.advance(Duration::from_millis(100));
+    }
+    // The record comes at 200 ms, and is committed at once; its window would end at 800, but for the idleness.
+    assert_eq!(world.run(&mut counts)?, Some(Duration::from_millis(200) + SECOND));
+    world.clock.advance(SECOND);
+    world.run(&mut rekeys)?;
+    world.run(&mut counts)?;
+    world.clock.advance(SECOND);
+    assert_eq!((world.run(&mut counts)?, world.closed()?), (None, 1));
+    Ok(())
+}
