@@ -156,7 +156,7 @@ pub struct FamilyWrite {
 }
 
 /// Rows that a store asks for no more, whatever happens next.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Expired {
     /// None that it knows of.
     #[default]

@@ -21,7 +21,7 @@ use crate::error::{Error, Panicked, Result, panic_message};
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
-use crate::log::{Admin, CommittedOffset, Offset, TopicPartition};
+use crate::log::{Admin, CommittedOffset, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
@@ -178,16 +178,25 @@ impl Task {
             let (id, store, _) = &self.stores[*index];
             (*index, self.topology.stores()[id.0].name.as_str(), store, topic.clone(), *end)
         });
+        // A start that failed later on may have opened them: the stores have their rows.
+        if self.disk.is_some() {
+            return Ok(());
+        }
         self.disk = DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?;
         Ok(())
     }
 
     /// Gives its disk what was committed; to be called between two commits.
-    pub(crate) fn exchange_with_disk(&mut self, admin: &dyn Admin, wall: Timestamp) -> Result<()> {
+    pub(crate) fn exchange_with_disk(
+        &mut self,
+        admin: &dyn Admin,
+        producer: &dyn Producer,
+        wall: Timestamp,
+    ) -> Result<()> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         let positions = self.inputs.iter().map(|i| &i.partition).zip(&self.committed.offsets);
         let position = |topic: &TopicPartition| positions.clone().find(|(t, _)| *t == topic).map(|(_, (o, _))| *o);
-        disk.exchange(&self.stores, &position, admin, wall)
+        disk.exchange(&self.stores, &position, admin, producer, wall)
     }
 
     /// Builds the nodes and takes up the committed positions, one per input.
