@@ -716,11 +716,13 @@ where
             return Ok(Some(query.clone()));
         }
         let after = query.after.as_deref().and_then(P::decode);
+        let end = if query.descending { P::FIRST } else { P::LAST };
         let runs: Vec<RunId> = match query.single_key() {
             Some(key) => self.find_run(self.index.hash(key), key).into_iter().collect(),
             None if !self.sort(rows) => return Ok(Some(query.clone())),
             None => {
-                let Some(range) = query.keys_left(after.map(|(key, _)| key), true) else { return Ok(None) };
+                let is_again = after.is_some_and(|(_, place)| place != end);
+                let Some(range) = query.keys_left(after.map(|(key, _)| key), is_again) else { return Ok(None) };
                 let runs = self.sorted.iter().flat_map(|sorted| sorted.range(range)).map(|(_, run)| run);
                 // One more than there is time for: whether that is all.
                 if query.descending { runs.rev().take(rows + 1).collect() } else { runs.take(rows + 1).collect() }
@@ -731,7 +733,6 @@ where
             let key = self.runs[*run as usize].key.clone();
             let last = |place: Option<P>| {
                 let mut last = key.to_vec();
-                let end = if query.descending { P::FIRST } else { P::LAST };
                 place.unwrap_or(end).encode(&mut last);
                 query.after(&last)
             };
