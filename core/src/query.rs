@@ -34,6 +34,9 @@ pub struct StoreQuery {
     pub after: Option<Vec<u8>>,
 }
 
+/// A range of keys.
+type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl StoreQuery {
     /// The rows of one key.
     pub fn key(key: Vec<u8>) -> Self {
@@ -55,7 +58,7 @@ impl StoreQuery {
 
     /// The keys that are left when rows of this one have been given; `None` if there are none. `again`: the key itself has
     /// more rows.
-    pub fn keys_left<'a>(&'a self, given: Option<&'a [u8]>, again: bool) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    pub fn keys_left<'a>(&'a self, given: Option<&'a [u8]>, again: bool) -> Option<KeyRange<'a>> {
         let (mut from, mut to) = (self.keys.0.as_ref().map(Vec::as_slice), self.keys.1.as_ref().map(Vec::as_slice));
         if let Some(given) = given {
             let bound = if again { Bound::Included(given) } else { Bound::Excluded(given) };

@@ -67,7 +67,8 @@ pub trait StateStore: 'static {
         None
     }
 
-    /// Answers a part of a query: about so many rows of it, each as the changelog has it, and what is left to ask. A versioned
+    /// Answers a part of a query: about so many rows of it, fewer if the
+    /// writer is full, each as the changelog has it, and what is left to ask. A versioned
     /// store gives the time up to which a row is valid for its key. A part of an answer must be short in time; what has to be
     /// made ready first may take several without rows.
     ///
@@ -111,7 +112,8 @@ pub struct ChangelogWriter {
 }
 
 impl ChangelogWriter {
-    const BATCH_BYTES: usize = 256 * 1024;
+    /// Bytes of a batch.
+    pub const BATCH_BYTES: usize = 256 * 1024;
 
     /// Appends one row; `value` `None` is a tombstone.
     #[inline]
@@ -125,6 +127,11 @@ impl ChangelogWriter {
     /// Appends a row as it was read.
     pub fn copy(&mut self, row: ChangelogRecord<'_>) {
         self.write(row.key, row.value, row.timestamp, row.headers);
+    }
+
+    /// Whether there is more than a batch: enough for a part of an answer.
+    pub fn is_full(&self) -> bool {
+        !self.full.is_empty()
     }
 
     /// All batches in order.

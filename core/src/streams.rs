@@ -474,7 +474,6 @@ fn run(
             shared.publish(number, thread);
             return Ok(());
         }
-        thread.answer_queries(&shared.mailboxes[number], shared.clock.as_ref());
         let was_held_up = thread.held_up().is_some();
         let next = thread.step(now)?;
         if let (Some(error), false) = (thread.held_up(), was_held_up)
@@ -483,6 +482,8 @@ fn run(
             listener(error);
         }
         shared.publish(number, thread);
+        // Before it waits: the step may have brought what a query waits for.
+        thread.answer_queries(&shared.mailboxes[number], shared.clock.as_ref());
         if finish_round(shared, round, thread)? {
             shared.change(State::PendingShutdown);
             thread.close(shared.clock.now())?;

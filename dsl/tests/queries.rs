@@ -70,6 +70,26 @@ fn a_key_with_many_windows() -> Result<()> {
     Ok(())
 }
 
+/// A part is not of any size: rows that are large come in more parts.
+#[test]
+fn large_rows() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let grouped = b.stream::<String, String>("in").group_by_key();
+    grouped.reduce("last", |_, new| new);
+    grouped.windowed_by(TimeWindows::of(MIN)).reduce("windows", |_, new| new);
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let input = t.input::<String, String>("in")?;
+    (0..20).for_each(|n| input.pipe(name(n), "x".repeat(100_000)));
+    let rows = t.query(in_store("last", RangeQuery::<String, String>::with_range(..)))?.rows();
+    let keys: Rows<String> = rows.map(|row| row.map(|(key, _)| key)).collect();
+    assert_eq!(keys?, (0..20).map(name).collect::<Vec<_>>());
+    let windows = WindowRangeQuery::<String, String>::with_window_start_range(0..=0).descending();
+    let keys: Rows<String> =
+        t.query(in_store("windows", windows))?.rows().map(|row| row.map(|(key, ..)| key)).collect();
+    assert_eq!(keys?, (0..20).rev().map(name).collect::<Vec<_>>());
+    Ok(())
+}
+
 #[test]
 fn the_keys_partition_is_where_the_key_is() -> Result<()> {
     let b = StreamsBuilder::new();

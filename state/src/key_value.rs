@@ -301,17 +301,19 @@ where
 
     /// At most so many rows of a range that are on disk alone, and the last key that was looked at if there are more.
     fn disk_part(&self, range: (Bound<&[u8]>, Bound<&[u8]>), descending: bool, most: usize) -> Result<DiskPart> {
-        let (mut part, mut looked, mut end) = (VecDeque::new(), 0, None);
+        let (mut part, mut looked, mut bytes, mut end) = (VecDeque::new(), 0, 0, None);
         let Some(rows) = self.rows_on_disk() else { return Ok((part, end)) };
         rows.scan(range, descending, &mut |record| {
             looked += 1;
-            if looked == most {
+            bytes += record.value.map_or(0, <[u8]>::len);
+            let is_enough = looked == most || bytes > ChangelogWriter::BATCH_BYTES;
+            if is_enough {
                 end = Some(record.key.to_vec());
             }
             if self.find(self.index.hash(record.key), record.key).is_none() {
                 part.push_back(OwnedRow::of(record));
             }
-            Ok(if looked == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok((part, end))
     }
@@ -436,17 +438,26 @@ where
         let ends = disk_end.into_iter().chain(memory_end);
         let end = ends.reduce(|a, b| if is_before(&a, &b) { a } else { b });
         let is_within = |key: &[u8]| end.as_ref().is_none_or(|end| !is_before(end, key));
-        for id in in_memory {
-            let key = self.rows.identity(id).clone();
-            if !is_within(&key) {
-                break;
+        let mut in_memory = in_memory.into_iter().peekable();
+        loop {
+            let id = in_memory.peek().copied();
+            let is_first = |row: &OwnedRow| id.is_none_or(|id| is_before(&row.key, self.rows.identity(id)));
+            let key = match on_disk.pop_front_if(|row| is_first(row)) {
+                Some(row) if is_within(&row.key) => {
+                    answer.copy(row.record());
+                    row.key
+                }
+                None if id.is_some_and(|id| is_within(self.rows.identity(id))) => {
+                    let Some(id) = in_memory.next() else { break };
+                    self.give(id, committed, answer)?;
+                    self.rows.identity(id).to_vec()
+                }
+                _ => break,
+            };
+            if answer.is_full() {
+                return Ok(Some(query.after(&key)));
             }
-            while let Some(row) = on_disk.pop_front_if(|row| is_before(&row.key, &key)) {
-                answer.copy(row.record());
-            }
-            self.give(id, committed, answer)?;
         }
-        on_disk.iter().filter(|row| is_within(&row.key)).for_each(|row| answer.copy(row.record()));
         Ok(end.map(|end| query.after(&end)))
     }
 

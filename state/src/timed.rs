@@ -480,16 +480,17 @@ where
         if query.descending {
             asked.reverse();
         }
-        let is_more = asked.len() > most;
-        asked.truncate(most);
         let (name, serde, scratch, key) = (&self.name, &self.serde, &mut self.scratch, &mut self.key_scratch);
-        for Placed { place, entry } in &asked {
+        for (at, Placed { place, entry }) in asked.iter().enumerate() {
             key.clear();
             key.extend_from_slice(&run.key);
             place.encode(key);
             write_value(name, serde, scratch, key, entry.value.as_ref(), entry.timestamp, answer)?;
+            if at + 1 == most || answer.is_full() {
+                return Ok(Given { rows: at + 1, rest_after: Some(*place).filter(|_| at + 1 < asked.len()) });
+            }
         }
-        Ok(Given { rows: asked.len(), rest_after: asked.last().map(|row| row.place).filter(|_| is_more) })
+        Ok(Given { rows: asked.len(), rest_after: None })
     }
 
     /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
@@ -742,7 +743,7 @@ where
             if done.rest_after.is_some() {
                 return Ok(Some(last(done.rest_after)));
             }
-            if at + 1 < runs.len() && (at + 1 == rows || given == rows) {
+            if at + 1 < runs.len() && (at + 1 == rows || given == rows || answer.is_full()) {
                 return Ok(Some(last(None)));
             }
         }
