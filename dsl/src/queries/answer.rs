@@ -89,10 +89,13 @@ pub struct ValueAndTimestamp<V> {
     pub timestamp: Timestamp,
 }
 
+/// Reads a row of a store.
+type Decode<T> = Box<dyn Fn(&str, Row<'_>) -> Result<T>>;
+
 /// The rows of a partition. They are fetched as they are read, a part at a time.
 pub struct QueryRows<S, T> {
     rows: StoreRows<S>,
-    decode: Box<dyn Fn(&str, Row<'_>) -> Result<T>>,
+    decode: Decode<T>,
 }
 
 impl<S: QueryStores, T> QueryRows<S, T> {
