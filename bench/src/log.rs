@@ -120,3 +120,36 @@ pub(crate) fn produce_consume(records: u64) -> Result<Row> {
         ..Row::default()
     })
 }
+
+/// Compacts a log of random keys.
+pub(crate) fn compaction(records: u64, keys: u64) -> Result<Row> {
+    let dir = tempfile::tempdir().map_err(Error::user)?;
+    // A broker without threads compacts when it is told to.
+    let options = BrokerOptions { threads: false, ..BrokerOptions::new(dir.path(), Arc::new(SystemClock::default())) };
+    let log = Broker::open(options)?;
+    // Small segments: the last one is not compacted.
+    let configs = [("cleanup.policy", "compact"), ("segment.bytes", "4194304")];
+    let configs = configs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    log.create_topic(&TopicSpec { name: "t".into(), partitions: PARTITIONS, configs })?;
+    fill(producer(&log)?.as_mut(), "t", records, 1, |random, _| random % keys)?;
+    let size = || -> Result<u64> {
+        let sum = |files: std::fs::ReadDir| files.flatten().filter_map(|f| Some(f.metadata().ok()?.len())).sum::<u64>();
+        (0..PARTITIONS)
+            .map(|p| Ok(sum(std::fs::read_dir(dir.path().join(format!("t-{p}"))).map_err(Error::user)?)))
+            .sum()
+    };
+    let before = size()?;
+    let meter = Meter::start();
+    log.tick()?;
+    let (cpu, wall) = meter.stop();
+    println!("  {} MB became {} MB", before >> 20, size()? >> 20);
+    Ok(Row {
+        name: "compaction".into(),
+        keys,
+        records,
+        figure: before as f64 / cpu * 1e3,
+        unit: "MB/s",
+        wall: wall / records as f64,
+        ..Row::default()
+    })
+}

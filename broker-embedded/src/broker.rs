@@ -12,6 +12,8 @@ use millstream_core::{
 use millstream_wire::SealOptions;
 
 use crate::checkpoint::Checkpoint;
+use crate::cleanable::Cleanable;
+use crate::cleaner::{self, CleanerOptions};
 use crate::data_dir::{DataDir, io};
 use crate::fetch;
 use crate::groups::{Groups, OFFSETS_TOPIC};
@@ -41,6 +43,8 @@ pub(crate) struct Inner {
     groups: Mutex<Groups>,
     /// Held for the length of a checkpoint.
     checkpointing: Mutex<()>,
+    /// Held for the length of a round of compaction; before `checkpointing`.
+    cleaning: Mutex<()>,
     /// The largest topic id that was given.
     newest_topic: AtomicU64,
     closed: AtomicBool,
@@ -54,6 +58,8 @@ struct Topic {
 
 /// Marks a topic's first partition folder, written last: without it there is no topic.
 const TOPIC_FILE: &str = "topic.properties";
+
+const INTERNAL_SEGMENT_BYTES: u64 = 16 << 20;
 
 impl Broker {
     /// Opens a data directory, recovering what an unclean end has left.
@@ -86,6 +92,7 @@ impl Broker {
             coordinator: Mutex::default(),
             groups: Mutex::default(),
             checkpointing: Mutex::default(),
+            cleaning: Mutex::default(),
             newest_topic: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
@@ -96,7 +103,10 @@ impl Broker {
         }
         for topic in [OFFSETS_TOPIC, STATE_TOPIC] {
             if broker.partition_count(topic).is_none() {
-                let configs = [("cleanup.policy".to_owned(), "compact".to_owned())].into();
+                // Closed early, so that what a start reads is short.
+                let segment_bytes = broker.inner.options.segment_bytes.clamp(1024, INTERNAL_SEGMENT_BYTES);
+                let configs = [("cleanup.policy", "compact".to_owned()), ("segment.bytes", segment_bytes.to_string())];
+                let configs = configs.map(|(key, value)| (key.to_owned(), value)).into();
                 broker.create_unchecked(&TopicSpec { name: topic.to_owned(), partitions: 1, configs })?;
             }
         }
@@ -135,8 +145,8 @@ impl Broker {
         self.inner.close()
     }
 
-    /// Deletes what is older, or more, than topics keep, and makes a checkpoint when enough was written. Threads of the
-    /// broker's own call it; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the
+    /// Deletes what is older, or more, than topics keep, compacts what is worth it, and makes a checkpoint when enough was
+    /// written. Threads of the broker's own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the
     /// journal.
     ///
     /// # Errors
@@ -167,6 +177,8 @@ impl Broker {
     /// # Errors
     /// [`LogError::UnknownTopic`], or when its files cannot be removed.
     pub fn delete_topic(&self, topic: &str) -> Result<(), LogError> {
+        // Neither a checkpoint nor a compacted segment is under way to a folder that goes.
+        let _neither = self.inner.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut topics = self.inner.topics.write().unwrap_or_else(PoisonError::into_inner);
         let gone = topics.remove(topic).ok_or_else(|| LogError::UnknownTopic(TopicPartition::new(topic, 0)))?;
         gone.partitions.iter().for_each(|p| p.abandon());
@@ -370,13 +382,53 @@ impl Inner {
         self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn tick(&self) -> Result<(), LogError> {
+    fn tick(&self) -> Result<(), LogError> {
         if let Some(journal) = self.storage.journal.as_ref().filter(|_| !self.options.threads) {
             journal.sync()?;
         }
+        self.tidy()?;
+        self.clean()
+    }
+
+    /// Deletes what is too old, and makes a checkpoint if enough was written.
+    pub(crate) fn tidy(&self) -> Result<(), LogError> {
         let now = self.options.clock.now().wall;
         self.partitions().iter().try_for_each(|p| p.retain(now))?;
         if self.storage.wants_checkpoint() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// Compacts what is worth it, the dirtiest first. What fails does not hold up the others.
+    pub(crate) fn clean(&self) -> Result<(), LogError> {
+        let _one_at_a_time = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        let options =
+            CleanerOptions { now: self.options.clock.now().wall, buffer_bytes: self.options.cleaner_buffer_bytes };
+        let mut put_off: Vec<Arc<Partition>> = Vec::new();
+        let (mut result, mut cleaned) = (Ok(()), false);
+        while self.storage.failure().is_none() && !self.storage.is_closing() {
+            let looked = self.partitions().into_iter().filter(|p| !put_off.iter().any(|other| Arc::ptr_eq(p, other)));
+            let found = looked.filter_map(|p| Some((cleaner::look(&p, options.now)?, p)));
+            let rank = |c: &Cleanable| (c.overdue, c.dirty_ratio);
+            let Some((cleanable, partition)) =
+                found.max_by(|(a, _), (b, _)| rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal))
+            else {
+                break;
+            };
+            // A crash replays the journal onto what the last checkpoint has synced: that must be there as it was.
+            if partition.dir.is_some() && cleanable.until > partition.state().point {
+                self.checkpoint()?;
+            }
+            match cleaner::clean(&partition, cleanable.until, &options, &self.checkpointing) {
+                Ok(true) => cleaned = true,
+                Ok(false) => put_off.push(partition),
+                Err(error) => {
+                    let is_there = self.partitions().iter().any(|p| Arc::ptr_eq(p, &partition));
+                    result = result.and(if is_there { Err(error) } else { Ok(()) });
+                    put_off.push(partition);
+                }
+            }
+        }
+        // With the indexes of the new segments.
+        if cleaned && self.storage.failure().is_none() { result.and(self.checkpoint()) } else { result }
     }
 
     /// Syncs all segments and starts a new journal. The order matters: the journal goes on in a new file, so that all
@@ -399,7 +451,7 @@ impl Inner {
             Journal::remove_below(files, &dir.path, journal.unwrap_or(u64::MAX))?;
             partitions.iter().try_for_each(|partition| {
                 let end = checkpoint.points.get(&(partition.topic_id, partition.id.partition));
-                end.map_or(Ok(()), |end| partition.forget_checkpoints_but(*end))
+                end.map_or(Ok(()), |end| partition.checkpointed(*end))
             })
         };
         checkpoint().inspect_err(|_| storage.count_from(self.options.checkpoint_bytes))

@@ -101,6 +101,8 @@ impl Producer for LocalProducer {
         if !self.partitions.contains_key(to) {
             self.partitions.insert(to.clone(), self.broker.partition(to)?);
         }
+        let partition = &self.partitions[to];
+        partition.check_keys(batch.is_keyless())?;
         let mut options = SealOptions::default();
         if let Some(transaction) = &mut self.transaction {
             if !transaction.joined.contains(to) {
@@ -119,7 +121,7 @@ impl Producer for LocalProducer {
         }
         let bytes =
             batch.seal(&options).map_err(|e| LogError::Refused { partition: to.clone(), problem: e.to_string() })?;
-        self.partitions[to].append(bytes).map(drop)
+        partition.append(bytes).map(drop)
     }
 
     fn commit(&mut self, offsets: GroupOffsets) {

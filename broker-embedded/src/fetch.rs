@@ -35,11 +35,16 @@ fn fetch_some(
             for batch in batches {
                 take(partition, &batch, look.aborted.as_ref(), &mut fetch)?;
             }
+            if fetch.position == offset {
+                // Compaction has left nothing up to there.
+                fetch.position = look.visible_end;
+            }
         }
         Source::File(mut reader) => loop {
             let batches = reader.read(max_bytes)?;
             if batches.is_empty() {
-                // The end of this segment; the next one begins at the position.
+                // The end of this segment. Compaction may have left a gap there: the position moves over it.
+                fetch.position = fetch.position.max(reader.until.min(look.visible_end));
                 match partition.next_reader(fetch.position) {
                     Some(next) if fetch.position < look.visible_end => reader = next,
                     _ => break,
@@ -48,6 +53,7 @@ fn fetch_some(
             }
             for batch in batches.iter().filter(|b| b.header().next_offset() > offset) {
                 if batch.header().base_offset >= look.visible_end {
+                    fetch.position = look.visible_end;
                     break;
                 }
                 take(partition, batch, look.aborted.as_ref(), &mut fetch)?;
@@ -68,15 +74,14 @@ fn take(
 ) -> Result<(), LogError> {
     let header = batch.header();
     if !header.is_control() && !aborted.is_some_and(|list| is_aborted(list, header)) {
-        let corrupt = |e: millstream_wire::BatchError| LogError::Corrupt {
-            place: format!("{}@{}", partition.id, header.base_offset),
-            problem: e.to_string(),
-        };
-        let mut records = batch.records().map_err(corrupt)?;
+        let mut records = batch.records().map_err(|e| partition.damaged(header.base_offset, &e))?;
         if header.base_offset < fetch.position {
             records.skip_to(fetch.position);
         }
-        fetch.batches.push(records);
+        // Compaction leaves batches without records, and with none behind an offset.
+        if records.remaining() > 0 {
+            fetch.batches.push(records);
+        }
     }
     fetch.position = header.next_offset();
     Ok(())

@@ -7,18 +7,23 @@
 mod admin;
 mod broker;
 mod checkpoint;
+mod cleanable;
+mod cleaner;
 mod data_dir;
 mod door;
 mod fetch;
 mod groups;
 mod housekeeping;
 mod journal;
+mod offset_map;
 mod options;
 mod partition;
 mod producers;
 mod recovery;
 mod segment;
+mod sieve;
 mod storage;
+mod swap;
 mod topic_config;
 mod transactions;
 

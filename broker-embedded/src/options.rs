@@ -25,7 +25,7 @@ pub struct BrokerOptions {
     pub durability: Durability,
     /// Where files are.
     pub files: Arc<dyn Files>,
-    /// Whether threads of the broker's own sync, checkpoint and delete what is too old. Without them
+    /// Whether threads of the broker's own sync, checkpoint, compact and delete what is too old. Without them
     /// [`crate::Broker::tick`] does all of it: for simulations.
     pub threads: bool,
     /// After so many bytes a checkpoint syncs all segments, so that opening has less than this to read.
@@ -40,6 +40,9 @@ pub struct BrokerOptions {
     pub retention_bytes: Option<u64>,
     /// `message.max.bytes`: a larger batch is refused.
     pub max_message_bytes: usize,
+    /// `log.cleaner.dedupe.buffer.size`: compaction keeps the keys that it has met in so many bytes of memory; when these are
+    /// full, the rest of the partition waits for the next round.
+    pub cleaner_buffer_bytes: usize,
     /// Bytes of the newest batches that each partition keeps in memory for its readers.
     pub tail_bytes: usize,
 }
@@ -58,6 +61,7 @@ impl BrokerOptions {
             retention_ms: Some(7 * 24 * 3_600_000),
             retention_bytes: None,
             max_message_bytes: 1 << 20,
+            cleaner_buffer_bytes: 128 << 20,
             tail_bytes: 8 << 20,
         }
     }

@@ -4,13 +4,15 @@
 //! the file to read.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
 use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wakeup};
-use millstream_wire::{Limits, RecordBatch, patch_offset};
+use millstream_wire::{BatchError, Limits, RecordBatch, patch_offset};
 
+use crate::cleanable::Ages;
 use crate::data_dir::io;
 use crate::groups::OFFSETS_TOPIC;
 use crate::producers::{AbortedList, Producers};
@@ -28,9 +30,9 @@ pub(crate) struct Partition {
     /// Tells this topic from an earlier one of its name.
     pub(crate) topic_id: u64,
     config: RwLock<Arc<TopicConfig>>,
-    storage: Arc<Storage>,
+    pub(crate) storage: Arc<Storage>,
     /// `None` at durability `memory`.
-    dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     tail_limit: usize,
     state: Mutex<State>,
 }
@@ -42,8 +44,14 @@ pub(crate) struct State {
     pub(crate) start: Offset,
     pub(crate) end: Offset,
     pub(crate) producers: Producers,
-    /// The newest batches, without gaps up to `end`.
-    tail: VecDeque<RecordBatch>,
+    /// Compacted up to here.
+    pub(crate) cleaned: Offset,
+    /// Up to here the last checkpoint has synced it.
+    pub(crate) point: Offset,
+    /// Compaction found damage here and lets it be.
+    pub(crate) uncleanable: bool,
+    /// The newest batches: all of them from the first one's offset to `end`. At durability `memory` all there are.
+    pub(crate) tail: VecDeque<RecordBatch>,
     tail_bytes: usize,
     waiting: Vec<(Weak<Wakeup>, Isolation)>,
 }
@@ -71,8 +79,36 @@ impl State {
     fn visible_end(&self, isolation: Isolation) -> Offset {
         match isolation {
             Isolation::ReadUncommitted => self.end,
-            Isolation::ReadCommitted => self.producers.last_stable(self.end),
+            // Records of an open transaction may have been deleted: what is not there holds nobody back.
+            Isolation::ReadCommitted => self.producers.last_stable(self.end).max(self.start),
         }
+    }
+
+    /// Reads the segment that holds `offset`.
+    fn reader(&self, offset: Offset) -> Option<SegmentReader> {
+        let at = self.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
+        let until = self.segments.get(at + 1).map_or(self.end, |next| next.base);
+        Some(self.segments.get(at)?.reader(offset, until))
+    }
+
+    /// Lets go of the newest batches below an offset.
+    pub(crate) fn trim_tail(&mut self, below: Offset) {
+        while self.tail.front().is_some_and(|b| b.header().next_offset() <= below) {
+            let gone = self.tail.pop_front();
+            self.tail_bytes -= gone.map_or(0, |b| b.bytes().len());
+        }
+    }
+
+    /// Puts other batches in the place of those of some offsets.
+    pub(crate) fn replace_in_tail(&mut self, offsets: Range<Offset>, batches: Vec<RecordBatch>) {
+        let place = |offset| self.tail.partition_point(|b| b.header().base_offset < offset);
+        let (from, to) = (place(offsets.start), place(offsets.end));
+        let behind = self.tail.split_off(to);
+        self.tail.truncate(from);
+        let start = self.start;
+        self.tail.extend(batches.into_iter().filter(|b| b.header().next_offset() > start));
+        self.tail.extend(behind);
+        self.tail_bytes = self.tail.iter().map(|b| b.bytes().len()).sum();
     }
 
     fn wake(&mut self, stable_moved: bool) {
@@ -105,12 +141,17 @@ impl Partition {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
-    fn config(&self) -> Arc<TopicConfig> {
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error of a batch that cannot be read.
+    pub(crate) fn damaged(&self, offset: Offset, error: &BatchError) -> LogError {
+        LogError::Corrupt { place: format!("{}@{offset}", self.id), problem: error.to_string() }
     }
 
     fn refused(&self, problem: String) -> LogError {
@@ -120,7 +161,7 @@ impl Partition {
     /// Appends a batch from outside after looking at all of it.
     pub(crate) fn append_checked(&self, bytes: &[u8]) -> Result<Offset, LogError> {
         let mut rest = Bytes::copy_from_slice(bytes);
-        let refused = |e: millstream_wire::BatchError| self.refused(e.to_string());
+        let refused = |e: BatchError| self.refused(e.to_string());
         let batch = RecordBatch::split_from(&mut rest)
             .map_err(refused)?
             .ok_or_else(|| self.refused("the batch is cut off".into()))?;
@@ -130,8 +171,21 @@ impl Partition {
         if batch.header().is_control() {
             return Err(self.refused("only the log itself writes markers".into()));
         }
-        batch.validate(&Limits::default()).map_err(refused)?;
+        let facts = batch.validate(&Limits::default()).map_err(refused)?;
+        self.check_keys(facts.null_key)?;
         self.append(bytes.to_vec())
+    }
+
+    /// A compacted topic keeps the newest record of every key: one without is nothing that it could keep.
+    pub(crate) fn check_keys(&self, is_keyless: bool) -> Result<(), LogError> {
+        if is_keyless && self.config().compacts {
+            return Err(self.refused(
+                "INVALID_RECORD: a record has no key, and cleanup.policy has `compact`
+  help: give every record a key, or create the topic with cleanup.policy=delete"
+                    .into(),
+            ));
+        }
+        Ok(())
     }
 
     /// Appends a sealed batch and returns the offset of its first record. After an error nothing was appended.
@@ -139,7 +193,7 @@ impl Partition {
         let mut state = self.state();
         let base = state.end;
         patch_offset(&mut bytes, base, LEADER_EPOCH);
-        let refused = |e: millstream_wire::BatchError| self.refused(e.to_string());
+        let refused = |e: BatchError| self.refused(e.to_string());
         let batch = RecordBatch::split_from(&mut Bytes::from(bytes))
             .map_err(refused)?
             .ok_or_else(|| self.refused("the batch is cut off".into()))?;
@@ -192,14 +246,13 @@ impl Partition {
         let Some(dir) = &self.dir else { return Ok(()) };
         let (header, config) = (batch.header(), self.config());
         let full = state.segments.last().is_none_or(|s| {
-            let large = s.size > 0 && s.size + batch.bytes().len() as u64 > config.segment_bytes;
-            let old = s.begun().is_some_and(|begun| header.max_timestamp - begun >= config.segment_ms);
-            large || old || !s.fits(header.last_offset())
+            let more = batch.bytes().len() as u64;
+            config.is_full(s.size, more, s.begun(), header.max_timestamp) || !s.fits(header.last_offset())
         });
         if full {
             state.segments.push(Segment::create(&*self.storage.files, dir, header.base_offset)?);
         }
-        state.segments.last_mut().map_or(Ok(()), |active| active.append(header, batch.bytes()))
+        state.segments.last_mut().map_or(Ok(()), |active| active.append(std::slice::from_ref(batch)))
     }
 
     /// Makes a batch that was written visible.
@@ -232,7 +285,7 @@ impl Partition {
         let visible_end = state.visible_end(isolation);
         let source = if offset >= visible_end {
             Source::Nothing
-        } else if state.tail.front().is_some_and(|b| b.header().base_offset <= offset) {
+        } else if self.dir.is_none() || state.tail.front().is_some_and(|b| b.header().base_offset <= offset) {
             let first = state.tail.partition_point(|b| b.header().next_offset() <= offset);
             let mut bytes = 0;
             let mut batches = Vec::new();
@@ -245,8 +298,7 @@ impl Partition {
             }
             Source::Memory(batches)
         } else {
-            let at = state.segments.partition_point(|s| s.base <= offset).saturating_sub(1);
-            state.segments.get(at).map_or(Source::Nothing, |segment| Source::File(segment.reader(offset)))
+            state.reader(offset).map_or(Source::Nothing, Source::File)
         };
         let aborted = (isolation == Isolation::ReadCommitted).then(|| state.producers.aborted());
         Ok(Look { source, visible_end, aborted })
@@ -255,8 +307,7 @@ impl Partition {
     /// The reader behind the segment that holds `offset`; `None` if that was the last.
     pub(crate) fn next_reader(&self, offset: Offset) -> Option<SegmentReader> {
         let state = self.state();
-        let at = state.segments.partition_point(|s| s.base <= offset).checked_sub(1)?;
-        (offset < state.end).then(|| state.segments[at].reader(offset))
+        if offset < state.end { state.reader(offset) } else { None }
     }
 
     pub(crate) fn start(&self) -> Offset {
@@ -303,18 +354,11 @@ impl Partition {
         }
         let first = state.segments.first().map_or(before, |s| s.base);
         state.producers.trim(first);
-        while state.tail.front().is_some_and(|b| b.header().next_offset() <= before) {
-            let gone = state.tail.pop_front();
-            state.tail_bytes -= gone.map_or(0, |b| b.bytes().len());
-        }
+        state.trim_tail(before);
         Ok(())
     }
 
     /// Deletes segments that are older, or more, than the topic keeps. The active one goes only when all of it is too old.
-    ///
-    /// A segment is too old when its records are, and have been in the log for that long: records of long ago that were
-    /// written just now stay. A changelog's age counts from its newest record instead: event time may be far behind the
-    /// clock, and its rows are needed for as long as their store has them.
     pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
         let config = self.config();
         if !config.deletes {
@@ -322,14 +366,12 @@ impl Partition {
         }
         let before = {
             let mut state = self.state();
-            let newest = state.segments.iter().map(|s| s.max_timestamp).max().unwrap_or(now);
-            let changelog = self.id.topic.ends_with("-changelog");
+            let ages = self.ages(&state, now);
             let mut old = Vec::new();
             for segment in &mut state.segments {
                 let since = segment.unchanged_since(now);
-                let limit = config.retention_ms.map(|ms| if changelog { newest.min(now) - ms } else { now - ms });
-                let is_old = |limit| segment.size > 0 && segment.max_timestamp < limit && (changelog || since < limit);
-                old.push(limit.is_some_and(is_old));
+                let is_old = |ms| segment.size > 0 && ages.exceed(ms, segment.max_timestamp, since);
+                old.push(config.retention_ms.is_some_and(is_old));
             }
             if let Some(dir) = &self.dir
                 && old.last() == Some(&true)
@@ -352,6 +394,14 @@ impl Partition {
             before
         };
         before.map_or(Ok(()), |before| self.delete_before(before))
+    }
+
+    pub(crate) fn ages(&self, state: &State, now: Timestamp) -> Ages {
+        let newest = match &self.dir {
+            Some(_) => state.segments.iter().map(|s| s.max_timestamp).max(),
+            None => state.tail.iter().map(|b| b.header().max_timestamp).max(),
+        };
+        Ages { now, newest: newest.unwrap_or(now), is_changelog: self.id.topic.ends_with("-changelog") }
     }
 
     /// Writes the indexes and the producers, and syncs what no checkpoint has synced; returns the offset behind it.
@@ -396,8 +446,9 @@ impl Partition {
         Ok(end)
     }
 
-    /// Removes what only earlier checkpoints needed.
-    pub(crate) fn forget_checkpoints_but(&self, end: Offset) -> Result<(), LogError> {
+    /// Takes note of a checkpoint that is complete, and removes what only earlier ones needed.
+    pub(crate) fn checkpointed(&self, end: Offset) -> Result<(), LogError> {
+        self.state().point = end;
         self.dir.as_ref().map_or(Ok(()), |dir| recovery::remove_snapshots_but(&*self.storage.files, dir, end))
     }
 

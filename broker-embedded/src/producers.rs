@@ -27,6 +27,22 @@ pub(crate) fn is_aborted(aborted: &[Aborted], header: &BatchHeader) -> bool {
     }
 }
 
+/// The batch that tells where a producer was: that of its last record, or a marker of its epoch if it has none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastBatch {
+    offset: Option<Offset>,
+    epoch: i16,
+}
+
+impl LastBatch {
+    pub(crate) fn is(&self, header: &BatchHeader) -> bool {
+        match self.offset {
+            Some(offset) => header.last_offset() == offset,
+            None => header.is_control() && header.producer_epoch == self.epoch,
+        }
+    }
+}
+
 /// Transaction state of a partition, derived from its batches alone.
 #[derive(Debug, Default)]
 pub(crate) struct Producers {
@@ -61,7 +77,7 @@ impl Producers {
             open: None,
         });
         if header.producer_epoch > producer.epoch {
-            (producer.epoch, producer.last_sequence) = (header.producer_epoch, -1);
+            (producer.epoch, producer.last_sequence, producer.last_offset) = (header.producer_epoch, -1, -1);
         }
         producer.last_time = header.max_timestamp;
         if header.is_control() {
@@ -82,6 +98,19 @@ impl Producers {
             if header.is_transactional() {
                 producer.open.get_or_insert(header.base_offset);
             }
+        }
+    }
+
+    /// From which batch a restart learns where each producer was.
+    pub(crate) fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let last = |p: &Producer| LastBatch { offset: Some(p.last_offset).filter(|o| *o >= 0), epoch: p.epoch };
+        self.known.iter().map(|(id, producer)| (*id, last(producer))).collect()
+    }
+
+    /// Forgets aborted transactions, by the offsets of their markers.
+    pub(crate) fn forget_aborted(&mut self, markers: &[Offset]) {
+        if !markers.is_empty() {
+            Arc::make_mut(&mut self.aborted).retain(|a| markers.binary_search(&a.last).is_err());
         }
     }
 
@@ -115,8 +144,8 @@ impl Producers {
         }
     }
 
-    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are:
-    /// these are in files of their own.
+    /// The producers in the layout of Kafka's `.snapshot` files, and behind them how many aborted transactions there are,
+    /// with their checksum: these are in files of their own, which have none.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(4 + self.known.len() * 50);
         entries.extend((self.known.len() as i32).to_be_bytes());
@@ -133,6 +162,7 @@ impl Producers {
             entries.extend(producer.open.unwrap_or(-1).to_be_bytes());
         }
         entries.extend((self.aborted.len() as i32).to_be_bytes());
+        entries.extend(checksum(&self.aborted).to_be_bytes());
         let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
         bytes.extend(crc32c::crc32c(&entries).to_be_bytes());
         bytes.extend(entries);
@@ -157,7 +187,12 @@ impl Producers {
             let open = Some(fields.i64()?).filter(|first| *first >= 0);
             known.insert(id, Producer { epoch, last_sequence, last_offset, last_time, open });
         }
-        let whole = fields.i32()? as usize == aborted.len();
+        let whole = fields.i32()? as usize == aborted.len() && fields.i32()? as u32 == checksum(&aborted);
         whole.then(|| Producers { known, aborted: Arc::new(aborted) })
     }
+}
+
+fn checksum(aborted: &[Aborted]) -> u32 {
+    let numbers = aborted.iter().flat_map(|a| [a.producer_id, a.first, a.last]);
+    numbers.fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_be_bytes()))
 }

@@ -12,8 +12,10 @@ use crate::data_dir::io;
 use crate::partition::State;
 use crate::producers::{Aborted, Producers};
 use crate::segment::{Opening, Segment};
+use crate::swap;
 
 const START: &str = "log-start-offset";
+const CLEANED: &str = "cleaner-offset";
 
 /// What is known of a partition before its folder is read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,15 +28,30 @@ pub(crate) struct Known {
 
 /// Reads a partition's folder.
 pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<State, LogError> {
-    let bases = Segment::list(files, dir)?;
+    swap::finish(files, dir)?;
+    let bases = Segment::list(files, dir, "log")?;
     let mut state = State::default();
-    state.start = read_start(files, dir)?;
+    state.start = read_offset(files, dir, START)?;
+    state.cleaned = read_offset(files, dir, CLEANED)?;
+    state.point = known.point.unwrap_or(0);
     let snapshot = known.point.and_then(|point| read_producers(files, dir, &bases, point));
     // Without its snapshot everything is read, to find the producers again.
     let read_from = if snapshot.is_some() { known.point.unwrap_or(0) } else { 0 };
     state.producers = snapshot.unwrap_or_default();
     let cut = known.point.filter(|_| known.cut);
     for (i, base) in bases.iter().enumerate() {
+        if *base < state.end {
+            let end = Segment::read_end(files, dir, *base, "log")?;
+            if end > state.end {
+                return Err(LogError::Corrupt {
+                    place: dir.display().to_string(),
+                    problem: format!("the segment before {base} reaches into the next one"),
+                });
+            }
+            // It was compacted into the one before, and not removed any more.
+            Segment::remove(files, dir, *base, "log")?;
+            continue;
+        }
         let next_base = bases.get(i + 1).copied();
         let opening = Opening {
             known: next_base.map_or(read_from, |next| next.min(read_from)),
@@ -42,12 +59,6 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
             repair_from: known.point.or(Some(0)).filter(|_| next_base.is_none()),
         };
         let (segment, end) = Segment::open(files, dir, *base, &opening, |batch| state.producers.apply(batch))?;
-        if next_base.is_some_and(|next| next < end) {
-            return Err(LogError::Corrupt {
-                place: dir.display().to_string(),
-                problem: format!("the segment from {base} on reaches into the next one"),
-            });
-        }
         state.end = end;
         state.segments.push(segment);
     }
@@ -105,8 +116,8 @@ pub(crate) fn remove_snapshots_but(files: &dyn Files, dir: &Path, point: Offset)
     Ok(())
 }
 
-fn read_start(files: &dyn Files, dir: &Path) -> Result<Offset, LogError> {
-    let path = dir.join(START);
+fn read_offset(files: &dyn Files, dir: &Path, name: &str) -> Result<Offset, LogError> {
+    let path = dir.join(name);
     match files.read(&path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
@@ -122,6 +133,15 @@ fn read_start(files: &dyn Files, dir: &Path) -> Result<Offset, LogError> {
 
 /// Keeps the start of the log, replacing the file as a whole.
 pub(crate) fn write_start(files: &dyn Files, dir: &Path, start: Offset) -> Result<(), LogError> {
-    let path = dir.join(START);
-    files.replace(&path, start.to_string().as_bytes()).map_err(|e| io("cannot write", &path, e))
+    write_offset(files, dir, START, start)
+}
+
+/// Keeps up to where the partition was compacted. Without it all of it is compacted again.
+pub(crate) fn write_cleaned(files: &dyn Files, dir: &Path, cleaned: Offset) -> Result<(), LogError> {
+    write_offset(files, dir, CLEANED, cleaned)
+}
+
+fn write_offset(files: &dyn Files, dir: &Path, name: &str, offset: Offset) -> Result<(), LogError> {
+    let path = dir.join(name);
+    files.replace(&path, offset.to_string().as_bytes()).map_err(|e| io("cannot write", &path, e))
 }

@@ -54,9 +54,33 @@ fn file_name(base: Offset, suffix: &str) -> String {
 impl Segment {
     /// A new segment for offsets from `base` on.
     pub(crate) fn create(files: &dyn Files, dir: &Path, base: Offset) -> Result<Self, LogError> {
-        let path = dir.join(file_name(base, "log"));
+        Self::create_as(files, dir, base, "log")
+    }
+
+    /// A new segment whose file has another suffix.
+    pub(crate) fn create_as(files: &dyn Files, dir: &Path, base: Offset, suffix: &str) -> Result<Self, LogError> {
+        let path = dir.join(file_name(base, suffix));
         let file = files.open(&path, OpenMode::Create).map_err(|e| io("cannot create", &path, e))?;
         Ok(Self::empty(base, path, file))
+    }
+
+    /// Gives its file another suffix; a file that has that name is replaced.
+    pub(crate) fn rename_to(&mut self, files: &dyn Files, suffix: &str) -> Result<(), LogError> {
+        let path = self.path.with_file_name(file_name(self.base, suffix));
+        files.rename(&self.path, &path).map_err(|e| io("cannot rename", &self.path, e))?;
+        self.path = path;
+        Ok(())
+    }
+
+    /// Gives the file of a segment that is not open another suffix.
+    pub(crate) fn rename(files: &dyn Files, dir: &Path, base: Offset, from: &str, to: &str) -> Result<(), LogError> {
+        let path = dir.join(file_name(base, from));
+        files.rename(&path, &dir.join(file_name(base, to))).map_err(|e| io("cannot rename", &path, e))
+    }
+
+    /// Syncs the batches.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        self.file.sync().map_err(|e| io("cannot sync", &self.path, e))
     }
 
     fn empty(base: Offset, path: PathBuf, file: Arc<dyn OpenFile>) -> Self {
@@ -75,11 +99,33 @@ impl Segment {
         }
     }
 
-    /// Base offsets of the segments in a folder, ascending.
-    pub(crate) fn list(files: &dyn Files, dir: &Path) -> Result<Vec<Offset>, LogError> {
+    /// Base offsets of the segments in a folder whose files have a suffix, ascending.
+    pub(crate) fn list(files: &dyn Files, dir: &Path, suffix: &str) -> Result<Vec<Offset>, LogError> {
         let names = files.list(dir).map_err(|e| io("cannot list", dir, e))?;
-        let base = |name: &String| name.strip_suffix(".log").filter(|n| n.len() == 20)?.parse().ok();
+        let base = |name: &String| name.split_once('.').filter(|(n, s)| n.len() == 20 && *s == suffix)?.0.parse().ok();
         Ok(names.iter().filter_map(base).collect())
+    }
+
+    /// Removes the file that a segment's batches are in.
+    pub(crate) fn remove(files: &dyn Files, dir: &Path, base: Offset, suffix: &str) -> Result<(), LogError> {
+        let path = dir.join(file_name(base, suffix));
+        files.remove(&path).map_err(|e| io("cannot remove", &path, e))
+    }
+
+    /// Removes the indexes of a segment, which are found again.
+    pub(crate) fn remove_indexes(files: &dyn Files, dir: &Path, base: Offset) {
+        for suffix in ["index", "timeindex", "txnindex"] {
+            let _may_be_missing = files.remove(&dir.join(file_name(base, suffix)));
+        }
+    }
+
+    /// The offset behind the last batch of a segment whose file has a suffix.
+    pub(crate) fn read_end(files: &dyn Files, dir: &Path, base: Offset, suffix: &str) -> Result<Offset, LogError> {
+        let path = dir.join(file_name(base, suffix));
+        let file = files.open(&path, OpenMode::Existing).map_err(|e| io("cannot open", &path, e))?;
+        let len = file.len().map_err(|e| io("cannot look at", &path, e))?;
+        let mut segment = Self::empty(base, path, file);
+        segment.pass_headers(base, Offset::MAX, len, false)
     }
 
     /// Opens a segment: `seen` is told every batch that is read. Returns it with the offset behind its last batch.
@@ -123,7 +169,7 @@ impl Segment {
     /// Goes past the batches below `known` by the indexes, and from their last entry on by the batches' headers. Returns
     /// the offset behind them.
     fn skip(&mut self, files: &dyn Files, known: Offset, len: u64) -> Result<Offset, LogError> {
-        let mut next = self.base;
+        let next = self.base;
         if known <= self.base {
             return Ok(next);
         }
@@ -133,6 +179,11 @@ impl Segment {
             self.offsets.clear();
             self.times.clear();
         }
+        self.pass_headers(next, known, len, !indexed)
+    }
+
+    /// Goes past the batches below `known` by their headers. Returns the offset behind them.
+    fn pass_headers(&mut self, mut next: Offset, known: Offset, len: u64, index: bool) -> Result<Offset, LogError> {
         while self.size < len && next < known {
             let header = match self.read_header(self.size, len) {
                 Ok(header) => header,
@@ -142,7 +193,7 @@ impl Segment {
             if header.base_offset >= known {
                 break;
             }
-            if !indexed {
+            if index {
                 self.index(&header);
             }
             self.last = (header.base_offset - self.base) as u32;
@@ -242,15 +293,25 @@ impl Segment {
         Ok(batch)
     }
 
-    /// Appends a batch whose offsets are set. After an error nothing of it is in the segment.
-    pub(crate) fn append(&mut self, header: &BatchHeader, bytes: &[u8]) -> Result<(), LogError> {
+    /// Appends batches whose offsets are set. After an error nothing of them is in the segment.
+    pub(crate) fn append(&mut self, batches: &[RecordBatch]) -> Result<(), LogError> {
+        let together;
+        let bytes: &[u8] = match batches {
+            [batch] => batch.bytes(),
+            batches => {
+                together = batches.iter().map(|b| b.bytes().as_ref()).collect::<Vec<_>>().concat();
+                &together
+            }
+        };
         if let Err(error) = self.file.write_all_at(bytes, self.size) {
             // What was written of it is behind `size`: the next append writes over it, a recovery cuts it off.
             let _best_effort = self.file.set_len(self.size);
             return Err(io("cannot write", &self.path, error));
         }
-        self.index(header);
-        self.size += bytes.len() as u64;
+        for batch in batches {
+            self.index(batch.header());
+            self.size += batch.bytes().len() as u64;
+        }
         self.unsynced = true;
         Ok(())
     }
@@ -280,6 +341,11 @@ impl Segment {
         }
     }
 
+    /// Takes over since when it has not grown from those that it was made from.
+    pub(crate) fn set_unchanged_since(&mut self, since: Timestamp) {
+        self.grown = Some((since, self.size));
+    }
+
     /// The largest time of the first batch.
     pub(crate) fn begun(&self) -> Option<Timestamp> {
         self.times.first().map(|(time, _)| *time)
@@ -290,16 +356,18 @@ impl Segment {
         offset - self.base <= i64::from(i32::MAX)
     }
 
-    /// The file, for reading without the partition's lock, and where to start for an offset.
-    pub(crate) fn reader(&self, offset: Offset) -> SegmentReader {
+    /// The file, for reading without the partition's lock, and where to start for an offset. `until` is where the next
+    /// segment begins.
+    pub(crate) fn reader(&self, offset: Offset, until: Offset) -> SegmentReader {
         let relative = (offset - self.base).max(0) as u32;
-        let entry = self.offsets.partition_point(|(o, _)| *o <= relative);
-        let position = entry.checked_sub(1).map_or(0, |i| self.offsets[i].1);
+        let entry = self.offsets.partition_point(|(o, _)| *o <= relative).checked_sub(1).map(|i| self.offsets[i]);
         SegmentReader {
             file: self.file.clone(),
             path: self.path.clone(),
-            position: u64::from(position),
+            position: entry.map_or(0, |(_, position)| u64::from(position)),
+            expected: entry.map(|(relative, _)| self.base + i64::from(relative)),
             end: self.size,
+            until,
         }
     }
 
@@ -337,9 +405,12 @@ impl Segment {
 
     /// Removes the segment's files.
     pub(crate) fn delete(self, files: &dyn Files) -> Result<(), LogError> {
-        for suffix in ["index", "timeindex", "txnindex"] {
-            let _may_be_missing = files.remove(&self.path.with_extension(suffix));
-        }
+        self.path.parent().into_iter().for_each(|dir| Self::remove_indexes(files, dir, self.base));
+        self.discard(files)
+    }
+
+    /// Removes the file of a segment that has no indexes yet.
+    pub(crate) fn discard(self, files: &dyn Files) -> Result<(), LogError> {
         files.remove(&self.path).map_err(|e| io("cannot remove", &self.path, e))
     }
 }
@@ -377,16 +448,35 @@ enum Torn {
 }
 
 /// Reads batches of a segment without holding its partition.
+#[derive(Clone)]
 pub(crate) struct SegmentReader {
     file: Arc<dyn OpenFile>,
     path: PathBuf,
     position: u64,
+    /// The offset of the batch at `position`, as the index says: nothing else vouches for it.
+    expected: Option<Offset>,
     end: u64,
+    /// No batch of the segment is at or behind this offset. Compaction may have left a gap before it.
+    pub(crate) until: Offset,
 }
 
 impl SegmentReader {
     /// The next batches, about `bytes` of them and at least one; empty at the end.
     pub(crate) fn read(&mut self, bytes: usize) -> Result<Vec<RecordBatch>, LogError> {
+        let Some(expected) = self.expected.take() else { return self.read_on(bytes) };
+        let start = self.position;
+        match self.read_on(bytes) {
+            Ok(batches) if batches.first().is_none_or(|b| b.header().base_offset == expected) => Ok(batches),
+            Err(error) if start == 0 => Err(error),
+            // The index is damaged, or the batch is: read from the segment's first batch on, the difference shows.
+            _ => {
+                self.position = 0;
+                self.read_on(bytes)
+            }
+        }
+    }
+
+    fn read_on(&mut self, bytes: usize) -> Result<Vec<RecordBatch>, LogError> {
         let mut want = (bytes as u64).min(self.end - self.position) as usize;
         loop {
             if want == 0 {

@@ -2,7 +2,7 @@
 //! checkpoint.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use millstream_core::{Files, LogError, Wakeup};
@@ -106,16 +106,31 @@ impl Storage {
 
     /// Ends the work in the background.
     pub(crate) fn close(&self) {
-        *self.closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.closing() = true;
         self.work.notify_all();
         if let Some(journal) = &self.journal {
             journal.close();
         }
     }
 
+    /// Whether the broker is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing()
+    }
+
+    fn closing(&self) -> MutexGuard<'_, bool> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a time; `false` when the broker is being closed.
+    pub(crate) fn wait_unless_closing(&self, time: Duration) -> bool {
+        let waited = self.work.wait_timeout_while(self.closing(), time, |closing| !*closing);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Waits until there is housekeeping to do, at most for `longest`; `false` when the broker is being closed.
     pub(crate) fn wait_for_work(&self, longest: Duration) -> bool {
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let closing = self.closing();
         if *closing || self.wants_checkpoint() {
             return !*closing;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::{LogError, nearest_word};
+use millstream_core::{LogError, Timestamp, nearest_word};
 
 use crate::options::BrokerOptions;
 
@@ -35,7 +35,17 @@ pub(crate) struct TopicConfig {
     pub(crate) retention_bytes: Option<u64>,
     pub(crate) max_message_bytes: usize,
     pub(crate) deletes: bool,
+    pub(crate) compacts: bool,
+    pub(crate) min_cleanable_dirty_ratio: f64,
+    pub(crate) min_compaction_lag_ms: i64,
+    pub(crate) max_compaction_lag_ms: Option<i64>,
+    /// For how long tombstones and markers are left for readers.
+    pub(crate) delete_retention_ms: i64,
 }
+
+/// A compacted topic's segments are closed at this size if nothing else is said: only closed ones are compacted, and what
+/// is left is what a start reads.
+const COMPACTED_SEGMENT_BYTES: u64 = 64 << 20;
 
 impl TopicConfig {
     pub(crate) fn new(given: &BTreeMap<String, String>, broker: &BrokerOptions) -> Result<Self, LogError> {
@@ -44,15 +54,44 @@ impl TopicConfig {
         }
         let number = |key: &str| given.get(key).and_then(|v| v.parse::<i64>().ok());
         let bounded = |key: &str, default: Option<i64>| number(key).map_or(default, |n| (n >= 0).then_some(n));
+        let has_policy = |policy: &str| given.get("cleanup.policy").map(|p| p.split(',').any(|p| p.trim() == policy));
+        let compacts = has_policy("compact").unwrap_or(false);
+        let (min_lag, max_lag) = (number("min.compaction.lag.ms").unwrap_or(0), number("max.compaction.lag.ms"));
+        if let Some(max) = max_lag.filter(|max| min_lag > *max) {
+            return Err(LogError::InvalidConfig {
+                key: "min.compaction.lag.ms".into(),
+                problem: format!("{min_lag} is more than max.compaction.lag.ms={max}"),
+            });
+        }
+        let segment_bytes =
+            if compacts { broker.segment_bytes.min(COMPACTED_SEGMENT_BYTES) } else { broker.segment_bytes };
+        let segment_ms = number("segment.ms").unwrap_or(7 * 24 * 3_600_000);
         Ok(TopicConfig {
-            segment_ms: number("segment.ms").unwrap_or(7 * 24 * 3_600_000),
-            segment_bytes: number("segment.bytes").map_or(broker.segment_bytes, |n| n as u64),
+            // What is never closed is never compacted.
+            segment_ms: max_lag.filter(|_| compacts).map_or(segment_ms, |lag| lag.min(segment_ms)),
+            segment_bytes: number("segment.bytes").map_or(segment_bytes, |n| n as u64),
             retention_ms: bounded("retention.ms", broker.retention_ms),
             retention_bytes: bounded("retention.bytes", broker.retention_bytes.map(|n| n as i64)).map(|n| n as u64),
             max_message_bytes: number("max.message.bytes").map_or(broker.max_message_bytes, |n| n as usize),
-            deletes: given.get("cleanup.policy").is_none_or(|p| p.split(',').any(|p| p.trim() == "delete")),
+            deletes: has_policy("delete").unwrap_or(true),
+            compacts,
+            min_cleanable_dirty_ratio: given
+                .get("min.cleanable.dirty.ratio")
+                .and_then(|ratio| ratio.parse().ok())
+                .unwrap_or(0.5),
+            min_compaction_lag_ms: min_lag,
+            max_compaction_lag_ms: max_lag,
+            delete_retention_ms: number("delete.retention.ms").unwrap_or(24 * 3_600_000),
             given: given.clone(),
         })
+    }
+}
+
+impl TopicConfig {
+    /// Whether a segment of so many bytes, begun at some time, takes no batch of `more` bytes with a record of `time`.
+    pub(crate) fn is_full(&self, size: u64, more: u64, begun: Option<Timestamp>, time: Timestamp) -> bool {
+        let large = size > 0 && size + more > self.segment_bytes;
+        large || begun.is_some_and(|begun| time - begun >= self.segment_ms)
     }
 }
 

@@ -94,6 +94,11 @@ impl Coordinator {
 
     /// Gives an id to a new owner: the old one is fenced, and what it left open aborted.
     pub(crate) fn initialize(&mut self, broker: &Broker, id: &str) -> Result<Identity, LogError> {
+        if id.is_empty() {
+            let problem =
+                "it is empty\n  help: give every producer a name of its own, which it has again after a start";
+            return Err(LogError::InvalidConfig { key: "transactional.id".into(), problem: problem.into() });
+        }
         let fresh = Transactional {
             producer_id: self.next_producer_id,
             epoch: -1,
@@ -108,7 +113,9 @@ impl Coordinator {
         }
         ended?;
         if state.epoch >= i16::MAX - 1 {
-            // Epochs are used up: what is open is ended under the old id, a new one begins.
+            // Epochs are used up: what is open is ended under the old id, in the last epoch, which nobody is ever given; a
+            // new one begins. In its own epoch the old owner could write on behind the marker, and nobody would end that.
+            state.epoch = i16::MAX;
             Self::end(broker, &mut state, Marker::Abort)?;
             state = Transactional { producer_id: self.next_producer_id, epoch: -1, ..state };
         }

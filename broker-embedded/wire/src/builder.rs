@@ -16,6 +16,7 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     last_offset_delta: i32,
     count: i32,
+    keyless: bool,
 }
 
 /// Who sends a batch, so that the log can tell a repeated one.
@@ -53,6 +54,13 @@ impl BatchBuilder {
         BatchBuilder { bytes: Vec::with_capacity(bytes.max(HEADER_LEN)), ..Self::default() }
     }
 
+    /// An empty batch with room for so many bytes, whose records' times are kept as distances from `base_timestamp`.
+    pub(crate) fn based_on(base_timestamp: i64, bytes: usize) -> Self {
+        let mut batch = Self::with_capacity(bytes);
+        batch.bytes.resize(HEADER_LEN, 0);
+        BatchBuilder { base_timestamp, max_timestamp: i64::MIN, ..batch }
+    }
+
     /// Appends a record. `headers` is an encoded section; empty is no headers.
     #[inline]
     pub fn push(&mut self, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[u8]) {
@@ -69,11 +77,12 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[u8],
     ) {
-        if self.count == 0 {
+        if self.bytes.is_empty() {
             self.bytes.resize(HEADER_LEN, 0);
             self.base_timestamp = timestamp;
             self.max_timestamp = timestamp;
         }
+        self.keyless |= key.is_none();
         let time_delta = timestamp.wrapping_sub(self.base_timestamp);
         let size =
             |field: Option<&[u8]>| field.map_or((1, -1), |f| (varint::len(f.len() as i64) + f.len(), f.len() as i64));
@@ -123,6 +132,11 @@ impl BatchBuilder {
         self.count == 0
     }
 
+    /// Whether any record has no key: a compacted topic refuses it.
+    pub fn is_keyless(&self) -> bool {
+        self.keyless
+    }
+
     /// The largest time of a record.
     pub fn max_timestamp(&self) -> i64 {
         self.max_timestamp
@@ -137,19 +151,11 @@ impl BatchBuilder {
     ///
     /// # Errors
     /// When the codec is not in this build.
-    pub fn seal(mut self, options: &SealOptions) -> Result<Vec<u8>, BatchError> {
-        if self.bytes.is_empty() {
-            self.bytes.resize(HEADER_LEN, 0);
-        }
-        if options.compression != Compression::None {
-            let packed = options.compression.compress(&self.bytes[HEADER_LEN..])?;
-            self.bytes.truncate(HEADER_LEN);
-            self.bytes.extend_from_slice(&packed);
-        }
+    pub fn seal(self, options: &SealOptions) -> Result<Vec<u8>, BatchError> {
         let producer = options.producer.unwrap_or(ProducerStamp { id: -1, epoch: -1, base_sequence: -1 });
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset: 0,
-            length: (self.bytes.len() - LENGTH_START) as i32,
+            length: 0,
             leader_epoch: -1,
             crc: 0,
             attributes: BatchHeader::attributes(options.compression, options.transactional, options.control),
@@ -161,6 +167,21 @@ impl BatchBuilder {
             base_sequence: producer.base_sequence,
             count: self.count,
         };
+        self.finish(header)
+    }
+
+    /// Compresses the records as the header says, and puts it before them with their length and checksum.
+    pub(crate) fn finish(mut self, mut header: BatchHeader) -> Result<Vec<u8>, BatchError> {
+        if self.bytes.is_empty() {
+            self.bytes.resize(HEADER_LEN, 0);
+        }
+        let compression = header.compression()?;
+        if compression != Compression::None {
+            let packed = compression.compress(&self.bytes[HEADER_LEN..])?;
+            self.bytes.truncate(HEADER_LEN);
+            self.bytes.extend_from_slice(&packed);
+        }
+        header.length = (self.bytes.len() - LENGTH_START) as i32;
         header.write(&mut self.bytes);
         header.crc = crc32c::crc32c(&self.bytes[CRC_START..]);
         header.write(&mut self.bytes);

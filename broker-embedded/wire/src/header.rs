@@ -21,6 +21,7 @@ pub(crate) const LENGTH_START: usize = 12;
 const TIMESTAMP_TYPE: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
+const DELETE_HORIZON: i16 = 1 << 6;
 
 /// What the time of a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +125,24 @@ impl BatchHeader {
     /// Whether the batch is a marker and not data.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+
+    /// From when on compaction may drop the batch's tombstones, or the marker it is: it has met them, and set this. It is
+    /// where the base time is otherwise; times of records are distances from it all the same.
+    pub fn delete_horizon(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// The header of the same batch with a delete horizon.
+    pub(crate) fn with_delete_horizon(self, horizon: i64) -> Self {
+        BatchHeader { attributes: self.attributes | DELETE_HORIZON, base_timestamp: horizon, ..self }
+    }
+
+    /// The header of the same batch without records.
+    pub(crate) fn emptied(self) -> Self {
+        // Nothing is left to be compressed or dropped.
+        let attributes = self.attributes & (TIMESTAMP_TYPE | TRANSACTIONAL | CONTROL);
+        BatchHeader { attributes, base_timestamp: self.max_timestamp, count: 0, ..self }
     }
 
     /// How the records are compressed.

@@ -5,6 +5,7 @@
 
 mod batch;
 mod builder;
+mod cleaned;
 mod compression;
 pub mod control;
 mod error;

@@ -47,6 +47,38 @@ fn parse(bytes: Vec<u8>) -> Result<Option<RecordBatch>, BatchError> {
 }
 
 proptest! {
+    /// Compaction leaves records out: those that stay are what they were, at their offsets, and so is who sent them.
+    #[test]
+    fn what_is_left_of_a_batch_is_what_it_was(
+        records in made(), left in any::<u32>(), horizon in proptest::option::of(0..1i64 << 45), again in any::<u32>()
+    ) {
+        for compression in Compression::ALL {
+            let producer = Some(ProducerStamp { id: 7, epoch: 3, base_sequence: 11 });
+            let options = SealOptions { compression, producer, transactional: true, control: false };
+            let Ok(mut bytes) = build(&records).seal(&options) else { continue };
+            patch_offset(&mut bytes, 1_000, 5);
+            let mut batch = parse(bytes)?.expect("a batch");
+            let before = *batch.header();
+            let mut set = None;
+            for (left, horizon) in [(left, horizon), (left & again, Some(17))] {
+                batch = batch.retain(horizon, |record| left >> (record.offset - 1_000) & 1 == 1)?;
+                batch.verify_crc()?;
+                let header = *batch.header();
+                set = if header.count == 0 { None } else { set.or(horizon) };
+                let place = |h: &millstream_wire::BatchHeader| (h.base_offset, h.next_offset(), h.leader_epoch);
+                let who = |h: &millstream_wire::BatchHeader| (h.producer_id, h.producer_epoch, h.base_sequence);
+                prop_assert_eq!((place(&header), who(&header)), (place(&before), who(&before)));
+                prop_assert!(header.is_transactional() && !header.is_control());
+                prop_assert_eq!(header.delete_horizon(), set);
+                let wanted: Vec<Made> =
+                    (0..).zip(&records).filter(|(n, _)| left >> n & 1 == 1).map(|(_, r)| r.clone()).collect();
+                let newest = wanted.iter().map(|(time, ..)| *time).max();
+                prop_assert_eq!(header.max_timestamp, newest.unwrap_or(header.max_timestamp));
+                prop_assert_eq!(read(&batch)?, wanted);
+            }
+        }
+    }
+
     #[test]
     fn every_codec_gives_back_what_was_put_in(records in made()) {
         // A build without a codec refuses it by name.
