@@ -6,7 +6,7 @@
 //! [`DiskRows`] each.
 
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use millstream_wire::Records;
@@ -182,14 +182,15 @@ pub trait DiskRows {
     /// When the disk fails or is damaged.
     fn is_empty(&self) -> Result<bool>;
 
-    /// Gives the rows with keys on disk within a range to `row`, in their order.
+    /// Gives the rows with keys on disk within a range to `row`, in their order or the other way round, until it says `Break`.
     ///
     /// # Errors
     /// When the disk fails or is damaged, and those of `row`.
     fn scan(
         &self,
         range: (Bound<&[u8]>, Bound<&[u8]>),
-        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>,
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()>;
 }
 

@@ -8,7 +8,7 @@
 //! The rows of a store are its changelog's batches, so what a commit writes to the log and to the disk cannot differ.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use millstream_wire::{BatchBuilder, Records};
 
@@ -269,5 +269,6 @@ impl DiskStores {
 
 /// Hands a store all of its rows.
 fn load(disk: &dyn TaskDisk, family: usize, state: &mut dyn StateStore) -> Result<()> {
-    disk.rows(family).scan((Bound::Unbounded, Bound::Unbounded), &mut |record| state.restore(record))
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    disk.rows(family).scan(all, false, &mut |record| state.restore(record).map(ControlFlow::Continue))
 }

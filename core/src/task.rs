@@ -21,10 +21,11 @@ use crate::error::{Error, Panicked, Result, panic_message};
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
-use crate::log::{Admin, CommittedOffset, Offset, Producer, TopicPartition};
+use crate::log::{Admin, CommittedOffset, Isolation, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
+use crate::query::{Ask, Part, Position, QueryError};
 use crate::serde::Payload;
 use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
@@ -538,6 +539,29 @@ impl Task {
             let mut nodes = task.program.lifecycles.iter().rev();
             nodes.try_for_each(|(_, node)| node.borrow_mut().on_commit(&mut task.cx))
         })
+    }
+
+    /// Answers a part of a query on one of its stores. The position is that of the part's begin: what comes meanwhile may show.
+    pub(crate) fn query(&mut self, ask: &Ask, rows: usize) -> Result<Part, QueryError> {
+        let position: Position = match ask.isolation {
+            Isolation::ReadUncommitted => self.inputs.iter().map(|i| (i.partition.clone(), i.consumed)).collect(),
+            Isolation::ReadCommitted => {
+                let offsets = self.committed.offsets.iter().map(|(offset, _)| *offset);
+                self.inputs.iter().map(|i| i.partition.clone()).zip(offsets).collect()
+            }
+        };
+        if !position.has_reached(&ask.bound) {
+            return Err(QueryError::NotUpToBound { partition: ask.partition, position });
+        }
+        self.cx.has_record = false;
+        let mut answer = ChangelogWriter::default();
+        let rest = self.guarded(|task| {
+            let store = task.stores.iter().find(|(id, _, _)| *id == ask.store);
+            let (_, store, _) = store.ok_or_else(|| Error::user("the task has no such store"))?;
+            store.state.borrow_mut().query(&ask.query, ask.isolation, rows, &mut answer)
+        })?;
+        let rows = answer.into_batches().map(|batch| batch.into_records(0)).collect();
+        Ok(Part { rows, rest, position })
     }
 
     /// The input has ended: windows close as if time had gone on.

@@ -25,14 +25,16 @@ use crate::log::{
     CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
     Producer, ProducerOptions, TopicPartition,
 };
+use crate::mailbox::{Letter, Mailbox};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
+use crate::query::{Ask, Part, QueryError};
 use crate::restore::Restore;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
-use crate::time::{Now, Timestamp};
+use crate::time::{Clock, Now, Timestamp};
 use crate::topology::{StoreId, TopicName, Topology};
 use crate::wakeup::Wakeup;
 
@@ -67,6 +69,12 @@ pub struct ThreadContext {
 
 /// How long a thread waits after an error that may pass, such as a full disk.
 const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+
+/// How long queries may keep a thread from its records, between two polls.
+const TURN: Duration = Duration::from_millis(1);
+
+/// The same in rows.
+const TURN_ROWS: usize = 1_000;
 
 /// How soon a silence that others have to prove is looked for again.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
@@ -115,6 +123,8 @@ pub struct StreamThread {
     /// Another thread has taken over: this one asks the log for nothing any more.
     fenced: Option<LogError>,
     held_up: Option<Error>,
+    /// Queries that wait for their turn, or for a task to come as far as they want.
+    letters: Vec<Letter>,
 }
 
 impl StreamThread {
@@ -171,6 +181,7 @@ impl StreamThread {
             spent: false,
             fenced: None,
             held_up: None,
+            letters: Vec::new(),
         })
     }
 
@@ -337,10 +348,55 @@ impl StreamThread {
         sum
     }
 
-    /// A store of one task, for queries and tests; `None` if it is not here.
-    pub fn store(&self, task: TaskId, store: StoreId) -> Option<StoreInstance> {
-        let task = self.tasks.iter().find(|t| t.id() == task)?;
-        task.stores.iter().find(|(id, _, _)| *id == store).map(|(_, instance, _)| instance.clone())
+    /// Answers what it was asked, for a turn: about [`TURN_ROWS`] rows or [`TURN`] at most.
+    pub(crate) fn answer_queries(&mut self, mailbox: &Mailbox, clock: &dyn Clock) {
+        mailbox.take(&mut self.letters);
+        if self.letters.is_empty() {
+            return;
+        }
+        let (begin, mut rows, mut is_over) = (clock.now().ticks, 0, false);
+        for letter in std::mem::take(&mut self.letters) {
+            if letter.is_abandoned() {
+                continue;
+            }
+            if is_over {
+                self.letters.push(letter);
+                continue;
+            }
+            match self.answer_query(&letter.ask) {
+                Err(QueryError::NotUpToBound { .. } | QueryError::Restoring) if letter.patient => {
+                    self.letters.push(letter);
+                }
+                answer => {
+                    let given = answer.iter().flat_map(|part| &part.rows).map(|rows| rows.remaining() as usize);
+                    rows += given.sum::<usize>();
+                    letter.answer(answer);
+                }
+            }
+            is_over = rows >= TURN_ROWS || clock.now().ticks.saturating_sub(begin) >= TURN;
+        }
+        if is_over && !self.letters.is_empty() {
+            self.wakeup.wake();
+        }
+    }
+
+    /// Answers a part of a query.
+    ///
+    /// # Errors
+    /// [`QueryError`], for whatever stands in the way.
+    pub fn answer_query(&mut self, ask: &Ask) -> Result<Part, QueryError> {
+        if !self.running {
+            return Err(QueryError::Restoring);
+        }
+        if self.shared.topology.stores()[ask.store.0].global {
+            let (task, _) = self.globals.as_mut().ok_or(QueryError::Stopped)?;
+            // They are changed by nobody's commit.
+            return task.query(&Ask { isolation: Isolation::ReadUncommitted, ..ask.clone() }, TURN_ROWS);
+        }
+        let has_store = |task: &&mut Task| {
+            task.id().partition == ask.partition && task.stores.iter().any(|(id, _, _)| *id == ask.store)
+        };
+        self.tasks.iter_mut().find(has_store).ok_or(QueryError::Stopped)?.query(ask, TURN_ROWS)
     }
 
     /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, DiskRows, Expired, Result, RowOrder, Serde, StateBudget, StateStore, Timestamp,
+    ChangelogRecord, ChangelogWriter, DiskRows, Error, Expired, Isolation, Result, RowOrder, Serde, StateBudget,
+    StateStore, StoreQuery, Timestamp,
 };
 
 use crate::index::Index;
 use crate::key_bytes::KeyBytes;
-use crate::key_value::{decode, write_row};
+use crate::key_value::{UNDO_PER_ROW, decode, write_row, write_value};
 use crate::rows::{Entry, RowId, Rows};
 
 /// A value and the times within which it is valid.
@@ -288,6 +289,43 @@ where
 
     fn row_order(&self) -> RowOrder {
         RowOrder::Versions
+    }
+
+    fn query(
+        &mut self,
+        query: &StoreQuery,
+        isolation: Isolation,
+        rows: usize,
+        answer: &mut ChangelogWriter,
+    ) -> Result<Option<StoreQuery>> {
+        let committed = isolation == Isolation::ReadCommitted;
+        if committed && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
+            return Ok(Some(query.clone()));
+        }
+        let Some(key) = query.single_key() else {
+            return Err(Error::user("a versioned store is asked for one key at a time"));
+        };
+        let Some(id) = self.find(key) else { return Ok(None) };
+        let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
+        let observed = if committed { self.committed_observed } else { self.observed };
+        let versions = entry.value.as_deref().unwrap_or_default();
+        let ends = versions.iter().skip(1).map(|(from, _)| *from).chain([Timestamp::MAX]);
+        let (first, last) = query.times.clone().into_inner();
+        let history = observed.saturating_sub(self.history);
+        let is_asked = |from: Timestamp, to: Timestamp| {
+            // The latest one is answered for at any time; what was before it within the history.
+            from <= last && (to == Timestamp::MAX || (to > first.max(history) && last >= history))
+        };
+        let asked = versions.iter().zip(ends).filter(|((from, _), to)| is_asked(*from, *to));
+        let mut asked: Vec<_> = asked.filter_map(|((from, value), to)| Some((*from, value.as_ref()?, to))).collect();
+        if query.descending {
+            asked.reverse();
+        }
+        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        for (from, value, to) in asked {
+            write_value(name, serde, scratch, &to.to_be_bytes(), Some(value), from, answer)?;
+        }
+        Ok(None)
     }
 
     fn dirty_bytes(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The simulated disk for state does what RocksDB does: the same random story of writes, reads and openings ends in the same
 //! rows and positions on both.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use millstream_core::{
     BatchBuilder, DiskPosition, DiskRows, Expired, Family, FamilyWrite, Result, RowOrder, StateDisk, TaskDisk,
@@ -20,9 +20,9 @@ fn families() -> Vec<Family> {
 /// All rows of a family.
 fn scanned(rows: &dyn DiskRows, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Vec<Row>> {
     let mut found = Vec::new();
-    rows.scan(range, &mut |row| {
+    rows.scan(range, false, &mut |row| {
         found.push((row.key.to_vec(), row.value.map(<[u8]>::to_vec), row.timestamp, row.headers.to_vec()));
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
 }

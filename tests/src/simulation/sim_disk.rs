@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
@@ -390,7 +390,8 @@ impl DiskRows for SimRows {
     fn scan(
         &self,
         range: (Bound<&[u8]>, Bound<&[u8]>),
-        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>,
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let is_empty = match range {
             (Bound::Included(from), Bound::Included(to)) => from > to,
@@ -400,9 +401,17 @@ impl DiskRows for SimRows {
         if is_empty {
             return Ok(());
         }
-        let found = self.rows(|rows| {
+        let mut found = self.rows(|rows| {
             rows.range::<[u8], _>(range).map(|(key, row)| (key.clone(), row.clone())).collect::<Vec<_>>()
         })?;
-        found.iter().try_for_each(|(key, found)| row(self.record(key, found)))
+        if descending {
+            found.reverse();
+        }
+        for (key, found) in &found {
+            if row(self.record(key, found))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
