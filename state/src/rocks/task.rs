@@ -41,7 +41,7 @@ impl Database {
             // Without the mark the damage is found once more.
             let _not_marked = fs::write(self.folder.join(DAMAGED), error.as_ref());
         }
-        self.damage(&error.to_string())
+        self.damage(error.as_ref())
     }
 
     pub(super) fn damage(&self, found: &str) -> Error {
