@@ -89,6 +89,7 @@ pub struct StreamThread {
     /// Task and input of every slot of the consumer.
     slots: Vec<(usize, usize)>,
     globals: Option<(Task, Box<dyn Consumer>)>,
+    global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
@@ -106,6 +107,8 @@ pub struct StreamThread {
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
     broken: bool,
+    /// State was found damaged, and nothing was committed since.
+    rebuilt: bool,
     held_up: Option<Error>,
 }
 
@@ -133,22 +136,10 @@ impl StreamThread {
                 shared.log.consumer(&consumer_options(&shared, &format!("{name}-global")), wakeup.clone())?,
             ));
         }
-        let global_stores: Rc<HashMap<StoreId, StoreInstance>> = Rc::new(global_stores);
+        let global_stores = Rc::new(global_stores);
         shared.alignment.register(&wakeup);
         let planned = tasks.to_vec();
-        let tasks: Vec<Task> = planned
-            .iter()
-            .map(|index| {
-                let plan = &shared.plan.tasks[*index];
-                Task::new(
-                    plan,
-                    shared.topology.clone(),
-                    shared.config.application_id.clone(),
-                    collector(&shared),
-                    global_stores.clone(),
-                )
-            })
-            .collect();
+        let tasks = new_tasks(&shared, &planned, &global_stores);
         let slots =
             tasks.iter().enumerate().flat_map(|(t, task)| (0..task.inputs.len()).map(move |i| (t, i))).collect();
         Ok(StreamThread {
@@ -158,6 +149,7 @@ impl StreamThread {
             planned,
             slots,
             globals,
+            global_stores,
             restore: None,
             consumer,
             producer,
@@ -170,6 +162,7 @@ impl StreamThread {
             unsent_since: None,
             running: false,
             broken: false,
+            rebuilt: false,
             held_up: None,
         })
     }
@@ -192,6 +185,10 @@ impl StreamThread {
                 if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
                     return Ok(Next::Again);
                 }
+                if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
+                    self.rebuild();
+                    return Ok(Next::Again);
+                }
                 if error.is_retriable() {
                     self.held_up = Some(error);
                     return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
@@ -199,6 +196,14 @@ impl StreamThread {
                 Err(error)
             }
         }
+    }
+
+    /// Starts the tasks anew: what is damaged on disk was marked, and is emptied when it is opened again.
+    fn rebuild(&mut self) {
+        // Before new ones open the same folders.
+        self.tasks.clear();
+        self.tasks = new_tasks(&self.shared, &self.planned, &self.global_stores);
+        (self.running, self.restore) = (false, None);
     }
 
     /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
@@ -326,6 +331,7 @@ impl StreamThread {
         match outcome {
             CommitOutcome::Done => {
                 self.tasks.iter_mut().for_each(Task::committed);
+                self.rebuilt = false;
                 self.purge(now, &offsets)?;
             }
             CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
@@ -695,6 +701,16 @@ impl StreamThread {
         };
         Next::Wait([commit, punctuation, held_up, look, passing].into_iter().flatten().min())
     }
+}
+
+fn new_tasks(shared: &ThreadContext, planned: &[usize], globals: &Rc<HashMap<StoreId, StoreInstance>>) -> Vec<Task> {
+    let plans = planned.iter().map(|index| &shared.plan.tasks[*index]);
+    let application_id = &shared.config.application_id;
+    plans
+        .map(|plan| {
+            Task::new(plan, shared.topology.clone(), application_id.clone(), collector(shared), globals.clone())
+        })
+        .collect()
 }
 
 /// What the other tasks must know of a task's next record.
