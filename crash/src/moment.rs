@@ -33,7 +33,7 @@ impl Moment {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let mut ms = |most: u64| Duration::from_micros(dice.below(most * 1000));
         let (short, medium, long) = (ms(15), ms(40), ms(400));
-        match dice.below(11) {
+        match dice.below(12) {
             0 => Moment::Recovery(short),
             1 => Moment::Restore(medium),
             2 | 3 => Moment::Running(long),
@@ -44,7 +44,7 @@ impl Moment {
                 let hangs = if dice.below(2) == 0 { Duration::ZERO } else { medium };
                 Moment::Write(1 + dice.below(most), dice.below(101), hangs)
             }
-            9 => Moment::Takeover(long),
+            9 | 10 => Moment::Takeover(long),
             // It waits for half a second.
             _ => Moment::Heir(long / 2),
         }
