@@ -184,6 +184,7 @@ fn rounds(arguments: &Arguments, plan: &Plan) -> Result<bool> {
         let outcome = play(plan, seed)?;
         sum.torn += outcome.torn;
         sum.fenced += outcome.fenced;
+        sum.refused += outcome.refused;
         sum.checked.records += outcome.checked.records;
         sum.checked.violations += outcome.checked.violations;
         sum.kills.iter_mut().zip(outcome.kills).for_each(|(sum, kills)| *sum += kills);
@@ -221,6 +222,7 @@ fn report(arguments: &Arguments, sum: &Outcome, took: Duration) {
     }
     row("writes torn", sum.torn);
     row("zombies fenced", sum.fenced);
+    row("processes refused", sum.refused);
     row("records checked", sum.checked.records);
     row("violations", sum.checked.violations);
     row("seconds", took.as_secs());

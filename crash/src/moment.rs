@@ -21,17 +21,19 @@ pub(crate) enum Moment {
     Write(u64, u64, Duration),
     /// So long after a second instance of the application has taken over from the first.
     Takeover(Duration),
+    /// So long after the next process was started, which waits for the log meanwhile.
+    Heir(Duration),
 }
 
 /// Names of the moments, for counting.
-pub(crate) const MOMENTS: [&str; 6] = ["recovery", "restore", "running", "commit", "write", "takeover"];
+pub(crate) const MOMENTS: [&str; 7] = ["recovery", "restore", "running", "commit", "write", "takeover", "heir"];
 
 impl Moment {
     /// One of them.
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let mut ms = |most: u64| Duration::from_micros(dice.below(most * 1000));
         let (short, medium, long) = (ms(15), ms(40), ms(400));
-        match dice.below(10) {
+        match dice.below(12) {
             0 => Moment::Recovery(short),
             1 => Moment::Restore(medium),
             2 | 3 => Moment::Running(long),
@@ -42,7 +44,9 @@ impl Moment {
                 let hangs = if dice.below(2) == 0 { Duration::ZERO } else { medium };
                 Moment::Write(1 + dice.below(most), dice.below(101), hangs)
             }
-            _ => Moment::Takeover(long),
+            9 | 10 => Moment::Takeover(long),
+            // It waits for half a second.
+            _ => Moment::Heir(long / 2),
         }
     }
 
@@ -55,6 +59,7 @@ impl Moment {
             Moment::Commit(..) => 3,
             Moment::Write(..) => 4,
             Moment::Takeover(_) => 5,
+            Moment::Heir(_) => 6,
         }
     }
 }
@@ -70,6 +75,7 @@ impl fmt::Display for Moment {
                 write!(f, "in write {number}, after {percent} % of it, which hangs for {hangs:?}")
             }
             Moment::Takeover(after) => write!(f, "{after:?} after a takeover"),
+            Moment::Heir(after) => write!(f, "{after:?} after the next process was started"),
         }
     }
 }

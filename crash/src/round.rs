@@ -53,6 +53,8 @@ pub(crate) struct Outcome {
     pub(crate) torn: u64,
     /// Zombies that were fenced.
     pub(crate) fenced: u64,
+    /// Processes that were refused a log that another one had.
+    pub(crate) refused: u64,
 }
 
 /// How a life ended.
@@ -103,6 +105,8 @@ struct Round<'a> {
     dice: Dice,
     journal: Journal,
     outcome: Outcome,
+    /// The next process, if it was started before its time.
+    heir: Option<Life>,
 }
 
 /// Plays a round.
@@ -114,7 +118,7 @@ pub(crate) fn play(plan: &Plan, seed: u64) -> Result<Outcome> {
     fs::create_dir_all(&folder).map_err(Error::user)?;
     let journal = Journal::default();
     let dice = Dice::new(seed, &[4]);
-    let mut round = Round { plan, seed, folder, dice, journal, outcome: Outcome::default() };
+    let mut round = Round { plan, seed, folder, dice, journal, outcome: Outcome::default(), heir: None };
     round.play()?;
     let outcome = round.outcome;
     if outcome.checked.violations == 0 {
@@ -198,7 +202,8 @@ impl Round<'_> {
 
     /// Starts a process, feeds it and kills it at its moment; without one it gets what is missing, and drains.
     fn live(&mut self, moment: Option<Moment>) -> Result<End> {
-        let mut life = self.start(moment)?;
+        let mut is_heir = self.heir.is_some();
+        let mut life = self.heir.take().map_or_else(|| self.start(moment), Ok)?;
         let started = Instant::now();
         let mut kill_at = match moment {
             Some(Moment::Recovery(after)) => Some(started + after),
@@ -224,6 +229,13 @@ impl Round<'_> {
                 }
                 Err(RecvTimeoutError::Timeout) if now - last_word < PATIENCE => String::new(),
                 Err(RecvTimeoutError::Timeout) => return Ok(End::Wrong(format!("it said nothing for {PATIENCE:?}"))),
+                // The log was not free in time: it was right to give up.
+                Err(RecvTimeoutError::Disconnected) if is_heir => {
+                    self.outcome.refused += 1;
+                    is_heir = false;
+                    life = self.start(moment)?;
+                    continue;
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = life.child.wait().map_err(Error::user)?;
                     return Ok(End::Wrong(format!("the process ended by itself with {status}: see round.log")));
@@ -231,6 +243,7 @@ impl Round<'_> {
             };
             match line.as_str() {
                 "open" => {
+                    is_heir = false;
                     if let Some(Moment::Restore(after)) = moment {
                         kill_at = Some(last_word + after);
                     }
@@ -290,6 +303,13 @@ impl Round<'_> {
             if matches!(moment, Some(Moment::Takeover(_))) && orders == TAKEOVER_AFTER {
                 life.order("takeover");
                 orders += 1;
+            }
+            if let Some(Moment::Heir(after)) = moment
+                && orders >= TAKEOVER_AFTER
+                && self.heir.is_none()
+            {
+                self.heir = Some(self.start(None)?);
+                kill_at = Some(Instant::now() + after);
             }
         }
         // What it said before it died counts.

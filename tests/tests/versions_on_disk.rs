@@ -1,6 +1,7 @@
 //! A versioned table's disk forgets what its history has left behind: versions were never removed from it, so that it grew
 //! for ever and every start read all of them.
 
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,9 +28,9 @@ fn versions(folder: &Path) -> Result<Vec<(String, Timestamp)>> {
     let family = Family { name: "rows".to_owned(), order: RowOrder::Versions };
     let task = disk(folder)?.open("rows-0", vec![family])?;
     let mut found = Vec::new();
-    task.rows(0).scan((std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), &mut |row| {
+    task.rows(0).scan((Bound::Unbounded, Bound::Unbounded), false, &mut |row| {
         found.push((String::from_utf8_lossy(row.key).into_owned(), row.timestamp / 1_000));
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
 }
