@@ -28,8 +28,15 @@ pub(crate) struct Known {
 
 /// Reads a partition's folder.
 pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<State, LogError> {
+    let cut = known.point.filter(|_| known.cut);
     swap::finish(files, dir)?;
-    let bases = Segment::list(files, dir, "log")?;
+    let mut bases = Segment::list(files, dir, "log")?;
+    // What begins behind the cut goes as a whole: of segments that nothing had synced, a power cut may have left a later one
+    // without the one before it, and the partition would seem to begin there.
+    for base in bases.extract_if(.., |base| cut.is_some_and(|cut| *base > cut)) {
+        Segment::remove_indexes(files, dir, base);
+        Segment::remove(files, dir, base, "log")?;
+    }
     let mut state = State::default();
     state.start = read_offset(files, dir, START)?;
     state.cleaned = read_offset(files, dir, CLEANED)?;
@@ -38,7 +45,6 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
     // Without its snapshot everything is read, to find the producers again.
     let read_from = if snapshot.is_some() { known.point.unwrap_or(0) } else { 0 };
     state.producers = snapshot.unwrap_or_default();
-    let cut = known.point.filter(|_| known.cut);
     for (i, base) in bases.iter().enumerate() {
         if *base < state.end {
             let end = Segment::read_end(files, dir, *base, "log")?;
@@ -62,15 +68,12 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
         state.end = end;
         state.segments.push(segment);
     }
-    // Segments that begin behind the cut are empty now. Not even a single one stays: the folder entry of one before it may be
-    // what a power cut took, and the journal has its records.
-    let is_behind = |s: &Segment| cut.is_some_and(|cut| s.base > cut);
-    while state.segments.last().is_some_and(|s| s.size == 0 && (state.segments.len() > 1 || is_behind(s))) {
+    // Segments that begin behind the cut are empty now.
+    while state.segments.len() > 1 && state.segments.last().is_some_and(|s| s.size == 0) {
         state.segments.pop().map_or(Ok(()), |segment| segment.delete(files))?;
         state.end = state.end.min(cut.unwrap_or(state.end));
     }
-    let first = state.segments.first().map_or(0, |s| s.base);
-    state.start = state.start.max(first);
+    state.start = state.start.max(bases.first().copied().unwrap_or(0));
     state.end = state.end.max(state.start);
     if let Some(point) = known.point.filter(|point| state.end < *point) {
         return Err(LogError::Corrupt {
@@ -81,7 +84,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
             ),
         });
     }
-    state.producers.trim(first);
+    state.producers.trim(bases.first().copied().unwrap_or(0));
     Ok(state)
 }
 
