@@ -82,28 +82,6 @@ fn acknowledged_commits_outlive_a_power_cut_and_others_are_whole_or_gone() -> Ou
     Ok(())
 }
 
-/// The folder entry of a later segment outlived the power cut, that of the first one did not: the log began at the later
-/// one, and the journal's records before it were passed over.
-#[test]
-fn a_power_cut_may_take_any_segment_that_no_checkpoint_has_synced() -> Outcome {
-    for seed in 0..100 {
-        let files = SimFiles::default();
-        let settings =
-            |files: &SimFiles| BrokerOptions { checkpoint_bytes: 1 << 30, segment_bytes: 200, ..options(files) };
-        let broker = Broker::open(settings(&files))?;
-        create(&broker, "t", 1)?;
-        let mut wanted = Vec::new();
-        for number in 0..12 {
-            let sealed = batch(&[&number.to_string()]).seal(&Default::default()).expect("a batch");
-            broker.append(&id("t", 0), &sealed)?;
-            wanted.push(number.to_string());
-        }
-        let broker = Broker::open(settings(&files.power_cut(seed)))?;
-        assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, wanted, "seed {seed}");
-    }
-    Ok(())
-}
-
 #[test]
 fn a_call_that_fails_at_any_place_loses_nothing() -> Outcome {
     let run = |files: &SimFiles, acknowledged: &mut i64| -> Outcome {
