@@ -254,7 +254,8 @@ impl Partition {
             .ok_or_else(|| damaged("a batch is cut off".into()))?;
         let mut state = self.state();
         let base = batch.header().base_offset;
-        if base < state.end {
+        // The start of the log may be inside a batch: nothing before it is left, and that batch is the first.
+        if batch.header().next_offset() <= state.end {
             return Ok(());
         }
         if base > state.end {
