@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
 mod cpu;
+mod large_state;
 mod latency;
 mod log;
 mod programs;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use millstream_core::Result;
 
+use crate::large_state::{Keys, large_state};
 use crate::log::Input;
 use crate::programs::Program;
 use crate::table::{Row, Table};
@@ -50,6 +52,11 @@ fn main() -> ExitCode {
 fn only(name: &str, records: u64, keys: u64, table: &mut Table) -> Result<()> {
     if name.eq_ignore_ascii_case("compaction") {
         table.add(log::compaction(records, keys)?);
+        return Ok(());
+    }
+    let large = [("LargeState", Keys::Uniform), ("LargeStateZipf", Keys::Zipf)];
+    if let Some((_, which)) = large.into_iter().find(|(large, _)| large.eq_ignore_ascii_case(name)) {
+        large_state(keys, records, which)?.into_iter().for_each(|row| table.add(row));
         return Ok(());
     }
     let input = Input::new(records, keys)?;

@@ -177,6 +177,10 @@ impl Journal {
 
     /// Waits until everything up to `position` is on the disk.
     pub(crate) fn wait(&self, position: u64) -> Result<(), LogError> {
+        #[cfg(feature = "plant")]
+        if millstream_core::Plant::AckEarly.is_set() {
+            return Ok(());
+        }
         let mut waiting = self.waiting();
         while waiting.synced < position {
             if let Some(error) = &waiting.failed {

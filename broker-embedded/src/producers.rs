@@ -116,6 +116,10 @@ impl Producers {
 
     /// Whether a producer of this epoch may append here.
     pub(crate) fn allows(&self, producer_id: i64, epoch: i16) -> bool {
+        #[cfg(feature = "plant")]
+        if millstream_core::Plant::SkipFence.is_set() {
+            return true;
+        }
         self.known.get(&producer_id).is_none_or(|known| epoch >= known.epoch)
     }
 

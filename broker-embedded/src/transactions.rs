@@ -140,6 +140,10 @@ impl Coordinator {
 
     fn owned(&mut self, id: &str, owner: Identity) -> Result<&mut Transactional, LogError> {
         let fenced = || LogError::Fenced { transactional_id: id.to_owned() };
+        #[cfg(feature = "plant")]
+        if millstream_core::Plant::SkipFence.is_set() {
+            return self.ids.get_mut(id).ok_or_else(fenced);
+        }
         self.ids.get_mut(id).filter(|t| t.producer_id == owner.producer_id && t.epoch == owner.epoch).ok_or_else(fenced)
     }
 

@@ -151,8 +151,20 @@ pub struct FamilyWrite {
     pub batches: Vec<Records>,
     /// Where the store stands after it.
     pub position: DiskPosition,
-    /// Rows of a time before this have expired; for [`RowOrder::Time`].
-    pub expired_before: Option<Timestamp>,
+    /// The rows that go.
+    pub expired: Expired,
+}
+
+/// Rows that a store asks for no more, whatever happens next.
+#[derive(Debug, Clone, Default)]
+pub enum Expired {
+    /// None that it knows of.
+    #[default]
+    Nothing,
+    /// Those of a time before this; of [`RowOrder::Time`].
+    Before(Timestamp),
+    /// These, by key in the changelog and timestamp; of [`RowOrder::Versions`].
+    Versions(Vec<(Box<[u8]>, Timestamp)>),
 }
 
 /// Reads the rows of one store, as they were written last.

@@ -12,7 +12,7 @@ use std::ops::Bound;
 
 use millstream_wire::{BatchBuilder, Records};
 
-use crate::disk::{DiskPosition, Family, FamilyWrite, StateDisk, TaskDisk};
+use crate::disk::{DiskPosition, Expired, Family, FamilyWrite, StateDisk, TaskDisk};
 use crate::error::Result;
 use crate::log::{Admin, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::store::{StateStore, StoreInstance};
@@ -22,6 +22,9 @@ use crate::topology::StoreId;
 /// A position this old cannot be trusted: deletions that it does not know of may be gone from the changelog
 /// (`delete.retention.ms` of a compacted topic, a day).
 const TRUSTED_FOR: Timestamp = 24 * 3_600_000;
+
+/// Bytes of a restore that are written at once.
+const RESTORED_AT_ONCE: usize = 64 << 20;
 
 /// The stores of a task on disk.
 pub(crate) struct DiskStores {
@@ -134,18 +137,26 @@ impl DiskStores {
         self.family(store).is_some_and(|family| self.families[family].reads)
     }
 
-    /// Writes what a restore has read for a store, up to a position.
+    /// Writes what a restore has read for a store, up to a position; it may wait for more, unless it is the last.
     pub(crate) fn restored(
         &mut self,
         store: usize,
         batches: Vec<Records>,
         offset: Offset,
+        is_last: bool,
         producer: &dyn Producer,
         wall: Timestamp,
     ) {
         let Some(family) = self.family(store) else { return };
-        let position = DiskPosition { topic_id: self.families[family].topic_id, offset, written: wall };
-        let writes = vec![FamilyWrite { family, batches, position, expired_before: None }];
+        let on_disk = &mut self.families[family];
+        on_disk.committed.extend(batches);
+        // Much at once is written in one piece, which costs little of what many pieces do.
+        if !is_last && on_disk.committed.iter().map(Records::bytes).sum::<usize>() < RESTORED_AT_ONCE {
+            return;
+        }
+        let position = DiskPosition { topic_id: on_disk.topic_id, offset, written: wall };
+        let batches = std::mem::take(&mut on_disk.committed);
+        let writes = vec![FamilyWrite { family, batches, position, expired: Expired::Nothing }];
         self.held.push_back(Held { commit: producer.last_commit(), writes, commits: self.commits });
     }
 
@@ -231,7 +242,7 @@ impl DiskStores {
             family: index,
             batches: std::mem::take(&mut family.committed),
             position: DiskPosition { topic_id: family.topic_id, offset, written: wall },
-            expired_before: stores[family.store].1.state.borrow().expired_before(),
+            expired: stores[family.store].1.state.borrow_mut().expired(),
         });
         Ok(writes.collect())
     }

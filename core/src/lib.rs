@@ -32,6 +32,8 @@ mod offset_metadata;
 mod offset_reset;
 mod partitioner;
 mod plan;
+#[cfg(feature = "plant")]
+mod plant;
 mod punctuation;
 mod rebuilt_from;
 mod record;
@@ -62,7 +64,7 @@ pub use config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 pub use context::{ExceptionHandler, TaskContext, TimeSlot};
 pub use copartition::PlacedBy;
 pub use counters::Counters;
-pub use disk::{DiskPosition, DiskRows, Family, FamilyWrite, RowOrder, StateDisk, TaskDisk};
+pub use disk::{DiskPosition, DiskRows, Expired, Family, FamilyWrite, RowOrder, StateDisk, TaskDisk};
 pub use error::{Error, NodeFailure, Panicked, Result, StateError, TooLarge, Undecodable, Unencodable};
 pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};
 pub use forward::{Downstream, Forward, Port, Supplier};
@@ -76,6 +78,8 @@ pub use nearest_word::nearest_word;
 pub use offset_reset::{NotAnOffsetReset, OffsetReset};
 pub use partitioner::{murmur2, partition_for_key};
 pub use plan::{Plan, TaskPlan};
+#[cfg(feature = "plant")]
+pub use plant::Plant;
 pub use punctuation::{Punctuate, PunctuationType};
 pub use rebuilt_from::{RebuiltFrom, Row, RowOf};
 pub use record::{Change, Record};

@@ -269,7 +269,7 @@ impl Planner<'_> {
             let name = self.resolve(&TopicName::Repartition(repartition.name.clone()));
             if !self.counts.contains_key(&name) && self.problems.is_empty() {
                 self.problems.push(format!(
-                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition(name, partitions)"
+                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition_to(name, partitions)"
                 ));
             }
         }

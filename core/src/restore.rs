@@ -101,7 +101,8 @@ impl Restore {
                 None => fetch.batches,
             };
             if let Some(disk) = &mut task.disk {
-                disk.restored(changelog.store, batches.clone(), position.min(changelog.end), producer, wall);
+                let (is_last, up_to) = (position >= changelog.end, position.min(changelog.end));
+                disk.restored(changelog.store, batches.clone(), up_to, is_last, producer, wall);
             }
             let mut restored = 0;
             for mut batch in batches {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
-use crate::disk::{DiskRows, RowOrder};
+use crate::disk::{DiskRows, Expired, RowOrder};
 use crate::error::Result;
 use crate::log::Offset;
 use crate::state_budget::StateBudget;
@@ -61,9 +61,9 @@ pub trait StateStore: 'static {
     /// What the earliest commit changed that was not on disk yet, is.
     fn written(&mut self) {}
 
-    /// Rows of a time before this are asked for no more, whatever happens next: they may go from the disk.
-    fn expired_before(&self) -> Option<Timestamp> {
-        None
+    /// What may go from the disk and was not named before.
+    fn expired(&mut self) -> Expired {
+        Expired::Nothing
     }
 
     /// Told the keys of the records that come next, [`KEYS_AHEAD`] at most, it reads the rows that it has for them: memory fetches rows that are
@@ -99,6 +99,10 @@ impl ChangelogWriter {
     /// Appends one row; `value` `None` is a tombstone.
     #[inline]
     pub fn write(&mut self, key: &[u8], value: Option<&[u8]>, timestamp: Timestamp, headers: &[u8]) {
+        #[cfg(feature = "plant")]
+        if value.is_none() && crate::Plant::DropTombstone.is_set() {
+            return;
+        }
         self.open.push(timestamp, Some(key), value, headers);
         if self.open.len() >= Self::BATCH_BYTES {
             self.full.push(std::mem::take(&mut self.open));

@@ -611,6 +611,7 @@ impl Task {
         self.dirty = false;
         self.idle_since = None;
         self.cx.commit_requested = false;
+        self.cx.out_of_order = false;
         self.cx.counters.rollback += 1;
         self.cx.collector.clear();
         self.cx.letters.clear();

@@ -89,6 +89,7 @@ pub struct StreamThread {
     /// Task and input of every slot of the consumer.
     slots: Vec<(usize, usize)>,
     globals: Option<(Task, Box<dyn Consumer>)>,
+    global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
@@ -106,6 +107,8 @@ pub struct StreamThread {
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
     broken: bool,
+    /// State was found damaged, and nothing was committed since.
+    rebuilt: bool,
     /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
     /// if there was no answer.
     spent: bool,
@@ -138,22 +141,10 @@ impl StreamThread {
                 shared.log.consumer(&consumer_options(&shared, &format!("{name}-global")), wakeup.clone())?,
             ));
         }
-        let global_stores: Rc<HashMap<StoreId, StoreInstance>> = Rc::new(global_stores);
+        let global_stores = Rc::new(global_stores);
         shared.alignment.register(&wakeup);
         let planned = tasks.to_vec();
-        let tasks: Vec<Task> = planned
-            .iter()
-            .map(|index| {
-                let plan = &shared.plan.tasks[*index];
-                Task::new(
-                    plan,
-                    shared.topology.clone(),
-                    shared.config.application_id.clone(),
-                    collector(&shared),
-                    global_stores.clone(),
-                )
-            })
-            .collect();
+        let tasks = new_tasks(&shared, &planned, &global_stores);
         let slots =
             tasks.iter().enumerate().flat_map(|(t, task)| (0..task.inputs.len()).map(move |i| (t, i))).collect();
         Ok(StreamThread {
@@ -163,6 +154,7 @@ impl StreamThread {
             planned,
             slots,
             globals,
+            global_stores,
             restore: None,
             consumer,
             producer,
@@ -175,6 +167,7 @@ impl StreamThread {
             unsent_since: None,
             running: false,
             broken: false,
+            rebuilt: false,
             spent: false,
             fenced: None,
             held_up: None,
@@ -207,6 +200,10 @@ impl StreamThread {
                 if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
                     return Ok(Next::Again);
                 }
+                if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
+                    self.rebuild();
+                    return Ok(Next::Again);
+                }
                 if error.is_retriable() {
                     self.held_up = Some(error);
                     return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
@@ -214,6 +211,14 @@ impl StreamThread {
                 Err(error)
             }
         }
+    }
+
+    /// Starts the tasks anew: what is damaged on disk was marked, and is emptied when it is opened again.
+    fn rebuild(&mut self) {
+        // Before new ones open the same folders.
+        self.tasks.clear();
+        self.tasks = new_tasks(&self.shared, &self.planned, &self.global_stores);
+        (self.running, self.restore) = (false, None);
     }
 
     /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
@@ -348,6 +353,7 @@ impl StreamThread {
         match outcome {
             CommitOutcome::Done => {
                 self.tasks.iter_mut().for_each(Task::committed);
+                self.rebuilt = false;
                 self.purge(now, &offsets)?;
             }
             CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
@@ -639,6 +645,12 @@ impl StreamThread {
             task.flush_stores(|to, batch| Ok(producer.send(to, batch)?))?;
             offsets.extend(task.prepare());
         }
+        #[cfg(feature = "plant")]
+        if crate::Plant::DoubleApply.is_set() && now.wall % 4 != 0 {
+            self.producer.commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: vec![] });
+            self.commit = Commit::UnderWay(offsets);
+            return Ok(());
+        }
         self.producer
             .commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: offsets.clone() });
         self.commit = Commit::UnderWay(offsets);
@@ -722,6 +734,16 @@ impl StreamThread {
     }
 }
 
+fn new_tasks(shared: &ThreadContext, planned: &[usize], globals: &Rc<HashMap<StoreId, StoreInstance>>) -> Vec<Task> {
+    let plans = planned.iter().map(|index| &shared.plan.tasks[*index]);
+    let application_id = &shared.config.application_id;
+    plans
+        .map(|plan| {
+            Task::new(plan, shared.topology.clone(), application_id.clone(), collector(shared), globals.clone())
+        })
+        .collect()
+}
+
 /// What the other tasks must know of a task's next record.
 fn published(ready: Ready, task: &Task, position: Timestamp) -> Head {
     match ready {
@@ -751,7 +773,8 @@ pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOp
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     let transactional = shared.config.guarantee == ProcessingGuarantee::ExactlyOnceV2;
     let id = format!("{}-{}-{name}", shared.config.application_id, shared.process_id);
-    // Nobody waits for a task's commits but its next ones, and the log keeps their order.
+    // Nobody waits for a task's commits but its next ones, and the log keeps their order. Rows on disk are held until a
+    // commit is kept.
     ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable: false }
 }
 

@@ -13,6 +13,7 @@ mod json;
 mod keys;
 mod kstream;
 mod ktable;
+mod once;
 mod operators;
 mod optimization;
 mod processor;

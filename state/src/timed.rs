@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+    ChangelogRecord, ChangelogWriter, Expired, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
 };
 
 use crate::closes::Closes;
@@ -612,8 +612,8 @@ where
         RowOrder::Time { before_end: P::TIME_BEFORE_END, part: self.retention / 16 + 1 }
     }
 
-    fn expired_before(&self) -> Option<Timestamp> {
-        Some(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
+    fn expired(&mut self) -> Expired {
+        Expired::Before(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
     }
 
     fn dirty_bytes(&self) -> usize {

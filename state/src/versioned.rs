@@ -3,9 +3,12 @@
 //! The changelog gets every value that was put, in order, with its time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::{ChangelogRecord, ChangelogWriter, Result, RowOrder, Serde, StateStore, Timestamp};
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, DiskRows, Expired, Result, RowOrder, Serde, StateBudget, StateStore, Timestamp,
+};
 
 use crate::index::Index;
 use crate::key_bytes::KeyBytes;
@@ -37,6 +40,19 @@ pub enum Put {
 /// The values of a key by time, ascending; `None` is a deletion.
 type History<V> = Vec<(Timestamp, Option<V>)>;
 
+/// Versions that went, by key and time.
+type ExpiredVersions = Vec<(Box<[u8]>, Timestamp)>;
+
+/// Takes out the versions that ended before `oldest`, if that is where the history of the last commit begins: nobody asks for
+/// them, whatever happens next. What follows them is older too, so it was committed.
+fn take_ended<V>(key: &[u8], versions: &mut History<V>, oldest: Timestamp, expired: Option<&mut ExpiredVersions>) {
+    let ended = versions.partition_point(|(from, _)| *from < oldest).saturating_sub(1);
+    let ended = versions.drain(..ended);
+    if let Some(expired) = expired {
+        expired.extend(ended.map(|(from, _)| (key.into(), from)));
+    }
+}
+
 type VersionRows<VS> = Rows<KeyBytes, Entry<History<<VS as Serde>::Value>>>;
 
 /// Rows with their history, by key.
@@ -54,6 +70,10 @@ pub struct VersionedTable<VS: Serde> {
     puts: Vec<(KeyBytes, Entry<VS::Value>)>,
     /// Rows that end with a deletion, by its time: they go when it is older than the history.
     deleted: BTreeMap<Timestamp, Vec<RowId>>,
+    /// Rows came from the changelog or the disk since the last commit: some may have versions that nobody asks for.
+    restored: bool,
+    /// If there is a disk: what went, and goes from there too.
+    expired: Option<ExpiredVersions>,
     scratch: Vec<u8>,
 }
 
@@ -74,6 +94,8 @@ where
             rows: Rows::new(true),
             puts: Vec::new(),
             deleted: BTreeMap::new(),
+            restored: false,
+            expired: None,
             scratch: Vec::new(),
         }
     }
@@ -133,10 +155,8 @@ where
         };
         let entry = change(&mut self.rows, id);
         let versions = entry.value.get_or_insert_default();
-        // What had ended before the history of the last commit is asked for no more, whatever happens next.
         let oldest = self.committed_observed.saturating_sub(self.history);
-        let ended = versions.partition_point(|(from, _)| *from <= oldest).saturating_sub(1);
-        versions.drain(..ended);
+        take_ended(key, versions, oldest, self.expired.as_mut());
         let at = versions.partition_point(|(from, _)| *from < time);
         match versions.get_mut(at) {
             Some(version) if version.0 == time => version.1 = value,
@@ -151,18 +171,38 @@ where
         next.map_or(Put::Latest, Put::UpTo)
     }
 
+    /// Takes out of every row what ended before the history of the last commit: a row that is put is spared its own when it
+    /// is, but those that were restored may never be put again.
+    fn expire_versions(&mut self) {
+        let oldest = self.committed_observed.saturating_sub(self.history);
+        for id in self.index.iter() {
+            let (key, entry) = self.rows.parts(id);
+            if let Some(versions) = &mut entry.value {
+                take_ended(key, versions, oldest, self.expired.as_mut());
+            }
+        }
+    }
+
     /// Removes rows that were deleted before the history of the last commit.
     fn expire(&mut self) {
         let oldest = self.committed_observed.saturating_sub(self.history);
         while let Some(first) = self.deleted.first_entry().filter(|first| *first.key() < oldest) {
             let (time, ids) = first.remove_entry();
             for id in ids {
-                let last = self.rows.content(id).value.as_ref().and_then(|versions| versions.last());
-                let still_deleted = last.is_some_and(|(from, value)| *from == time && value.is_none());
-                let hash = self.index.hash(self.rows.identity(id));
-                if still_deleted && self.rows.free(id) {
+                let versions = self.rows.content(id).value.as_deref().unwrap_or_default();
+                if !versions.last().is_some_and(|(from, value)| *from <= time && value.is_none()) {
+                    continue;
+                }
+                let key = self.rows.identity(id);
+                let hash = self.index.hash(key);
+                let all = || versions.iter().map(|(from, _)| ((**key).into(), *from)).collect();
+                let gone: Option<ExpiredVersions> = self.expired.as_ref().map(|_| all());
+                if self.rows.free(id) {
                     self.index.remove(hash, id);
-                } else if still_deleted {
+                    if let (Some(expired), Some(gone)) = (&mut self.expired, gone) {
+                        expired.extend(gone);
+                    }
+                } else {
                     // It changes just now: the next commit looks again.
                     self.deleted.entry(oldest).or_default().push(id);
                 }
@@ -203,6 +243,9 @@ where
             index.remove(index.hash(key), id);
         });
         self.committed_observed = self.flushed_observed;
+        if std::mem::take(&mut self.restored) {
+            self.expire_versions();
+        }
         self.expire();
     }
 
@@ -230,7 +273,17 @@ where
         self.insert(record.key, entry.timestamp, entry.value, |rows, id| rows.parts(id).1);
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
+        self.restored = true;
         Ok(())
+    }
+
+    fn attach(&mut self, _: Box<dyn DiskRows>, _: &Arc<StateBudget>) -> bool {
+        self.expired = Some(Vec::new());
+        false
+    }
+
+    fn expired(&mut self) -> Expired {
+        self.expired.as_mut().map_or(Expired::Nothing, |versions| Expired::Versions(std::mem::take(versions)))
     }
 
     fn row_order(&self) -> RowOrder {

@@ -4,7 +4,7 @@
 use std::ops::Bound;
 
 use millstream_core::{
-    BatchBuilder, DiskPosition, DiskRows, Family, FamilyWrite, Result, RowOrder, StateDisk, TaskDisk,
+    BatchBuilder, DiskPosition, DiskRows, Expired, Family, FamilyWrite, Result, RowOrder, StateDisk, TaskDisk,
 };
 use millstream_state::{RocksDisk, RocksOptions};
 use millstream_tests::simulation::{Dice, Mishaps, SimDisk};
@@ -56,13 +56,17 @@ fn written(dice: &Dice, offset: i64) -> FamilyWrite {
         family,
         batches: vec![batch.into_records(0)],
         position: DiskPosition { topic_id: 7, offset, written: 1 },
-        expired_before: (family == 1 && dice.per_mille(200)).then(|| dice.below(60) as i64),
+        expired: if family == 1 && dice.per_mille(200) {
+            Expired::Before(dice.below(60) as i64)
+        } else {
+            Expired::Nothing
+        },
     }
 }
 
 fn copy(write: &FamilyWrite) -> FamilyWrite {
-    let FamilyWrite { family, batches, position, expired_before } = write;
-    FamilyWrite { family: *family, batches: batches.clone(), position: *position, expired_before: *expired_before }
+    let FamilyWrite { family, batches, position, expired } = write;
+    FamilyWrite { family: *family, batches: batches.clone(), position: *position, expired: expired.clone() }
 }
 
 /// Both tell the same of a family.

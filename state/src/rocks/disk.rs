@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_core::{Error, Family, Result, StateBudget, StateDisk, StateError, TaskDisk};
+use millstream_core::{Error, Family, Files as _, OsFiles, Result, StateBudget, StateDisk, StateError, TaskDisk};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, LogLevel, Options,
     WriteBufferManager,
@@ -148,7 +148,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// A folder of another version is left alone.
+/// A folder of another version is left alone. The version is written as a whole: a process that is killed here must not leave
+/// a folder that no version knows.
 fn check_format(folder: &Path) -> Result<()> {
     let path = folder.join(FORMAT.0);
     match fs::read_to_string(&path) {
@@ -159,7 +160,7 @@ fn check_format(folder: &Path) -> Result<()> {
             Err(state_error(folder, &format!("{other}\n  help: {help}")))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::write(&path, FORMAT.1).map_err(|e| failed(folder, "cannot be written", &e))
+            OsFiles.replace(&path, FORMAT.1.as_bytes()).map_err(|e| failed(folder, "cannot be written", &e))
         }
         Err(error) => Err(failed(folder, "cannot be read", &error)),
     }
@@ -205,4 +206,24 @@ pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Err
 
 fn state_error(folder: &Path, problem: &str) -> Error {
     Error::State(Box::new(StateError { store: folder.display().to_string(), problem: problem.to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that was killed between making this file and writing it left an empty one, which no version knew: the state
+    /// could not be opened any more.
+    #[test]
+    fn a_start_that_was_cut_off_does_not_hold_up_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let task = folder.path().join("store-0");
+        fs::create_dir(&task).expect("a folder");
+        fs::write(task.join(FORMAT.0).with_extension("new"), "").expect("a file");
+        let disk = RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk");
+        drop(disk.open("store-0", Vec::new()).expect("it opens"));
+        let names = fs::read_dir(&task).expect("a folder").map(|e| e.expect("an entry").file_name());
+        assert!(!names.collect::<Vec<_>>().contains(&"millstream-state.new".into()));
+        assert_eq!(fs::read_to_string(task.join(FORMAT.0)).expect("a file"), FORMAT.1);
+    }
 }

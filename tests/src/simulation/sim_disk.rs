@@ -7,8 +7,8 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
-    ChangelogRecord, DiskPosition, DiskRows, Error, Family, FamilyWrite, Records, Result, RowOrder, StateBudget,
-    StateDisk, StateError, TaskDisk, Timestamp,
+    ChangelogRecord, DiskPosition, DiskRows, Error, Expired, Family, FamilyWrite, Records, Result, RowOrder,
+    StateBudget, StateDisk, StateError, TaskDisk, Timestamp,
 };
 
 use super::dice::Dice;
@@ -74,7 +74,7 @@ struct Change {
     order: RowOrder,
     batches: Vec<Records>,
     position: DiskPosition,
-    expired_before: Option<Timestamp>,
+    expired: Expired,
 }
 
 impl Content {
@@ -98,15 +98,27 @@ impl Content {
     }
 
     /// Lets rows go that have expired.
-    fn expire(&mut self, order: RowOrder, before: Option<Timestamp>) {
-        if let Some(end) = before.and_then(|time| order.part_of(time)) {
-            self.rows = self.rows.split_off(&end);
-            self.expired = self.expired.clone().max(end);
+    fn expire(&mut self, order: RowOrder, expired: &Expired) {
+        match expired {
+            Expired::Nothing => {}
+            Expired::Before(time) => {
+                if let Some(end) = order.part_of(*time) {
+                    self.rows = self.rows.split_off(&end);
+                    self.expired = self.expired.clone().max(end);
+                }
+            }
+            Expired::Versions(versions) => {
+                for (key, timestamp) in versions {
+                    let mut disk_key = Vec::new();
+                    order.disk_key(key, *timestamp, &mut disk_key);
+                    self.rows.remove(&disk_key);
+                }
+            }
         }
     }
 
     fn change(&mut self, change: &Change) {
-        self.expire(change.order, change.expired_before);
+        self.expire(change.order, &change.expired);
         self.apply(change.order, &change.batches);
         self.position = Some(change.position);
     }
@@ -249,8 +261,8 @@ impl SimTask {
         for write in writes {
             let family = &self.families[write.family];
             let Some(stored) = stored.get_mut(&family.name) else { continue };
-            let FamilyWrite { batches, position, expired_before, .. } = write;
-            let change = Change { order: family.order, batches, position, expired_before };
+            let FamilyWrite { batches, position, expired, .. } = write;
+            let change = Change { order: family.order, batches, position, expired };
             stored.now.change(&change);
             stored.unflushed.push(change);
             if self.disk.dice.per_mille(mishaps.flushed) {
