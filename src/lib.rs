@@ -50,18 +50,62 @@ pub use millstream_dsl as dsl;
 pub use millstream_dsl::json;
 pub use run::{embedded_log, run, run_with};
 
-/// What a pipeline needs.
+/// What a pipeline needs, also one with a serde or event time of its own:
+///
+/// ```
+/// use millstream::prelude::*;
+///
+/// /// The time in the log, or that of the record before if there is none.
+/// #[derive(Clone)]
+/// struct OrBefore;
+///
+/// impl<K, V> TimestampExtractor<K, V> for OrBefore {
+///     fn extract(&self, record: &Record<K, V>, before: Timestamp) -> Extracted {
+///         Extracted::Time(if record.timestamp < 0 { before.max(0) } else { record.timestamp })
+///     }
+/// }
+///
+/// /// Numbers as text.
+/// #[derive(Clone)]
+/// struct Decimal;
+///
+/// impl Serde for Decimal {
+///     type Value = i64;
+///
+///     fn serialize(
+///         &self,
+///         n: &i64,
+///         _: SerdeContext<'_>,
+///         _: &mut Headers,
+///         out: &mut Vec<u8>,
+///     ) -> Result<Encoded, SerdeError> {
+///         out.extend(n.to_string().bytes());
+///         Ok(Encoded::Bytes)
+///     }
+///
+///     fn deserialize(&self, bytes: Option<Payload<'_>>, _: SerdeContext<'_>, _: &Headers) -> Result<i64, SerdeError> {
+///         let bytes = bytes.ok_or_else(SerdeError::null::<i64>)?;
+///         let text = std::str::from_utf8(bytes.as_slice()).map_err(|e| SerdeError::invalid(e.to_string()))?;
+///         text.parse().map_err(|_| SerdeError::invalid(format!("`{text}` is no number")))
+///     }
+/// }
+///
+/// let b = StreamsBuilder::new();
+/// b.stream_with("in", Consumed::with(Decimal, Decimal).timestamps(OrBefore)).to("out");
+/// b.build()?;
+/// # Ok::<(), Error>(())
+/// ```
 pub mod prelude {
     pub use millstream_core::{
-        Change, Data, Error, Headers, OffsetReset, Record, Result, Serde, SerdeError, Settings, Streams, Text,
-        Timestamp, Topology,
+        Change, Data, Encoded, Error, Extracted, Headers, OffsetReset, Payload, Record, RecordTime, Result, Serde,
+        SerdeContext, SerdeError, Settings, Streams, Text, Timestamp, TimestampExtractor, Topology,
     };
     pub use millstream_dsl::{
-        BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, HOUR,
-        JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Optimization, Out, Processor, Produced, SECOND,
+        BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
+        HOUR, JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Optimization, Out, Processor, Produced, SECOND,
         SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, Timer,
-        TopologyTestDriver, ValueOut, ValueProcessor, VersionedStore, Window, WindowStore, Windowed, event_time, kv,
-        pattern,
+        TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup, VersionedStore, Window, WindowStore, Windowed,
+        event_time, kv, pattern,
     };
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     /// The largest topic id that was given.
     newest_topic: AtomicU64,
     closed: AtomicBool,
+    /// Whether it was opened to the end. What was not may lack what the journal has, and must not say otherwise.
+    opened: AtomicBool,
 }
 
 struct Topic {
@@ -95,6 +97,7 @@ impl Broker {
             cleaning: Mutex::default(),
             newest_topic: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            opened: AtomicBool::new(false),
         };
         let broker = Broker { inner: Arc::new(inner) };
         broker.inner.replay(&checkpoint)?;
@@ -111,6 +114,7 @@ impl Broker {
             }
         }
         broker.load_state()?;
+        broker.inner.opened.store(true, Ordering::SeqCst);
         Ok(broker)
     }
 
@@ -464,6 +468,9 @@ impl Inner {
         self.storage.close();
         if let Some(housekeeping) = self.housekeeping().take() {
             housekeeping.join();
+        }
+        if !self.opened.load(Ordering::SeqCst) {
+            return Ok(());
         }
         self.storage.failure().map_or(Ok(()), Err)?;
         self.checkpoint()?;

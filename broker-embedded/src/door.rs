@@ -34,12 +34,16 @@ impl Log for Broker {
             }
             None => None,
         };
+        // A commit of an earlier producer that nobody knows the outcome of is before this.
+        let last_commit = self.storage().position();
+        self.storage().keep(last_commit, &wakeup);
         Ok(Box::new(LocalProducer {
             broker: self.clone(),
             transaction,
             partitions: HashMap::new(),
             durable: options.durable,
             outcome: None,
+            last_commit,
             wakeup,
         }))
     }
@@ -92,6 +96,8 @@ struct LocalProducer {
     durable: bool,
     /// The outcome of the commit under way, and the position from which on it is kept.
     outcome: Option<(CommitOutcome, u64)>,
+    /// The position of the last commit.
+    last_commit: u64,
     wakeup: Arc<Wakeup>,
 }
 
@@ -141,6 +147,7 @@ impl Producer for LocalProducer {
         let storage = self.broker.storage();
         let position = storage.position();
         self.outcome = Some((outcome, position));
+        self.last_commit = position;
         storage.keep(position, &self.wakeup);
         if !self.durable {
             self.wakeup.wake();
@@ -160,6 +167,18 @@ impl Producer for LocalProducer {
             }
             Err(error) => Some(CommitOutcome::Unknown(error)),
         }
+    }
+
+    fn last_commit(&self) -> u64 {
+        self.last_commit
+    }
+
+    fn is_kept(&self, commit: u64) -> Result<bool, LogError> {
+        self.broker.storage().is_kept(commit)
+    }
+
+    fn keep(&self, commit: u64) -> Result<(), LogError> {
+        self.broker.storage().wait(commit)
     }
 
     fn has_room(&self) -> bool {

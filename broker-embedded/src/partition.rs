@@ -132,6 +132,8 @@ impl Partition {
         tail_limit: usize,
         state: State,
     ) -> Self {
+        // Without files what leaves memory is gone.
+        let tail_limit = if dir.is_some() { tail_limit } else { usize::MAX };
         let config = RwLock::new(Arc::new(config));
         Partition { id, topic_id, config, storage, dir, tail_limit, state: Mutex::new(state) }
     }
@@ -250,6 +252,7 @@ impl Partition {
             config.is_full(s.size, more, s.begun(), header.max_timestamp) || !s.fits(header.last_offset())
         });
         if full {
+            state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
             state.segments.push(Segment::create(&*self.storage.files, dir, header.base_offset)?);
         }
         state.segments.last_mut().map_or(Ok(()), |active| active.append(std::slice::from_ref(batch)))
@@ -377,6 +380,7 @@ impl Partition {
                 && old.last() == Some(&true)
             {
                 let end = state.end;
+                state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
                 state.segments.push(Segment::create(&*self.storage.files, dir, end)?);
             }
             let mut total: u64 = state.segments.iter().map(|s| s.size).sum();
@@ -411,6 +415,7 @@ impl Partition {
         let Some(dir) = &self.dir else { return Ok(0) };
         let (end, unsynced, snapshot) = {
             let mut state = self.state();
+            state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
             let stable = state.producers.last_stable(state.end);
             let aborted = state.producers.aborted();
             let mut next = state.end;

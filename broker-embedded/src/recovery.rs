@@ -28,8 +28,15 @@ pub(crate) struct Known {
 
 /// Reads a partition's folder.
 pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<State, LogError> {
+    let cut = known.point.filter(|_| known.cut);
     swap::finish(files, dir)?;
-    let bases = Segment::list(files, dir, "log")?;
+    let mut bases = Segment::list(files, dir, "log")?;
+    // What begins behind the cut goes as a whole: of segments that nothing had synced, a power cut may have left a later one
+    // without the one before it, and the partition would seem to begin there.
+    for base in bases.extract_if(.., |base| cut.is_some_and(|cut| *base > cut)) {
+        Segment::remove_indexes(files, dir, base);
+        Segment::remove(files, dir, base, "log")?;
+    }
     let mut state = State::default();
     state.start = read_offset(files, dir, START)?;
     state.cleaned = read_offset(files, dir, CLEANED)?;
@@ -38,7 +45,6 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
     // Without its snapshot everything is read, to find the producers again.
     let read_from = if snapshot.is_some() { known.point.unwrap_or(0) } else { 0 };
     state.producers = snapshot.unwrap_or_default();
-    let cut = known.point.filter(|_| known.cut);
     for (i, base) in bases.iter().enumerate() {
         if *base < state.end {
             let end = Segment::read_end(files, dir, *base, "log")?;

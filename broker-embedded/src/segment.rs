@@ -33,6 +33,8 @@ pub(crate) struct Segment {
     pub(crate) max_timestamp: Timestamp,
     /// It holds what no checkpoint has synced.
     pub(crate) unsynced: bool,
+    /// There may be part of a batch behind the last one.
+    torn: bool,
     /// When it was seen to have grown last, and how large it was then.
     grown: Option<(Timestamp, u64)>,
 }
@@ -95,6 +97,7 @@ impl Segment {
             last: 0,
             max_timestamp: -1,
             unsynced: true,
+            torn: false,
             grown: None,
         }
     }
@@ -312,9 +315,10 @@ impl Segment {
                 &together
             }
         };
+        self.cut_torn_end()?;
         if let Err(error) = self.file.write_all_at(bytes, self.size) {
-            // What was written of it is behind `size`: the next append writes over it, a recovery cuts it off.
-            let _best_effort = self.file.set_len(self.size);
+            self.torn = true;
+            let _tried_again = self.cut_torn_end();
             return Err(io("cannot write", &self.path, error));
         }
         for batch in batches {
@@ -322,6 +326,16 @@ impl Segment {
             self.size += batch.bytes().len() as u64;
         }
         self.unsynced = true;
+        Ok(())
+    }
+
+    /// Cuts off what a failed append has left behind the last batch: if a shorter batch were written over it, or another
+    /// segment begun, a recovery would find damage in the middle of the partition.
+    pub(crate) fn cut_torn_end(&mut self) -> Result<(), LogError> {
+        if self.torn {
+            self.file.set_len(self.size).map_err(|e| io("cannot cut the torn end off", &self.path, e))?;
+            (self.torn, self.unsynced) = (false, true);
+        }
         Ok(())
     }
 

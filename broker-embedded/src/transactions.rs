@@ -8,7 +8,7 @@
 //! PrepareCommit is the commit point: before it a crash aborts, after it a restart writes the missing markers. In one
 //! process an ongoing transaction needs no record of its own: at a restart its owner is dead.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_core::{CommitOutcome, GroupOffsets, LogError, Timestamp, TopicPartition};
 use millstream_wire::control::{self, Marker};
@@ -27,7 +27,8 @@ const EMPTY: i8 = 0;
 /// What the coordinator knows of every transactional id.
 #[derive(Default)]
 pub(crate) struct Coordinator {
-    ids: HashMap<String, Transactional>,
+    /// In order, so that a recovery writes the same every time.
+    ids: BTreeMap<String, Transactional>,
     next_producer_id: i64,
 }
 
@@ -120,13 +121,15 @@ impl Coordinator {
             state = Transactional { producer_id: self.next_producer_id, epoch: -1, ..state };
         }
         state.epoch += 1;
-        Self::end(broker, &mut state, Marker::Abort)?;
+        // The old owner is fenced before the first marker: if they cannot all be written now, a commit of its that is still on
+        // its way must not write others to the rest.
+        let ended = Self::end(broker, &mut state, Marker::Abort);
         state.status = EMPTY;
-        broker.append_internal(STATE_TOPIC, record(id, &state, broker.now()))?;
+        self.ids.insert(id.to_owned(), state.clone());
         self.next_producer_id = self.next_producer_id.max(state.producer_id + 1);
-        let identity = Identity { producer_id: state.producer_id, epoch: state.epoch };
-        self.ids.insert(id.to_owned(), state);
-        Ok(identity)
+        ended?;
+        broker.append_internal(STATE_TOPIC, record(id, &state, broker.now()))?;
+        Ok(Identity { producer_id: state.producer_id, epoch: state.epoch })
     }
 
     /// Adds a partition to the ongoing transaction of an id.

@@ -194,6 +194,90 @@ fn the_journal_is_replayed_whatever_the_durability_of_the_next_start() -> Outcom
     Ok(())
 }
 
+/// A disk on which so many commits are acknowledged, and nothing but the journal is synced.
+fn acknowledged(commits: i64) -> Result<SimFiles, LogError> {
+    let files = SimFiles::default();
+    let broker = Broker::open(BrokerOptions { checkpoint_bytes: u64::MAX, segment_bytes: 300, ..options(&files) })?;
+    create(&broker, "t", 2)?;
+    let mut p = producer(&broker, Some("app"))?;
+    for number in 0..commits {
+        begin(p.as_mut(), number)?;
+        broker.tick()?;
+        assert!(matches!(p.poll_commit(), Some(CommitOutcome::Done)));
+    }
+    Ok(files.kill())
+}
+
+#[test]
+fn a_later_segment_that_is_left_alone_hides_nothing_that_the_journal_has() -> Outcome {
+    let files = acknowledged(12)?;
+    for seed in 0..60 {
+        assert_eq!(commits(&Broker::open(options(&files.power_cut(seed)))?)?, 12, "seed {seed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_replay_for_which_there_is_no_space_leaves_the_journal_for_the_next() -> Outcome {
+    let acknowledged = acknowledged(6)?.power_cut(1);
+    let mut failures = 0;
+    for skip in 0..60 {
+        let files = acknowledged.kill();
+        files.fail(Fault { call: Call::Write, skip, times: 1, kind: ErrorKind::StorageFull });
+        failures += u32::from(Broker::open(options(&files)).is_err());
+        files.heal();
+        assert_eq!(commits(&Broker::open(options(&files.kill()))?)?, 6, "call {skip}");
+    }
+    assert!(failures > 10, "{failures}");
+    Ok(())
+}
+
+#[test]
+fn what_a_failed_append_leaves_is_no_damage_later() -> Outcome {
+    for (skip, times) in (0..12).flat_map(|skip| (1..6).map(move |times| (skip, times))) {
+        let files = SimFiles::default();
+        let broker = Broker::open(BrokerOptions { durability: Durability::Os, ..options(&files) })?;
+        create(&broker, "t", 2)?;
+        let mut p = producer(&broker, Some("app"))?;
+        begin(p.as_mut(), 0)?;
+        files.fail(Fault { call: Call::Write, skip, times, kind: ErrorKind::Other });
+        // The larger batch leaves more than what follows covers.
+        let _failed = p.send(&id("t", 0), batch(&["x".repeat(300).as_str()]));
+        let _failed = p.abort();
+        files.heal();
+        let mut p = producer(&broker, Some("app"))?;
+        begin(p.as_mut(), 1)?;
+        broker.close()?;
+        let broker = Broker::open(BrokerOptions { durability: Durability::Os, ..options(&files.kill()) });
+        let broker = broker.unwrap_or_else(|e| panic!("{times} calls from {skip} on: {e}"));
+        assert_eq!(commits(&broker)?, 2);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_commit_that_arrives_after_its_owner_was_half_replaced_commits_nothing() -> Outcome {
+    let mut failures = 0;
+    for skip in 0..12 {
+        let files = SimFiles::default();
+        let broker = Broker::open(options(&files))?;
+        create(&broker, "t", 2)?;
+        let mut late = producer(&broker, Some("app"))?;
+        (0..2).try_for_each(|partition| late.send(&id("t", partition), batch(&["0 "])))?;
+        files.fail(Fault { call: Call::Write, skip, times: 2, kind: ErrorKind::StorageFull });
+        let replaced = producer(&broker, Some("app"));
+        files.heal();
+        failures += u32::from(replaced.is_err());
+        late.commit(GroupOffsets { group: "g".into(), offsets: vec![] });
+        let outcome = late.poll_commit();
+        assert!(matches!(outcome, Some(CommitOutcome::Failed(LogError::Fenced { .. }))), "call {skip}: {outcome:?}");
+        producer(&broker, Some("app"))?;
+        assert_eq!(commits(&broker)?, 0, "call {skip}");
+    }
+    assert!(failures > 1, "{failures}");
+    Ok(())
+}
+
 #[test]
 fn a_topic_of_the_same_name_gets_nothing_of_the_deleted_one() -> Outcome {
     let files = SimFiles::default();

@@ -43,7 +43,7 @@ pub struct TaskContext {
     pub(crate) handlers: Handlers,
     /// Failures of the record under way: the source, which has its bytes, sends them when the record is done.
     pub(crate) letters: Vec<DeadLetter>,
-    out_of_order: bool,
+    pub(crate) out_of_order: bool,
     /// The task's stores, told of keys ahead.
     pub(crate) stores: Vec<Rc<RefCell<dyn StateStore>>>,
 }

@@ -6,7 +6,7 @@
 //! [`DiskRows`] each.
 
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use millstream_wire::Records;
@@ -151,8 +151,20 @@ pub struct FamilyWrite {
     pub batches: Vec<Records>,
     /// Where the store stands after it.
     pub position: DiskPosition,
-    /// Rows of a time before this have expired; for [`RowOrder::Time`].
-    pub expired_before: Option<Timestamp>,
+    /// The rows that go.
+    pub expired: Expired,
+}
+
+/// Rows that a store asks for no more, whatever happens next.
+#[derive(Debug, Clone, Default)]
+pub enum Expired {
+    /// None that it knows of.
+    #[default]
+    Nothing,
+    /// Those of a time before this; of [`RowOrder::Time`].
+    Before(Timestamp),
+    /// These, by key in the changelog and timestamp; of [`RowOrder::Versions`].
+    Versions(Vec<(Box<[u8]>, Timestamp)>),
 }
 
 /// Reads the rows of one store, as they were written last.
@@ -170,14 +182,15 @@ pub trait DiskRows {
     /// When the disk fails or is damaged.
     fn is_empty(&self) -> Result<bool>;
 
-    /// Gives the rows with keys on disk within a range to `row`, in their order.
+    /// Gives the rows with keys on disk within a range to `row`, in their order or the other way round, until it says `Break`.
     ///
     /// # Errors
     /// When the disk fails or is damaged, and those of `row`.
     fn scan(
         &self,
         range: (Bound<&[u8]>, Bound<&[u8]>),
-        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>,
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()>;
 }
 

@@ -1,20 +1,20 @@
 //! The stores of a task that have their rows on disk: what was committed is written there, and found there at a start.
 //!
 //! ```text
-//!   flush: batches kept ─► commit done: given to the disk with positions ─► written: stores may let rows go
+//!   flush: batches kept ─► commit done: held, with positions ─► log keeps it: given to the disk ─► written: rows may leave
 //!                 └─► rollback: dropped
 //! ```
 //!
 //! The rows of a store are its changelog's batches, so what a commit writes to the log and to the disk cannot differ.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use millstream_wire::{BatchBuilder, Records};
 
-use crate::disk::{DiskPosition, Family, FamilyWrite, StateDisk, TaskDisk};
+use crate::disk::{DiskPosition, Expired, Family, FamilyWrite, StateDisk, TaskDisk};
 use crate::error::Result;
-use crate::log::{Admin, Isolation, LogError, Offset, TopicPartition};
+use crate::log::{Admin, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::store::{StateStore, StoreInstance};
 use crate::time::Timestamp;
 use crate::topology::StoreId;
@@ -23,18 +23,33 @@ use crate::topology::StoreId;
 /// (`delete.retention.ms` of a compacted topic, a day).
 const TRUSTED_FOR: Timestamp = 24 * 3_600_000;
 
+/// Bytes of a restore that are written at once.
+const RESTORED_AT_ONCE: usize = 64 << 20;
+
 /// The stores of a task on disk.
 pub(crate) struct DiskStores {
     disk: Box<dyn TaskDisk>,
     families: Vec<OnDisk>,
     /// Commits that are done, whether the disk was given them or not.
     commits: u64,
+    /// Writes for commits that the log may yet lose. A disk that had their rows would stand for other records than those
+    /// that then take their offsets.
+    held: VecDeque<Held>,
     /// Writes that the disk was given.
     given: u64,
     /// Of the writes that are not done yet: their number, and the commits that they reach up to.
     waiting: VecDeque<(u64, u64)>,
     /// Commits that are on disk.
     written: u64,
+}
+
+/// A write that waits for the log.
+struct Held {
+    /// The commit in the log, as its producer names it.
+    commit: u64,
+    writes: Vec<FamilyWrite>,
+    /// The commits that it reaches up to.
+    commits: u64,
 }
 
 /// A store with rows on disk.
@@ -101,6 +116,7 @@ impl DiskStores {
             disk: task,
             families: on_disk,
             commits: 0,
+            held: VecDeque::new(),
             given: 0,
             waiting: VecDeque::new(),
             written: 0,
@@ -121,16 +137,37 @@ impl DiskStores {
         self.family(store).is_some_and(|family| self.families[family].reads)
     }
 
-    /// Writes what a restore has read for a store, up to a position.
-    pub(crate) fn restored(&mut self, store: usize, batches: Vec<Records>, offset: Offset, wall: Timestamp) {
+    /// Writes what a restore has read for a store, up to a position; it may wait for more, unless it is the last.
+    pub(crate) fn restored(
+        &mut self,
+        store: usize,
+        batches: Vec<Records>,
+        offset: Offset,
+        is_last: bool,
+        producer: &dyn Producer,
+        wall: Timestamp,
+    ) {
         let Some(family) = self.family(store) else { return };
-        let position = DiskPosition { topic_id: self.families[family].topic_id, offset, written: wall };
-        self.give(vec![FamilyWrite { family, batches, position, expired_before: None }]);
+        let on_disk = &mut self.families[family];
+        on_disk.committed.extend(batches);
+        // Much at once is written in one piece, which costs little of what many pieces do.
+        if !is_last && on_disk.committed.iter().map(Records::bytes).sum::<usize>() < RESTORED_AT_ONCE {
+            return;
+        }
+        let position = DiskPosition { topic_id: on_disk.topic_id, offset, written: wall };
+        let batches = std::mem::take(&mut on_disk.committed);
+        let writes = vec![FamilyWrite { family, batches, position, expired: Expired::Nothing }];
+        self.held.push_back(Held { commit: producer.last_commit(), writes, commits: self.commits });
     }
 
     /// Whether everything that was given is on disk.
     pub(crate) fn is_written(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether so much waits for the log that a restore should wait too.
+    pub(crate) fn holds_much(&self) -> bool {
+        self.held.len() > 8
     }
 
     /// Keeps a batch of a store's flush until its commit is done.
@@ -151,8 +188,8 @@ impl DiskStores {
         self.commits += 1;
     }
 
-    /// Gives the disk what was committed, and tells the stores what is written. To be called before another commit begins, or
-    /// positions would stand for it too. `inputs`: how far the task's input is committed.
+    /// Gives the disk what was committed and is kept, and tells the stores what is written. To be called before another
+    /// commit begins, or positions would stand for it too. `inputs`: how far the task's input is committed.
     ///
     /// # Errors
     /// When the log cannot say how far a changelog reaches: what was committed is kept for the next call. When the disk
@@ -162,10 +199,18 @@ impl DiskStores {
         stores: &[(StoreId, StoreInstance, Option<TopicPartition>)],
         inputs: &dyn Fn(&TopicPartition) -> Option<Offset>,
         admin: &dyn Admin,
+        producer: &dyn Producer,
         wall: Timestamp,
     ) -> Result<()> {
-        if self.waiting.back().map_or(self.written, |(_, commits)| *commits) < self.commits {
-            self.hand_over(stores, inputs, admin, wall)?;
+        let held = self.held.back().map(|held| held.commits);
+        if held.or(self.waiting.back().map(|(_, commits)| *commits)).unwrap_or(self.written) < self.commits {
+            let writes = self.take_committed(stores, inputs, admin, wall)?;
+            self.held.push_back(Held { commit: producer.last_commit(), writes, commits: self.commits });
+        }
+        while let Some(held) = self.held.front()
+            && producer.is_kept(held.commit)?
+        {
+            self.held.pop_front().into_iter().for_each(|held| self.give(held.writes, held.commits));
         }
         if self.waiting.is_empty() {
             return Ok(());
@@ -180,13 +225,14 @@ impl DiskStores {
         Ok(())
     }
 
-    fn hand_over(
+    /// What was committed since the last call, with the positions that it reaches up to.
+    fn take_committed(
         &mut self,
         stores: &[(StoreId, StoreInstance, Option<TopicPartition>)],
         inputs: &dyn Fn(&TopicPartition) -> Option<Offset>,
         admin: &dyn Admin,
         wall: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Vec<FamilyWrite>> {
         let changed = self.families.iter().filter(|family| !family.committed.is_empty());
         // Nobody else writes a task's changelog.
         let offset = |topic| inputs(topic).map_or_else(|| admin.end_offset(topic, Isolation::ReadCommitted), Ok);
@@ -196,17 +242,15 @@ impl DiskStores {
             family: index,
             batches: std::mem::take(&mut family.committed),
             position: DiskPosition { topic_id: family.topic_id, offset, written: wall },
-            expired_before: stores[family.store].1.state.borrow().expired_before(),
+            expired: stores[family.store].1.state.borrow_mut().expired(),
         });
-        let writes = writes.collect();
-        self.give(writes);
-        Ok(())
+        Ok(writes.collect())
     }
 
-    fn give(&mut self, writes: Vec<FamilyWrite>) {
+    fn give(&mut self, writes: Vec<FamilyWrite>, commits: u64) {
         self.disk.write(writes);
         self.given += 1;
-        self.waiting.push_back((self.given, self.commits));
+        self.waiting.push_back((self.given, commits));
     }
 
     /// Whether so much waits to be written that processing should wait too.
@@ -225,5 +269,6 @@ impl DiskStores {
 
 /// Hands a store all of its rows.
 fn load(disk: &dyn TaskDisk, family: usize, state: &mut dyn StateStore) -> Result<()> {
-    disk.rows(family).scan((Bound::Unbounded, Bound::Unbounded), &mut |record| state.restore(record))
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    disk.rows(family).scan(all, false, &mut |record| state.restore(record).map(ControlFlow::Continue))
 }

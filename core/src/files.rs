@@ -77,9 +77,12 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let new = path.with_extension("new");
         let file = self.open(&new, OpenMode::Create)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        self.rename(&new, path)?;
+        let written = file.write_all_at(bytes, 0).and_then(|()| file.sync()).and_then(|()| self.rename(&new, path));
+        if let Err(error) = written {
+            // A file whose sync has failed is not used again: the next one could say yes to what is lost.
+            let _another_next_time = self.remove(&new);
+            return Err(error);
+        }
         path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
     }
 }

@@ -165,6 +165,28 @@ pub trait Producer: Send {
     /// The outcome of the commit that is under way, once; `None` while it is not known yet.
     fn poll_commit(&mut self) -> Option<CommitOutcome>;
 
+    /// Names the last commit, and all that came before it in the log, for [`Producer::is_kept`].
+    fn last_commit(&self) -> u64 {
+        0
+    }
+
+    /// Whether a commit is kept as the log's durability promises. Before, it may yet be lost, with all that came later: nobody
+    /// may remember it who outlives the log's memory. True at once for a log that keeps what it has done.
+    ///
+    /// # Errors
+    /// When it can never be known.
+    fn is_kept(&self, _commit: u64) -> Result<bool, LogError> {
+        Ok(true)
+    }
+
+    /// Waits until a commit is kept.
+    ///
+    /// # Errors
+    /// When it can never be known.
+    fn keep(&self, _commit: u64) -> Result<(), LogError> {
+        Ok(())
+    }
+
     /// Ends the unit of work so that no read-committed reader ever sees it. May block for a round trip.
     ///
     /// # Errors

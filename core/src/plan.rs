@@ -89,10 +89,21 @@ impl Plan {
     pub fn assign(&self, threads: usize) -> Vec<Vec<usize>> {
         let mut assigned = vec![Vec::new(); threads.max(1)];
         for (index, task) in self.tasks.iter().enumerate() {
-            let thread = (task.id.partition as usize) % threads.max(1);
-            assigned[thread].push(index);
+            assigned[Self::thread_for(task.id.partition, threads)].push(index);
         }
         assigned
+    }
+
+    /// The thread, of so many, that has the tasks of a partition.
+    pub(crate) fn thread_for(partition: i32, threads: usize) -> usize {
+        partition as usize % threads.max(1)
+    }
+
+    /// The partitions of a store; a global store is one.
+    pub fn store_partitions(&self, store: StoreId) -> Vec<i32> {
+        let tasks = self.tasks.iter().filter(|task| task.stores.iter().any(|(id, _)| *id == store));
+        let partitions: Vec<i32> = tasks.map(|task| task.id.partition).collect();
+        if partitions.is_empty() { vec![0] } else { partitions }
     }
 }
 
@@ -269,7 +280,7 @@ impl Planner<'_> {
             let name = self.resolve(&TopicName::Repartition(repartition.name.clone()));
             if !self.counts.contains_key(&name) && self.problems.is_empty() {
                 self.problems.push(format!(
-                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition(name, partitions)"
+                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition_to(name, partitions)"
                 ));
             }
         }

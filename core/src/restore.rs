@@ -9,7 +9,7 @@ use millstream_wire::{BatchBuilder, Records};
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
-use crate::log::{Consumer, Isolation, LogError, Offset, TopicPartition};
+use crate::log::{Consumer, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::rebuilt_from::{Row, RowOf};
 use crate::store::ChangelogRecord;
 use crate::task::Task;
@@ -82,10 +82,16 @@ impl Restore {
     }
 
     /// Reads on; `true` when all is restored.
-    pub(crate) fn step(&mut self, shared: &ThreadContext, tasks: &mut [Task], wall: Timestamp) -> Result<bool> {
+    pub(crate) fn step(
+        &mut self,
+        shared: &ThreadContext,
+        tasks: &mut [Task],
+        producer: &dyn Producer,
+        wall: Timestamp,
+    ) -> Result<bool> {
         for (slot, changelog) in self.changelogs.iter_mut().enumerate().filter(|(_, c)| !c.done) {
             let task = &mut tasks[changelog.task];
-            if task.disk.as_ref().is_some_and(DiskStores::is_behind) {
+            if task.disk.as_ref().is_some_and(|disk| disk.is_behind() || disk.holds_much()) {
                 continue;
             }
             let fetch = self.consumer.fetch(slot, Self::BYTES_PER_STEP)?;
@@ -95,7 +101,8 @@ impl Restore {
                 None => fetch.batches,
             };
             if let Some(disk) = &mut task.disk {
-                disk.restored(changelog.store, batches.clone(), position.min(changelog.end), wall);
+                let (is_last, up_to) = (position >= changelog.end, position.min(changelog.end));
+                disk.restored(changelog.store, batches.clone(), up_to, is_last, producer, wall);
             }
             let mut restored = 0;
             for mut batch in batches {
@@ -136,7 +143,7 @@ impl Restore {
             changelog.done = position >= changelog.end;
         }
         for task in tasks.iter_mut() {
-            task.exchange_with_disk(shared.log.admin(), wall)?;
+            task.exchange_with_disk(shared.log.admin(), producer, wall)?;
         }
         let is_written = tasks.iter().all(|task| task.disk.as_ref().is_none_or(DiskStores::is_written));
         Ok(is_written && self.changelogs.iter().all(|c| c.done))

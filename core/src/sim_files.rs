@@ -1,5 +1,6 @@
 //! Files in memory that fail when told to, and lose at a power cut what a disk may lose.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ struct Disk {
 
 type Inode = Arc<Mutex<Content>>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Content {
     now: Vec<u8>,
     synced: Vec<u8>,
@@ -110,6 +111,35 @@ impl SimFiles {
     /// How many calls have changed something: for failing at each of them in turn.
     pub fn calls(&self) -> u64 {
         self.disk().calls
+    }
+
+    /// The disk as the next process finds it when this one is killed now: all is there, and what was not synced may still be
+    /// lost at a power cut. This one goes on as if nothing had happened.
+    pub fn kill(&self) -> SimFiles {
+        let disk = self.disk();
+        // A file keeps its identity: it may be there under an old name and a new one.
+        let copied: RefCell<Vec<(Inode, Inode)>> = RefCell::default();
+        let copy = |(path, inode): (&PathBuf, &Inode)| {
+            let known = copied.borrow().iter().find(|(of, _)| Arc::ptr_eq(of, inode)).map(|(_, copy)| copy.clone());
+            let copy = known.unwrap_or_else(|| {
+                let mut content = inode.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                // What a failed sync has lost is still read; what is written from now on is synced as ever.
+                if std::mem::take(&mut content.lost) {
+                    content.unsynced.clear();
+                }
+                let copy = Arc::new(Mutex::new(content));
+                copied.borrow_mut().push((inode.clone(), copy.clone()));
+                copy
+            });
+            (path.clone(), copy)
+        };
+        let after = Disk {
+            names: disk.names.iter().map(copy).collect(),
+            dirs: disk.dirs.clone(),
+            durable_names: disk.durable_names.iter().map(copy).collect(),
+            ..Disk::default()
+        };
+        SimFiles(Arc::new(Mutex::new(after)))
     }
 
     /// The disk as it is found after a power cut now. This one goes on as if nothing had happened.
@@ -237,8 +267,8 @@ impl OpenFile for SimFile {
             content.lost = true;
             return called;
         }
-        content.synced = content.now.clone();
-        content.unsynced.clear();
+        let Content { synced, unsynced, .. } = &mut *content;
+        unsynced.drain(..).for_each(|change| change.apply(synced));
         Ok(())
     }
 }

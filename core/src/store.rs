@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
-use crate::disk::{DiskRows, RowOrder};
-use crate::error::Result;
-use crate::log::Offset;
+use crate::disk::{DiskRows, Expired, RowOrder};
+use crate::error::{Error, Result};
+use crate::log::{Isolation, Offset};
+use crate::query::StoreQuery;
 use crate::state_budget::StateBudget;
 use crate::time::Timestamp;
 
@@ -61,9 +62,26 @@ pub trait StateStore: 'static {
     /// What the earliest commit changed that was not on disk yet, is.
     fn written(&mut self) {}
 
-    /// Rows of a time before this are asked for no more, whatever happens next: they may go from the disk.
-    fn expired_before(&self) -> Option<Timestamp> {
-        None
+    /// What may go from the disk and was not named before.
+    fn expired(&mut self) -> Expired {
+        Expired::Nothing
+    }
+
+    /// Answers a part of a query: about so many rows of it, fewer if the
+    /// writer is full, each as the changelog has it, and what is left to ask. A versioned
+    /// store gives the time up to which a row is valid for its key. A part of an answer must be short in time; what has to be
+    /// made ready first may take several without rows.
+    ///
+    /// # Errors
+    /// When a row cannot be read or encoded; stores that answer no queries.
+    fn query(
+        &mut self,
+        _query: &StoreQuery,
+        _isolation: Isolation,
+        _rows: usize,
+        _answer: &mut ChangelogWriter,
+    ) -> Result<Option<StoreQuery>> {
+        Err(Error::user("this store answers no queries"))
     }
 
     /// Told the keys of the records that come next, [`KEYS_AHEAD`] at most, it reads the rows that it has for them: memory fetches rows that are
@@ -94,7 +112,8 @@ pub struct ChangelogWriter {
 }
 
 impl ChangelogWriter {
-    const BATCH_BYTES: usize = 256 * 1024;
+    /// Bytes of a batch.
+    pub const BATCH_BYTES: usize = 256 * 1024;
 
     /// Appends one row; `value` `None` is a tombstone.
     #[inline]
@@ -107,6 +126,16 @@ impl ChangelogWriter {
         if self.open.len() >= Self::BATCH_BYTES {
             self.full.push(std::mem::take(&mut self.open));
         }
+    }
+
+    /// Appends a row as it was read.
+    pub fn copy(&mut self, row: ChangelogRecord<'_>) {
+        self.write(row.key, row.value, row.timestamp, row.headers);
+    }
+
+    /// Whether there is more than a batch: enough for a part of an answer.
+    pub fn is_full(&self) -> bool {
+        !self.full.is_empty()
     }
 
     /// All batches in order.

@@ -1,5 +1,6 @@
 //! A running application: its stream threads on real threads, their common state, and how they end.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,9 @@ use crate::config::RuntimeConfig;
 use crate::counters::Counters;
 use crate::error::{Error, Result, panic_message};
 use crate::log::{Isolation, Log, Offset, TopicPartition};
+use crate::mailbox::Mailbox;
 use crate::plan::Plan;
+use crate::query::{Ask, Part, QueryError, QueryStores};
 use crate::thread::{Next, StreamThread, ThreadContext};
 use crate::time::Clock;
 use crate::topology::Topology;
@@ -83,6 +86,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     stop: AtomicBool,
     wakeups: Vec<Arc<Wakeup>>,
+    /// Of every thread; closed when it has ended for good.
+    mailboxes: Vec<Mailbox>,
     progress: Mutex<Progress>,
     /// Locked during a change of state and the call for it, so that it hears the changes in their order.
     listener: Mutex<Option<Listener>>,
@@ -152,6 +157,7 @@ impl Streams {
             clock,
             stop: AtomicBool::new(false),
             wakeups: (0..threads).map(|_| Arc::default()).collect(),
+            mailboxes: (0..threads).map(|_| Mailbox::new()).collect(),
             progress: Mutex::new(progress),
             listener: Mutex::new(None),
             held_up: Mutex::new(None),
@@ -261,6 +267,11 @@ impl Streams {
         Stopper(self.shared.clone())
     }
 
+    /// Something to ask its stores through, from any thread.
+    pub fn queries(&self) -> Queries {
+        Queries(self.shared.clone())
+    }
+
     /// The application's state.
     pub fn state(&self) -> State {
         self.shared.progress().state
@@ -295,6 +306,33 @@ impl Stopper {
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::SeqCst);
         self.0.wakeups.iter().for_each(|w| w.wake());
+    }
+}
+
+/// Asks the stores of an application. The DSL's typed queries go through it.
+#[derive(Clone)]
+pub struct Queries(Arc<Shared>);
+
+impl QueryStores for Queries {
+    fn context(&self) -> Cow<'_, ThreadContext> {
+        Cow::Borrowed(&self.0.context)
+    }
+
+    fn ask(&self, ask: Ask, wait: Duration) -> Result<Part, QueryError> {
+        let shared = &self.0;
+        let state = || shared.progress().state;
+        if let not_running @ (State::Created | State::NotRunning | State::Error) = state() {
+            return Err(QueryError::NotRunning(not_running));
+        }
+        // Every thread has the global stores: they are asked for as partition 0.
+        let number = Plan::thread_for(ask.partition, shared.wakeups.len());
+        match shared.mailboxes[number].ask(ask, wait, &shared.wakeups[number]) {
+            Err(QueryError::Stopped) => Err(match state() {
+                State::Created | State::Rebalancing | State::Running => QueryError::Stopped,
+                ended => QueryError::NotRunning(ended),
+            }),
+            answer => answer,
+        }
     }
 }
 
@@ -380,6 +418,7 @@ fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
             _ => break error,
         }
     };
+    shared.mailboxes[number].close();
     // A thread that has ended holds nobody up.
     tasks.iter().for_each(|task| shared.context.alignment.publish(*task, Head::Ended));
     if let Some(error) = error {
@@ -443,6 +482,8 @@ fn run(
             listener(error);
         }
         shared.publish(number, thread);
+        // Before it waits: the step may have brought what a query waits for.
+        thread.answer_queries(&shared.mailboxes[number], shared.clock.as_ref());
         if finish_round(shared, round, thread)? {
             shared.change(State::PendingShutdown);
             thread.close(shared.clock.now())?;

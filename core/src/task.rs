@@ -21,10 +21,11 @@ use crate::error::{Error, Panicked, Result, panic_message};
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
-use crate::log::{Admin, CommittedOffset, Offset, TopicPartition};
+use crate::log::{Admin, CommittedOffset, Isolation, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::punctuation::{self, PunctuationType};
+use crate::query::{Ask, Part, Position, QueryError};
 use crate::serde::Payload;
 use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
@@ -178,16 +179,25 @@ impl Task {
             let (id, store, _) = &self.stores[*index];
             (*index, self.topology.stores()[id.0].name.as_str(), store, topic.clone(), *end)
         });
+        // A start that failed later on may have opened them: the stores have their rows.
+        if self.disk.is_some() {
+            return Ok(());
+        }
         self.disk = DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?;
         Ok(())
     }
 
     /// Gives its disk what was committed; to be called between two commits.
-    pub(crate) fn exchange_with_disk(&mut self, admin: &dyn Admin, wall: Timestamp) -> Result<()> {
+    pub(crate) fn exchange_with_disk(
+        &mut self,
+        admin: &dyn Admin,
+        producer: &dyn Producer,
+        wall: Timestamp,
+    ) -> Result<()> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         let positions = self.inputs.iter().map(|i| &i.partition).zip(&self.committed.offsets);
         let position = |topic: &TopicPartition| positions.clone().find(|(t, _)| *t == topic).map(|(_, (o, _))| *o);
-        disk.exchange(&self.stores, &position, admin, wall)
+        disk.exchange(&self.stores, &position, admin, producer, wall)
     }
 
     /// Builds the nodes and takes up the committed positions, one per input.
@@ -531,6 +541,29 @@ impl Task {
         })
     }
 
+    /// Answers a part of a query on one of its stores. The position is that of the part's begin: what comes meanwhile may show.
+    pub(crate) fn query(&mut self, ask: &Ask, rows: usize) -> Result<Part, QueryError> {
+        let position: Position = match ask.isolation {
+            Isolation::ReadUncommitted => self.inputs.iter().map(|i| (i.partition.clone(), i.consumed)).collect(),
+            Isolation::ReadCommitted => {
+                let offsets = self.committed.offsets.iter().map(|(offset, _)| *offset);
+                self.inputs.iter().map(|i| i.partition.clone()).zip(offsets).collect()
+            }
+        };
+        if !position.has_reached(&ask.bound) {
+            return Err(QueryError::NotUpToBound { partition: ask.partition, position });
+        }
+        self.cx.has_record = false;
+        let mut answer = ChangelogWriter::default();
+        let rest = self.guarded(|task| {
+            let store = task.stores.iter().find(|(id, _, _)| *id == ask.store);
+            let (_, store, _) = store.ok_or_else(|| Error::user("the task has no such store"))?;
+            store.state.borrow_mut().query(&ask.query, ask.isolation, rows, &mut answer)
+        })?;
+        let rows = answer.into_batches().map(|batch| batch.into_records(0)).collect();
+        Ok(Part { rows, rest, position })
+    }
+
     /// The input has ended: windows close as if time had gone on.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.cx.has_record = false;
@@ -602,6 +635,7 @@ impl Task {
         self.dirty = false;
         self.idle_since = None;
         self.cx.commit_requested = false;
+        self.cx.out_of_order = false;
         self.cx.counters.rollback += 1;
         self.cx.collector.clear();
         self.cx.letters.clear();

@@ -64,6 +64,7 @@ pub struct TaskBuilder<'a> {
     // A port opened twice by one task gives the same listeners.
     ports: HashMap<usize, Box<dyn Any>>,
     times: &'a mut HashMap<String, TimeSlot>,
+    shared: HashMap<NodeId, Rc<dyn Any>>,
     program: Program,
     failure: Option<crate::error::Error>,
 }
@@ -84,6 +85,7 @@ impl<'a> TaskBuilder<'a> {
             stores,
             ports: HashMap::new(),
             times,
+            shared: HashMap::new(),
             program: Program::default(),
             failure: None,
         };
@@ -134,6 +136,16 @@ impl<'a> TaskBuilder<'a> {
     /// A store as the supplier of the store made it, for stores that a user implements.
     pub fn store_instance(&self, id: StoreId) -> Option<&StoreInstance> {
         self.stores.get(&id)
+    }
+
+    /// What a node and those who look into its table have in common in this task, made when it is first asked for. It is no
+    /// state: nothing of it is kept, and a rollback makes it anew.
+    ///
+    /// # Panics
+    /// When one node has it with two types, which the DSL does not make.
+    pub fn shared<T: 'static>(&mut self, node: NodeId, make: impl FnOnce() -> T) -> Rc<T> {
+        let shared = self.shared.entry(node).or_insert_with(|| Rc::new(make())).clone();
+        shared.downcast().unwrap_or_else(|_| panic!("what a node shares has one type"))
     }
 
     /// The slot of a topic that this task writes. An unknown topic fails the task when it is built.

@@ -25,14 +25,16 @@ use crate::log::{
     CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
     Producer, ProducerOptions, TopicPartition,
 };
+use crate::mailbox::{Letter, Mailbox};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
+use crate::query::{Ask, Part, QueryError};
 use crate::restore::Restore;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
-use crate::time::{Now, Timestamp};
+use crate::time::{Clock, Now, Timestamp};
 use crate::topology::{StoreId, TopicName, Topology};
 use crate::wakeup::Wakeup;
 
@@ -67,6 +69,12 @@ pub struct ThreadContext {
 
 /// How long a thread waits after an error that may pass, such as a full disk.
 const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+
+/// How long queries may keep a thread from its records, between two polls.
+const TURN: Duration = Duration::from_millis(1);
+
+/// The same in rows.
+const TURN_ROWS: usize = 1_000;
 
 /// How soon a silence that others have to prove is looked for again.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
@@ -109,7 +117,14 @@ pub struct StreamThread {
     broken: bool,
     /// State was found damaged, and nothing was committed since.
     rebuilt: bool,
+    /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
+    /// if there was no answer.
+    spent: bool,
+    /// Another thread has taken over: this one asks the log for nothing any more.
+    fenced: Option<LogError>,
     held_up: Option<Error>,
+    /// Queries that wait for their turn, or for a task to come as far as they want.
+    letters: Vec<Letter>,
 }
 
 impl StreamThread {
@@ -163,7 +178,10 @@ impl StreamThread {
             running: false,
             broken: false,
             rebuilt: false,
+            spent: false,
+            fenced: None,
             held_up: None,
+            letters: Vec::new(),
         })
     }
 
@@ -171,7 +189,8 @@ impl StreamThread {
     ///
     /// # Errors
     /// An error that no handler took. The tasks have been rolled back to their last commit; the thread may be dropped,
-    /// or stepped again to try once more.
+    /// or stepped again to try once more. A thread that was told that another has taken over
+    /// ([`Error::is_task_migrated`]) is to be dropped: every later step says the same.
     pub fn step(&mut self, now: Now) -> Result<Next> {
         match self.try_step(now) {
             Ok(next) => {
@@ -180,8 +199,15 @@ impl StreamThread {
             }
             Err(error) => {
                 self.broken = true;
-                // The first error is the one to report; a rollback that fails too is tried again by the next step.
-                let _second = self.mend(now.wall);
+                // The first error is the one to report, unless the rollback says that another has taken over; one that
+                // fails for another reason is tried again by the next step.
+                let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
+                let error = second.filter(Error::is_task_migrated).unwrap_or(error);
+                if let Error::Log(fenced) = &error
+                    && fenced.is_task_migrated()
+                {
+                    self.fenced = Some((**fenced).clone());
+                }
                 if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
                     return Ok(Next::Again);
                 }
@@ -212,6 +238,9 @@ impl StreamThread {
     }
 
     fn try_step(&mut self, now: Now) -> Result<Next> {
+        if let Some(fenced) = &self.fenced {
+            return Err(fenced.clone().into());
+        }
         self.mend(now.wall)?;
         if !self.settle(now)? {
             return Ok(Next::Again);
@@ -256,6 +285,10 @@ impl StreamThread {
             self.settle_blocking(now)?;
         }
         self.exchange_with_disk(now)?;
+        if self.tasks.iter().any(|task| task.disk.is_some()) {
+            self.producer.keep(self.producer.last_commit())?;
+            self.exchange_with_disk(now)?;
+        }
         self.tasks.iter_mut().filter_map(|task| task.disk.as_mut()).try_for_each(DiskStores::close)?;
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
@@ -315,10 +348,55 @@ impl StreamThread {
         sum
     }
 
-    /// A store of one task, for queries and tests; `None` if it is not here.
-    pub fn store(&self, task: TaskId, store: StoreId) -> Option<StoreInstance> {
-        let task = self.tasks.iter().find(|t| t.id() == task)?;
-        task.stores.iter().find(|(id, _, _)| *id == store).map(|(_, instance, _)| instance.clone())
+    /// Answers what it was asked, for a turn: about [`TURN_ROWS`] rows or [`TURN`] at most.
+    pub(crate) fn answer_queries(&mut self, mailbox: &Mailbox, clock: &dyn Clock) {
+        mailbox.take(&mut self.letters);
+        if self.letters.is_empty() {
+            return;
+        }
+        let (begin, mut rows, mut is_over) = (clock.now().ticks, 0, false);
+        for letter in std::mem::take(&mut self.letters) {
+            if letter.is_abandoned() {
+                continue;
+            }
+            if is_over {
+                self.letters.push(letter);
+                continue;
+            }
+            match self.answer_query(&letter.ask) {
+                Err(QueryError::NotUpToBound { .. } | QueryError::Restoring) if letter.patient => {
+                    self.letters.push(letter);
+                }
+                answer => {
+                    let given = answer.iter().flat_map(|part| &part.rows).map(|rows| rows.remaining() as usize);
+                    rows += given.sum::<usize>();
+                    letter.answer(answer);
+                }
+            }
+            is_over = rows >= TURN_ROWS || clock.now().ticks.saturating_sub(begin) >= TURN;
+        }
+        if is_over && !self.letters.is_empty() {
+            self.wakeup.wake();
+        }
+    }
+
+    /// Answers a part of a query.
+    ///
+    /// # Errors
+    /// [`QueryError`], for whatever stands in the way.
+    pub fn answer_query(&mut self, ask: &Ask) -> Result<Part, QueryError> {
+        if !self.running {
+            return Err(QueryError::Restoring);
+        }
+        if self.shared.topology.stores()[ask.store.0].global {
+            let (task, _) = self.globals.as_mut().ok_or(QueryError::Stopped)?;
+            // They are changed by nobody's commit.
+            return task.query(&Ask { isolation: Isolation::ReadUncommitted, ..ask.clone() }, TURN_ROWS);
+        }
+        let has_store = |task: &&mut Task| {
+            task.id().partition == ask.partition && task.stores.iter().any(|(id, _, _)| *id == ask.store)
+        };
+        self.tasks.iter_mut().find(has_store).ok_or(QueryError::Stopped)?.query(ask, TURN_ROWS)
     }
 
     /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.
@@ -354,8 +432,8 @@ impl StreamThread {
 
     /// Gives what was committed to the disk, before the next commit begins.
     fn exchange_with_disk(&mut self, now: Now) -> Result<()> {
-        let admin = self.shared.log.admin();
-        self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, now.wall))
+        let (admin, producer) = (self.shared.log.admin(), self.producer.as_ref());
+        self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, producer, now.wall))
     }
 
     /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
@@ -404,11 +482,10 @@ impl StreamThread {
             self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
         }
         if let Some(restore) = &mut self.restore
-            && !restore.step(&self.shared, &mut self.tasks, now.wall)?
+            && !restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)?
         {
             return Ok(false);
         }
-        self.restore = None;
         if let Some((task, consumer)) = &mut self.globals {
             let admin = self.shared.log.admin();
             let starts: Result<Vec<Offset>, LogError> =
@@ -449,6 +526,8 @@ impl StreamThread {
             task.start(&positions, handlers, now.wall)?;
         }
         self.consumer.assign(&assignment)?;
+        // Not before: should anything above fail, the next try must not restore the same rows once more.
+        self.restore = None;
         self.last_commit = now.ticks;
         self.running = true;
         Ok(true)
@@ -648,9 +727,17 @@ impl StreamThread {
     fn rollback(&mut self, wall: Timestamp) -> Result<()> {
         match std::mem::replace(&mut self.commit, Commit::Idle) {
             Commit::Idle => {
-                if self.producer.abort().is_err() {
-                    self.producer =
-                        self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
+                if !self.spent {
+                    match self.producer.abort() {
+                        // A new producer would fence whoever has taken over.
+                        Err(error) if error.is_task_migrated() => return Err(error.into()),
+                        aborted => self.spent = aborted.is_err(),
+                    }
+                }
+                if self.spent {
+                    let options = producer_options(&self.shared, &self.name);
+                    self.producer = self.shared.log.producer(&options, self.wakeup.clone())?;
+                    self.spent = false;
                 }
             }
             Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
@@ -742,10 +829,9 @@ pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOp
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     let transactional = shared.config.guarantee == ProcessingGuarantee::ExactlyOnceV2;
     let id = format!("{}-{}-{name}", shared.config.application_id, shared.process_id);
-    // Nobody waits for a task's commits but its next ones, and the log keeps their order. Rows on disk do: they must not outlive
-    // the commit that they are of. A log that has lost it may reach as far again, with other records.
-    let durable = shared.config.disk.is_some();
-    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable }
+    // Nobody waits for a task's commits but its next ones, and the log keeps their order. Rows on disk are held until a
+    // commit is kept.
+    ProducerOptions { client_id: name.to_owned(), transactional_id: transactional.then_some(id), durable: false }
 }
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.

@@ -12,7 +12,8 @@ use millstream_core::{
 };
 
 use crate::consumed::Produced;
-use crate::optimization::{Optimization, Shared};
+use crate::once::Made;
+use crate::optimization::Optimization;
 
 /// Builds a [`Topology`]. Clones share one graph.
 ///
@@ -35,7 +36,7 @@ struct Graph {
     problems: Vec<String>,
     ports: usize,
     optimizations: BTreeSet<Optimization>,
-    shared: Vec<Shared>,
+    made: Vec<Made>,
     /// Stores that could do without a changelog.
     rebuildable: Vec<(StoreId, RebuiltFrom)>,
     /// Names of topics and stores that operators make, each with its operator.
@@ -165,8 +166,8 @@ impl StreamsBuilder {
         self.graph().optimizations.contains(&optimization)
     }
 
-    pub(crate) fn with_shared<R>(&self, f: impl FnOnce(&mut Vec<Shared>) -> R) -> R {
-        f(&mut self.graph().shared)
+    pub(crate) fn with_made<R>(&self, f: impl FnOnce(&mut Vec<Made>) -> R) -> R {
+        f(&mut self.graph().made)
     }
 
     /// Notes that a store's rows are in a topic too.
@@ -380,7 +381,8 @@ fn misread_topics(parts: &TopologyParts) -> Vec<String> {
     problems
 }
 
-/// No topic is read by two sources, not even if their topics are the same (semantics.md 15).
+/// No topic is read by two sources, not even if their topics are the same: streams that may share a source do
+/// (semantics.md 15).
 fn overlapping_sources(parts: &TopologyParts) -> Vec<String> {
     let named: Vec<BTreeSet<&TopicName>> = parts
         .sources
@@ -392,7 +394,7 @@ fn overlapping_sources(parts: &TopologyParts) -> Vec<String> {
         for b in &named[i + 1..] {
             if let Some(shared) = a.intersection(b).next() {
                 problems.push(if a == b {
-                    format!("topic `{shared}` is read by two sources\n  help: read it once and use the stream twice")
+                    format!("topic `{shared}` is read by two sources\n  help: read it once and use the stream twice: only streams of the same types and options share a source")
                 } else {
                     format!("topic `{shared}` is in two sources with different topics\n  help: sources may not overlap: read it in one of them")
                 });

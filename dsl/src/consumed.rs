@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use millstream_core::{Data, OffsetReset, PlacedBy, RecordTime, Serde};
+use millstream_core::{Data, Nullable, OffsetReset, PlacedBy, RecordTime, Serde};
 
 /// How a source reads: serdes, event time, where it starts.
 ///
@@ -70,6 +70,12 @@ impl<KS, VS, X> Consumed<KS, VS, X> {
     pub fn reset(mut self, reset: OffsetReset) -> Self {
         self.reset = Some(reset);
         self
+    }
+
+    /// For a topic of a table, where null is a value.
+    pub(crate) fn nullable(self) -> Consumed<Nullable<KS>, Nullable<VS>, X> {
+        let Consumed { key, value, extractor, reset, idleness } = self;
+        Consumed { key: Nullable(key), value: Nullable(value), extractor, reset, idleness }
     }
 
     /// Lets time go on when the source has been silent for so long: when every partition of it that a task reads has been

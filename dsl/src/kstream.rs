@@ -1,9 +1,13 @@
 //! `KStream`: a stream of records, and where its operators hang on.
 
+use std::any::TypeId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_core::{Data, Downstream, Forward, NodeId, Port, Record, RecordTime, Serde, Source, TimestampExtractor};
+use millstream_core::{
+    Data, Downstream, Forward, NodeId, OffsetReset, Port, Record, RecordTime, Serde, Source, TimestampExtractor, Topics,
+};
 
 use crate::builder::{IntoTopics, SourceOptions, StreamsBuilder};
 use crate::consumed::Consumed;
@@ -51,7 +55,8 @@ impl StreamsBuilder {
         self.stream_with(topics, Consumed::<K::Serde, V::Serde>::new())
     }
 
-    /// A stream with serdes, timestamp extractor or reset policy of its own.
+    /// A stream with serdes, timestamp extractor, reset policy or idleness of its own. Streams of the same topics share one
+    /// source, that of the first, if all of these agree, the first two by their types; else they are refused.
     ///
     /// ```
     /// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, event_time};
@@ -78,15 +83,19 @@ impl StreamsBuilder {
         X: TimestampExtractor<KS::Value, VS::Value>,
     {
         let topics = topics.into_topics();
-        let port = self.port();
-        let node = self.source_node(topics, consumed, &port, false);
-        KStream { builder: self.clone(), node, port, key_changed: false, sources: Arc::new([node].into()) }
+        let types = TypeId::of::<(KS, VS, X)>();
+        let reads = Reads { topics: topics.clone(), reset: consumed.reset, idleness: consumed.idleness, types };
+        self.once(reads, Reads::are_same, || {
+            let port = self.port();
+            let node = self.source_node(topics, consumed, &port, false);
+            KStream { builder: self.clone(), node, port, key_changed: false, sources: Arc::new([node].into()) }
+        })
     }
 
     /// The source node in front of a port.
     pub(crate) fn source_node<KS, VS, X>(
         &self,
-        topics: millstream_core::Topics,
+        topics: Topics,
         consumed: Consumed<KS, VS, X>,
         port: &Port<Record<KS::Value, VS::Value>>,
         global: bool,
@@ -139,6 +148,26 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             key_changed: self.key_changed || changes_key,
             sources: self.sources.clone(),
         }
+    }
+}
+
+/// What the source of a stream reads, and how.
+struct Reads {
+    topics: Topics,
+    reset: Option<OffsetReset>,
+    idleness: Option<Duration>,
+    /// Of serdes and extractor.
+    types: TypeId,
+}
+
+impl Reads {
+    fn are_same(&self, other: &Reads) -> bool {
+        let topics = match (&self.topics, &other.topics) {
+            (Topics::Named(a), Topics::Named(b)) => a.iter().collect::<BTreeSet<_>>() == b.iter().collect(),
+            (Topics::Pattern(a), Topics::Pattern(b)) => a.to_string() == b.to_string(),
+            _ => false,
+        };
+        topics && (self.reset, self.idleness, self.types) == (other.reset, other.idleness, other.types)
     }
 }
 

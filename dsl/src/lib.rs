@@ -13,9 +13,11 @@ mod json;
 mod keys;
 mod kstream;
 mod ktable;
+mod once;
 mod operators;
 mod optimization;
 mod processor;
+mod queries;
 mod stored;
 mod tables;
 mod test_driver;
@@ -39,6 +41,11 @@ pub use optimization::Optimization;
 pub use processor::{
     Children, Clock, CustomStore, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, SessionStore, Setup,
     StoreHandle, Timer, ValueOut, ValueProcessor, ValueSetup, VersionedStore, WindowStore,
+};
+pub use queries::{
+    InteractiveQueries, KeyQuery, MultiVersionedKeyQuery, PrefixQuery, Query, QueryResult, QueryRows, RangeQuery,
+    SessionQuery, StateQueryRequest, StateQueryResult, ValueAndTimestamp, VersionedKeyQuery, WindowKeyQuery,
+    WindowRangeQuery, in_store,
 };
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};

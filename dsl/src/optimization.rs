@@ -1,12 +1,6 @@
 //! What a program may be spared, by choice: topics that hold what another topic holds already. The results stay the same,
 //! and so do all names.
 
-use std::any::Any;
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use millstream_core::{NodeId, Port, Record};
-
 use crate::builder::StreamsBuilder;
 use crate::kstream::KStream;
 
@@ -29,21 +23,6 @@ impl Optimization {
     pub const ALL: [Optimization; 2] = [Optimization::ReuseSourceTopics, Optimization::MergeRepartitions];
 }
 
-/// A step that was made behind a stream, to be used again.
-pub(crate) struct Shared {
-    step: &'static str,
-    behind: Box<dyn Any + Send>,
-    made: Box<dyn Any + Send>,
-}
-
-/// A stream without its builder, which holds it.
-struct Made<K, V> {
-    node: NodeId,
-    port: Port<Record<K, V>>,
-    key_changed: bool,
-    sources: Arc<BTreeSet<NodeId>>,
-}
-
 impl<K: 'static, V: 'static> KStream<K, V> {
     /// The stream behind this one that `make` makes; if repartitions are merged, the one that `step` has made before.
     pub(crate) fn shared<K2: 'static, V2: 'static>(
@@ -54,24 +33,8 @@ impl<K: 'static, V: 'static> KStream<K, V> {
         if !self.builder.optimizes(Optimization::MergeRepartitions) {
             return make();
         }
-        let found = self.builder.with_shared(|shared| {
-            let mut behind = shared.iter().filter(|s| {
-                let port = s.behind.downcast_ref::<Port<Record<K, V>>>();
-                s.step == step && port.is_some_and(|port| port.is(&self.port))
-            });
-            let made = behind.find_map(|s| s.made.downcast_ref::<Made<K2, V2>>())?;
-            let Made { node, port, key_changed, sources } = made;
-            let builder = self.builder.clone();
-            let (port, sources) = (port.clone(), sources.clone());
-            Some(KStream { builder, node: *node, port, key_changed: *key_changed, sources })
-        });
-        found.unwrap_or_else(|| {
-            let KStream { builder, node, port, key_changed, sources } = make();
-            let made = Made { node, port: port.clone(), key_changed, sources: sources.clone() };
-            let shared = Shared { step, behind: Box::new(self.port.clone()), made: Box::new(made) };
-            builder.with_shared(|all| all.push(shared));
-            KStream { builder, node, port, key_changed, sources }
-        })
+        let behind = (step, self.port.clone());
+        self.builder.once(behind, |known, wanted| known.0 == wanted.0 && known.1.is(&wanted.1), make)
     }
 }
 

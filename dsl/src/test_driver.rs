@@ -2,6 +2,7 @@
 //!
 //! Only the log is another: [`MemoryLog`]. Every record is committed before the next one, as Kafka Streams' driver does.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Admin, BatchBuilder, Clock, Counters, Data, Encoded, Error, Half, Headers, Log, ManualClock, MemoryLog, Next,
-    NodeKind, Offset, Plan, Record, Result, RuntimeConfig, Serde, SerdeContext, StreamThread, ThreadContext,
-    TimeAlignment, Timestamp, TopicPartition, Topics, Topology, Wakeup, partition_for_key, unencodable,
+    Admin, Ask, BatchBuilder, Clock, Counters, Data, Encoded, Error, Half, Headers, Log, ManualClock, MemoryLog, Next,
+    NodeKind, Offset, Part, Plan, QueryError, QueryStores, Record, Result, RuntimeConfig, Serde, SerdeContext,
+    StreamThread, ThreadContext, TimeAlignment, Timestamp, TopicPartition, Topics, Topology, Wakeup, partition_for_key,
+    unencodable,
 };
 
 /// Runs a topology in a test. Handles share the driver; nothing waits, time moves only by [`TopologyTestDriver::advance`].
@@ -222,6 +224,29 @@ impl TopologyTestDriver {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The stores of a driver, for [`crate::InteractiveQueries`].
+#[derive(Clone)]
+pub struct DriverStores {
+    driver: TopologyTestDriver,
+}
+
+impl DriverStores {
+    pub(crate) fn of(driver: &TopologyTestDriver) -> Self {
+        DriverStores { driver: driver.clone() }
+    }
+}
+
+impl QueryStores for DriverStores {
+    fn context(&self) -> Cow<'_, ThreadContext> {
+        Cow::Owned(self.driver.inner.borrow().shared.clone())
+    }
+
+    /// Nothing happens while a test waits.
+    fn ask(&self, ask: Ask, _wait: Duration) -> Result<Part, QueryError> {
+        self.driver.inner.borrow_mut().thread.answer_query(&ask)
     }
 }
 

@@ -19,7 +19,7 @@ fn topics(topology: &Topology) -> (Vec<&str>, Vec<&str>) {
 fn tables(b: &StreamsBuilder) -> Result<Topology> {
     b.table::<String, String>("names", "names").to_stream().to("out");
     let timed = Consumed::with(StringSerde, StringSerde).timestamps(event_time(|_, _| 7));
-    b.table_with::<String, String, _>("timed", "timed", timed);
+    b.table_with("timed", "timed", timed);
     b.versioned_table::<String, String>("versions", "versions", HOUR);
     b.table::<String, String>("words", "words").group_by("by-word", |k, w| (w, k.clone())).count("counts");
     b.build()

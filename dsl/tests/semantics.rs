@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_core::{
-    Encoded, ExceptionHandler, Half, Headers, MemoryLog, Plan, Record, Result, RuntimeConfig, Serde, SerdeContext,
-    StringSerde, TopicSpec,
+    Encoded, ExceptionHandler, Half, Headers, MemoryLog, OffsetReset, Plan, Record, Result, RuntimeConfig, Serde,
+    SerdeContext, StringSerde, TopicSpec,
 };
 use millstream_dsl::{
-    BufferConfig, Clock, HOUR, KTable, MIN, Out, Processor, SessionWindows, SlidingWindows, StreamsBuilder,
-    TimeWindows, TopologyTestDriver, Windowed, WindowedSerde, kv,
+    BufferConfig, Clock, Consumed, HOUR, KTable, MIN, Out, Processor, SessionWindows, SlidingWindows, StreamsBuilder,
+    TimeWindows, TopologyTestDriver, Windowed, WindowedSerde, event_time, kv,
 };
 
 fn ms(n: u64) -> Duration {
@@ -154,19 +154,59 @@ fn a_repartition_topic_is_as_large_as_the_largest_source_or_as_what_it_is_joined
     Ok(())
 }
 
-/// Rule 15: Kafka Streams lets two sources read one topic if their lists of topics are the same.
+/// Rule 12: what comes back over a repartition topic is as large as what goes out over another one, which is as large as what
+/// comes back.
 #[test]
-fn a_topic_is_read_by_one_source() {
-    let refused = |second: fn(&StreamsBuilder)| {
+fn a_repartition_topic_that_depends_on_itself_must_be_given_a_size() -> Result<()> {
+    let there_and_back = |fixed: Option<i32>| {
+        let b = StreamsBuilder::new();
+        b.topic("in", 3);
+        let all = b.stream::<String, i64>("in");
+        let there = fixed.map_or_else(|| all.repartition("there"), |n| all.repartition_to("there", n));
+        let back = there.select_key(|key, _| key.clone()).repartition("back");
+        all.merge(&back).to("out");
+        b
+    };
+    let text = problem(&there_and_back(None));
+    for part in ["`app-there-repartition` cannot be found: it depends on itself", ".repartition_to(name, partitions)"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(topics(&there_and_back(Some(2)))?["app-back-repartition"].partitions, 2);
+    Ok(())
+}
+
+/// Rule 15: Kafka Streams, too, takes two streams for one if their topics are the same, and refuses the rest; but it does so
+/// whatever their types are.
+#[test]
+fn a_topic_is_read_by_one_source() -> Result<()> {
+    let with = |second: fn(&StreamsBuilder)| {
         let b = StreamsBuilder::new();
         b.stream::<String, i64>(["a", "b"]).to("out");
         second(&b);
-        problem(&b)
+        b
     };
-    let text = refused(|b| b.stream::<String, i64>(["a", "b"]).to("other"));
-    assert!(text.contains("topic `a` is read by two sources") && text.contains("use the stream twice"), "{text}");
+    let shared = with(|b| b.stream::<String, i64>(["b", "a"]).map_values(|n| n + 1).to("other")).build()?;
+    assert_eq!(shared.sources().len(), 1);
+    let t = TopologyTestDriver::new(shared)?;
+    t.input::<String, i64>("b")?.pipe("k", 5);
+    let read = |topic| t.output::<String, i64>(topic).map(|out| out.read());
+    assert_eq!((read("out")?, read("other")?), (vec![kv("k", 5)], vec![kv("k", 6)]));
+
+    let refused = |second| problem(&with(second));
+    let others: [fn(&StreamsBuilder); 3] = [
+        |b| b.stream::<String, String>(["a", "b"]).to("other"),
+        |b| b.stream_with(["a", "b"], Consumed::of::<String, i64>().reset(OffsetReset::Latest)).to("other"),
+        |b| b.stream_with(["a", "b"], Consumed::of::<String, i64>().timestamps(event_time(|_, n| *n))).to("other"),
+    ];
+    for second in others {
+        let text = refused(second);
+        assert!(text.contains("topic `a` is read by two sources") && text.contains("use the stream twice"), "{text}");
+    }
     let text = refused(|b| b.stream::<String, i64>("b").to("other"));
     assert!(text.contains("topic `b` is in two sources with different topics"), "{text}");
+    let text = refused(|b| drop(b.table::<String, i64>("b", "rows")));
+    assert!(text.contains("topic `b` is in two sources with different topics"), "{text}");
+    Ok(())
 }
 
 /// Rule 16.
@@ -292,6 +332,14 @@ fn a_suppression_without_a_limit_passes_on_and_a_strict_one_fails_when_it_is_ful
     many.pipe("a", 2);
     let error = many.try_pipe(Record::new("b".into(), 1, 0)).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("2 rows wait in a suppression that may hold 1"), "{error}");
+
+    // The bound on rows was named, which nobody had set.
+    let b = StreamsBuilder::new();
+    b.table::<String, i64>("in", "rows").suppress_for("short", MIN, BufferConfig::max_bytes(10));
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let full = t.input::<String, i64>("in")?.try_pipe(Record::new("a".into(), 1, 0));
+    let error = full.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("bytes wait in a suppression that may hold 10"), "{error}");
     Ok(())
 }
 

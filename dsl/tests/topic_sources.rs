@@ -96,3 +96,19 @@ fn a_list_names_at_least_one_topic_and_none_twice() {
         assert!(text.contains(part), "{text}");
     }
 }
+
+/// A pattern that is streamed twice was refused: its topics were read twice.
+#[test]
+fn a_pattern_that_is_streamed_twice_is_read_once() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.topic("orders-eu", 1);
+    for out in ["out", "other"] {
+        b.stream::<String, String>(pattern("orders-.*")?).to(out);
+    }
+    let t = TopologyTestDriver::new(b.build()?)?;
+    t.input::<String, String>("orders-eu")?.pipe("k", "v");
+    for out in ["out", "other"] {
+        assert_eq!(t.output::<String, String>(out)?.read(), [kv("k", "v")]);
+    }
+    Ok(())
+}

@@ -44,6 +44,11 @@ impl<I: Copy + Eq> Index<I> {
         self.table.find(hash.spread(), |(other, id)| *other == hash && is(*id)).map(|(_, id)| *id)
     }
 
+    /// Whether a number is there.
+    pub(crate) fn contains(&self, hash: Hash, id: I) -> bool {
+        self.find(hash, |other| other == id).is_some()
+    }
+
     /// The number with this hash that `is` meant, to be replaced by another of its key.
     #[inline]
     pub(crate) fn find_mut(&mut self, hash: Hash, is: impl Fn(I) -> bool) -> Option<&mut I> {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, Error, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+    ChangelogRecord, ChangelogWriter, Error, Expired, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
 };
 
 use crate::arena::Arena;
@@ -297,8 +297,8 @@ where
         RowOrder::Time { before_end: 12, part: (self.retention / 4).max(1) }
     }
 
-    fn expired_before(&self) -> Option<Timestamp> {
-        Some(self.committed_observed.saturating_sub(self.retention) + 1)
+    fn expired(&mut self) -> Expired {
+        Expired::Before(self.committed_observed.saturating_sub(self.retention) + 1)
     }
 
     fn dirty_bytes(&self) -> usize {

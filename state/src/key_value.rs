@@ -1,18 +1,19 @@
 //! The key-value table: one row per key, found by one probe, kept decoded.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::VecDeque;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, DiskRows, Encoded, Error, Half, Headers, Payload, Result, Serde, SerdeContext,
-    StateBudget, StateStore, Timestamp, unencodable,
+    ChangelogRecord, ChangelogWriter, DiskRows, Encoded, Error, Half, Headers, Isolation, Payload, Result, Serde,
+    SerdeContext, StateBudget, StateStore, StoreQuery, Timestamp, unencodable,
 };
 
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::rows::{Entry, RowId, Rows};
+use crate::sorted_keys::SortedKeys;
 
 /// A row of a scan: key bytes, value, time.
 pub type ScanRow<'a, V> = (&'a [u8], &'a V, Timestamp);
@@ -25,12 +26,38 @@ pub struct KeyValueTable<VS: Serde> {
     name: String,
     serde: VS,
     index: Index<RowId>,
-    ordered: Option<BTreeMap<KeyBytes, RowId>>,
+    sorted: Option<SortedKeys<RowId>>,
     rows: Rows<KeyBytes, Entry<VS::Value>>,
     disk: Option<Disk>,
     /// Rows may leave memory.
     may_leave: bool,
     scratch: Vec<u8>,
+}
+
+/// How many changes that are not committed are looked at in the time of a row.
+pub(crate) const UNDO_PER_ROW: usize = 8;
+
+/// Rows on disk, and the last key that was looked at if there are more.
+type DiskPart = (VecDeque<OwnedRow>, Option<Vec<u8>>);
+
+/// A row that was read from disk.
+struct OwnedRow {
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+    timestamp: Timestamp,
+    headers: Vec<u8>,
+}
+
+impl OwnedRow {
+    fn of(record: ChangelogRecord<'_>) -> Self {
+        let (key, value) = (record.key.to_vec(), record.value.map(<[u8]>::to_vec));
+        OwnedRow { key, value, timestamp: record.timestamp, headers: record.headers.to_vec() }
+    }
+
+    fn record(&self) -> ChangelogRecord<'_> {
+        let (key, value) = (&self.key, self.value.as_deref());
+        ChangelogRecord { key, value, timestamp: self.timestamp, headers: &self.headers, offset: -1 }
+    }
 }
 
 /// The rows on disk of a table.
@@ -72,7 +99,7 @@ where
             name: name.to_owned(),
             serde,
             index: Index::new(),
-            ordered: None,
+            sorted: None,
             rows: Rows::new(undo),
             disk: None,
             may_leave: false,
@@ -127,14 +154,14 @@ where
     /// Brings the rows of a range back from disk that are not in memory.
     fn read_range(&mut self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<()> {
         let Some(disk) = self.disk.take_if(|disk| disk.is_complete != Some(true)) else { return Ok(()) };
-        let read = disk.rows.scan(range, &mut |record| {
+        let read = disk.rows.scan(range, false, &mut |record| {
             let hash = self.index.hash(record.key);
             if self.find(hash, record.key).is_none() {
                 let entry = decode(&self.name, &self.serde, record)?;
                 let id = self.insert(hash, record.key);
                 *self.rows.parts(id).1 = entry;
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
         self.disk = Some(disk);
         read
@@ -143,7 +170,7 @@ where
     /// Lets rows leave that the budget has no room for.
     fn evict(&mut self) {
         let Some(disk) = &mut self.disk else { return };
-        let (index, ordered) = (&mut self.index, &mut self.ordered);
+        let (index, sorted) = (&mut self.index, &mut self.sorted);
         let row = disk.row_bytes(self.rows.row_bytes() + Index::<RowId>::ENTRY_BYTES);
         let taken = index.len() * row;
         let keep = disk.budget.take(disk.taken, taken);
@@ -152,7 +179,7 @@ where
             return;
         }
         let too_many = (taken - keep).div_ceil(row);
-        let left = self.rows.evict(too_many, |id, key| Self::forget(index, ordered, id, key));
+        let left = self.rows.evict(too_many, |id, key| Self::forget(index, sorted, id, key));
         if left > 0 {
             disk.is_complete = Some(false);
         }
@@ -163,10 +190,10 @@ where
 
     fn insert(&mut self, hash: Hash, key: &[u8]) -> RowId {
         let key = KeyBytes::from(key);
-        let id = match &mut self.ordered {
-            Some(ordered) => {
+        let id = match &mut self.sorted {
+            Some(sorted) => {
                 let id = self.rows.insert(key.clone(), Entry::EMPTY);
-                ordered.insert(key, id);
+                sorted.insert(key, id);
                 id
             }
             None => self.rows.insert(key, Entry::EMPTY),
@@ -227,9 +254,7 @@ where
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
     ) -> Result<impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>>> {
-        if self.ordered.is_none() {
-            self.ordered = Some(self.index.iter().map(|id| (self.rows.identity(id).clone(), id)).collect());
-        }
+        self.sort(usize::MAX);
         // An inverted range is empty; the map would panic.
         let empty = match (from, to) {
             (Bound::Included(from), Bound::Included(to)) => from > to,
@@ -240,11 +265,21 @@ where
             self.read_range((from, to))?;
         }
         let rows = &self.rows;
-        let range = (!empty).then(|| self.ordered.iter().flat_map(move |ordered| ordered.range::<[u8], _>((from, to))));
-        Ok(range.into_iter().flatten().filter_map(move |(key, id)| {
-            let entry = rows.content(*id);
+        let sorted = self.sorted.iter().filter(move |_| !empty);
+        Ok(sorted.flat_map(move |sorted| sorted.range((from, to))).filter_map(move |(key, id)| {
+            let entry = rows.content(id);
             Some((&**key, entry.value.as_ref()?, entry.timestamp))
         }))
+    }
+
+    /// Sorts the keys, at most so many at a time; `true` when they are.
+    fn sort(&mut self, most: usize) -> bool {
+        let (rows, index) = (&self.rows, &self.index);
+        self.sorted.get_or_insert_with(SortedKeys::new).sort(rows.slots(), most, |place| {
+            let id = rows.slot(place);
+            let key = rows.identity(id);
+            index.contains(index.hash(key), id).then_some((key, id))
+        })
     }
 
     /// Number of rows, counting deletions that are not committed yet.
@@ -252,10 +287,54 @@ where
         self.index.len()
     }
 
-    fn forget(index: &mut Index<RowId>, ordered: &mut Option<BTreeMap<KeyBytes, RowId>>, id: RowId, key: &KeyBytes) {
+    /// The rows on disk, if there are any that are not in memory.
+    fn rows_on_disk(&self) -> Option<&dyn DiskRows> {
+        self.disk.as_ref().filter(|disk| disk.is_complete != Some(true)).map(|disk| disk.rows.as_ref())
+    }
+
+    /// Gives a row, if it is there.
+    fn give(&mut self, id: RowId, committed: bool, answer: &mut ChangelogWriter) -> Result<()> {
+        let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
+        let (Some(value), key) = (&entry.value, self.rows.identity(id)) else { return Ok(()) };
+        write_value(&self.name, &self.serde, &mut self.scratch, key, Some(value), entry.timestamp, answer)
+    }
+
+    /// At most so many rows of a range that are on disk alone, and the last key that was looked at if there are more.
+    fn disk_part(&self, range: (Bound<&[u8]>, Bound<&[u8]>), descending: bool, most: usize) -> Result<DiskPart> {
+        let (mut part, mut looked, mut bytes, mut end) = (VecDeque::new(), 0, 0, None);
+        let Some(rows) = self.rows_on_disk() else { return Ok((part, end)) };
+        rows.scan(range, descending, &mut |record| {
+            looked += 1;
+            bytes += record.value.map_or(0, <[u8]>::len);
+            let is_enough = looked == most || bytes > ChangelogWriter::BATCH_BYTES;
+            if is_enough {
+                end = Some(record.key.to_vec());
+            }
+            if self.find(self.index.hash(record.key), record.key).is_none() {
+                part.push_back(OwnedRow::of(record));
+            }
+            Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok((part, end))
+    }
+
+    /// The same of those in memory.
+    fn memory_part(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        descending: bool,
+        most: usize,
+    ) -> (Vec<RowId>, Option<Vec<u8>>) {
+        let rows = self.sorted.iter().flat_map(|sorted| sorted.range(range)).map(|(_, id)| id);
+        let part: Vec<RowId> = if descending { rows.rev().take(most).collect() } else { rows.take(most).collect() };
+        let end = part.last().filter(|_| part.len() == most).map(|id| self.rows.identity(*id).to_vec());
+        (part, end)
+    }
+
+    fn forget(index: &mut Index<RowId>, sorted: &mut Option<SortedKeys<RowId>>, id: RowId, key: &KeyBytes) {
         index.remove(index.hash(key), id);
-        if let Some(ordered) = ordered {
-            ordered.remove(key);
+        if let Some(sorted) = sorted {
+            sorted.remove(key);
         }
     }
 }
@@ -280,15 +359,15 @@ where
     }
 
     fn committed(&mut self) {
-        let (index, ordered) = (&mut self.index, &mut self.ordered);
-        self.rows.committed(|id, key| Self::forget(index, ordered, id, key));
+        let (index, sorted) = (&mut self.index, &mut self.sorted);
+        self.rows.committed(|id, key| Self::forget(index, sorted, id, key));
     }
 
     fn rollback(&mut self) {
-        let (index, ordered, has_disk) = (&mut self.index, &mut self.ordered, self.disk.is_some());
+        let (index, sorted, has_disk) = (&mut self.index, &mut self.sorted, self.disk.is_some());
         self.rows.rollback(|id, key, entry| {
             if entry.value.is_none() && !has_disk {
-                Self::forget(index, ordered, id, key);
+                Self::forget(index, sorted, id, key);
             }
         });
     }
@@ -300,7 +379,7 @@ where
         *self.rows.parts(id).1 = entry;
         if gone {
             let key = self.rows.identity(id).clone();
-            Self::forget(&mut self.index, &mut self.ordered, id, &key);
+            Self::forget(&mut self.index, &mut self.sorted, id, &key);
             self.rows.free(id);
         }
         Ok(())
@@ -315,13 +394,71 @@ where
     }
 
     fn written(&mut self) {
-        let (index, ordered) = (&mut self.index, &mut self.ordered);
-        self.rows.written(|id, key| Self::forget(index, ordered, id, key));
+        let (index, sorted) = (&mut self.index, &mut self.sorted);
+        self.rows.written(|id, key| Self::forget(index, sorted, id, key));
         self.evict();
     }
 
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 48)
+    }
+
+    fn query(
+        &mut self,
+        query: &StoreQuery,
+        isolation: Isolation,
+        rows: usize,
+        answer: &mut ChangelogWriter,
+    ) -> Result<Option<StoreQuery>> {
+        let committed = isolation == Isolation::ReadCommitted;
+        if committed && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
+            return Ok(Some(query.clone()));
+        }
+        if let Some(key) = query.single_key() {
+            match self.find(self.index.hash(key), key) {
+                Some(id) => self.give(id, committed, answer)?,
+                None => {
+                    let mut copy = |row: ChangelogRecord<'_>| {
+                        answer.copy(row);
+                        Ok(())
+                    };
+                    self.rows_on_disk().map_or(Ok(false), |disk| disk.get(key, &mut copy))?;
+                }
+            }
+            return Ok(None);
+        }
+        if !self.sort(rows) {
+            return Ok(Some(query.clone()));
+        }
+        let Some(range) = query.keys_left(query.after.as_deref(), false) else { return Ok(None) };
+        let (mut on_disk, disk_end) = self.disk_part(range, query.descending, rows)?;
+        let (in_memory, memory_end) = self.memory_part(range, query.descending, rows);
+        // Behind the end of one part rows of it may come before the other's.
+        let is_before = |a: &[u8], b: &[u8]| if query.descending { a > b } else { a < b };
+        let ends = disk_end.into_iter().chain(memory_end);
+        let end = ends.reduce(|a, b| if is_before(&a, &b) { a } else { b });
+        let is_within = |key: &[u8]| end.as_ref().is_none_or(|end| !is_before(end, key));
+        let mut in_memory = in_memory.into_iter().peekable();
+        loop {
+            let id = in_memory.peek().copied();
+            let is_first = |row: &OwnedRow| id.is_none_or(|id| is_before(&row.key, self.rows.identity(id)));
+            let key = match on_disk.pop_front_if(|row| is_first(row)) {
+                Some(row) if is_within(&row.key) => {
+                    answer.copy(row.record());
+                    row.key
+                }
+                None if id.is_some_and(|id| is_within(self.rows.identity(id))) => {
+                    let Some(id) = in_memory.next() else { break };
+                    self.give(id, committed, answer)?;
+                    self.rows.identity(id).to_vec()
+                }
+                _ => break,
+            };
+            if answer.is_full() {
+                return Ok(Some(query.after(&key)));
+            }
+        }
+        Ok(end.map(|end| query.after(&end)))
     }
 
     fn is_large(&self) -> bool {

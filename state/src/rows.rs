@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
+use hashbrown::HashMap;
 use millstream_core::Timestamp;
 
 /// The present content of a row.
@@ -60,7 +61,7 @@ struct Row<I, C> {
 }
 
 /// Number of a row, from 1: an `Option` of it costs nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RowId(NonZeroU32);
 
 impl RowId {
@@ -80,6 +81,9 @@ pub(crate) struct Rows<I, C> {
     /// Without undo (global stores) changes are final at once.
     undo: bool,
     disk: Option<Generations>,
+    /// Where the undo of a row lies in `present` and in `flushed`; kept only while somebody asks.
+    present_at: HashMap<RowId, usize>,
+    flushed_at: HashMap<RowId, usize>,
     /// The row that is looked at next whether it may leave.
     hand: usize,
 }
@@ -114,6 +118,8 @@ impl<I, C: Content> Rows<I, C> {
             flushed: Vec::new(),
             undo,
             disk: None,
+            present_at: HashMap::new(),
+            flushed_at: HashMap::new(),
             hand: 0,
         }
     }
@@ -142,6 +148,35 @@ impl<I, C: Content> Rows<I, C> {
     #[inline]
     pub(crate) fn content(&self, id: RowId) -> &C {
         &self.rows[id.index()].content
+    }
+
+    /// Makes ready for [`Rows::committed_content`], at most so many changes at a time; `true` when that is done.
+    pub(crate) fn look_up_undo(&mut self, most: usize) -> bool {
+        let mut left = most;
+        for (undo, at) in [(&self.flushed, &mut self.flushed_at), (&self.present, &mut self.present_at)] {
+            // A row has one undo in a generation: so many have been looked at.
+            let seen = at.len();
+            at.extend(undo.iter().enumerate().skip(seen).take(left).map(|(place, (id, _))| (*id, place)));
+            left -= at.len() - seen;
+        }
+        self.flushed_at.len() == self.flushed.len() && self.present_at.len() == self.present.len()
+    }
+
+    /// The content of a row as the last commit made it permanent. To be made ready for.
+    pub(crate) fn committed_content(&self, id: RowId) -> &C {
+        let flushed = self.flushed_at.get(&id).and_then(|at| self.flushed.get(*at));
+        let undo = flushed.or_else(|| self.present_at.get(&id).and_then(|at| self.present.get(*at)));
+        undo.map_or_else(|| self.content(id), |(_, content)| content)
+    }
+
+    /// Places of rows, free ones among them.
+    pub(crate) fn slots(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The row in a place; its identity means something if an index knows the row.
+    pub(crate) fn slot(&self, place: usize) -> RowId {
+        RowId(NonZeroU32::MIN.saturating_add(place as u32))
     }
 
     /// As [`Rows::content`], for somebody who asked for the row.
@@ -212,11 +247,13 @@ impl<I, C: Content> Rows<I, C> {
     pub(crate) fn flushed(&mut self) {
         debug_assert!(self.flushed.is_empty(), "one commit is under way at most");
         std::mem::swap(&mut self.present, &mut self.flushed);
+        std::mem::swap(&mut self.present_at, &mut self.flushed_at);
         self.generation = self.generation.checked_add(1).unwrap_or(1);
     }
 
     /// The flushed generation is committed. `remove` is told the rows that are gone for good.
     pub(crate) fn committed(&mut self, mut remove: impl FnMut(RowId, &I)) {
+        self.flushed_at = HashMap::new();
         if let Some(disk) = &mut self.disk {
             disk.committed = self.generation - 1;
             disk.unwritten.push_back(disk.committed);
@@ -247,6 +284,7 @@ impl<I, C: Content> Rows<I, C> {
     /// Back to the last commit. `f` is told every row that was changed, as it is again: if it is not there, it is gone
     /// for good.
     pub(crate) fn rollback(&mut self, mut f: impl FnMut(RowId, &I, &C)) {
+        (self.present_at, self.flushed_at) = Default::default();
         // The older generation last: its contents are what was committed.
         let mut touched = Vec::new();
         for (id, content) in self.present.drain(..).chain(self.flushed.drain(..)) {

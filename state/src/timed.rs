@@ -9,15 +9,17 @@ use std::hint::black_box;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+    ChangelogRecord, ChangelogWriter, Expired, Isolation, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore,
+    StoreQuery, Timestamp,
 };
 
 use crate::closes::Closes;
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::key_order;
-use crate::key_value::{decode, write_row};
+use crate::key_value::{UNDO_PER_ROW, decode, write_row, write_value};
 use crate::rows::{Content, Entry, RowId, Rows};
+use crate::sorted_keys::SortedKeys;
 
 /// What places a row in time, besides its key.
 pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
@@ -25,8 +27,15 @@ pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
     fn time(&self) -> Timestamp;
     /// Appends the place to the key bytes, as Kafka's changelog has it (semantics.md 63).
     fn encode(&self, key: &mut Vec<u8>);
+    /// Whether it is within a range of times, as a query means it: a window that starts at one of them, a session that is
+    /// in progress at one.
+    fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool;
     /// Where that time begins in a changelog key, in bytes from its end.
     const TIME_BEFORE_END: usize;
+    /// Before all others.
+    const FIRST: Self;
+    /// Behind all others.
+    const LAST: Self;
     /// Splits a changelog key.
     fn decode(bytes: &[u8]) -> Option<(&[u8], Self)>;
 }
@@ -37,9 +46,15 @@ pub struct WindowStart(pub Timestamp);
 
 impl Place for WindowStart {
     const TIME_BEFORE_END: usize = 12;
+    const FIRST: Self = WindowStart(Timestamp::MIN);
+    const LAST: Self = WindowStart(Timestamp::MAX);
 
     fn time(&self) -> Timestamp {
         self.0
+    }
+
+    fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool {
+        times.contains(&self.0)
     }
 
     fn encode(&self, key: &mut Vec<u8>) {
@@ -81,9 +96,15 @@ impl SessionBounds {
 
 impl Place for SessionBounds {
     const TIME_BEFORE_END: usize = 16;
+    const FIRST: Self = SessionBounds { end: Timestamp::MIN, start: Timestamp::MIN };
+    const LAST: Self = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
 
     fn time(&self) -> Timestamp {
         self.end
+    }
+
+    fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool {
+        self.end >= *times.start() && self.start <= *times.end()
     }
 
     fn encode(&self, key: &mut Vec<u8>) {
@@ -191,6 +212,8 @@ pub struct TimedTable<P: Place, VS: Serde> {
     /// expired, and is listed again or goes.
     expiring: BTreeMap<Timestamp, Vec<RunId>>,
     closes: Option<Closes>,
+    /// For queries that ask for ranges of keys.
+    sorted: Option<SortedKeys<RunId>>,
     rows: Rows<RunId, Placed<P, VS::Value>>,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
@@ -212,6 +235,13 @@ fn read<P: Place, V: Clone>(rows: &Rows<RunId, Placed<P, V>>, runs: &[Run<P>], i
     ids.iter().for_each(|row| {
         black_box(runs[*rows.identity(*row) as usize].newest);
     });
+}
+
+/// What a run has given to an answer.
+struct Given<P> {
+    rows: usize,
+    /// The last one, if there are more.
+    rest_after: Option<P>,
 }
 
 /// Windows by key and start.
@@ -238,6 +268,7 @@ where
             free_runs: Vec::new(),
             expiring: BTreeMap::new(),
             closes: None,
+            sorted: None,
             rows: Rows::new(true),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
@@ -310,6 +341,9 @@ where
         };
         if let Some(closes) = &mut self.closes {
             closes.keys.add(key);
+        }
+        if let Some(sorted) = &mut self.sorted {
+            sorted.insert(key.into(), id);
         }
         self.index.insert(hash, id);
         self.expiring.entry(Self::part(self.retention, place.time())).or_default().push(id);
@@ -408,6 +442,55 @@ where
         let live = places.filter(|(_, (place, _))| self.is_live(place));
         live.filter_map(|(key, (place, row))| Some((key, *place, self.rows.content(*row).entry.value.as_ref()?)))
             .collect()
+    }
+
+    /// Sorts the keys, at most so many at a time; `true` when they are.
+    fn sort(&mut self, most: usize) -> bool {
+        let (runs, index) = (&self.runs, &self.index);
+        self.sorted.get_or_insert_with(SortedKeys::new).sort(runs.len(), most, |place| {
+            let (id, key) = (place as RunId, &runs[place].key);
+            index.contains(index.hash(key), id).then_some((key, id))
+        })
+    }
+
+    /// Gives the rows of a run that a query means, those behind a place of it, at most so many: the last place that was
+    /// looked at if there are more.
+    fn give(
+        &mut self,
+        run: RunId,
+        query: &StoreQuery,
+        after: Option<P>,
+        isolation: Isolation,
+        most: usize,
+        answer: &mut ChangelogWriter,
+    ) -> Result<Given<P>> {
+        let committed = isolation == Isolation::ReadCommitted;
+        let observed = if committed { self.committed_observed } else { self.observed };
+        let oldest = observed.saturating_sub(self.retention);
+        let content = |row| if committed { self.rows.committed_content(row) } else { self.rows.content(row) };
+        let run = &self.runs[run as usize];
+        // A committed row may have been somewhere else, but among those that were committed with it the order is the same.
+        let places = run.places().map(|(_, row)| content(*row));
+        let is_asked = |content: &&Placed<P, VS::Value>| {
+            let place = content.place;
+            let is_left = after.is_none_or(|after| if query.descending { place < after } else { place > after });
+            content.is_there() && place.time() > oldest && is_left && place.is_at(&query.times)
+        };
+        let mut asked: Vec<_> = places.filter(is_asked).collect();
+        if query.descending {
+            asked.reverse();
+        }
+        let (name, serde, scratch, key) = (&self.name, &self.serde, &mut self.scratch, &mut self.key_scratch);
+        for (at, Placed { place, entry }) in asked.iter().enumerate() {
+            key.clear();
+            key.extend_from_slice(&run.key);
+            place.encode(key);
+            write_value(name, serde, scratch, key, entry.value.as_ref(), entry.timestamp, answer)?;
+            if at + 1 == most || answer.is_full() {
+                return Ok(Given { rows: at + 1, rest_after: Some(*place).filter(|_| at + 1 < asked.len()) });
+            }
+        }
+        Ok(Given { rows: asked.len(), rest_after: None })
     }
 
     /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
@@ -515,6 +598,9 @@ where
                     self.expiring.entry(Self::part(self.retention, first.time())).or_default().push(id);
                 }
                 None => {
+                    if let Some(sorted) = &mut self.sorted {
+                        sorted.remove(&run.key);
+                    }
                     self.index.remove(self.index.hash(&run.key), id);
                     self.free_runs.push(id);
                 }
@@ -612,12 +698,56 @@ where
         RowOrder::Time { before_end: P::TIME_BEFORE_END, part: self.retention / 16 + 1 }
     }
 
-    fn expired_before(&self) -> Option<Timestamp> {
-        Some(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
+    fn expired(&mut self) -> Expired {
+        Expired::Before(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
     }
 
     fn dirty_bytes(&self) -> usize {
         self.rows.changed() * (size_of::<VS::Value>() + 72)
+    }
+
+    fn query(
+        &mut self,
+        query: &StoreQuery,
+        isolation: Isolation,
+        rows: usize,
+        answer: &mut ChangelogWriter,
+    ) -> Result<Option<StoreQuery>> {
+        if isolation == Isolation::ReadCommitted && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
+            return Ok(Some(query.clone()));
+        }
+        let after = query.after.as_deref().and_then(P::decode);
+        let end = if query.descending { P::FIRST } else { P::LAST };
+        let runs: Vec<RunId> = match query.single_key() {
+            Some(key) => self.find_run(self.index.hash(key), key).into_iter().collect(),
+            None if !self.sort(rows) => return Ok(Some(query.clone())),
+            None => {
+                let is_again = after.is_some_and(|(_, place)| place != end);
+                let Some(range) = query.keys_left(after.map(|(key, _)| key), is_again) else { return Ok(None) };
+                let runs = self.sorted.iter().flat_map(|sorted| sorted.range(range)).map(|(_, run)| run);
+                // One more than there is time for: whether that is all.
+                if query.descending { runs.rev().take(rows + 1).collect() } else { runs.take(rows + 1).collect() }
+            }
+        };
+        let mut given = 0;
+        for (at, run) in runs.iter().enumerate() {
+            let key = self.runs[*run as usize].key.clone();
+            let last = |place: Option<P>| {
+                let mut last = key.to_vec();
+                place.unwrap_or(end).encode(&mut last);
+                query.after(&last)
+            };
+            let behind = after.filter(|(after, _)| **after == *key).map(|(_, place)| place);
+            let done = self.give(*run, query, behind, isolation, rows - given, answer)?;
+            given += done.rows;
+            if done.rest_after.is_some() {
+                return Ok(Some(last(done.rest_after)));
+            }
+            if at + 1 < runs.len() && (at + 1 == rows || given == rows || answer.is_full()) {
+                return Ok(Some(last(None)));
+            }
+        }
+        Ok(None)
     }
 
     fn is_large(&self) -> bool {

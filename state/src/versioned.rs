@@ -3,13 +3,17 @@
 //! The changelog gets every value that was put, in order, with its time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_core::{ChangelogRecord, ChangelogWriter, Result, RowOrder, Serde, StateStore, Timestamp};
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, DiskRows, Error, Expired, Isolation, Result, RowOrder, Serde, StateBudget,
+    StateStore, StoreQuery, Timestamp,
+};
 
 use crate::index::Index;
 use crate::key_bytes::KeyBytes;
-use crate::key_value::{decode, write_row};
+use crate::key_value::{UNDO_PER_ROW, decode, write_row, write_value};
 use crate::rows::{Entry, RowId, Rows};
 
 /// A value and the times within which it is valid.
@@ -37,6 +41,19 @@ pub enum Put {
 /// The values of a key by time, ascending; `None` is a deletion.
 type History<V> = Vec<(Timestamp, Option<V>)>;
 
+/// Versions that went, by key and time.
+type ExpiredVersions = Vec<(Box<[u8]>, Timestamp)>;
+
+/// Takes out the versions that ended before `oldest`, if that is where the history of the last commit begins: nobody asks for
+/// them, whatever happens next. What follows them is older too, so it was committed.
+fn take_ended<V>(key: &[u8], versions: &mut History<V>, oldest: Timestamp, expired: Option<&mut ExpiredVersions>) {
+    let ended = versions.partition_point(|(from, _)| *from < oldest).saturating_sub(1);
+    let ended = versions.drain(..ended);
+    if let Some(expired) = expired {
+        expired.extend(ended.map(|(from, _)| (key.into(), from)));
+    }
+}
+
 type VersionRows<VS> = Rows<KeyBytes, Entry<History<<VS as Serde>::Value>>>;
 
 /// Rows with their history, by key.
@@ -54,6 +71,10 @@ pub struct VersionedTable<VS: Serde> {
     puts: Vec<(KeyBytes, Entry<VS::Value>)>,
     /// Rows that end with a deletion, by its time: they go when it is older than the history.
     deleted: BTreeMap<Timestamp, Vec<RowId>>,
+    /// Rows came from the changelog or the disk since the last commit: some may have versions that nobody asks for.
+    restored: bool,
+    /// If there is a disk: what went, and goes from there too.
+    expired: Option<ExpiredVersions>,
     scratch: Vec<u8>,
 }
 
@@ -74,6 +95,8 @@ where
             rows: Rows::new(true),
             puts: Vec::new(),
             deleted: BTreeMap::new(),
+            restored: false,
+            expired: None,
             scratch: Vec::new(),
         }
     }
@@ -133,10 +156,8 @@ where
         };
         let entry = change(&mut self.rows, id);
         let versions = entry.value.get_or_insert_default();
-        // What had ended before the history of the last commit is asked for no more, whatever happens next.
         let oldest = self.committed_observed.saturating_sub(self.history);
-        let ended = versions.partition_point(|(from, _)| *from <= oldest).saturating_sub(1);
-        versions.drain(..ended);
+        take_ended(key, versions, oldest, self.expired.as_mut());
         let at = versions.partition_point(|(from, _)| *from < time);
         match versions.get_mut(at) {
             Some(version) if version.0 == time => version.1 = value,
@@ -151,18 +172,38 @@ where
         next.map_or(Put::Latest, Put::UpTo)
     }
 
+    /// Takes out of every row what ended before the history of the last commit: a row that is put is spared its own when it
+    /// is, but those that were restored may never be put again.
+    fn expire_versions(&mut self) {
+        let oldest = self.committed_observed.saturating_sub(self.history);
+        for id in self.index.iter() {
+            let (key, entry) = self.rows.parts(id);
+            if let Some(versions) = &mut entry.value {
+                take_ended(key, versions, oldest, self.expired.as_mut());
+            }
+        }
+    }
+
     /// Removes rows that were deleted before the history of the last commit.
     fn expire(&mut self) {
         let oldest = self.committed_observed.saturating_sub(self.history);
         while let Some(first) = self.deleted.first_entry().filter(|first| *first.key() < oldest) {
             let (time, ids) = first.remove_entry();
             for id in ids {
-                let last = self.rows.content(id).value.as_ref().and_then(|versions| versions.last());
-                let still_deleted = last.is_some_and(|(from, value)| *from == time && value.is_none());
-                let hash = self.index.hash(self.rows.identity(id));
-                if still_deleted && self.rows.free(id) {
+                let versions = self.rows.content(id).value.as_deref().unwrap_or_default();
+                if !versions.last().is_some_and(|(from, value)| *from <= time && value.is_none()) {
+                    continue;
+                }
+                let key = self.rows.identity(id);
+                let hash = self.index.hash(key);
+                let all = || versions.iter().map(|(from, _)| ((**key).into(), *from)).collect();
+                let gone: Option<ExpiredVersions> = self.expired.as_ref().map(|_| all());
+                if self.rows.free(id) {
                     self.index.remove(hash, id);
-                } else if still_deleted {
+                    if let (Some(expired), Some(gone)) = (&mut self.expired, gone) {
+                        expired.extend(gone);
+                    }
+                } else {
                     // It changes just now: the next commit looks again.
                     self.deleted.entry(oldest).or_default().push(id);
                 }
@@ -203,6 +244,9 @@ where
             index.remove(index.hash(key), id);
         });
         self.committed_observed = self.flushed_observed;
+        if std::mem::take(&mut self.restored) {
+            self.expire_versions();
+        }
         self.expire();
     }
 
@@ -230,11 +274,58 @@ where
         self.insert(record.key, entry.timestamp, entry.value, |rows, id| rows.parts(id).1);
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
+        self.restored = true;
         Ok(())
+    }
+
+    fn attach(&mut self, _: Box<dyn DiskRows>, _: &Arc<StateBudget>) -> bool {
+        self.expired = Some(Vec::new());
+        false
+    }
+
+    fn expired(&mut self) -> Expired {
+        self.expired.as_mut().map_or(Expired::Nothing, |versions| Expired::Versions(std::mem::take(versions)))
     }
 
     fn row_order(&self) -> RowOrder {
         RowOrder::Versions
+    }
+
+    fn query(
+        &mut self,
+        query: &StoreQuery,
+        isolation: Isolation,
+        rows: usize,
+        answer: &mut ChangelogWriter,
+    ) -> Result<Option<StoreQuery>> {
+        let committed = isolation == Isolation::ReadCommitted;
+        if committed && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
+            return Ok(Some(query.clone()));
+        }
+        let Some(key) = query.single_key() else {
+            return Err(Error::user("a versioned store is asked for one key at a time"));
+        };
+        let Some(id) = self.find(key) else { return Ok(None) };
+        let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
+        let observed = if committed { self.committed_observed } else { self.observed };
+        let versions = entry.value.as_deref().unwrap_or_default();
+        let ends = versions.iter().skip(1).map(|(from, _)| *from).chain([Timestamp::MAX]);
+        let (first, last) = query.times.clone().into_inner();
+        let history = observed.saturating_sub(self.history);
+        let is_asked = |from: Timestamp, to: Timestamp| {
+            // The latest one is answered for at any time; what was before it within the history.
+            from <= last && (to == Timestamp::MAX || (to > first.max(history) && last >= history))
+        };
+        let asked = versions.iter().zip(ends).filter(|((from, _), to)| is_asked(*from, *to));
+        let mut asked: Vec<_> = asked.filter_map(|((from, value), to)| Some((*from, value.as_ref()?, to))).collect();
+        if query.descending {
+            asked.reverse();
+        }
+        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        for (from, value, to) in asked {
+            write_value(name, serde, scratch, &to.to_be_bytes(), Some(value), from, answer)?;
+        }
+        Ok(None)
     }
 
     fn dirty_bytes(&self) -> usize {

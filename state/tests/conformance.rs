@@ -16,10 +16,14 @@ impl Subject for KeyValues {
         KeyValueTable::new("s", NumberSerde::default(), true)
     }
     fn put(&self, store: &mut Self::Store, key: u8, value: Option<u8>, time: Timestamp) {
-        store.put(&[key], value.map(i64::from), time).unwrap();
+        store.put(&[key], value.map(i64::from), time).expect("there is no disk");
     }
     fn rows(&self, store: &mut Self::Store) -> BTreeMap<u8, u8> {
-        store.range(Bound::Unbounded, Bound::Unbounded).unwrap().map(|(key, value, _)| (key[0], *value as u8)).collect()
+        store
+            .range(Bound::Unbounded, Bound::Unbounded)
+            .expect("there is no disk")
+            .map(|(key, value, _)| (key[0], *value as u8))
+            .collect()
     }
 }
 

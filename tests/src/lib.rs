@@ -1,7 +1,9 @@
 //! What the tests of the whole share: the golden traces of Kafka Streams, a naive interpreter of the same meaning, a log
 //! that fails on purpose, and programs on an embedded log.
 
+pub mod by_hand;
 pub mod embedded;
 pub mod faults;
 pub mod golden;
 pub mod reference;
+pub mod simulation;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::{
-    Data, Downstream, Error, Forward, NodeId, Nullable, Port, Record, Result, Serde, StoreId, TaskContext,
+    Data, Downstream, Error, Forward, NodeId, Record, Result, Serde, StoreId, TaskContext, TimestampExtractor,
 };
 use millstream_state::Entry;
 
@@ -49,13 +49,51 @@ impl StreamsBuilder {
         topic: &str,
         store: &str,
     ) -> GlobalKTable<K, V> {
-        let id = Stored::<K, V>::add_global(self, store);
-        let port: Port<Record<Option<K>, Option<V>>> = self.port();
-        let consumed: Consumed<Nullable<K::Serde>, Nullable<V::Serde>> = Consumed::new();
-        let source = self.source_node(topic.into_topics(), consumed, &port, true);
+        self.global_table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
+    }
+
+    /// A global table with serdes or event time of its topic's own; its store has the serdes of the types. It is always read
+    /// from the start and has no part in stream time, so a reset policy or idleness is refused.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{NumberSerde, StringSerde};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table_with("towns", "towns", Consumed::with(StringSerde, NumberSerde::<i64>::default()));
+    /// b.stream::<String, String>("orders").join_global(&towns, |_, town| Some(town.clone()), |_, zip| *zip).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, String>("orders")?;
+    /// # let towns = t.input::<String, i64>("towns")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// towns.pipe("Oslo", 150);
+    /// orders.pipe("ann", "Oslo");
+    /// assert_eq!(out.read(), [kv("ann", 150)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn global_table_with<KS, VS, X>(
+        &self,
+        topic: &str,
+        store: &str,
+        consumed: Consumed<KS, VS, X>,
+    ) -> GlobalKTable<KS::Value, VS::Value>
+    where
+        KS: Serde<Value: Data<NonNull = KS::Value>>,
+        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
+    {
+        if consumed.reset.is_some() || consumed.idleness.is_some() {
+            self.problem(format!(
+                "global table `{store}` is given a reset policy or idleness\n  help: leave it out: the topic is always read from its start, and no time waits for it"
+            ));
+        }
+        let id = Stored::<KS::Value, VS::Value>::add_global(self, store);
+        let port = self.port();
+        let source = self.source_node(topic.into_topics(), consumed.nullable(), &port, true);
         self.node("KTABLE-SOURCE", &[source], &[id]);
         let name = Arc::<str>::from(store);
-        port.subscribe(move |task| Box::new(GlobalRows { rows: Stored::<K, V>::open(task, id, &name) }));
+        port.subscribe(move |task| {
+            Box::new(GlobalRows { rows: Stored::<KS::Value, VS::Value>::open(task, id, &name) })
+        });
         GlobalKTable { store: id, rows: Stored::rows(id, store) }
     }
 }

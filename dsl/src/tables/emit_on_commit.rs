@@ -6,15 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, Half, Headers, Lifecycle, Record, Result, Serde, SerdeContext, TaskContext,
-    unencodable,
+    Change, Data, Downstream, Forward, Lifecycle, NO_TIME, NodeId, Record, Result, TaskBuilder, TaskContext, Timestamp,
 };
 
-use crate::ktable::{KTable, OldValues};
+use crate::keys::Keys;
+use crate::ktable::{KTable, LookUp, OldValues, Rows};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Passes a row's changes on with the next commit, and only the last: with the old value of the first and the time
-    /// and headers of the last, in the order in which rows first changed. The table is the same, the stream is shorter.
+    /// and headers of the last, in the order in which rows first changed. The table is the same, the stream is shorter; a
+    /// join with another table meets a row as it was passed on last. What is out of order in a table with a history is left
+    /// out, and counted as dropped: it is not the last.
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
@@ -32,59 +34,121 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn emit_on_commit(&self) -> KTable<K, V> {
+        // Who looks into the table is given the rows as they were passed on.
+        self.old_values.ask();
         let node = self.builder.node("KTABLE-EMITONCOMMIT", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
-        let (out, id) = (port.clone(), node);
+        let (out, id, versioned, wanted) = (port.clone(), node, self.nature.is_versioned(), old_values.clone());
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            let pending =
-                Pending { serde: K::Serde::default(), places: HashMap::new(), rows: Vec::new(), key: Vec::new(), down };
-            let node = Rc::new(RefCell::new(pending));
-            task.lifecycle(id, node.clone());
-            Box::new(EmitOnCommit(node))
+            let pending = Pending::<K, V>::open(task, id);
+            let emitter = Emitter { pending: pending.clone(), send_old: wanted.wanted(), down };
+            task.lifecycle(id, Rc::new(RefCell::new(emitter)));
+            Box::new(EmitOnCommit { pending, keys: keys(), versioned })
+        });
+        let above = self.rows.clone();
+        let rows: Rows<K, V> = Arc::new(move |task| {
+            let pending = Pending::<K, V>::open(task, node);
+            Box::new(EmittedRows { above: above(task), pending, keys: keys() })
         });
         let (builder, sources, stores) = (self.builder.clone(), Arc::clone(&self.sources), self.stores.clone());
-        KTable { builder, node, port, sources, stores, rows: self.rows.clone(), old_values, nature: self.nature }
+        KTable { builder, node, port, sources, stores, rows, old_values, nature: self.nature }
     }
 }
 
-/// The rows changed since the last commit. Nothing of it outlives one: a rollback builds it anew, empty.
-struct Pending<K: Data, V> {
-    serde: K::Serde,
-    places: HashMap<Vec<u8>, usize>,
-    rows: Vec<Record<K, Change<V>>>,
-    key: Vec<u8>,
-    down: Downstream<Record<K, Change<V>>>,
+fn keys<K: Data>() -> Keys<K> {
+    Keys::new(&Arc::from("emit on commit"))
 }
 
-struct EmitOnCommit<K: Data, V>(Rc<RefCell<Pending<K, V>>>);
+/// The rows changed since the last commit. Nothing of it outlives one: a rollback builds it anew, empty.
+struct Pending<K, V> {
+    places: HashMap<Vec<u8>, usize>,
+    /// In the order of their first change; `None`: passed on just now.
+    rows: Vec<Option<Record<K, Change<V>>>>,
+}
+
+impl<K: 'static, V: 'static> Pending<K, V> {
+    fn open(task: &mut TaskBuilder<'_>, node: NodeId) -> Rc<RefCell<Self>> {
+        task.shared(node, || RefCell::new(Pending { places: HashMap::new(), rows: Vec::new() }))
+    }
+
+    fn row(&mut self, key: &[u8]) -> Option<&mut Record<K, Change<V>>> {
+        self.rows[*self.places.get(key)?].as_mut()
+    }
+}
+
+/// Holds changes back.
+struct EmitOnCommit<K: Data, V> {
+    pending: Rc<RefCell<Pending<K, V>>>,
+    keys: Keys<K>,
+    /// Changes that are out of order are left out (KIP-914).
+    versioned: bool,
+}
 
 impl<K: Data, V: Data> Forward<Record<K, Change<V>>> for EmitOnCommit<K, V> {
-    fn forward(&mut self, _: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
-        let pending = &mut *self.0.borrow_mut();
-        pending.key.clear();
-        let cx = SerdeContext { topic: "emit on commit", half: Half::Key };
-        let encoded = pending.serde.serialize(&record.key, cx, &mut Headers::new(), &mut pending.key);
-        let _never_null = encoded.map_err(|e| unencodable("emit on commit", Half::Key, e))?;
-        match pending.places.get(&pending.key) {
-            Some(place) => {
-                let row = &mut pending.rows[*place];
+    fn forward(&mut self, cx: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
+        if self.versioned && cx.is_out_of_order() {
+            cx.drop_record();
+            return Ok(());
+        }
+        let key = self.keys.encode(&record.key)?;
+        let mut pending = self.pending.borrow_mut();
+        match pending.row(&key) {
+            Some(row) => {
                 record.value.old = row.value.old.take();
                 *row = record;
             }
             None => {
-                pending.places.insert(pending.key.clone(), pending.rows.len());
-                pending.rows.push(record);
+                let place = pending.rows.len();
+                pending.places.insert(key.clone(), place);
+                pending.rows.push(Some(record));
             }
         }
         Ok(())
     }
 }
 
-impl<K: Data, V: Data> Lifecycle for Pending<K, V> {
+/// Passes them on.
+struct Emitter<K, V> {
+    pending: Rc<RefCell<Pending<K, V>>>,
+    send_old: bool,
+    down: Downstream<Record<K, Change<V>>>,
+}
+
+impl<K: Data, V: Data> Lifecycle for Emitter<K, V> {
     fn on_commit(&mut self, cx: &mut TaskContext) -> Result<()> {
-        self.places.clear();
-        self.rows.drain(..).try_for_each(|row| self.down.forward(cx, row))
+        let rows = self.pending.borrow().rows.len();
+        for place in 0..rows {
+            // What is below may look into this very table.
+            let Some(mut row) = self.pending.borrow_mut().rows[place].take() else { continue };
+            row.value.old = row.value.old.filter(|_| self.send_old);
+            self.down.forward(cx, row)?;
+        }
+        let mut pending = self.pending.borrow_mut();
+        pending.places.clear();
+        pending.rows.clear();
+        Ok(())
+    }
+}
+
+/// The rows as they were passed on; with a history, or for a stream, which is not subtracted again, as they are.
+struct EmittedRows<K: Data, V> {
+    above: Box<dyn LookUp<K, V>>,
+    pending: Rc<RefCell<Pending<K, V>>>,
+    keys: Keys<K>,
+}
+
+impl<K: Data, V: Data> LookUp<K, V> for EmittedRows<K, V> {
+    fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let bytes = self.keys.encode(key)?;
+        match self.pending.borrow_mut().row(&bytes) {
+            Some(row) => Ok(row.value.old.clone().map(|old| (old, NO_TIME))),
+            None => self.above.get(key),
+        }
+    }
+
+    fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<(V, Timestamp)>> {
+        self.above.get_as_of(key, time)
     }
 }

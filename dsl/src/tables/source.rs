@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_core::{
     Change, Data, Downstream, Encoded, Forward, Half, Headers, NodeId, Nullable, Port, RebuiltFrom, Record, RecordTime,
-    Result, Row, RowOf, Serde, SerdeContext, TaskContext, unencodable,
+    Result, Row, RowOf, Serde, SerdeContext, TaskContext, TimestampExtractor, unencodable,
 };
 use millstream_state::Entry;
 
@@ -35,17 +35,17 @@ impl StreamsBuilder {
         self.table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
     }
 
-    /// A table with event time or reset policy of its own; the serdes are those of its types. With event time of its own it
-    /// keeps its changelog, also when [`crate::Optimization::ReuseSourceTopics`] is asked for.
+    /// A table with serdes, event time, reset policy or idleness of its topic's own; its store has the serdes of the types.
+    /// The extractor is given keys and values that may be null. With event time of its own it keeps its changelog, also when
+    /// [`crate::Optimization::ReuseSourceTopics`] is asked for.
     ///
     /// ```
-    /// # use millstream_dsl::{Consumed, KTable, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, kv};
     /// # use millstream_dsl::core::OffsetReset;
     /// # let b = StreamsBuilder::new();
     /// // A new application sees only the changes that are still to come.
     /// let consumed = Consumed::of::<String, i64>().reset(OffsetReset::Latest);
-    /// let rows: KTable<String, i64> = b.table_with("in", "rows", consumed);
-    /// rows.to_stream().to("out");
+    /// b.table_with("in", "rows", consumed).to_stream().to("out");
     /// # let t = TopologyTestDriver::new(b.build()?)?;
     /// # let input = t.input::<String, i64>("in")?;
     /// # let out = t.output::<String, Option<i64>>("out")?;
@@ -53,27 +53,21 @@ impl StreamsBuilder {
     /// assert_eq!(out.read(), [kv("a", 5)]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
-    pub fn table_with<K, V, X>(
+    pub fn table_with<KS, VS, X>(
         &self,
         topic: &str,
         store: &str,
-        consumed: Consumed<K::Serde, V::Serde, X>,
-    ) -> KTable<K, V>
+        consumed: Consumed<KS, VS, X>,
+    ) -> KTable<KS::Value, VS::Value>
     where
-        K: Data<NonNull = K>,
-        V: Data<NonNull = V>,
-        X: millstream_core::TimestampExtractor<Option<K>, Option<V>>,
+        KS: Serde<Value: Data<NonNull = KS::Value>>,
+        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
-        let port: Port<Record<Option<K>, Option<V>>> = self.port();
-        let nullable = Consumed {
-            key: Nullable(consumed.key),
-            value: Nullable(consumed.value),
-            extractor: consumed.extractor,
-            reset: consumed.reset,
-            idleness: consumed.idleness,
-        };
-        let row = row_of::<K, V>(topic, store, nullable.key.clone(), nullable.value.clone());
-        let node = self.source_node(topic.into_topics(), nullable, &port, false);
+        let port = self.port();
+        let consumed = consumed.nullable();
+        let row = row_of(topic, store, consumed.key.clone(), consumed.value.clone());
+        let node = self.source_node(topic.into_topics(), consumed, &port, false);
         let table = add_table(self, node, &port, Arc::new([node].into()), store);
         // Event time of a program's own may depend on more than the record.
         if TypeId::of::<X>() == TypeId::of::<RecordTime>() {
@@ -109,7 +103,11 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// The row of a record of a table's topic: keys and values as the store writes them.
-fn row_of<K: Data, V: Data>(topic: &str, store: &str, key: Nullable<K::Serde>, value: Nullable<V::Serde>) -> RowOf {
+fn row_of<KS, VS>(topic: &str, store: &str, key: Nullable<KS>, value: Nullable<VS>) -> RowOf
+where
+    KS: Serde<Value: Data>,
+    VS: Serde<Value: Data>,
+{
     let (topic, store) = (topic.to_owned(), store.to_owned());
     Arc::new(move |key_bytes, value_bytes, headers| {
         let read = |half| SerdeContext { topic: &topic, half };
@@ -118,11 +116,11 @@ fn row_of<K: Data, V: Data>(topic: &str, store: &str, key: Nullable<K::Serde>, v
         let Ok(row_value) = value.deserialize(value_bytes, read(Half::Value), headers) else { return Ok(None) };
         let write = |half| SerdeContext { topic: &store, half };
         let mut row = Row { key: Vec::new(), value: None, headers: Headers::new() };
-        let _not_null = K::Serde::default()
+        let _not_null = <KS::Value as Data>::Serde::default()
             .serialize(&row_key, write(Half::Key), &mut Headers::new(), &mut row.key)
             .map_err(|e| unencodable(&store, Half::Key, e))?;
         let mut bytes = Vec::new();
-        let encoded = Nullable(V::Serde::default())
+        let encoded = Nullable(<VS::Value as Data>::Serde::default())
             .serialize(&row_value, write(Half::Value), &mut row.headers, &mut bytes)
             .map_err(|e| unencodable(&store, Half::Value, e))?;
         row.value = (encoded == Encoded::Bytes).then_some(bytes);

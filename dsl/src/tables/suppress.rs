@@ -265,11 +265,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         self.emit_expired(cx, now)?;
         while self.is_over_full() {
             if !self.buffer.emit_early {
-                return Err(Error::Full(Box::new(format!(
-                    "{} rows wait in a suppression that may hold {}\n  help: raise its bound, or let it emit early",
-                    self.waiting.buffer.borrow().len(),
-                    self.buffer.max_records
-                ))));
+                return Err(self.full());
             }
             self.emit_first(cx)?;
         }
@@ -307,6 +303,18 @@ impl<K: Data, V: Data> Suppress<K, V> {
     fn is_over_full(&self) -> bool {
         let records = self.waiting.buffer.borrow().len();
         records > self.buffer.max_records || self.waiting.bytes.is_some_and(|bytes| bytes > self.buffer.max_bytes)
+    }
+
+    /// The bound that is passed, as an error.
+    #[cold]
+    fn full(&self) -> Error {
+        let (waits, may, what) = match self.waiting.bytes {
+            Some(bytes) if bytes > self.buffer.max_bytes => (bytes, self.buffer.max_bytes, "bytes"),
+            _ => (self.waiting.buffer.borrow().len(), self.buffer.max_records, "rows"),
+        };
+        Error::Full(Box::new(format!(
+            "{waits} {what} wait in a suppression that may hold {may}\n  help: raise its bound, or let it emit early"
+        )))
     }
 
     fn emit_first(&mut self, cx: &mut TaskContext) -> Result<()> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, NodeId, Nullable, Port, Record, RecordTime, Result, StoreFormat, StoreId,
-    TaskBuilder, TaskContext, Timestamp,
+    Change, Data, Downstream, Forward, NodeId, Port, Record, Result, Serde, StoreFormat, StoreId, TaskBuilder,
+    TaskContext, Timestamp, TimestampExtractor,
 };
 use millstream_state::{Put, VersionedTable};
 
@@ -44,10 +44,45 @@ impl StreamsBuilder {
         store: &str,
         history: Duration,
     ) -> KTable<K, V> {
-        let port: Port<Record<Option<K>, Option<V>>> = self.port();
-        let (key, value) = (Nullable(K::Serde::default()), Nullable(V::Serde::default()));
-        let consumed = Consumed::<_, _, RecordTime>::with(key, value);
-        let node = self.source_node(topic.into_topics(), consumed, &port, false);
+        self.versioned_table_with(topic, store, history, Consumed::with(K::Serde::default(), V::Serde::default()))
+    }
+
+    /// As [`StreamsBuilder::versioned_table`], with serdes, event time, reset policy or idleness of its topic's own; its store
+    /// has the serdes of the types. The extractor is given keys and values that may be null.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, HOUR, StreamsBuilder, TopologyTestDriver, event_time, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // A price is valid from the time that is in it.
+    /// let from = event_time(|_: &Option<String>, price: &Option<i64>| price.map_or(-1, |price| price / 100));
+    /// let consumed = Consumed::of::<String, i64>().timestamps(from);
+    /// let prices = b.versioned_table_with("prices", "prices", HOUR, consumed);
+    /// b.stream::<String, i64>("orders").join_table("priced", &prices, |n, price| n * (price % 100)).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let prices = t.input::<String, i64>("prices")?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// prices.pipe("hat", 1030); // 30 from 10 on
+    /// prices.pipe("hat", 520); // 20 from 5 on
+    /// orders.pipe_at(7, "hat", 2);
+    /// orders.pipe_at(11, "hat", 2);
+    /// assert_eq!(out.read(), [kv("hat", 40), kv("hat", 60)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn versioned_table_with<KS, VS, X>(
+        &self,
+        topic: &str,
+        store: &str,
+        history: Duration,
+        consumed: Consumed<KS, VS, X>,
+    ) -> KTable<KS::Value, VS::Value>
+    where
+        KS: Serde<Value: Data<NonNull = KS::Value>>,
+        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
+    {
+        let port = self.port();
+        let node = self.source_node(topic.into_topics(), consumed.nullable(), &port, false);
         add_versioned(self, node, &port, Arc::new([node].into()), store, history)
     }
 }

@@ -1,7 +1,7 @@
 //! Reading the rows of one store.
 
 use std::cell::RefCell;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use millstream_core::{ChangelogRecord, DiskRows, Result, RowOrder};
@@ -53,7 +53,8 @@ impl DiskRows for RocksRows {
     fn scan(
         &self,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
-        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>,
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let with_prefix = |key: &[u8]| [&[ROW], key].concat();
         let mut options = ReadOptions::default();
@@ -72,14 +73,20 @@ impl DiskRows for RocksRows {
         });
         let handle = self.database.handle(self.family)?;
         let mut rows = self.database.db.raw_iterator_cf_opt(&handle, options);
-        rows.seek_to_first();
+        if descending {
+            rows.seek_to_last()
+        } else {
+            rows.seek_to_first()
+        }
         while let Some((key, value)) = rows.item() {
             let key = self.order().changelog_key(&key[1..]);
-            match decode_row(key, value) {
-                Some(found) => row(found)?,
-                None => return Err(self.database.damage("a row that is too short")),
+            let Some(found) = decode_row(key, value) else {
+                return Err(self.database.damage("a row that is too short"));
+            };
+            if row(found)?.is_break() {
+                break;
             }
-            rows.next();
+            if descending { rows.prev() } else { rows.next() }
         }
         rows.status().map_err(|e| self.database.error("cannot be read", &e))
     }

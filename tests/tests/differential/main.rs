@@ -113,6 +113,7 @@ fn compare(programs: &[Compared]) {
         let config = Config { cases: 600, max_shrink_iters: 500, failure_persistence: None, ..Config::default() };
         let rollbacks = Cell::new(0);
         let differ = |script: &Script| {
+            let script = &script.buildable(name);
             let told = catch_unwind(AssertUnwindSafe(|| difference(name, topics, script, &rollbacks)));
             told.unwrap_or_else(|_| Some("  it panics".into()))
         };

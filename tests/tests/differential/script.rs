@@ -164,6 +164,16 @@ impl Step {
 }
 
 impl Script {
+    /// The same for a program that waits for its table: no longer than the table's history, or it is refused.
+    pub(crate) fn buildable(&self, program: &str) -> Script {
+        let mut script = self.clone();
+        if program.ends_with("grace-join") {
+            let history = script.params["history"];
+            script.params.entry("grace".to_owned()).and_modify(|grace| *grace = (*grace).min(history));
+        }
+        script
+    }
+
     /// What is left of a story when nothing more can be left out of it without its point: `fails` says whether the
     /// point is still there.
     pub(crate) fn simplest(self, fails: impl Fn(&Script) -> bool) -> Script {

@@ -541,10 +541,11 @@ where
     M: Fn(&K, Option<A>, A) -> Result<A, E>,
 {
     fn due(&self, cx: &TaskContext) -> Timestamp {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Timestamp::MAX;
+        }
         let SessionWindows { gap, grace, .. } = self.spec.windows;
-        let first_open = || self.rows.first_from(first_open(self.clock.closed(cx)));
-        let first =
-            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        let first = self.rows.first_from(first_open(self.clock.closed(cx)));
         first.map_or(Timestamp::MAX, |end| end + 1 + gap + grace)
     }
 

@@ -499,7 +499,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         self,
         node: NodeId,
         sources: Arc<BTreeSet<NodeId>>,
-        builder: crate::builder::StreamsBuilder,
+        builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
         let nature = Nature { grace: Some(self.spec.windows.grace()), history: None };
         let (id, store) = (self.id, self.store);
@@ -795,10 +795,11 @@ where
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
 {
     fn due(&self, cx: &TaskContext) -> Timestamp {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Timestamp::MAX;
+        }
         let windows = &self.spec.windows;
-        let first_open = || self.rows.first_from(windows.first_open(self.clock.closed(cx)));
-        let first =
-            Some(first_open).filter(|_| self.spec.emit == EmitStrategy::OnWindowClose).and_then(|first| first());
+        let first = self.rows.first_from(windows.first_open(self.clock.closed(cx)));
         first.map_or(Timestamp::MAX, |start| start + windows.closes_behind() + windows.grace())
     }
 

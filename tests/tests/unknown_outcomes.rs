@@ -1,0 +1,94 @@
+//! A call of the log that gets no answer, at any moment and also in the middle of recovering from another, neither loses a
+//! record nor counts one twice, nor does it end the thread as if another had taken over.
+
+use std::collections::BTreeMap;
+
+use millstream_core::{ProcessingGuarantee, Result, RuntimeConfig};
+use millstream_dsl::StreamsBuilder;
+use millstream_tests::by_hand::{ByHand, Failing};
+use millstream_tests::embedded::Embedded;
+
+const RECORDS: [(i64, Option<&str>, &str); 12] = [
+    (1, None, "a"),
+    (2, None, "b"),
+    (3, None, "a"),
+    (4, None, "c"),
+    (5, None, "a"),
+    (6, None, "b"),
+    (7, None, "c"),
+    (8, None, "a"),
+    (9, None, "b"),
+    (10, None, "b"),
+    (11, None, "a"),
+    (12, None, "c"),
+];
+
+fn program(guarantee: ProcessingGuarantee) -> Result<ByHand> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("in", 1)?;
+    for records in RECORDS.chunks(3) {
+        embedded.write("in", 0, records)?;
+    }
+    let b = StreamsBuilder::new();
+    b.topic("out", 1);
+    let lines = b.stream::<Option<String>, String>("in");
+    lines.group_by("by-value", |_, value| value.clone()).count("counts").to_stream().to("out");
+    let config = RuntimeConfig { guarantee, poll_records: 4, batch_bytes: 1, ..RuntimeConfig::embedded("app") };
+    ByHand::new(embedded, b.build()?, config)
+}
+
+/// The counts that came out, by value.
+fn counts(program: &ByHand) -> Result<BTreeMap<String, Vec<i64>>> {
+    let mut counts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for (value, count) in program.embedded.read::<String, i64>("out")?.into_iter().flatten() {
+        counts.entry(value).or_default().push(count);
+    }
+    Ok(counts)
+}
+
+fn each_once() -> BTreeMap<String, Vec<i64>> {
+    let once = |value: &str, count: i64| (value.to_owned(), (1..=count).collect());
+    [once("a", 5), once("b", 4), once("c", 3)].into()
+}
+
+/// Calls `check` for every call that can fail, alone and with those after it.
+fn at_every_call(guarantee: ProcessingGuarantee, check: impl Fn(&ByHand, Failing) -> Result<()>) -> Result<()> {
+    let mut undisturbed = program(guarantee)?;
+    undisturbed.run()?;
+    // Looking for more is calls too; what matters is over before.
+    let calls = undisturbed.calls.calls().min(160);
+    assert!(calls > 100, "{calls}");
+    for from in 0..calls {
+        for (times, retriable, done) in
+            [(1, true, true), (1, false, false), (2, true, false), (3, false, true), (5, true, true)]
+        {
+            let failing = Failing { from, times, retriable, done };
+            let mut program = program(guarantee)?;
+            program.calls.fail(Some(failing));
+            program.run().unwrap_or_else(|e| panic!("{failing:?}: {e}"));
+            check(&program, failing)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn exactly_once_counts_each_record_once() -> Result<()> {
+    at_every_call(ProcessingGuarantee::ExactlyOnceV2, |program, failing| {
+        assert_eq!(counts(program)?, each_once(), "{failing:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn at_least_once_passes_over_no_record_whose_send_failed() -> Result<()> {
+    at_every_call(ProcessingGuarantee::AtLeastOnce, |program, failing| {
+        let found = counts(program)?;
+        for (value, once) in each_once() {
+            let found = found.get(&value).map_or(&[][..], Vec::as_slice);
+            let last = once.last().copied().unwrap_or_default();
+            assert!(found.iter().any(|count| *count >= last), "{failing:?}: {value} was counted up to {found:?}");
+        }
+        Ok(())
+    })
+}
