@@ -81,9 +81,10 @@ fn line(
     key: Option<&str>,
     value: Option<&[u8]>,
 ) -> io::Result<()> {
-    let value: Value = value.map_or(Value::Null, |bytes| {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned()))
-    });
+    // What is no JSON is a number in a changelog.
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let json = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or_else(|_| Value::String(hex(bytes)));
+    let value: Value = value.map_or(Value::Null, json);
     let record = json!({"topic": topic, "partition": partition, "offset": offset, "key": key, "value": value});
     writeln!(out, "{record}")
 }

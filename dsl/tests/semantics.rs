@@ -448,3 +448,25 @@ fn rows_on_changelogs_have_kafkas_bytes_and_windowed_keys_of_topics_always_those
     assert_eq!((encoded, bytes), (Encoded::Bytes, key(&[30, 20], &[])), "end, start");
     Ok(())
 }
+
+/// Rules 3 and 42: where every window is passed on once, the inputs of a cogroup go by one time. What the input that is behind
+/// has for windows that the other has closed is late, and counted; no window comes twice.
+#[test]
+fn a_cogroup_on_close_goes_by_one_time() -> Result<()> {
+    for retention in [ms(10), ms(100_000)] {
+        let b = StreamsBuilder::new();
+        let [x, y] = ["x", "y"].map(|topic| b.stream::<String, i64>(topic).group_by_key());
+        let sum = x.cogroup(|_, n, sum: &mut i64| *sum += n).cogroup(&y, |_, n, sum| *sum += n);
+        let windows_of_ten = sum.windowed_by(TimeWindows::of(ms(10))).retention(retention).emit_on_close();
+        windows_of_ten.aggregate("sums", || 0).to_stream().to("out");
+        let t = TopologyTestDriver::new(b.build()?)?;
+        let (x, y) = (t.input::<String, i64>("x")?, t.input::<String, i64>("y")?);
+        [0, 100].into_iter().for_each(|time| x.pipe_at(time, "k", 1));
+        [1, 5, 9, 49, 100].into_iter().for_each(|time| y.pipe_at(time, "k", 10));
+        x.pipe_at(300, "k", 1);
+        y.pipe_at(300, "k", 1);
+        assert_eq!(windows(&t, "out")?, [(0, 10, Some(1)), (100, 110, Some(11))], "{retention:?}");
+        assert_eq!(t.counters().late_records, 4, "{retention:?}");
+    }
+    Ok(())
+}

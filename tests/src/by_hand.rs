@@ -254,19 +254,22 @@ impl ByHand {
         self.thread.take().map_or(Ok(()), |mut thread| thread.close(now))
     }
 
-    /// One step, after which the clock moves if there is nothing to do. A thread that fails is replaced.
+    /// One step, after which the clock moves if there is nothing to do: `false`. A thread that fails is replaced.
     ///
     /// # Errors
     /// An error that no fault explains.
-    pub fn step(&mut self) -> Result<()> {
+    pub fn step(&mut self) -> Result<bool> {
         let now = self.embedded.clock.now();
         match self.thread().and_then(|thread| thread.step(now)) {
             Ok(Next::Again) => {}
-            Ok(Next::Wait(_)) => self.embedded.clock.advance(Duration::from_millis(120)),
+            Ok(Next::Wait(_)) => {
+                self.embedded.clock.advance(Duration::from_millis(120));
+                return Ok(false);
+            }
             Err(error) if error.to_string().contains("told to fail") => self.kill(),
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Steps until everything is processed and committed.
@@ -276,10 +279,10 @@ impl ByHand {
     pub fn run(&mut self) -> Result<()> {
         let mut idle = 0;
         for _ in 0..2_000 {
-            self.step()?;
+            let is_busy = self.step()?;
             let thread = self.thread.as_ref().filter(|t| t.is_running() && !t.needs_commit() && t.held_up().is_none());
-            idle = if thread.is_some() { idle + 1 } else { 0 };
-            if idle > 20 {
+            idle = if thread.is_some() && !is_busy { idle + 1 } else { 0 };
+            if idle > 5 {
                 return Ok(());
             }
         }

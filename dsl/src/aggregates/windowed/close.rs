@@ -2,6 +2,8 @@
 
 use millstream_core::{NO_TIME, TaskBuilder, TaskContext, TimeSlot, Timestamp};
 
+use crate::windows::EmitStrategy;
+
 /// The two times of a windowed aggregation; committed with the offsets.
 #[derive(Clone, Copy)]
 pub(crate) struct WindowClock {
@@ -10,6 +12,12 @@ pub(crate) struct WindowClock {
 }
 
 impl WindowClock {
+    /// The clock of an input of an aggregation. Every input of a cogroup keeps a time of its own; but where windows are passed
+    /// on once, all go by one, or the input that is ahead would let go what the others still have to add to.
+    pub(crate) fn name(store: &str, input: usize, emit: EmitStrategy) -> String {
+        format!("{store}.{}", if emit == EmitStrategy::OnWindowClose { 0 } else { input })
+    }
+
     pub(crate) fn new(task: &mut TaskBuilder<'_>, store: &str) -> Self {
         WindowClock {
             stream_time: task.time(&format!("{store}.stream-time")),

@@ -474,8 +474,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
         let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
-        // Every input of a cogroup keeps a time of its own.
-        let clock = format!("{store}.{}", self.inputs.replace(self.inputs.get() + 1));
+        let input = self.inputs.replace(self.inputs.get() + 1);
+        let clock = WindowClock::name(&store, input, spec.emit);
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = WindowAggregate {
