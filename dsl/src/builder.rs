@@ -33,6 +33,8 @@ pub struct StreamsBuilder {
 #[derive(Default)]
 struct Graph {
     parts: TopologyParts,
+    /// Problems of operators between programs.
+    strangers: Vec<String>,
     problems: Vec<String>,
     ports: usize,
     optimizations: BTreeSet<Optimization>,
@@ -130,6 +132,10 @@ impl StreamsBuilder {
     /// [`Error::Build`] with every problem of the program at once.
     pub fn build(&self) -> Result<Topology> {
         let graph = self.graph();
+        // What these name is not in this graph: nothing else is looked at.
+        if !graph.strangers.is_empty() {
+            return Err(Error::Build(Box::new(graph.strangers.clone())));
+        }
         let mut problems = graph.problems.clone();
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
@@ -186,6 +192,15 @@ impl StreamsBuilder {
 
     fn graph(&self) -> MutexGuard<'_, Graph> {
         self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes it as a problem when two streams, or tables, that come together are of different programs.
+    pub(crate) fn same_program(&self, other: &StreamsBuilder, operator: &str) {
+        if !Arc::ptr_eq(&self.graph, &other.graph) {
+            self.graph().strangers.push(format!(
+                "{operator} brings streams or tables of two StreamsBuilders together\n  help: make both from one"
+            ));
+        }
     }
 
     pub(crate) fn problem(&self, problem: String) {

@@ -1,7 +1,7 @@
 //! A record that cannot be decoded: the handler's choice, and an error that says where it is and what to do.
 
 use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig};
-use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+use millstream_dsl::{JoinWindows, SECOND, StreamsBuilder, TopologyTestDriver, kv};
 
 /// A driver for a program that reads numbers from topics that hold text: `good` holds eight bytes, a number.
 fn driver(undecodable: ExceptionHandler) -> Result<TopologyTestDriver> {
@@ -82,4 +82,21 @@ fn a_topic_that_the_program_cannot_read_back_is_a_problem_beside_the_others() {
     assert!(problems.contains("topic `between` is written as") && problems.contains("i64"), "{problems}");
     assert!(problems.contains("`no/store` cannot name"), "{problems}");
     assert!(!problems.contains("`text`"), "{problems}");
+}
+
+/// Nodes of one program mean nothing in another: it was a panic, or a stream that led nowhere.
+#[test]
+fn streams_of_two_programs_do_not_come_together() {
+    let (a, b) = (StreamsBuilder::new(), StreamsBuilder::new());
+    let other = b.stream::<String, i64>("others");
+    let table = b.table::<String, i64>("rows", "rows");
+    a.stream::<String, i64>("in").merge(&other).to("out");
+    a.stream::<String, i64>("in").join("both", &other, JoinWindows::of(SECOND), |l, r| l + r).to("out");
+    a.stream::<String, i64>("in").join_table("row", &table, |l, r| l + r).to("out");
+    a.table::<String, i64>("mine", "mine").join(&table, |l, r| l + r).to_stream().to("out");
+    let grouped = a.stream::<String, i64>("in").group_by_key();
+    grouped.cogroup(|_, n, sum: &mut i64| *sum += n).cogroup(&other.group_by_key(), |_, n, sum| *sum += n);
+    let problems = a.build().err().map(|e| e.to_string()).unwrap_or_default();
+    assert_eq!(problems.matches("of two StreamsBuilders together").count(), 5, "{problems}");
+    assert!(problems.contains("join `both`") && problems.contains("help: make both from one"), "{problems}");
 }

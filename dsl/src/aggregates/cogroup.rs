@@ -168,6 +168,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
         other: &GroupedStream<K, V>,
         f: impl Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> Self {
+        self.builder.same_program(other.builder(), "a cogroup");
         self.inputs.push(Arc::new(Folded { grouped: other.clone(), f: Arc::new(f) }));
         self
     }

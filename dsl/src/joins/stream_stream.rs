@@ -286,6 +286,7 @@ impl StreamJoin<'_> {
         f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E> + Send + Sync + 'static,
     ) -> KStream<K2, O> {
         let (builder, name, retention) = (&left.builder, self.name, self.windows.retention());
+        builder.same_program(&right.builder, &format!("join `{name}`"));
         let names = ["left", "right", "held"].map(|part| Arc::<str>::from(format!("{name}-{part}")));
         let stores = Stores {
             windows: self.windows,

@@ -280,6 +280,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Option<Timestamp>,
         f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
+        self.builder.same_program(&table.builder, &format!("join `{name}`"));
         if let (Some(grace), Some(history)) = (grace, table.nature.history)
             && history < grace
         {

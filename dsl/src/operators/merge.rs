@@ -22,6 +22,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
+        self.builder.same_program(&other.builder, "a merge");
         let node = self.builder.node("KSTREAM-MERGE", &[self.node, other.node], &[]);
         let port = self.builder.port();
         for side in [self, other] {

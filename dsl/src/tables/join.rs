@@ -191,6 +191,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         f: impl Fn(Option<&V>, Option<&W>) -> Result<Option<O>, E> + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let builder = &self.builder;
+        builder.same_program(&other.builder, "a join of tables");
         let stores: BTreeSet<_> = self.stores.iter().chain(&other.stores).copied().collect();
         let stores: Vec<_> = stores.into_iter().collect();
         let node = builder.node("KTABLE-JOIN", &[self.node, other.node], &stores);

@@ -166,6 +166,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         f: impl Fn(&V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let builder = &self.builder;
+        builder.same_program(&other.builder, &format!("join `{name}`"));
         self.old_values.ask();
         let subscriptions = self.subscribe(left, foreign_key);
         let topic = format!("{name}-subscription");
