@@ -78,7 +78,7 @@ fn arguments(words: &[String]) -> Result<Arguments> {
     Ok(arguments)
 }
 
-/// A process that is to be killed: FOLDER SEED COMMIT WRITE PERCENT STATE [PLANT].
+/// A process that is to be killed: FOLDER SEED COMMIT WRITE PERCENT STATE, and PLANT where there is one.
 fn worker(words: &[String]) -> Result<()> {
     let (folder, rest) = words.split_first().ok_or_else(|| Error::user("a folder, please"))?;
     let numbers: Vec<u64> = rest.iter().map_while(|word| word.parse().ok()).collect();
