@@ -27,9 +27,8 @@ impl StreamsBuilder {
     ///     // …
     /// #     type KIn = String; type VIn = String; type KOut = String; type VOut = String;
     ///     fn process(&mut self, r: Record<String, String>, out: &mut Out<'_, String, String>) -> Result<()> {
-    ///         let before = self.store.read(|rows| rows.get(r.key.as_bytes()).map(|(value, _)| value.clone()));
-    ///         self.store.change(|rows| rows.put(r.key.as_bytes(), Some(r.value.clone()), r.timestamp));
-    ///         out.forward(r.with_value(before.unwrap_or_else(|| "nothing".to_owned())))
+    ///         let before = self.store.change(|rows| rows.put(r.key.as_bytes(), Some(r.value.clone()), r.timestamp))?;
+    ///         out.forward(r.with_value(before.map_or_else(|| "nothing".to_owned(), |(value, _)| value)))
     ///     }
     /// }
     /// # let b = StreamsBuilder::new();
@@ -59,12 +58,12 @@ impl StreamsBuilder {
 ///
 /// ```
 /// # use millstream_dsl::{CustomStore};
-/// # use millstream_dsl::core::StringSerde;
+/// # use millstream_dsl::core::{Result, StringSerde};
 /// # use millstream_state::KeyValueTable;
-/// fn remember(store: &CustomStore<KeyValueTable<StringSerde>>, key: &str, value: String) -> bool {
-///     let is_new = store.read(|rows| rows.get(key.as_bytes()).is_none());
-///     store.change(|rows| rows.put(key.as_bytes(), Some(value), 0));
-///     is_new
+/// fn remember(store: &CustomStore<KeyValueTable<StringSerde>>, key: &str, value: String) -> Result<bool> {
+///     let was_empty = store.read(|rows| rows.approximate_len() == 0);
+///     let before = store.change(|rows| rows.put(key.as_bytes(), Some(value), 0))?;
+///     Ok(was_empty || before.is_none())
 /// }
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```

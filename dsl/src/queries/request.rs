@@ -51,6 +51,9 @@ pub trait Query {
 /// let found = t.query(request)?;
 /// assert_eq!(found.position().get("in", 0), Some(1));
 /// assert_eq!(found.value().map(|row| row.value), Some(1));
+/// // Or only where the partitioner of Kafka's clients places the key.
+/// let request = in_store("counts", KeyQuery::<String, i64>::with_key("a".to_owned())).with_key_partition();
+/// assert_eq!(t.query(request)?.value().map(|row| row.value), Some(1));
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -30,6 +30,10 @@ use crate::windows::{Window, Windowed};
 /// // Only those in progress at some time of a minute.
 /// let second = t.query(in_store("visits", visits.with_times(60_000..=119_999)))?.rows().collect::<Result<Vec<_>, _>>()?;
 /// assert_eq!(of(&second), [(100_000, 100_000, 1)]);
+/// // Of all keys, the last one's newest first.
+/// let all = SessionQuery::<String, i64>::with_keys(..).descending();
+/// let newest = t.query(in_store("visits", all))?.rows().take(1).collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(of(&newest), [(100_000, 100_000, 1)]);
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 #[derive(Debug, Clone)]

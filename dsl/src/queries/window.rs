@@ -25,8 +25,10 @@ const WINDOW: &[&str] = &["window", "sliding-window"];
 /// # let input = t.input::<String, i64>("in")?;
 /// [0, 30_000, 60_000].into_iter().for_each(|time| input.pipe_at(time, "a", 5));
 /// let windows = WindowKeyQuery::<String, i64>::with_key("a".to_owned(), 0..=60_000);
-/// let rows: Result<Vec<_>, _> = t.query(in_store("per-minute", windows))?.rows().collect();
+/// let rows: Result<Vec<_>, _> = t.query(in_store("per-minute", windows.clone()))?.rows().collect();
 /// assert_eq!(rows?.iter().map(|(start, n)| (*start, n.value)).collect::<Vec<_>>(), [(0, 2), (60_000, 1)]);
+/// let newest = t.query(in_store("per-minute", windows.descending()))?.rows().next().transpose()?;
+/// assert_eq!(newest.map(|(start, n)| (start, n.value)), Some((60_000, 1)));
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -76,9 +78,12 @@ impl<K: Data, V: Data> Query for WindowKeyQuery<K, V> {
 /// # let t = TopologyTestDriver::new(b.build()?)?;
 /// # let input = t.input::<String, i64>("in")?;
 /// [(0, "a"), (60_000, "b"), (60_001, "a")].into_iter().for_each(|(time, key)| input.pipe_at(time, key, 5));
-/// let second = WindowRangeQuery::<String, i64>::with_window_start_range(60_000..=60_000).with_keys("b".to_owned()..);
-/// let rows: Result<Vec<_>, _> = t.query(in_store("per-minute", second))?.rows().collect();
+/// let second = WindowRangeQuery::<String, i64>::with_window_start_range(60_000..=60_000);
+/// let of_b = second.clone().with_keys("b".to_owned()..);
+/// let rows: Result<Vec<_>, _> = t.query(in_store("per-minute", of_b))?.rows().collect();
 /// assert_eq!(rows?.iter().map(|(key, start, n)| (key.as_str(), *start, n.value)).collect::<Vec<_>>(), [("b", 60_000, 1)]);
+/// let last = t.query(in_store("per-minute", second.descending()))?.rows().next().transpose()?;
+/// assert_eq!(last.map(|(key, ..)| key), Some("b".to_owned()));
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
