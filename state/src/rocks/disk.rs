@@ -7,13 +7,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_core::{Error, Family, Files as _, OsFiles, Result, StateBudget, StateDisk, StateError, TaskDisk};
+use millstream_core::{Family, Files as _, OsFiles, Result, StateBudget, StateDisk, TaskDisk};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, ErrorKind, LogLevel, Options,
     WriteBufferManager,
 };
 
-use super::task::{Database, RocksTask};
+use super::database::Database;
+use super::error::{DAMAGED, failed, state_error};
+use super::task::RocksTask;
 use super::writer::Writer;
 
 /// What the databases of a process may take.
@@ -52,9 +54,6 @@ impl fmt::Debug for RocksDisk {
 
 /// The file that says whose folder this is, and its content: the version of what lies in it.
 const FORMAT: (&str, &str) = ("millstream-state", "1\n");
-
-/// The file that marks a database which was found damaged while it was in use.
-pub(super) const DAMAGED: &str = "damaged";
 
 impl RocksDisk {
     /// The state of an application under a folder (`<state.dir>/<application.id>`), which is made if it is missing, for its owner
@@ -187,25 +186,6 @@ fn is_damage(error: &rocksdb::Error) -> bool {
         ErrorKind::IOError => error.as_ref().contains("No such file or directory"),
         _ => false,
     }
-}
-
-/// An error that names the folder and, where it is known, the remedy.
-pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Error {
-    let text = error.to_string();
-    let help = if text.contains("lock") {
-        "another process, or another application of this process, has it open: stop that one, or set another `state.dir`"
-    } else if text.contains("No space left") {
-        "free space and start again: nothing is lost, what is missing is read from the changelogs"
-    } else if text.contains("ermission denied") || text.contains("Read-only") {
-        "set `state.dir` to a folder that this user may write"
-    } else {
-        "the folder may be removed: its rows are in the changelogs too"
-    };
-    state_error(folder, &format!("{what}: {text}\n  help: {help}"))
-}
-
-fn state_error(folder: &Path, problem: &str) -> Error {
-    Error::State(Box::new(StateError { store: folder.display().to_string(), problem: problem.to_owned() }))
 }
 
 #[cfg(test)]

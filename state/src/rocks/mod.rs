@@ -3,9 +3,12 @@
 //!
 //! What it is not: it knows no tables. A row is what the changelog has of it.
 
+mod database;
 mod disk;
+mod error;
 mod row;
 mod rows;
+mod sorted_rows;
 mod task;
 mod writer;
 

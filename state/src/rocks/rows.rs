@@ -7,8 +7,8 @@ use std::sync::Arc;
 use millstream_core::{ChangelogRecord, DiskRows, Result, RowOrder};
 use rocksdb::ReadOptions;
 
+use super::database::Database;
 use super::row::{END, ROW, decode_row};
-use super::task::Database;
 
 /// The rows of a store, as they were written last.
 pub(super) struct RocksRows {

@@ -8,7 +8,7 @@ use std::thread;
 
 use millstream_core::{Error, FamilyWrite, Result, StateError};
 
-use super::task::Database;
+use super::database::Database;
 
 /// Bytes of a task that wait at most before it waits too.
 const MUCH: usize = 64 << 20;

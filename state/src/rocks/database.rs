@@ -1,0 +1,180 @@
+//! The database of one task: families of rows, each with its position.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError};
+use rocksdb::{
+    BoundColumnFamily, DB, ErrorKind, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch,
+    WriteOptions,
+};
+
+use super::error::{DAMAGED, failed};
+use super::row::{POSITION, ROW, decode_position, encode_position, encode_row};
+use super::sorted_rows::SortedRows;
+
+/// Bytes of rows that are written as a file of their own: a restore's, not a commit's.
+const INGESTED: usize = 16 << 20;
+
+/// A database and what lies in it. The task's thread reads while the writer writes.
+pub(super) struct Database {
+    pub(super) db: DB,
+    pub(super) families: Vec<Family>,
+    folder: PathBuf,
+    options: Options,
+    damaged: AtomicBool,
+}
+
+impl Database {
+    pub(super) fn new(db: DB, folder: PathBuf, families: Vec<Family>, options: Options) -> Self {
+        Database { db, families, folder, options, damaged: AtomicBool::new(false) }
+    }
+
+    pub(super) fn handle(&self, family: usize) -> Result<Arc<BoundColumnFamily<'_>>> {
+        let name = &self.families[family].name;
+        self.db.cf_handle(name).ok_or_else(|| failed(&self.folder, "has lost a family", name))
+    }
+
+    /// What an error of RocksDB means. Damage is marked, so that the next start empties the folder.
+    pub(super) fn error(&self, what: &str, error: &rocksdb::Error) -> Error {
+        if error.kind() != ErrorKind::Corruption {
+            return failed(&self.folder, what, error);
+        }
+        if !self.damaged.swap(true, Ordering::Relaxed) {
+            // Without the mark the damage is found once more.
+            let _not_marked = fs::write(self.folder.join(DAMAGED), error.as_ref());
+        }
+        self.damage(error.as_ref())
+    }
+
+    pub(super) fn damage(&self, found: &str) -> Error {
+        let store = self.folder.display().to_string();
+        Error::Damaged(Box::new(StateError { store, problem: format!("is damaged: {found}") }))
+    }
+
+    /// Where a family stands. One whose rows are not as they should be is emptied.
+    pub(super) fn position(&self, family: usize) -> Result<Option<DiskPosition>> {
+        let found = self.db.get_cf(&self.handle(family)?, POSITION).map_err(|e| self.error("cannot be read", &e))?;
+        #[cfg(feature = "plant")]
+        let found = fs::read(self.folder.join(format!("planted-{family}"))).ok().or(found);
+        let Some(bytes) = found else { return Ok(None) };
+        let position = decode_position(&bytes, self.families[family].order);
+        if position.is_none() {
+            self.clear(family)?;
+        }
+        Ok(position)
+    }
+
+    /// Empties a family.
+    pub(super) fn clear(&self, family: usize) -> Result<()> {
+        let name = &self.families[family].name;
+        let emptied = self.db.drop_cf(name).and_then(|()| self.db.create_cf(name, &self.options));
+        emptied.map_err(|e| self.error("cannot be emptied", &e))
+    }
+
+    /// Writes the rows of a commit, each family's with its position.
+    pub(super) fn write(&self, writes: &[FamilyWrite]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        let mut rows = SortedRows::default();
+        for write in writes {
+            let handle = self.handle(write.family)?;
+            let order = self.families[write.family].order;
+            match &write.expired {
+                Expired::Nothing => {}
+                Expired::Before(time) => {
+                    if let Some(end) = order.part_of(*time) {
+                        let (from, to) = ([ROW].to_vec(), [&[ROW], end.as_slice()].concat());
+                        batch.delete_range_cf(&handle, &from, &to);
+                        // Files that hold nothing else go at once.
+                        let gone = self.db.delete_file_in_range_cf(&handle, &from, &to);
+                        gone.map_err(|e| self.error("cannot be written", &e))?;
+                    }
+                }
+                Expired::Versions(versions) => {
+                    for (key, timestamp) in versions {
+                        rows.begin_key();
+                        order.disk_key(key, *timestamp, &mut rows.bytes);
+                        rows.begin_value();
+                        rows.end(false);
+                    }
+                }
+            }
+            for records in &write.batches {
+                let mut records = records.clone();
+                while let Some(record) = records.next() {
+                    let record = record.map_err(|e| failed(&self.folder, "is given what is no row", &e))?;
+                    let Some(key) = record.key else {
+                        return Err(failed(&self.folder, "is given a row without a key", &record.offset));
+                    };
+                    rows.begin_key();
+                    order.disk_key(key.as_slice(), record.timestamp, &mut rows.bytes);
+                    rows.begin_value();
+                    let value = record.value.map(|value| value.as_slice());
+                    // A deletion is a version too.
+                    let is_row = value.is_some() || order == RowOrder::Versions;
+                    if is_row {
+                        encode_row(record.timestamp, record.headers, value, &mut rows.bytes);
+                    }
+                    rows.end(is_row);
+                }
+            }
+            let position = encode_position(write.position, order);
+            if rows.bytes.len() >= INGESTED {
+                self.ingest(&handle, &position, &mut rows).map_err(|e| self.error("cannot be written", &e))?;
+                continue;
+            }
+            rows.drain(|key, value| match value {
+                Some(value) => batch.put_cf(&handle, key, value),
+                None => batch.delete_cf(&handle, key),
+            });
+            batch.put_cf(&handle, POSITION, position);
+        }
+        #[cfg(feature = "plant")]
+        if millstream_core::Plant::ForgetOffsetRow.is_set() {
+            for write in writes {
+                let position = encode_position(write.position, self.families[write.family].order);
+                let _as_it_goes = fs::write(self.folder.join(format!("planted-{}", write.family)), position);
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|e| self.error("cannot be written", &e))
+    }
+
+    /// Writes rows, with the position that they stand for, as a file of the database: that costs a tenth of inserting them.
+    fn ingest(
+        &self,
+        handle: &Arc<BoundColumnFamily<'_>>,
+        position: &[u8],
+        rows: &mut SortedRows,
+    ) -> Result<(), rocksdb::Error> {
+        let path = self.folder.join("rows.sst");
+        let mut file = SstFileWriter::create(&self.options);
+        file.open(&path)?;
+        file.put(POSITION, position)?;
+        let mut written = Ok(());
+        rows.drain_last(|key, value| {
+            if written.is_ok() {
+                written = match value {
+                    Some(value) => file.put(key, value),
+                    None => file.delete(key),
+                };
+            }
+        });
+        written.and_then(|()| file.finish())?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.ingest_external_file_cf_opts(handle, &options, vec![path])
+    }
+
+    /// Writes what is in memory to files.
+    pub(super) fn flush(&self) -> Result<()> {
+        let handles: Vec<_> = (0..self.families.len()).map(|family| self.handle(family)).collect::<Result<_>>()?;
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        let flushed = self.db.flush_cfs_opt(&handles.iter().collect::<Vec<_>>(), &options);
+        flushed.map_err(|e| self.error("cannot be written", &e))
+    }
+}
