@@ -65,8 +65,9 @@ impl RocksDisk {
         make_folder(folder).map_err(|e| failed(folder, "cannot be made", &e))?;
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(options.blocks));
-        blocks.set_cache_index_and_filter_blocks(true);
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // Filters and indexes stay with their files, some two bytes a row: in the cache they push each other out, and every row
+        // that is asked for then reads megabytes of them.
+        blocks.set_cache_index_and_filter_blocks(false);
         blocks.set_bloom_filter(10.0, false);
         blocks.set_block_size(8 << 10);
         blocks.set_format_version(6);
