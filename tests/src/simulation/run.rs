@@ -22,6 +22,9 @@ use super::topic;
 use super::trace::Trace;
 use crate::reference::Row;
 
+/// Why there is a process: a life begins with one and ends when it is taken away, and only a life is told to do anything.
+const ALIVE: &str = "a life has a process";
+
 /// A simulation of a seed.
 pub struct Simulation {
     dice: Dice,
@@ -199,7 +202,7 @@ impl Simulation {
             return self.end(end);
         }
         if self.dice.per_mille(replacements) {
-            let process = self.process.as_mut().expect("a process");
+            let process = self.process.as_mut().expect(ALIVE);
             let number = self.dice.below(process.active.len() as u64) as usize;
             self.trace.say(format_args!("thread {number} is replaced"));
             process.active.drop_thread(number);
@@ -232,7 +235,7 @@ impl Simulation {
             68..=82 => self.write(),
             83..=92 => self.tick(),
             93..=95 => {
-                self.process.as_ref().expect("a process").network.deliver();
+                self.process.as_ref().expect(ALIVE).network.deliver();
                 Ok(())
             }
             96..=97 => self.check_outputs(false),
@@ -316,7 +319,7 @@ impl Simulation {
             self.faults = true;
         }
         self.open(machine)?;
-        let process = self.process.as_ref().expect("a process");
+        let process = self.process.as_ref().expect(ALIVE);
         let after = self.outputs(process)?;
         for (partition, before) in before {
             // What could not be read cannot be compared.
@@ -340,7 +343,7 @@ impl Simulation {
             disks: &self.disks,
             weather: self.weather,
         };
-        let process = self.process.as_mut().expect("a process");
+        let process = self.process.as_mut().expect(ALIVE);
         let machine = 1 - process.active.machine;
         let taken = process.take_over(machine, &around);
         self.trace.say(format_args!("machine {machine} takes over: {:?}", taken.as_ref().err()));
@@ -353,7 +356,7 @@ impl Simulation {
 
     /// A thread, of whichever instance, does a step.
     fn step(&mut self) -> Outcome {
-        let process = self.process.as_mut().expect("a process");
+        let process = self.process.as_mut().expect(ALIVE);
         if let Some(zombie) = process.zombie.as_mut().filter(|_| self.dice.per_mille(400)) {
             let number = self.dice.below(zombie.len() as u64) as usize;
             if !zombie.has_thread(number) {
@@ -380,7 +383,7 @@ impl Simulation {
     }
 
     fn step_active(&mut self, number: usize) -> std::result::Result<bool, String> {
-        let process = self.process.as_mut().expect("a process");
+        let process = self.process.as_mut().expect(ALIVE);
         let stepped = process.active.step(number, &self.clock);
         self.trace.say(format_args!("thread {number}: {stepped:?}"));
         match stepped {
@@ -400,7 +403,7 @@ impl Simulation {
 
     /// Writes some of the input, and asks for it to be kept.
     fn write(&mut self) -> Outcome {
-        let process = self.process.as_ref().expect("a process");
+        let process = self.process.as_ref().expect(ALIVE);
         let broker = process.broker.clone();
         if self.writer.is_none() {
             let Ok(producer) = broker.producer(&ProducerOptions::plain("input"), Arc::default()) else { return Ok(()) };
@@ -443,7 +446,7 @@ impl Simulation {
     }
 
     fn tick(&mut self) -> Outcome {
-        let process = self.process.take().expect("a process");
+        let process = self.process.take().expect(ALIVE);
         let ticked = process.broker.tick();
         self.trace.say(format_args!("tick: {ticked:?}"));
         if ticked.is_ok() && self.plot.durability == Durability::Disk {
@@ -478,7 +481,7 @@ impl Simulation {
 
     /// What was promised is there.
     fn check_kept(&self) -> Outcome {
-        let process = self.process.as_ref().expect("a process");
+        let process = self.process.as_ref().expect(ALIVE);
         for (partition, kept) in &self.kept.ends {
             let end = process.broker.end_offset(partition, Isolation::ReadCommitted).map_err(|e| e.to_string())?;
             if end < *kept {
@@ -511,7 +514,7 @@ impl Simulation {
         if self.faults {
             return Ok(());
         }
-        let process = self.process.as_ref().expect("a process");
+        let process = self.process.as_ref().expect(ALIVE);
         for ((name, number), planned) in &self.plot.input {
             let partition = TopicPartition::new(*name, *number);
             let rows = topic::rows(&process.broker, &partition).map_err(|e| e.to_string())?;
@@ -532,7 +535,7 @@ impl Simulation {
 
     /// The rows of every disk are those of the changelog up to their position.
     fn check_disks(&self) -> Outcome {
-        let process = self.process.as_ref().expect("a process");
+        let process = self.process.as_ref().expect(ALIVE);
         if self.faults {
             return Ok(());
         }
@@ -596,7 +599,7 @@ impl Simulation {
         self.weather = Weather::default();
         self.disks.iter().for_each(SimDisk::heal);
         self.plot.mishaps = Mishaps::default();
-        let process = self.process.as_mut().expect("a process");
+        let process = self.process.as_mut().expect(ALIVE);
         process.network.heal();
         process.network.deliver();
         self.end_zombie();
@@ -621,7 +624,7 @@ impl Simulation {
 
     /// Whether all input is in the log.
     fn is_written(&self) -> std::result::Result<bool, String> {
-        let broker = &self.process.as_ref().expect("a process").broker;
+        let broker = &self.process.as_ref().expect(ALIVE).broker;
         for ((name, number), rows) in &self.plot.input {
             let partition = TopicPartition::new(*name, *number);
             let end = broker.end_offset(&partition, Isolation::ReadUncommitted).map_err(|e| e.to_string())?;
