@@ -92,7 +92,7 @@ pub(crate) fn large_state(keys: u64, updates: u64, which: Keys) -> Result<Vec<Ro
     ])
 }
 
-fn wait(streams: &mut Streams, records: u64) -> Result<Instant> {
+pub(crate) fn wait(streams: &mut Streams, records: u64) -> Result<Instant> {
     while streams.counters().process < records {
         if streams.state() == State::Error {
             streams.join()?;
@@ -103,17 +103,17 @@ fn wait(streams: &mut Streams, records: u64) -> Result<Instant> {
 }
 
 /// Most memory that the process has had (Linux).
-fn peak_megabytes() -> f64 {
+pub(crate) fn peak_megabytes() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
 /// Numbers that are the same in every run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }

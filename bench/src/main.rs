@@ -7,6 +7,7 @@
 
 mod cpu;
 mod large_state;
+mod large_windows;
 mod latency;
 mod log;
 mod programs;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use millstream_core::Result;
 
 use crate::large_state::{Keys, large_state};
+use crate::large_windows::{Windows, large_windows};
 use crate::log::Input;
 use crate::programs::Program;
 use crate::table::{Row, Table};
@@ -57,6 +59,11 @@ fn only(name: &str, records: u64, keys: u64, table: &mut Table) -> Result<()> {
     let large = [("LargeState", Keys::Uniform), ("LargeStateZipf", Keys::Zipf)];
     if let Some((_, which)) = large.into_iter().find(|(large, _)| large.eq_ignore_ascii_case(name)) {
         large_state(keys, records, which)?.into_iter().for_each(|row| table.add(row));
+        return Ok(());
+    }
+    let large = [("LargeWindows", Windows::Tumbling), ("LargeSessions", Windows::Session)];
+    if let Some((_, which)) = large.into_iter().find(|(large, _)| large.eq_ignore_ascii_case(name)) {
+        large_windows(keys, records, which)?.into_iter().for_each(|row| table.add(row));
         return Ok(());
     }
     let input = Input::new(records, keys)?;
