@@ -36,7 +36,7 @@ pub use kstream::{DefaultConsumed, KStream};
 pub use ktable::{KTable, LookUp};
 pub use millstream_core as core;
 pub use millstream_state::{Put, Version};
-pub use operators::{Branches, Split};
+pub use operators::{Branches, RecordContext, Split};
 pub use optimization::Optimization;
 pub use processor::{
     Children, Clock, CustomStore, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, SessionStore, Setup,

@@ -97,7 +97,7 @@ fn every_stateless_operator_has_a_twin_whose_failure_ends_the_records_path() -> 
     assert_eq!(branch, (vec!["1".into()], 1));
     let dynamic = skipping::<String, String>(&values, |b, s| {
         b.topic("out", 1);
-        s.try_to_dynamic(|_, v| number(v).map(|_| "out".to_owned()));
+        s.try_to_dynamic(|_, v, _| number(v).map(|_| "out".to_owned()));
     })?;
     assert_eq!(dynamic, (vec!["1".into(), "3".into()], 1));
     Ok(())
