@@ -309,6 +309,11 @@ impl StreamsBuilder {
         });
     }
 
+    /// Takes the name under which a processor's timers are kept.
+    pub(crate) fn claim_timers(&self, processor: &str) {
+        self.claim(&format!("{processor}.timers"), "the timers of a processor");
+    }
+
     pub(crate) fn copartition(&self, operator: &str, sources: BTreeSet<NodeId>) {
         self.graph().parts.copartitions.push(Copartition { operator: operator.to_owned(), sources });
     }

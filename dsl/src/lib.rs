@@ -39,8 +39,9 @@ pub use millstream_state::{Put, Version};
 pub use operators::{Branches, RecordContext, Split};
 pub use optimization::Optimization;
 pub use processor::{
-    Children, Clock, CustomStore, FixedKeyRecord, KeyValueStore, Out, Processor, ProcessorStore, SessionStore, Setup,
-    StoreHandle, Timer, ValueOut, ValueProcessor, ValueSetup, VersionedStore, WindowStore,
+    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueStore, Kind, Out, Processor,
+    ProcessorStore, SessionStore, Setup, StoreHandle, Stores, Timer, ValueOut, ValueProcessor, ValueSetup,
+    VersionedStore, WindowStore,
 };
 pub use queries::{
     InteractiveQueries, KeyQuery, MultiVersionedKeyQuery, PrefixQuery, Query, QueryResult, QueryRows, RangeQuery,

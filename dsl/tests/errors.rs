@@ -377,7 +377,8 @@ impl ValueProcessor for Checked {
 
 #[test]
 fn a_value_processor_that_fails_goes_to_the_handler() -> Result<()> {
-    let found = skipping::<String, String>(&["1", "bad", "3"], |_, s| s.process_values(|_| Checked).to("out"))?;
+    let found =
+        skipping::<String, String>(&["1", "bad", "3"], |_, s| s.process_values("check", |_| Checked).to("out"))?;
     assert_eq!(found, (vec!["1".to_owned(), "3".to_owned()], 1));
     Ok(())
 }
