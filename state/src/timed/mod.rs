@@ -4,6 +4,10 @@
 //! what closes. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
+mod closing;
+mod place;
+mod query;
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ops::{Bound, RangeBounds, RangeInclusive};
@@ -16,108 +20,12 @@ use millstream_core::{
 use crate::closes::Closes;
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
-use crate::key_order;
-use crate::key_value::{UNDO_PER_ROW, decode, write_row, write_value};
+use crate::key_value::{decode, write_row};
 use crate::rows::{Content, Entry, RowId, Rows};
 use crate::sorted_keys::SortedKeys;
 
-/// What places a row in time, besides its key.
-pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
-    /// The time by which the row expires: it is visible while this is within the retention.
-    fn time(&self) -> Timestamp;
-    /// Appends the place to the key bytes, as Kafka's changelog has it (semantics.md 63).
-    fn encode(&self, key: &mut Vec<u8>);
-    /// Whether it is within a range of times, as a query means it: a window that starts at one of them, a session that is
-    /// in progress at one.
-    fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool;
-    /// Where that time begins in a changelog key, in bytes from its end.
-    const TIME_BEFORE_END: usize;
-    /// Before all others.
-    const FIRST: Self;
-    /// Behind all others.
-    const LAST: Self;
-    /// Splits a changelog key.
-    fn decode(bytes: &[u8]) -> Option<(&[u8], Self)>;
-}
-
-/// A window: identified by its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WindowStart(pub Timestamp);
-
-impl Place for WindowStart {
-    const TIME_BEFORE_END: usize = 12;
-    const FIRST: Self = WindowStart(Timestamp::MIN);
-    const LAST: Self = WindowStart(Timestamp::MAX);
-
-    fn time(&self) -> Timestamp {
-        self.0
-    }
-
-    fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool {
-        times.contains(&self.0)
-    }
-
-    fn encode(&self, key: &mut Vec<u8>) {
-        key.extend(self.0.to_be_bytes());
-        // The sequence number is for stores that keep duplicates.
-        key.extend([0; 4]);
-    }
-
-    fn decode(bytes: &[u8]) -> Option<(&[u8], Self)> {
-        let (key, place) = bytes.split_at_checked(bytes.len().checked_sub(12)?)?;
-        let start = place.first_chunk().copied().map(Timestamp::from_be_bytes)?;
-        Some((key, WindowStart(start)))
-    }
-}
-
-/// A session: both ends inclusive; ordered by end, then start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionBounds {
-    /// Last time in it.
-    pub end: Timestamp,
-    /// First time in it.
-    pub start: Timestamp,
-}
-
-impl SessionBounds {
-    /// Whether a record at a time belongs to the session: it is in it, or within the gap of it.
-    #[inline]
-    pub fn reaches(&self, time: Timestamp, gap: Timestamp) -> bool {
-        self.end >= time - gap && self.start <= time + gap
-    }
-
-    /// The session that holds both.
-    #[inline]
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        SessionBounds { end: self.end.max(other.end), start: self.start.min(other.start) }
-    }
-}
-
-impl Place for SessionBounds {
-    const TIME_BEFORE_END: usize = 16;
-    const FIRST: Self = SessionBounds { end: Timestamp::MIN, start: Timestamp::MIN };
-    const LAST: Self = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
-
-    fn time(&self) -> Timestamp {
-        self.end
-    }
-
-    fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool {
-        self.end >= *times.start() && self.start <= *times.end()
-    }
-
-    fn encode(&self, key: &mut Vec<u8>) {
-        key.extend(self.end.to_be_bytes());
-        key.extend(self.start.to_be_bytes());
-    }
-
-    fn decode(bytes: &[u8]) -> Option<(&[u8], Self)> {
-        let (rest, start) = bytes.split_last_chunk()?;
-        let (key, end) = rest.split_last_chunk()?;
-        Some((key, SessionBounds { end: Timestamp::from_be_bytes(*end), start: Timestamp::from_be_bytes(*start) }))
-    }
-}
+pub use closing::Closing;
+pub use place::{Place, SessionBounds, WindowStart};
 
 /// The places of one key, ascending. The newest is where most records go: found on the run's own cache line.
 #[repr(C, align(64))]
@@ -217,31 +125,6 @@ pub struct TimedTable<P: Place, VS: Serde> {
     rows: Rows<RunId, Placed<P, VS::Value>>,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
-}
-
-/// How many rows that close are read at once.
-const CLOSED_AT_ONCE: usize = 16 * KEYS_AHEAD;
-
-/// Rows that close, on their way out.
-#[derive(Default)]
-pub struct Closing {
-    rows: Vec<RowId>,
-    next: usize,
-}
-
-/// Reads rows and their runs, for the processor's cache: all at once, so that it waits for memory once.
-fn read<P: Place, V: Clone>(rows: &Rows<RunId, Placed<P, V>>, runs: &[Run<P>], ids: &[RowId]) {
-    ids.iter().for_each(|row| rows.touch(*row));
-    ids.iter().for_each(|row| {
-        black_box(runs[*rows.identity(*row) as usize].newest);
-    });
-}
-
-/// What a run has given to an answer.
-struct Given<P> {
-    rows: usize,
-    /// The last one, if there are more.
-    rest_after: Option<P>,
 }
 
 /// Windows by key and start.
@@ -444,130 +327,6 @@ where
             .collect()
     }
 
-    /// Sorts the keys, at most so many at a time; `true` when they are.
-    fn sort(&mut self, most: usize) -> bool {
-        let (runs, index) = (&self.runs, &self.index);
-        self.sorted.get_or_insert_with(SortedKeys::new).sort(runs.len(), most, |place| {
-            let (id, key) = (place as RunId, &runs[place].key);
-            index.contains(index.hash(key), id).then_some((key, id))
-        })
-    }
-
-    /// Gives the rows of a run that a query means, those behind a place of it, at most so many: the last place that was
-    /// looked at if there are more.
-    fn give(
-        &mut self,
-        run: RunId,
-        query: &StoreQuery,
-        after: Option<P>,
-        isolation: Isolation,
-        most: usize,
-        answer: &mut ChangelogWriter,
-    ) -> Result<Given<P>> {
-        let committed = isolation == Isolation::ReadCommitted;
-        let observed = if committed { self.committed_observed } else { self.observed };
-        let oldest = observed.saturating_sub(self.retention);
-        let content = |row| if committed { self.rows.committed_content(row) } else { self.rows.content(row) };
-        let run = &self.runs[run as usize];
-        // A committed row may have been somewhere else, but among those that were committed with it the order is the same.
-        let places = run.places().map(|(_, row)| content(*row));
-        let is_asked = |content: &&Placed<P, VS::Value>| {
-            let place = content.place;
-            let is_left = after.is_none_or(|after| if query.descending { place < after } else { place > after });
-            content.is_there() && place.time() > oldest && is_left && place.is_at(&query.times)
-        };
-        let mut asked: Vec<_> = places.filter(is_asked).collect();
-        if query.descending {
-            asked.reverse();
-        }
-        let (name, serde, scratch, key) = (&self.name, &self.serde, &mut self.scratch, &mut self.key_scratch);
-        for (at, Placed { place, entry }) in asked.iter().enumerate() {
-            key.clear();
-            key.extend_from_slice(&run.key);
-            place.encode(key);
-            write_value(name, serde, scratch, key, entry.value.as_ref(), entry.timestamp, answer)?;
-            if at + 1 == most || answer.is_full() {
-                return Ok(Given { rows: at + 1, rest_after: Some(*place).filter(|_| at + 1 < asked.len()) });
-            }
-        }
-        Ok(Given { rows: asked.len(), rest_after: None })
-    }
-
-    /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
-    /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call looks at the whole table.
-    pub fn closing(&mut self, times: RangeInclusive<Timestamp>) -> Closing {
-        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
-        let (mut from, to) = times.into_inner();
-        let (mut closing, mut bucket) = (Closing::default(), Vec::new());
-        while from <= to
-            && let Some((time, rows)) = closes.take(from..=to)
-        {
-            from = time.saturating_add(1);
-            bucket.clear();
-            for ahead in rows.chunks(KEYS_AHEAD) {
-                read(&self.rows, &self.runs, ahead);
-                for row in ahead.iter().copied() {
-                    let (content, key) = (self.rows.content(row), &self.runs[*self.rows.identity(row) as usize].key);
-                    if content.place.time() >= time {
-                        closes.list(content.place.time(), row);
-                    }
-                    if content.is_there() && content.place.time() == time {
-                        bucket.push((closes.keys.number(key), row));
-                    }
-                }
-            }
-            let place = |row| (&*self.runs[*self.rows.identity(row) as usize].key, self.rows.content(row).place);
-            key_order::sort(&mut bucket, place);
-            bucket.dedup();
-            closing.rows.extend(bucket.iter().map(|(_, row)| *row));
-        }
-        closing
-    }
-
-    /// The first time from one on at which there is a row. The first call looks at the whole table.
-    pub fn first_from(&mut self, from: Timestamp) -> Option<Timestamp> {
-        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
-        let mut first: Option<Timestamp> = None;
-        for (bucket, rows) in closes.from(from) {
-            if first.is_some_and(|first| first <= bucket) {
-                break;
-            }
-            // A row that has moved on is in the bucket where it was.
-            let there = rows.iter().map(|row| self.rows.content(*row)).filter(|content| content.is_there());
-            let times = there.map(|content| content.place.time()).filter(|time| *time >= from);
-            first = first.into_iter().chain(times).min();
-        }
-        first
-    }
-
-    fn listed<'a>(closes: &'a mut Option<Closes>, index: &Index<RunId>, runs: &[Run<P>]) -> &'a mut Closes {
-        closes.get_or_insert_with(|| {
-            let mut closes = Closes::new();
-            for run in index.iter().map(|run| &runs[run as usize]) {
-                closes.keys.add(&run.key);
-                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
-            }
-            closes
-        })
-    }
-
-    /// Gives the next of the closing rows to `f`: key, place, value, time. `false` if there are no more.
-    pub fn closed(&self, closing: &mut Closing, mut f: impl FnMut(&[u8], P, &VS::Value, Timestamp)) -> bool {
-        let rest = &closing.rows[closing.next..];
-        let rows = &rest[..rest.len().min(CLOSED_AT_ONCE)];
-        closing.next += rows.len();
-        for ahead in rows.chunks(KEYS_AHEAD) {
-            read(&self.rows, &self.runs, ahead);
-            for row in ahead.iter().copied() {
-                let Placed { place, entry } = self.rows.content(row);
-                if let Some(value) = &entry.value {
-                    f(&self.runs[*self.rows.identity(row) as usize].key, *place, value, entry.timestamp);
-                }
-            }
-        }
-        !rows.is_empty()
-    }
-
     /// Removes rows that had expired at the last commit and that nothing has changed since.
     fn expire(&mut self) {
         let before = self.committed_observed.saturating_sub(self.retention);
@@ -713,41 +472,7 @@ where
         rows: usize,
         answer: &mut ChangelogWriter,
     ) -> Result<Option<StoreQuery>> {
-        if isolation == Isolation::ReadCommitted && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
-            return Ok(Some(query.clone()));
-        }
-        let after = query.after.as_deref().and_then(P::decode);
-        let end = if query.descending { P::FIRST } else { P::LAST };
-        let runs: Vec<RunId> = match query.single_key() {
-            Some(key) => self.find_run(self.index.hash(key), key).into_iter().collect(),
-            None if !self.sort(rows) => return Ok(Some(query.clone())),
-            None => {
-                let is_again = after.is_some_and(|(_, place)| place != end);
-                let Some(range) = query.keys_left(after.map(|(key, _)| key), is_again) else { return Ok(None) };
-                let runs = self.sorted.iter().flat_map(|sorted| sorted.range(range)).map(|(_, run)| run);
-                // One more than there is time for: whether that is all.
-                if query.descending { runs.rev().take(rows + 1).collect() } else { runs.take(rows + 1).collect() }
-            }
-        };
-        let mut given = 0;
-        for (at, run) in runs.iter().enumerate() {
-            let key = self.runs[*run as usize].key.clone();
-            let last = |place: Option<P>| {
-                let mut last = key.to_vec();
-                place.unwrap_or(end).encode(&mut last);
-                query.after(&last)
-            };
-            let behind = after.filter(|(after, _)| **after == *key).map(|(_, place)| place);
-            let done = self.give(*run, query, behind, isolation, rows - given, answer)?;
-            given += done.rows;
-            if done.rest_after.is_some() {
-                return Ok(Some(last(done.rest_after)));
-            }
-            if at + 1 < runs.len() && (at + 1 == rows || given == rows || answer.is_full()) {
-                return Ok(Some(last(None)));
-            }
-        }
-        Ok(None)
+        self.answer(query, isolation, rows, answer)
     }
 
     fn is_large(&self) -> bool {
