@@ -14,6 +14,7 @@ use millstream_core::{
 use crate::consumed::Produced;
 use crate::once::Made;
 use crate::optimization::Optimization;
+use crate::windows::JoinWindows;
 
 /// Builds a [`Topology`]. Clones share one graph.
 ///
@@ -205,6 +206,16 @@ impl StreamsBuilder {
 
     pub(crate) fn problem(&self, problem: String) {
         self.graph().problems.push(problem);
+    }
+
+    /// Warns of a join whose buffers keep nothing (semantics.md 26).
+    pub(crate) fn warn_of_windows_of_no_time(&self, join: &str, windows: JoinWindows) {
+        if windows.retention() == 0 {
+            self.graph().parts.warnings.push(format!(
+                "the windows of join `{join}` are 0 ms long and without grace: nothing is kept, so nothing joins, as in Kafka \
+                 Streams\n  help: `JoinWindows::exact()` joins records of equal times"
+            ));
+        }
     }
 
     /// Warns of a windowed count whose values may be null: it counts them, and an unwindowed one does not (semantics.md 35).

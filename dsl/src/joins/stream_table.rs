@@ -40,7 +40,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(name, table, None, inner(move |v: &V::NonNull, row: &T| sure(f(v, row))))
+        self.keyed(name).table_join(name, table, None, inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))))
     }
 
     /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
@@ -69,7 +69,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
+        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
         self.keyed(name).table_join(name, table, None, inner(f))
     }
 
@@ -103,7 +103,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             Some(millis(grace)),
-            inner(move |v: &V::NonNull, row: &T| sure(f(v, row))),
+            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
         )
     }
 
@@ -135,7 +135,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
+        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
         self.keyed(name).table_join(name, table, Some(millis(grace)), inner(f))
     }
 
@@ -166,7 +166,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             None,
-            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
 
@@ -195,7 +195,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
+        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
         self.repartitioned(name).table_join(name, table, None, left(f))
     }
 
@@ -230,7 +230,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             Some(millis(grace)),
-            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
 
@@ -260,7 +260,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
+        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
         self.repartitioned(name).table_join(name, table, Some(millis(grace)), left(f))
     }
 
@@ -273,7 +273,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         }
     }
 
-    fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         table: &KTable<K::NonNull, T>,
@@ -315,20 +315,23 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// The key and value of a result; `None` leaves the record out.
-type Joined<K, R, E> = Result<Option<(K, R)>, E>;
+pub(super) type Joined<K, R, E> = Result<Option<(K, R)>, E>;
 
 /// Records without a key or a row are left out.
-fn inner<K: Data, L, T, R, E>(
-    f: impl Fn(&L, &T) -> Result<R, E>,
+pub(super) fn inner<K: Data, L, T, R, E>(
+    f: impl Fn(&K::NonNull, &L, &T) -> Result<R, E>,
 ) -> impl Fn(K, &L, Option<&T>) -> Joined<K::NonNull, R, E> {
     move |key, value, row| {
         let (Some(key), Some(row)) = (key.into_non_null(), row) else { return Ok(None) };
-        f(value, row).map(|joined| Some((key, joined)))
+        f(&key, value, row).map(|joined| Some((key, joined)))
     }
 }
 
-fn left<K, L, T, R, E>(f: impl Fn(&L, Option<&T>) -> Result<R, E>) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
-    move |key, value, row| f(value, row).map(|joined| Some((key, joined)))
+/// All records are joined.
+pub(super) fn left<K, L, T, R, E>(
+    f: impl Fn(&K, &L, Option<&T>) -> Result<R, E>,
+) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
+    move |key, value, row| f(&key, value, row).map(|joined| Some((key, joined)))
 }
 
 struct TableJoin<K: Data, T, F, K2, R> {

@@ -210,12 +210,14 @@ pub struct JoinWindows {
     pub(crate) after: Timestamp,
     pub(crate) grace: Timestamp,
     pub(crate) drop_late: bool,
+    pub(crate) exact: bool,
 }
 
 impl JoinWindows {
-    /// Records at most `difference` apart, without grace.
+    /// Records at most `difference` apart, without grace. Of 0 ms and without grace they join nothing, as in Kafka Streams,
+    /// unless they are [`exact`](JoinWindows::exact); `build` warns.
     pub fn of(difference: Duration) -> Self {
-        JoinWindows { before: millis(difference), after: millis(difference), grace: 0, drop_late: false }
+        JoinWindows { before: millis(difference), after: millis(difference), grace: 0, drop_late: false, exact: false }
     }
 
     /// How much earlier than the left record the right one may be.
@@ -243,14 +245,40 @@ impl JoinWindows {
         self
     }
 
+    /// Windows to the millisecond, where Kafka Streams has less (semantics.md 23, 26). A record is kept as long as one that is
+    /// not late can join it, and no millisecond less. A record without a partner leaves with the first one that brings time
+    /// beyond its window and grace; without this it may leave with a later one, or stay, when it is among the last.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use millstream_dsl::{JoinWindows, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (asked, answered) = (b.stream::<String, String>("asked"), b.stream::<String, String>("answered"));
+    /// let at_once = JoinWindows::of(Duration::ZERO).exact();
+    /// asked.left_join("dialogue", &answered, at_once, |q, a| format!("{q} {a:?}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let asked = t.input::<String, String>("asked")?;
+    /// # let answered = t.input::<String, String>("answered")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// asked.pipe_at(5, "ann", "who?");
+    /// answered.pipe_at(5, "ann", "me");
+    /// [(6, "what?"), (7, "why?"), (8, "when?")].into_iter().for_each(|(time, q)| asked.pipe_at(time, "bob", q));
+    /// assert_eq!(out.read(), [kv("ann", "who? Some(\"me\")"), kv("bob", "what? None"), kv("bob", "why? None")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
     /// Whether a record that waits for others up to `after` its time comes too late.
     #[inline]
     pub(crate) fn is_late(&self, time: Timestamp, after: Timestamp, now: Timestamp) -> bool {
         self.drop_late && time + after + self.grace < now
     }
 
-    /// For how long records are kept.
+    /// For how long records are kept: what is a retention old is not there any more.
     pub(crate) fn retention(&self) -> Timestamp {
-        self.before + self.after + self.grace
+        self.before + self.after + self.grace + Timestamp::from(self.exact)
     }
 }

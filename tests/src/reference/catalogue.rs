@@ -157,7 +157,7 @@ fn sessions(p: &Params<'_>, fold: Fold) -> SessionWindows {
 }
 
 fn streams(p: &Params<'_>, kind: Kind) -> StreamStream {
-    StreamStream::new(kind, p.ms("before"), p.ms("after"), p.ms("grace"))
+    StreamStream::new(kind, (p.ms("before"), p.ms("after"), p.ms("grace")), p.given.contains_key("exact"))
 }
 
 /// A table's rows are a stream's records again.

@@ -5,6 +5,7 @@
 mod found;
 mod product;
 mod script;
+mod unmatched;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

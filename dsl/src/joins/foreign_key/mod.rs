@@ -17,6 +17,7 @@ mod response;
 mod row_hash;
 mod send;
 mod subscription;
+mod with_key;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join = move |row: &V, partner: Option<&W>| sure(partner.map(|partner| f(row, partner)));
-        self.foreign_join(name, other, false, move |row| sure(foreign_key(row)), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| sure(partner.map(|partner| f(row, partner)));
+        self.foreign_join(name, other, false, move |_, row| sure(foreign_key(row)), join)
     }
 
     /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A change that is
@@ -98,9 +99,10 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> Result<O, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join =
-            move |row: &V, partner: Option<&W>| partner.map(|partner| f(row, partner)).transpose().map_err(Error::user);
-        self.foreign_join(name, other, false, move |row| foreign_key(row).map_err(Error::user), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| {
+            partner.map(|partner| f(row, partner)).transpose().map_err(Error::user)
+        };
+        self.foreign_join(name, other, false, move |_, row| foreign_key(row).map_err(Error::user), join)
     }
 
     /// As [`KTable::join_on`]; rows without a partner are joined with none.
@@ -130,8 +132,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join = move |row: &V, partner: Option<&W>| sure(Some(f(row, partner)));
-        self.foreign_join(name, other, true, move |row| sure(foreign_key(row)), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| sure(Some(f(row, partner)));
+        self.foreign_join(name, other, true, move |_, row| sure(foreign_key(row)), join)
     }
 
     /// As [`KTable::left_join_on`], with functions that may fail.
@@ -161,8 +163,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> Result<O, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join = move |row: &V, partner: Option<&W>| f(row, partner).map(Some).map_err(Error::user);
-        self.foreign_join(name, other, true, move |row| foreign_key(row).map_err(Error::user), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| f(row, partner).map(Some).map_err(Error::user);
+        self.foreign_join(name, other, true, move |_, row| foreign_key(row).map_err(Error::user), join)
     }
 
     fn foreign_join<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Failure + 'static>(
@@ -170,8 +172,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         name: &str,
         other: &KTable<F, W>,
         left: bool,
-        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
-        f: impl Fn(&V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
+        foreign_key: impl Fn(&K, &V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&K, &V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let builder = &self.builder;
         builder.same_program(&other.builder, &format!("join `{name}`"));
@@ -237,7 +239,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     fn subscribe<F: Data<NonNull = F>, E: Failure + 'static>(
         &self,
         left: bool,
-        foreign_key: Arc<impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static>,
+        foreign_key: Arc<impl Fn(&K, &V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static>,
     ) -> KStream<Option<F>, Subscription<K>> {
         let node = self.builder.node("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION", &[self.node], &[]);
         let port: Port<Record<Option<F>, Subscription<K>>> = self.builder.port();

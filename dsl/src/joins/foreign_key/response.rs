@@ -100,14 +100,14 @@ pub(super) struct ResponseJoin<K: Data, V: Data, Key, F, O: Data> {
 
 impl<K: Data, V: Data, Key, F, O: Data> ResponseJoin<K, V, Key, F, O> {
     /// Whether a row is the one that asked.
-    fn asked<T, E>(&mut self, row: Option<&V>, hash: Option<u128>) -> Result<bool>
+    fn asked<T, E>(&mut self, key: &K, row: Option<&V>, hash: Option<u128>) -> Result<bool>
     where
-        Key: Fn(&V) -> Result<Option<T>, E>,
+        Key: Fn(&K, &V) -> Result<Option<T>, E>,
     {
         match row {
             // Rows without a foreign key have asked as if they were gone: one may have followed another without a word.
             // One whose key cannot be found has not asked.
-            Some(row) if hash.is_none() && !self.left => Ok(matches!((self.foreign_key)(row), Ok(None))),
+            Some(row) if hash.is_none() && !self.left => Ok(matches!((self.foreign_key)(key, row), Ok(None))),
             row => Ok(self.hash.of(row)? == hash),
         }
     }
@@ -119,8 +119,8 @@ where
     V: Data,
     W: Data,
     E: Failure,
-    Key: Fn(&V) -> Result<Option<T>, E>,
-    F: Fn(&V, Option<&W>) -> Result<Option<O>, E>,
+    Key: Fn(&K, &V) -> Result<Option<T>, E>,
+    F: Fn(&K, &V, Option<&W>) -> Result<Option<O>, E>,
     O: Data,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Response<W>>) -> Result<()> {
@@ -129,7 +129,7 @@ where
             Ok(row) => row.map(|(row, _)| row),
             Err(error) => return cx.failed(self.node, error),
         };
-        if !self.asked(row.as_ref(), response.hash)? {
+        if !self.asked(&key, row.as_ref(), response.hash)? {
             // Stale: the row has changed, and asked again.
             cx.drop_record();
             return Ok(());
@@ -137,7 +137,7 @@ where
         if response.quiet && self.results.get(&key)?.is_none() {
             return Ok(());
         }
-        let new = match row.map_or(Ok(None), |row| (self.f)(&row, response.value.as_ref())) {
+        let new = match row.map_or(Ok(None), |row| (self.f)(&key, &row, response.value.as_ref())) {
             Ok(joined) => joined,
             Err(error) => return cx.failed(self.node, error.into()),
         };

@@ -40,7 +40,7 @@ where
     V: Data,
     F: Data,
     E: Failure,
-    Key: Fn(&V) -> Result<Option<F>, E>,
+    Key: Fn(&K, &V) -> Result<Option<F>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         if self.versioned && cx.is_out_of_order() {
@@ -48,7 +48,7 @@ where
             return Ok(());
         }
         let Record { key, value: Change { old, new }, timestamp, headers } = record;
-        let foreign = |row: Option<&V>| row.map_or(Ok(None), |row| (self.foreign_key)(row));
+        let foreign = |row: Option<&V>| row.map_or(Ok(None), |row| (self.foreign_key)(&key, row));
         let after = match foreign(new.as_ref()) {
             Ok(after) => after,
             Err(error) => return cx.failed(self.node, E::into(error)),
