@@ -287,6 +287,7 @@ impl StreamJoin<'_> {
     ) -> KStream<K2, O> {
         let (builder, name, retention) = (&left.builder, self.name, self.windows.retention());
         builder.same_program(&right.builder, &format!("join `{name}`"));
+        builder.no_bad_duration(&format!("join `{name}`"), self.windows.bad);
         let names = ["left", "right", "held"].map(|part| Arc::<str>::from(format!("{name}-{part}")));
         let stores = Stores {
             windows: self.windows,

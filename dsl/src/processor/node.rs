@@ -11,6 +11,7 @@ use millstream_core::{
 };
 
 use crate::builder::StreamsBuilder;
+use crate::durations::Least;
 use crate::kstream::KStream;
 use crate::processor::store::{ProcessorStore, StoreHandle};
 
@@ -439,7 +440,17 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         make: impl Fn(&mut Setup<'_, P>) -> P + Send + Sync + 'static,
     ) -> WithChildren<P::KOut, P::VOut> {
         let builder = &self.builder;
-        let stores = stores_of(builder, |stores| make(&mut Setup { stores, now: Rc::default(), timers: Vec::new() }));
+        let stores = stores_of(builder, |stores| {
+            let mut setup = Setup { stores, now: Rc::default(), timers: Vec::new() };
+            let processor = make(&mut setup);
+            for timer in &setup.timers {
+                builder.millis(&format!("processor `{name}`"), "a timer", timer.interval, Least::Millisecond);
+            }
+            if !setup.timers.is_empty() {
+                builder.name_timers(name);
+            }
+            processor
+        });
         let node = builder.node("KSTREAM-PROCESSOR", &[self.node], &stores);
         let output = || KStream {
             builder: builder.clone(),
