@@ -844,7 +844,8 @@ fn first_offset(shared: &ThreadContext, task: &Task, input: &Input, why: &str, w
         OffsetReset::Earliest => admin.start_offset(partition)?,
         OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
         OffsetReset::ByDuration(age) => {
-            admin.offset_for_time(partition, wall.saturating_sub(age.as_millis() as Timestamp))?
+            let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
+            admin.offset_for_time(partition, wall.saturating_sub(age))?
         }
         OffsetReset::None => {
             return Err(Error::Config(Box::new(vec![format!(

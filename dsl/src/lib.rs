@@ -6,6 +6,7 @@
 mod aggregates;
 mod builder;
 mod consumed;
+mod durations;
 mod failure;
 mod framed;
 mod joins;

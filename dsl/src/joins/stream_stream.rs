@@ -290,6 +290,7 @@ impl StreamJoin<'_> {
         let (builder, name, retention) = (&left.builder, self.name, self.windows.retention());
         builder.same_program(&right.builder, &format!("join `{name}`"));
         builder.warn_of_windows_of_no_time(name, self.windows);
+        builder.no_bad_duration(&format!("join `{name}`"), self.windows.bad);
         let names = ["left", "right", "held"].map(|part| Arc::<str>::from(format!("{name}-{part}")));
         let stores = Stores {
             windows: self.windows,

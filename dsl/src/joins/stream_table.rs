@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::durations::Least;
 use crate::failure::{BoxError, Failure, sure};
 use crate::joins::grace_join::{GraceBuffer, GraceJoin, add_store};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp};
-use crate::windows::millis;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with its key's row; records without a row, a key or a value are left out. `name` names the
@@ -99,12 +99,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(
-            name,
-            table,
-            Some(millis(grace)),
-            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
-        )
+        self.keyed(name).table_join(name, table, Some(grace), inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))))
     }
 
     /// As [`KStream::join_table_with_grace`], with a function that may fail.
@@ -136,7 +131,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
         let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, Some(millis(grace)), inner(f))
+        self.keyed(name).table_join(name, table, Some(grace), inner(f))
     }
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
@@ -229,7 +224,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.repartitioned(name).table_join(
             name,
             table,
-            Some(millis(grace)),
+            Some(grace),
             left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
@@ -261,7 +256,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, Some(millis(grace)), left(f))
+        self.repartitioned(name).table_join(name, table, Some(grace), left(f))
     }
 
     /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
@@ -277,10 +272,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         table: &KTable<K::NonNull, T>,
-        grace: Option<Timestamp>,
+        grace: Option<Duration>,
         f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         self.builder.same_program(&table.builder, &format!("join `{name}`"));
+        let grace = grace.map(|grace| self.builder.millis(&format!("join `{name}`"), "a grace", grace, Least::Zero));
         if let (Some(grace), Some(history)) = (grace, table.nature.history)
             && history < grace
         {

@@ -22,7 +22,7 @@ use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
-use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed, millis};
+use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// A grouped stream in sessions.
 pub struct SessionWindowedStream<K, V> {
@@ -52,7 +52,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.retention = Some(millis(retention));
+        self.spec.keep_for(retention);
         self
     }
 
@@ -296,12 +296,8 @@ pub(crate) struct SessionTableBuilder<K, A> {
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
     pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<SessionWindows>) -> Self {
         let least = spec.windows.gap + spec.windows.grace;
-        let retention = spec.retention.unwrap_or(least);
-        if retention < least {
-            builder.problem(format!(
-                "`{store}` keeps sessions for {retention} ms\n  help: gap and grace need at least {least} ms"
-            ));
-        }
+        let problem = spec.windows.bad.get().map(|bad| bad.to_string());
+        let retention = spec.kept(builder, store, problem, ("sessions", "gap and grace"), least);
         // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
         // itself, can bring it into a session that is open.
         let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
