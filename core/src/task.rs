@@ -211,6 +211,7 @@ impl Task {
     ) -> Result<()> {
         self.cx.handlers = handlers;
         self.cx.wall = wall;
+        self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().restored());
         for (input, (offset, metadata)) in self.inputs.iter_mut().zip(committed) {
             input.reset(*offset, metadata.as_ref().map_or(NO_TIME, |m| m.partition_time));
             self.cx.stream_time = self.cx.stream_time.max(input.time);

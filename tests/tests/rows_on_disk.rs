@@ -11,8 +11,8 @@ use std::time::Duration;
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     BatchBuilder, ChangelogRecord, Clock as _, DiskPosition, DiskRows, Family, FamilyWrite, Log, ManualClock,
-    ProducerOptions, Result, RuntimeConfig, StateBudget, StateDisk, StreamThread, Streams, TaskDisk, TopicPartition,
-    Topology, Wakeup,
+    ProducerOptions, Result, RuntimeConfig, StateBudget, StateDisk, StreamThread, Streams, TaskDisk, Timestamp,
+    TopicPartition, Topology, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
 use tempfile::TempDir;
@@ -85,6 +85,10 @@ impl DiskRows for NoRows {
 
     fn is_empty(&self) -> Result<bool> {
         Ok(true)
+    }
+
+    fn latest(&self) -> Option<Timestamp> {
+        None
     }
 
     fn scan(

@@ -1,24 +1,27 @@
 //! What closes, in the order in which it is emitted.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
-use millstream_core::{KEYS_AHEAD, Serde, Timestamp};
+use millstream_core::{KEYS_AHEAD, Result, Serde, Timestamp};
 
 use super::{Place, Placed, Run, RunId, TimedTable};
 use crate::closes::Closes;
 use crate::index::Index;
+use crate::key_bytes::KeyBytes;
 use crate::key_order;
-use crate::rows::{Content as _, RowId, Rows};
+use crate::rows::{Content as _, Entry, RowId, Rows};
 
 /// How many rows that close are read at once.
 const CLOSED_AT_ONCE: usize = 16 * KEYS_AHEAD;
 
 /// Rows that close, on their way out.
-#[derive(Default)]
-pub struct Closing {
+pub struct Closing<P> {
     rows: Vec<RowId>,
     next: usize,
+    /// Those on disk alone, each with how many of `rows` come before it.
+    away: VecDeque<(usize, KeyBytes, P)>,
 }
 
 /// Reads rows and their runs, for the processor's cache: all at once, so that it waits for memory once.
@@ -31,14 +34,28 @@ fn read<P: Place, V: Clone>(rows: &Rows<RunId, Placed<P, V>>, runs: &[Run<P>], i
 
 impl<P: Place, VS: Serde> TimedTable<P, VS>
 where
-    VS::Value: Clone,
+    VS::Value: Clone + 'static,
 {
     /// The rows of all keys at times within a range, in the order of time, key bytes, place; whether they are still
-    /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call looks at the whole table.
-    pub fn closing(&mut self, times: RangeInclusive<Timestamp>) -> Closing {
-        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
+    /// live or not, since what closes is emitted before it expires (semantics.md 43). The first call looks at the whole table; one
+    /// whose times come to another part of those on disk, at that.
+    ///
+    /// # Errors
+    /// When they cannot be read from disk.
+    pub fn closing(&mut self, times: RangeInclusive<Timestamp>) -> Result<Closing<P>> {
+        let mut closing = Closing { rows: Vec::new(), next: 0, away: VecDeque::new() };
+        let mut closes = self.take_closes();
+        let listed = self.list_away(&mut closes, *times.start(), *times.end());
+        if listed.is_ok() {
+            self.take_closing(&mut closes, times, &mut closing);
+        }
+        self.closes = Some(closes);
+        listed.map(|()| closing)
+    }
+
+    fn take_closing(&self, closes: &mut Closes<P>, times: RangeInclusive<Timestamp>, closing: &mut Closing<P>) {
         let (mut from, to) = times.into_inner();
-        let (mut closing, mut bucket) = (Closing::default(), Vec::new());
+        let mut bucket = Vec::new();
         while from <= to
             && let Some((time, rows)) = closes.take(from..=to)
         {
@@ -59,14 +76,34 @@ where
             let place = |row| (&*self.runs[*self.rows.identity(row) as usize].key, self.rows.content(row).place);
             key_order::sort(&mut bucket, place);
             bucket.dedup();
+            let is_away = |(key, place): &&(KeyBytes, P)| self.is_away(key, *place);
+            let mut away: Vec<_> = closes.away(time).iter().filter(is_away).cloned().collect();
+            away.sort_unstable();
+            away.dedup();
+            let mut passed = 0;
+            for (key, at) in away {
+                passed += bucket[passed..].iter().take_while(|(_, row)| place(*row) < (&*key, at)).count();
+                closing.away.push_back((closing.rows.len() + passed, key, at));
+            }
             closing.rows.extend(bucket.iter().map(|(_, row)| *row));
         }
-        closing
     }
 
     /// The first time from one on at which there is a row. The first call looks at the whole table.
-    pub fn first_from(&mut self, from: Timestamp) -> Option<Timestamp> {
-        let closes = Self::listed(&mut self.closes, &self.index, &self.runs);
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
+    pub fn first_from(&mut self, from: Timestamp) -> Result<Option<Timestamp>> {
+        let mut closes = self.take_closes();
+        closes.read_from(from);
+        let first = self.first_in_memory(&closes, from);
+        let first = self.first_away(&mut closes, from..first.unwrap_or(Timestamp::MAX)).map(|away| away.or(first));
+        self.closes = Some(closes);
+        first
+    }
+
+    /// The first time from one on at which there is a row in memory.
+    fn first_in_memory(&self, closes: &Closes<P>, from: Timestamp) -> Option<Timestamp> {
         let mut first: Option<Timestamp> = None;
         for (bucket, rows) in closes.from(from) {
             if first.is_some_and(|first| first <= bucket) {
@@ -80,23 +117,82 @@ where
         first
     }
 
-    fn listed<'a>(closes: &'a mut Option<Closes>, index: &Index<RunId>, runs: &[Run<P>]) -> &'a mut Closes {
-        closes.get_or_insert_with(|| {
-            let mut closes = Closes::new();
-            for run in index.iter().map(|run| &runs[run as usize]) {
-                closes.keys.add(&run.key);
-                run.places().for_each(|(place, row)| closes.list(place.time(), *row));
+    /// The first time within a range at which there is a row on disk alone.
+    fn first_away(&self, closes: &mut Closes<P>, times: Range<Timestamp>) -> Result<Option<Timestamp>> {
+        loop {
+            // A part more, as long as there may be a row in it and none was found.
+            let next = self.next_to_list(closes, times.start, times.end);
+            while let Some((key, place)) = closes.first_away(times.clone()) {
+                let time = place.time();
+                if self.look_up(key, *place)?.is_some() {
+                    return Ok(Some(time));
+                }
+                closes.forget_away(time);
             }
+            let Some(next) = next else { return Ok(None) };
+            self.list_away(closes, times.start, next)?;
+        }
+    }
+
+    /// Lists the rows that are on disk alone, with times from one on, up to the part that another is in.
+    fn list_away(&self, closes: &mut Closes<P>, from: Timestamp, to: Timestamp) -> Result<()> {
+        while let Some(next) = self.next_to_list(closes, from, to) {
+            self.for_each_in_part(next, &mut |key, place, _| {
+                if place.time() >= next {
+                    closes.list_away(key.into(), place);
+                }
+                Ok(())
+            })?;
+            closes.listed(self.part_end(next));
+        }
+        Ok(())
+    }
+
+    /// The first time from one on, up to another, at which rows that are on disk alone are not listed.
+    fn next_to_list(&self, closes: &mut Closes<P>, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
+        let from = from.max(self.kept_from());
+        if self.known == P::FIRST || from > self.known.time() {
+            return None;
+        }
+        Some(closes.to_list(from)).filter(|next| *next <= to.min(self.known.time()))
+    }
+
+    /// What closes, taken out; all rows that are in memory are listed.
+    fn take_closes(&mut self) -> Closes<P> {
+        self.closes.take().unwrap_or_else(|| {
+            let mut closes = Closes::new();
+            Self::list_rows(&mut closes, &self.index, &self.runs);
             closes
         })
     }
 
+    /// Lists all rows that are in memory.
+    pub(super) fn list_rows(closes: &mut Closes<P>, index: &Index<RunId>, runs: &[Run<P>]) {
+        for run in index.iter().map(|run| &runs[run as usize]) {
+            closes.keys.add(&run.key);
+            run.places().for_each(|(place, row)| closes.list(place.time(), *row));
+        }
+    }
+
     /// Gives the next of the closing rows to `f`: key, place, value, time. `false` if there are no more.
-    pub fn closed(&self, closing: &mut Closing, mut f: impl FnMut(&[u8], P, &VS::Value, Timestamp)) -> bool {
-        let rest = &closing.rows[closing.next..];
-        let rows = &rest[..rest.len().min(CLOSED_AT_ONCE)];
-        closing.next += rows.len();
-        for ahead in rows.chunks(KEYS_AHEAD) {
+    ///
+    /// # Errors
+    /// When they cannot be read from disk.
+    pub fn closed(&self, closing: &mut Closing<P>, mut f: impl FnMut(&[u8], P, &VS::Value, Timestamp)) -> Result<bool> {
+        let mut left = CLOSED_AT_ONCE;
+        while left > 0 {
+            if let Some((_, key, place)) = closing.away.pop_front_if(|(before, ..)| *before <= closing.next) {
+                if let Some(Entry { value: Some(value), timestamp }) = self.look_up(&key, place)? {
+                    f(&key, place, &value, timestamp);
+                }
+                left -= 1;
+                continue;
+            }
+            let until = closing.away.front().map_or(closing.rows.len(), |(before, ..)| *before);
+            let ahead = &closing.rows[closing.next..until.min(closing.next + KEYS_AHEAD)];
+            if ahead.is_empty() {
+                break;
+            }
             read(&self.rows, &self.runs, ahead);
             for row in ahead.iter().copied() {
                 let Placed { place, entry } = self.rows.content(row);
@@ -104,7 +200,9 @@ where
                     f(&self.runs[*self.rows.identity(row) as usize].key, *place, value, entry.timestamp);
                 }
             }
+            closing.next += ahead.len();
+            left = left.saturating_sub(ahead.len());
         }
-        !rows.is_empty()
+        Ok(left < CLOSED_AT_ONCE)
     }
 }

@@ -1,20 +1,24 @@
 //! Rows by key and place in time: windows by their start, sessions by their bounds.
 //!
 //! Per key, a short run of places in ascending order; over all keys, buckets by time as soon as somebody has asked
-//! what closes. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
+//! what closes. With a disk, rows that are there too leave memory when the process's budget is used up, and come back when they
+//! are asked for. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
 mod closing;
+mod disk;
 mod place;
 mod query;
+mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, Expired, Isolation, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore,
-    StoreQuery, Timestamp,
+    ChangelogRecord, ChangelogWriter, DiskRows, Error, Expired, Isolation, KEYS_AHEAD, Result, RowOrder, Serde,
+    StateBudget, StateError, StateStore, StoreQuery, Timestamp,
 };
 
 use crate::closes::Closes;
@@ -25,6 +29,7 @@ use crate::rows::{Content, Entry, RowId, Rows};
 use crate::sorted_keys::SortedKeys;
 
 pub use closing::Closing;
+use disk::Disk;
 pub use place::{Place, SessionBounds, WindowStart};
 
 /// The places of one key, ascending. The newest is where most records go: found on the run's own cache line.
@@ -118,11 +123,16 @@ pub struct TimedTable<P: Place, VS: Serde> {
     free_runs: Vec<RunId>,
     /// Every run once, under a part of the retention that its first place was in: it is looked at when that has
     /// expired, and is listed again or goes.
-    expiring: BTreeMap<Timestamp, Vec<RunId>>,
-    closes: Option<Closes>,
+    expiring: BTreeMap<Timestamp, VecDeque<RunId>>,
+    closes: Option<Closes<P>>,
     /// For queries that ask for ranges of keys.
     sorted: Option<SortedKeys<RunId>>,
     rows: Rows<RunId, Placed<P, VS::Value>>,
+    /// From here on all rows are in memory.
+    known: P,
+    disk: Option<Disk<P>>,
+    /// Rows may leave memory.
+    may_leave: bool,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
 }
@@ -134,7 +144,7 @@ pub type SessionTable<VS> = TimedTable<SessionBounds, VS>;
 
 impl<P: Place, VS: Serde> TimedTable<P, VS>
 where
-    VS::Value: Clone,
+    VS::Value: Clone + 'static,
 {
     /// An empty table that keeps rows for `retention` milliseconds behind the largest time it has seen.
     pub fn new(name: &str, serde: VS, retention: Timestamp) -> Self {
@@ -153,6 +163,9 @@ where
             closes: None,
             sorted: None,
             rows: Rows::new(true),
+            known: P::FIRST,
+            disk: None,
+            may_leave: false,
             scratch: Vec::new(),
             key_scratch: Vec::new(),
         }
@@ -163,6 +176,12 @@ where
     pub fn changing_at_once(mut self, rows: usize) -> Self {
         self.at_once = rows;
         self
+    }
+
+    /// Lets rows leave memory that are on disk, if there is one.
+    #[must_use]
+    pub fn larger_than_memory(self) -> Self {
+        TimedTable { may_leave: true, ..self }
     }
 
     /// Moves the store's time forward.
@@ -196,14 +215,36 @@ where
         }
     }
 
+    /// The same, with all of the key's rows from a place on in memory.
+    ///
+    /// # Errors
+    /// When they cannot be read from disk.
     #[inline]
-    fn find_or_insert(&mut self, KeyRows(id): KeyRows, place: P) -> RowId {
-        let run = &mut self.runs[id as usize];
-        if let Some(row) = run.find(place) {
-            return row;
+    pub fn rows_from(&mut self, key: &[u8], place: P, from: P) -> Result<KeyRows> {
+        let rows = self.rows_of(key, place);
+        if from < self.known {
+            self.read_places(key, from..=P::LAST)?;
         }
+        Ok(rows)
+    }
+
+    #[inline]
+    fn find_or_insert(&mut self, KeyRows(id): KeyRows, place: P) -> Result<RowId> {
+        if let Some(row) = self.runs[id as usize].find(place) {
+            return Ok(row);
+        }
+        if place < self.known {
+            let key = self.runs[id as usize].key.clone();
+            if let Some(row) = self.read_row(&key, place)? {
+                return Ok(row);
+            }
+        }
+        Ok(self.insert_row(id, place))
+    }
+
+    fn insert_row(&mut self, id: RunId, place: P) -> RowId {
         let row = self.rows.insert(id, Placed { place, entry: Entry::EMPTY });
-        run.insert(place, row);
+        self.runs[id as usize].insert(place, row);
         if let Some(closes) = &mut self.closes {
             closes.list(place.time(), row);
         }
@@ -228,9 +269,22 @@ where
         if let Some(sorted) = &mut self.sorted {
             sorted.insert(key.into(), id);
         }
+        if let Some(disk) = self.disk.as_mut().filter(|_| self.known > P::FIRST) {
+            disk.set_known(id, self.known);
+        }
         self.index.insert(hash, id);
-        self.expiring.entry(Self::part(self.retention, place.time())).or_default().push(id);
+        self.expiring.entry(Self::part(self.retention, place.time())).or_default().push_back(id);
         id
+    }
+
+    /// Removes a run without rows that is not listed any more.
+    fn remove_run(&mut self, id: RunId) {
+        let key = &self.runs[id as usize].key;
+        if let Some(sorted) = &mut self.sorted {
+            sorted.remove(key);
+        }
+        self.index.remove(self.index.hash(key), id);
+        self.free_runs.push(id);
     }
 
     /// Time in parts of the retention.
@@ -239,28 +293,45 @@ where
     }
 
     /// The row at a place.
-    pub fn get(&self, key: &[u8], place: P) -> Option<(&VS::Value, Timestamp)> {
-        let row = self.run(key)?.find(place).filter(|_| self.is_live(&place))?;
-        let entry = &self.rows.content(row).entry;
-        entry.value.as_ref().map(|value| (value, entry.timestamp))
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
+    pub fn get(&mut self, key: &[u8], place: P) -> Result<Option<(&VS::Value, Timestamp)>> {
+        if !self.is_live(&place) {
+            return Ok(None);
+        }
+        let row = match self.run(key).and_then(|run| run.find(place)) {
+            None if place < self.known => self.read_row(key, place)?,
+            row => row,
+        };
+        let Some(row) = row else { return Ok(None) };
+        let entry = &self.rows.read(row).entry;
+        Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
     }
 
     /// The row at a place, to be changed in place; empty if there is none. The place must be live.
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
     #[inline]
-    pub fn change(&mut self, key: &[u8], place: P) -> &mut Entry<VS::Value> {
+    pub fn change(&mut self, key: &[u8], place: P) -> Result<&mut Entry<VS::Value>> {
         let rows = self.rows_of(key, place);
         self.change_at(rows, place)
     }
 
     /// The same among the rows of a key.
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
     #[inline]
-    pub fn change_at(&mut self, rows: KeyRows, place: P) -> &mut Entry<VS::Value> {
-        let row = self.find_or_insert(rows, place);
-        &mut self.rows.change(row).entry
+    pub fn change_at(&mut self, rows: KeyRows, place: P) -> Result<&mut Entry<VS::Value>> {
+        let row = self.find_or_insert(rows, place)?;
+        Ok(&mut self.rows.change(row).entry)
     }
 
     /// Moves the newest row of a key to another place, where it is the newest still, and returns the place and the row, to be changed.
     /// `to` says where, given the row's place and the one before it. `None` if there is no such live row or `to` says so.
+    /// A row before it that is on disk alone is none: [`TimedTable::rows_from`].
     #[inline]
     pub fn move_newest(
         &mut self,
@@ -284,47 +355,6 @@ where
         let content = self.rows.change(row);
         content.place = to;
         Some((to, &mut content.entry))
-    }
-
-    /// The live rows of a key at places within a range, ascending.
-    pub fn fetch(
-        &self,
-        key: &[u8],
-        places: RangeInclusive<P>,
-    ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
-        self.fetch_in(self.run(key), places)
-    }
-
-    /// The same among the rows of a key.
-    pub fn fetch_at(
-        &self,
-        KeyRows(id): KeyRows,
-        places: RangeInclusive<P>,
-    ) -> impl DoubleEndedIterator<Item = (P, &VS::Value, Timestamp)> {
-        self.fetch_in(Some(&self.runs[id as usize]), places)
-    }
-
-    fn fetch_in<'a>(
-        &'a self,
-        run: Option<&'a Run<P>>,
-        places: RangeInclusive<P>,
-    ) -> impl DoubleEndedIterator<Item = (P, &'a VS::Value, Timestamp)> {
-        let found = run.into_iter().flat_map(move |run| run.range(places.clone()));
-        found.filter(|(place, _)| self.is_live(place)).filter_map(|(place, row)| {
-            let entry = &self.rows.content(*row).entry;
-            Some((*place, entry.value.as_ref()?, entry.timestamp))
-        })
-    }
-
-    /// The live rows of all keys within a range, in the order of key bytes, then place. Looks at every key of the table.
-    pub fn scan(&self, keys: (Bound<&[u8]>, Bound<&[u8]>)) -> Vec<(&[u8], P, &VS::Value)> {
-        let runs = self.index.iter().map(|run| &self.runs[run as usize]);
-        let mut runs: Vec<_> = runs.filter(|run| RangeBounds::<[u8]>::contains(&keys, &*run.key)).collect();
-        runs.sort_by(|a, b| a.key.cmp(&b.key));
-        let places = runs.into_iter().flat_map(|run| run.places().map(|at| (&*run.key, at)));
-        let live = places.filter(|(_, (place, _))| self.is_live(place));
-        live.filter_map(|(key, (place, row))| Some((key, *place, self.rows.content(*row).entry.value.as_ref()?)))
-            .collect()
     }
 
     /// Removes rows that had expired at the last commit and that nothing has changed since.
@@ -354,15 +384,9 @@ where
             }
             match run.first() {
                 Some(first) => {
-                    self.expiring.entry(Self::part(self.retention, first.time())).or_default().push(id);
+                    self.expiring.entry(Self::part(self.retention, first.time())).or_default().push_back(id);
                 }
-                None => {
-                    if let Some(sorted) = &mut self.sorted {
-                        sorted.remove(&run.key);
-                    }
-                    self.index.remove(self.index.hash(&run.key), id);
-                    self.free_runs.push(id);
-                }
+                None => self.remove_run(id),
             }
         }
         if let Some(closes) = &mut self.closes {
@@ -377,7 +401,7 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
+        let (name, serde, scratch, disk) = (&self.name, &self.serde, &mut self.scratch, &mut self.disk);
         let (runs, key) = (&self.runs, &mut self.key_scratch);
         let read_run = |run: &RunId| {
             black_box(runs[*run as usize].newest);
@@ -399,7 +423,9 @@ where
                 return Ok(());
             }
             place.encode(key);
-            write_row(name, serde, scratch, key, entry, changelog)
+            write_row(name, serde, scratch, key, entry, changelog)?;
+            disk.iter_mut().for_each(|disk| disk.share.saw(key.len() + scratch.len()));
+            Ok::<(), Error>(())
         })?;
         self.rows.flushed();
         self.flushed_observed = self.observed;
@@ -416,11 +442,18 @@ where
     }
 
     fn rollback(&mut self) {
-        let (runs, closes) = (&mut self.runs, &mut self.closes);
+        let (runs, closes, has_disk) = (&mut self.runs, &mut self.closes, self.disk.is_some());
         self.rows.rollback(|row, run, content| {
             let run = &mut runs[*run as usize];
             run.remove(row);
-            if content.is_there() {
+            // The disk may still have a row that is not there, so it is not forgotten. It gives way to one that moves back.
+            if has_disk && let Some(other) = run.find(content.place) {
+                if !content.is_there() {
+                    return;
+                }
+                run.remove(other);
+            }
+            if content.is_there() || has_disk {
                 run.insert(content.place, row);
                 // It may have left the bucket of this time.
                 if let Some(closes) = closes {
@@ -435,7 +468,7 @@ where
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
         let Some((key, place)) = P::decode(record.key) else {
             let problem = format!("changelog key of {} bytes at offset {}", record.key.len(), record.offset);
-            return Err(millstream_core::Error::State(Box::new(StateError { store: self.name.clone(), problem })));
+            return Err(Error::State(Box::new(StateError { store: self.name.clone(), problem })));
         };
         self.observe(place.time());
         self.committed_observed = self.observed;
@@ -443,7 +476,7 @@ where
         let entry = decode(&self.name, &self.serde, record)?;
         if entry.value.is_some() {
             let rows = self.rows_of(key, place);
-            let row = self.find_or_insert(rows, place);
+            let row = self.find_or_insert(rows, place)?;
             self.rows.parts(row).1.entry = entry;
         } else if let Some(row) = self.run(key).and_then(|run| run.find(place)) {
             let run = *self.rows.identity(row);
@@ -457,8 +490,29 @@ where
         RowOrder::Time { before_end: P::TIME_BEFORE_END, part: self.retention / 16 + 1 }
     }
 
+    fn attach(&mut self, rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> bool {
+        if self.may_leave {
+            self.rows.attach();
+            self.disk = Some(Disk::new(rows, budget));
+        }
+        self.may_leave
+    }
+
+    fn restored(&mut self) {
+        if let Some(latest) = self.disk.as_ref().and_then(|disk| disk.rows.latest()) {
+            (self.observed, self.committed_observed, self.flushed_observed) = (latest, latest, latest);
+            self.known = P::first_at(latest.saturating_add(1));
+        }
+    }
+
+    fn written(&mut self) {
+        let runs = &mut self.runs;
+        self.rows.written(|row, run| runs[*run as usize].remove(row));
+        self.evict();
+    }
+
     fn expired(&mut self) -> Expired {
-        Expired::Before(self.committed_observed.saturating_sub(self.retention).saturating_add(1))
+        Expired::Before(self.kept_from())
     }
 
     fn dirty_bytes(&self) -> usize {

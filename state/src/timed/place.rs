@@ -15,6 +15,11 @@ pub trait Place: Copy + Ord + std::fmt::Debug + 'static {
     fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool;
     /// Where that time begins in a changelog key, in bytes from its end.
     const TIME_BEFORE_END: usize;
+    /// The first at a time.
+    fn first_at(time: Timestamp) -> Self;
+    /// The one behind it.
+    #[must_use]
+    fn next(self) -> Self;
     /// Before all others.
     const FIRST: Self;
     /// Behind all others.
@@ -34,6 +39,14 @@ impl Place for WindowStart {
 
     fn time(&self) -> Timestamp {
         self.0
+    }
+
+    fn first_at(time: Timestamp) -> Self {
+        WindowStart(time)
+    }
+
+    fn next(self) -> Self {
+        WindowStart(self.0.saturating_add(1))
     }
 
     fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool {
@@ -84,6 +97,14 @@ impl Place for SessionBounds {
 
     fn time(&self) -> Timestamp {
         self.end
+    }
+
+    fn first_at(time: Timestamp) -> Self {
+        SessionBounds { end: time, start: Timestamp::MIN }
+    }
+
+    fn next(self) -> Self {
+        SessionBounds { start: self.start.saturating_add(1), ..self }
     }
 
     fn is_at(&self, times: &RangeInclusive<Timestamp>) -> bool {

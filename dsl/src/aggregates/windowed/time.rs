@@ -637,7 +637,7 @@ where
             let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
             Ok((Change { old, new }, time))
-        });
+        })?;
         let (change, timestamp) = changed.map_err(E::into)?;
         self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
     }
@@ -793,7 +793,7 @@ where
             return Ok(());
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
-        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time));
+        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time))?;
         while let Some(rows) = self.rows.closed(&mut closing)? {
             for (WindowStart(start), key, value, timestamp) in rows {
                 let key = Windowed { key, window: self.spec.windows.window(start) };
@@ -818,7 +818,9 @@ where
             return Timestamp::MAX;
         }
         let windows = &self.spec.windows;
-        let first = self.rows.first_from(windows.first_open(self.clock.closed(cx)));
+        let open = windows.first_open(self.clock.closed(cx));
+        // What cannot be read now is due: then it is read again, and the failure told.
+        let first = self.rows.first_from(open).unwrap_or(Some(open));
         first.map_or(Timestamp::MAX, |start| start + windows.closes_behind() + windows.grace())
     }
 
