@@ -26,6 +26,12 @@ pub trait StateDisk: Send + Sync + fmt::Debug {
     /// When somebody else has it open, or the operating system refuses.
     fn open(&self, task: &str, families: Vec<Family>) -> Result<Box<dyn TaskDisk>>;
 
+    /// Removes the rows of all tasks: the changelogs have them too.
+    ///
+    /// # Errors
+    /// When somebody has one open, or the operating system refuses.
+    fn clean_up(&self) -> Result<()>;
+
     /// The memory that all stores share for rows that are on disk too.
     fn budget(&self) -> &Arc<StateBudget>;
 }

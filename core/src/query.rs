@@ -14,9 +14,9 @@ use std::ops::{Bound, RangeInclusive};
 
 use millstream_wire::Records;
 
+use crate::client_state::State;
 use crate::error::Error;
 use crate::log::{Isolation, Offset, TopicPartition};
-use crate::streams::State;
 use crate::thread::ThreadContext;
 use crate::time::Timestamp;
 use crate::topology::StoreId;

@@ -119,6 +119,8 @@ pub struct StreamThread {
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
     broken: bool,
+    /// Nothing is taken for processing.
+    paused: bool,
     /// State was found damaged, and nothing was committed since.
     rebuilt: bool,
     /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
@@ -181,6 +183,7 @@ impl StreamThread {
             unsent_since: None,
             running: false,
             broken: false,
+            paused: false,
             rebuilt: false,
             spent: false,
             fenced: None,
@@ -236,6 +239,11 @@ impl StreamThread {
         (self.running, self.restore) = (false, None);
     }
 
+    /// Lets later steps process nothing, and fire no timer, or lets them go on. What is processed is committed all the same.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
     /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
     pub fn held_up(&self) -> Option<&Error> {
         self.held_up.as_ref()
@@ -253,6 +261,16 @@ impl StreamThread {
             return Ok(Next::Again);
         }
         self.exchange_with_disk(now)?;
+        if self.paused {
+            // Its batches are with the log, or leave with the commit.
+            self.read_globals(now.wall)?;
+            self.send()?;
+            self.commit_if_due(now)?;
+            let is_committed = !self.tasks.iter().any(Task::needs_commit);
+            return Ok(Next::Wait(
+                (!is_committed).then_some(self.last_commit.saturating_add(self.shared.config.commit_interval)),
+            ));
+        }
         let position = self.shared.alignment.position();
         let fetched = self.fetch(now.wall)?;
         // After the fetch: a row that was written before a record is then seen before it.
@@ -265,11 +283,7 @@ impl StreamThread {
             }
         }
         self.send()?;
-        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
-            self.begin_commit(now)?;
-            self.settle(now)?;
-            self.exchange_with_disk(now)?;
-        }
+        self.commit_if_due(now)?;
         let news = self.publish_passed_on();
         if processed > 0 || fetched {
             return Ok(Next::Again);
@@ -663,6 +677,15 @@ impl StreamThread {
         let producer = &mut self.producer;
         for task in &mut self.tasks {
             task.cx().collector.take(true, |to, batch| Ok(producer.send(&to, batch)?))?;
+        }
+        Ok(())
+    }
+
+    fn commit_if_due(&mut self, now: Now) -> Result<()> {
+        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
+            self.begin_commit(now)?;
+            self.settle(now)?;
+            self.exchange_with_disk(now)?;
         }
         Ok(())
     }

@@ -231,6 +231,11 @@ impl Topology {
         &self.parts.nodes
     }
 
+    /// Whether a source reads what a pattern matches.
+    pub(crate) fn reads_patterns(&self) -> bool {
+        self.sources().iter().any(|source| matches!(source.topics, Topics::Pattern(_)))
+    }
+
     /// All sources.
     pub fn sources(&self) -> &[SourceDescription] {
         &self.parts.sources

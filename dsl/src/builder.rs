@@ -536,7 +536,8 @@ impl IntoTopics for TopicPattern {
     }
 }
 
-/// Every topic whose whole name matches a regular expression, among those that are there at the start.
+/// Every topic whose whole name matches a regular expression: at least one that is there at the start, and those that come
+/// later, which an application looks for every `metadata.max.age.ms` (a [`TopologyTestDriver`](crate::TopologyTestDriver) does not).
 ///
 /// ```
 /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv, pattern};

@@ -19,6 +19,7 @@ mod operators;
 mod optimization;
 mod processor;
 mod queries;
+mod row_serde;
 mod stored;
 mod tables;
 mod test_driver;
@@ -49,6 +50,7 @@ pub use queries::{
     SessionQuery, StateQueryRequest, StateQueryResult, ValueAndTimestamp, VersionedKeyQuery, WindowKeyQuery,
     WindowRangeQuery, in_store,
 };
+pub use row_serde::RowSerde;
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{

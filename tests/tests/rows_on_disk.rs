@@ -43,6 +43,10 @@ impl StateDisk for Counting {
         Ok(Box::new(CountingTask(self.writes.clone())))
     }
 
+    fn clean_up(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn budget(&self) -> &Arc<StateBudget> {
         &self.budget
     }

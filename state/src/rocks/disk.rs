@@ -139,6 +139,19 @@ impl StateDisk for RocksDisk {
         Ok(Box::new(RocksTask::new(database, positions, self.writer.clone())))
     }
 
+    fn clean_up(&self) -> Result<()> {
+        let unreadable = |e: io::Error| failed(&self.folder, "cannot be emptied", &e);
+        for entry in fs::read_dir(&self.folder).map_err(unreadable)? {
+            let task = entry.map_err(unreadable)?.path();
+            // What else may lie there is not ours.
+            if task.join(FORMAT.0).exists() {
+                DB::destroy(&self.shared, &task).map_err(|e| failed(&task, "is in use, or cannot be removed", &e))?;
+                fs::remove_dir_all(&task).map_err(|e| failed(&task, "cannot be removed", &e))?;
+            }
+        }
+        Ok(())
+    }
+
     fn budget(&self) -> &Arc<StateBudget> {
         &self.budget
     }

@@ -229,6 +229,15 @@ impl StateDisk for SimDisk {
         }))
     }
 
+    fn clean_up(&self) -> Result<()> {
+        let mut disk = self.disk();
+        if let Some(task) = disk.open.first() {
+            return Err(Error::State(Box::new(error(task, "cannot be removed: its lock is held"))));
+        }
+        disk.tasks.clear();
+        Ok(())
+    }
+
     fn budget(&self) -> &Arc<StateBudget> {
         &self.budget
     }
