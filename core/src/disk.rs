@@ -182,6 +182,9 @@ pub trait DiskRows {
     /// When the disk fails or is damaged.
     fn is_empty(&self) -> Result<bool>;
 
+    /// About how many there are; a guess, which costs no more than a look.
+    fn approximate_len(&self) -> usize;
+
     /// Gives the rows with keys on disk within a range to `row`, in their order or the other way round, until it says `Break`.
     ///
     /// # Errors

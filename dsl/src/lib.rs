@@ -39,7 +39,7 @@ pub use millstream_state::{Put, Version};
 pub use operators::{Branches, Split};
 pub use optimization::Optimization;
 pub use processor::{
-    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueStore, Kind, Out, Processor,
+    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueIterator, KeyValueStore, Kind, Out, Processor,
     ProcessorStore, SessionStore, Setup, StoreHandle, Stores, Timer, ValueOut, ValueProcessor, ValueSetup,
     VersionedStore, WindowStore,
 };

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::ops::{Bound, RangeBounds, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, Expired, Isolation, KEYS_AHEAD, Result, RowOrder, Serde, StateError, StateStore,
-    StoreQuery, Timestamp,
+    ChangelogRecord, ChangelogWriter, Expired, Isolation, KEYS_AHEAD, KeyRange, Result, RowOrder, Serde, StateError,
+    StateStore, StoreQuery, Timestamp, is_empty_range,
 };
 
 use crate::closes::Closes;
@@ -433,15 +433,15 @@ where
         })
     }
 
-    /// The live rows of all keys within a range, in the order of key bytes, then place. Looks at every key of the table.
-    pub fn scan(&self, keys: (Bound<&[u8]>, Bound<&[u8]>)) -> Vec<(&[u8], P, &VS::Value)> {
-        let runs = self.index.iter().map(|run| &self.runs[run as usize]);
-        let mut runs: Vec<_> = runs.filter(|run| RangeBounds::<[u8]>::contains(&keys, &*run.key)).collect();
-        runs.sort_by(|a, b| a.key.cmp(&b.key));
-        let places = runs.into_iter().flat_map(|run| run.places().map(|at| (&*run.key, at)));
+    /// The live rows of all keys within a range, in the order of key bytes, then place. The first scan of a table sorts it
+    /// once.
+    pub fn scan(&mut self, keys: KeyRange<'_>) -> impl Iterator<Item = (&[u8], P, &VS::Value)> {
+        self.sort(usize::MAX);
+        let sorted = self.sorted.iter().filter(move |_| !is_empty_range(keys));
+        let runs = sorted.flat_map(move |sorted| sorted.range(keys)).map(|(_, run)| &self.runs[run as usize]);
+        let places = runs.flat_map(|run| run.places().map(|at| (&*run.key, at)));
         let live = places.filter(|(_, (place, _))| self.is_live(place));
         live.filter_map(|(key, (place, row))| Some((key, *place, self.rows.content(*row).entry.value.as_ref()?)))
-            .collect()
     }
 
     /// Sorts the keys, at most so many at a time; `true` when they are.

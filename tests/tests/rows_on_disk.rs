@@ -87,6 +87,10 @@ impl DiskRows for NoRows {
         Ok(true)
     }
 
+    fn approximate_len(&self) -> usize {
+        0
+    }
+
     fn scan(
         &self,
         _range: (Bound<&[u8]>, Bound<&[u8]>),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
     ChangelogRecord, DiskPosition, DiskRows, Error, Expired, Family, FamilyWrite, Records, Result, RowOrder,
-    StateBudget, StateDisk, StateError, TaskDisk, Timestamp,
+    StateBudget, StateDisk, StateError, TaskDisk, Timestamp, is_empty_range,
 };
 
 use super::dice::Dice;
@@ -387,18 +387,17 @@ impl DiskRows for SimRows {
         self.rows(BTreeMap::is_empty)
     }
 
+    fn approximate_len(&self) -> usize {
+        self.rows(BTreeMap::len).unwrap_or(0)
+    }
+
     fn scan(
         &self,
         range: (Bound<&[u8]>, Bound<&[u8]>),
         descending: bool,
         row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let is_empty = match range {
-            (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
-            _ => false,
-        };
-        if is_empty {
+        if is_empty_range(range) {
             return Ok(());
         }
         let mut found = self.rows(|rows| {

@@ -72,9 +72,9 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     /// The rows of a range of keys for which `is` meant, in the order of their key bytes, then places.
     pub(crate) fn scan(&self, keys: impl RangeBounds<K>, is: impl Fn(&P) -> bool) -> Result<Vec<(K, P, V)>> {
         let (from, to) = self.keys.range(keys)?;
-        let table = self.table.borrow();
+        let mut table = self.table.borrow_mut();
         let rows = table.scan((from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice)));
-        let rows = rows.into_iter().filter(|(_, place, _)| is(place));
+        let rows = rows.filter(|(_, place, _)| is(place));
         rows.map(|(key, place, value)| Ok((self.keys.decode(key)?, place, value.clone()))).collect()
     }
 
