@@ -37,7 +37,7 @@ pub use kstream::{DefaultConsumed, KStream};
 pub use ktable::{KTable, LookUp};
 pub use materialized::Materialized;
 pub use millstream_core as core;
-pub use millstream_state::{Put, Version};
+pub use millstream_state::{Put, Version, conformance};
 pub use operators::{Branches, Split};
 pub use optimization::Optimization;
 pub use processor::{
