@@ -97,13 +97,14 @@ pub use run::{embedded_log, run, run_with};
 /// ```
 pub mod prelude {
     pub use millstream_core::{
-        Change, Data, Encoded, Error, Extracted, Headers, OffsetReset, Payload, Record, RecordTime, Result, Serde,
-        SerdeContext, SerdeError, Settings, Streams, Text, Timestamp, TimestampExtractor, Topology,
+        Change, Data, DeadLetter, Encoded, Error, ErrorHandlerContext, ExceptionHandler, Extracted, HandlerResponse,
+        Headers, OffsetReset, Payload, Record, RecordTime, Result, Serde, SerdeContext, SerdeError, Settings, Streams,
+        Text, Timestamp, TimestampExtractor, Topology,
     };
     pub use millstream_dsl::{
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
         HOUR, JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out, Processor,
-        Produced, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder,
+        Produced, RecordContext, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder,
         TimeWindows, Timer, TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup, VersionedStore, Window,
         WindowStore, Windowed, event_time, kv, pattern,
     };

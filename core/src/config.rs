@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::context::ExceptionHandler;
 use crate::disk::StateDisk;
+use crate::exception_handler::ExceptionHandler;
 use crate::offset_reset::OffsetReset;
 use crate::time::Timestamp;
 

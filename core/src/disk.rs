@@ -44,8 +44,9 @@ pub struct Family {
 pub enum RowOrder {
     /// By key.
     Key,
-    /// By time in parts of so many milliseconds, then by key: what expires lies together. The time is the big-endian number
-    /// that begins so many bytes before the key's end.
+    /// By time in parts of so many milliseconds, then by key without what stands behind it from the time on, then by that: what
+    /// expires lies together, and so do the rows of a key in a part. The time is the big-endian number that begins so many
+    /// bytes before the key's end.
     Time {
         /// Where the time begins, in bytes from the end of the key.
         before_end: usize,
@@ -60,25 +61,75 @@ impl RowOrder {
     /// Bytes of a time.
     const TIME: usize = size_of::<Timestamp>();
 
+    /// Behind a key, where its rows lie by time. No key has it: a zero byte of a key is followed by [`Self::ZERO`].
+    const KEY_END: [u8; 2] = [0, 0];
+    /// Behind a zero byte of a key, where rows lie by time: keys stay in their order.
+    const ZERO: u8 = 0xFF;
+
     /// Appends the key on disk of a row.
     pub fn disk_key(self, key: &[u8], timestamp: Timestamp, out: &mut Vec<u8>) {
-        if let RowOrder::Time { before_end, part } = self {
-            let time = key.len().checked_sub(before_end).and_then(|at| key[at..].first_chunk());
-            Self::push_part(time.map_or(0, |time| Timestamp::from_be_bytes(*time)).div_euclid(part), out);
-        }
-        out.extend_from_slice(key);
-        if self == RowOrder::Versions {
-            out.extend(timestamp.to_be_bytes());
+        match self {
+            RowOrder::Key => out.extend_from_slice(key),
+            RowOrder::Versions => {
+                out.extend_from_slice(key);
+                out.extend(timestamp.to_be_bytes());
+            }
+            RowOrder::Time { before_end, part } => {
+                Self::push_part(self.time_of(key).unwrap_or(0).div_euclid(part), out);
+                let (key, place) = key.split_at(key.len().saturating_sub(before_end));
+                Self::push_key(key, out);
+                out.extend_from_slice(place);
+            }
         }
     }
 
-    /// The key in the changelog of a key on disk.
-    pub fn changelog_key(self, disk_key: &[u8]) -> &[u8] {
+    /// Appends the key in the changelog of a key on disk.
+    pub fn changelog_key(self, disk_key: &[u8], out: &mut Vec<u8>) {
         match self {
-            RowOrder::Key => disk_key,
-            RowOrder::Time { .. } => disk_key.get(Self::TIME..).unwrap_or_default(),
-            RowOrder::Versions => &disk_key[..disk_key.len().saturating_sub(Self::TIME)],
+            RowOrder::Key => out.extend_from_slice(disk_key),
+            RowOrder::Versions => out.extend_from_slice(&disk_key[..disk_key.len().saturating_sub(Self::TIME)]),
+            RowOrder::Time { .. } => {
+                let mut rest = disk_key.get(Self::TIME..).unwrap_or_default();
+                while let Some(zero) = rest.iter().position(|byte| *byte == 0) {
+                    out.extend_from_slice(&rest[..zero]);
+                    let is_zero = rest.get(zero + 1) == Some(&Self::ZERO);
+                    rest = rest.get(zero + 2..).unwrap_or_default();
+                    if !is_zero {
+                        break;
+                    }
+                    out.push(0);
+                }
+                out.extend_from_slice(rest);
+            }
         }
+    }
+
+    /// The time in a key of the changelog; `None` if rows do not lie by time.
+    pub fn time_of(self, key: &[u8]) -> Option<Timestamp> {
+        let RowOrder::Time { before_end, .. } = self else { return None };
+        let at = key.len().checked_sub(before_end)?;
+        key[at..].first_chunk().map(|time| Timestamp::from_be_bytes(*time))
+    }
+
+    /// What the keys on disk begin with of the rows of a key, without what stands behind it from the time on, in the part that a time is
+    /// in. `behind`: what is behind all of them instead, and before those of the next key.
+    pub fn key_in_part(self, time: Timestamp, key: &[u8], behind: bool) -> Option<Vec<u8>> {
+        let mut prefix = self.part_of(time)?;
+        Self::push_key(key, &mut prefix);
+        if let Some(last) = prefix.last_mut().filter(|_| behind) {
+            *last += 1;
+        }
+        Some(prefix)
+    }
+
+    fn push_key(key: &[u8], out: &mut Vec<u8>) {
+        for byte in key {
+            out.push(*byte);
+            if *byte == 0 {
+                out.push(Self::ZERO);
+            }
+        }
+        out.extend(Self::KEY_END);
     }
 
     /// The least key on disk of the part that a time is in; `None` if rows do not lie by time.
@@ -185,6 +236,22 @@ pub trait DiskRows {
     /// About how many there are; a guess, which costs no more than a look.
     fn approximate_len(&self) -> usize;
 
+    /// The largest time of the rows that were ever written; of [`RowOrder::Time`]. `None` if there were none.
+    fn latest(&self) -> Option<Timestamp>;
+
+    /// As [`DiskRows::scan`], for few rows that are asked for often: a key's.
+    ///
+    /// # Errors
+    /// When the disk fails or is damaged, and those of `row`.
+    fn look_up(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.scan(range, descending, row)
+    }
+
     /// Gives the rows with keys on disk within a range to `row`, in their order or the other way round, until it says `Break`.
     ///
     /// # Errors
@@ -218,8 +285,33 @@ mod tests {
         let rows = [row("z", -1), row("a", 0), row("a", 999), row("b", 1), row("a", 1000)];
         let keys: Vec<_> = rows.iter().map(|row| on_disk(row)).collect();
         assert!(keys.is_sorted());
-        assert_eq!(order.changelog_key(&keys[3]), rows[3]);
+        for (row, key) in rows.iter().zip(&keys) {
+            let mut back = Vec::new();
+            order.changelog_key(key, &mut back);
+            assert_eq!(back, *row);
+        }
         let expired = order.part_of(1500).unwrap();
         assert_eq!(keys.iter().filter(|key| **key < expired).count(), 4);
+    }
+    /// Where the time came right behind a key, that decided between a key and another one that it begins with.
+    #[test]
+    fn keys_on_disk_are_ordered_by_key_before_time_whatever_a_key_holds() {
+        let order = RowOrder::Time { before_end: 8, part: 1000 };
+        let keys: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"\0\x01", b"\x01", b"a", b"a\0", b"a\xFF"];
+        let on_disk = |key: &[u8], time: Timestamp| {
+            let mut disk_key = Vec::new();
+            order.disk_key(&[key, &time.to_be_bytes()].concat(), -1, &mut disk_key);
+            disk_key
+        };
+        let rows = keys.iter().flat_map(|key| [on_disk(key, 7_100), on_disk(key, 7_999)]);
+        assert!(rows.collect::<Vec<_>>().is_sorted());
+        for key in keys {
+            let bound = |behind| order.key_in_part(7_500, key, behind).unwrap();
+            let within = |key: &&&[u8]| (bound(false)..bound(true)).contains(&on_disk(key, 7_800));
+            assert_eq!(keys.iter().filter(within).collect::<Vec<_>>(), [&key]);
+            let mut back = Vec::new();
+            order.changelog_key(&on_disk(key, 7_100), &mut back);
+            assert_eq!(back, [key, &7_100i64.to_be_bytes()].concat());
+        }
     }
 }

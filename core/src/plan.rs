@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::RuntimeConfig;
-use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
+use crate::exception_handler::ExceptionHandler;
 use crate::idleness::IdlePlan;
 use crate::log::{Admin, TopicPartition, TopicSpec};
 use crate::task::TaskId;

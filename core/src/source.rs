@@ -4,6 +4,7 @@
 
 use crate::context::TaskContext;
 use crate::error::{Error, Result, Undecodable};
+use crate::exception_handler::RawRecord;
 use crate::forward::{Downstream, Forward};
 use crate::headers::Headers;
 use crate::input::Input;
@@ -170,19 +171,21 @@ where
                     cx.stream_time = cx.stream_time.max(record.timestamp);
                     let time = record.timestamp;
                     self.down.forward(cx, record)?;
-                    if !cx.letters.is_empty() {
+                    if !cx.failures.is_empty() {
                         let (key, value) = (view.key.as_ref(), view.value.as_ref());
-                        cx.send_letters(key.map(Payload::as_slice), value.map(Payload::as_slice), &headers, time)?;
+                        let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
+                        cx.ask_handlers(RawRecord { key, value, headers: &headers, timestamp: time })?;
                     }
                 }
                 Ok(None) => cx.drop_record(),
                 Err((half, source)) => {
-                    let slice = |p: Option<Payload<'_>>| p.map(|p| p.as_slice().to_vec());
-                    let (key, value) = (slice(view.key), slice(view.value));
-                    let bytes = if half == Half::Key { &key } else { &value };
-                    let first_bytes = bytes.as_ref().map(|b| b[..b.len().min(16)].to_vec());
+                    let (key, value) = (view.key.as_ref(), view.value.as_ref());
+                    let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
+                    let bytes = if half == Half::Key { key } else { value };
+                    let first_bytes = bytes.map(|b| b[..b.len().min(16)].to_vec());
                     let error = Undecodable { partition: input.partition.clone(), offset, half, first_bytes, source };
-                    cx.undecodable(error, key.as_deref(), value.as_deref(), &headers, raw_time)?;
+                    let record = RawRecord { key, value, headers: &headers, timestamp: raw_time };
+                    cx.ask_handler(Error::Undecodable(Box::new(error)), record)?;
                 }
             }
             input.consumed = offset + 1;

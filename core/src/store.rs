@@ -59,6 +59,9 @@ pub trait StateStore: 'static {
         false
     }
 
+    /// Told that its rows are complete, before the first record is processed: those on disk that it reads itself too.
+    fn restored(&mut self) {}
+
     /// What the earliest commit changed that was not on disk yet, is.
     fn written(&mut self) {}
 

@@ -16,10 +16,10 @@ use std::time::Duration;
 use crate::alignment::{Head, TimeAlignment};
 use crate::collector::Collector;
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
-use crate::context::{ExceptionHandler, Handlers, OnError};
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
+use crate::exception_handler::Handlers;
 use crate::input::Input;
 use crate::log::{
     CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
@@ -514,20 +514,7 @@ impl StreamThread {
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
             }
-            let config = &self.shared.config;
-            let mut handler = |handler: &ExceptionHandler| -> Result<OnError> {
-                Ok(match handler {
-                    ExceptionHandler::Fail => OnError::Fail,
-                    ExceptionHandler::Skip => OnError::Skip,
-                    ExceptionHandler::DeadLetter(topic) => OnError::DeadLetter(task.cx().collector.slot(topic)?),
-                })
-            };
-            let handlers = Handlers {
-                deserialization: handler(&config.undecodable)?,
-                processing: handler(&config.processing)?,
-                production: handler(&config.production)?,
-            };
-            task.start(&positions, handlers, now.wall)?;
+            task.start(&positions, Handlers::new(&self.shared.config), now.wall)?;
         }
         self.consumer.assign(&assignment)?;
         // Not before: should anything above fail, the next try must not restore the same rows once more.
@@ -857,7 +844,8 @@ fn first_offset(shared: &ThreadContext, task: &Task, input: &Input, why: &str, w
         OffsetReset::Earliest => admin.start_offset(partition)?,
         OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
         OffsetReset::ByDuration(age) => {
-            admin.offset_for_time(partition, wall.saturating_sub(age.as_millis() as Timestamp))?
+            let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
+            admin.offset_for_time(partition, wall.saturating_sub(age))?
         }
         OffsetReset::None => {
             return Err(Error::Config(Box::new(vec![format!(

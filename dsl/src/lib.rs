@@ -6,6 +6,7 @@
 mod aggregates;
 mod builder;
 mod consumed;
+mod durations;
 mod failure;
 mod framed;
 mod joins;
@@ -38,7 +39,7 @@ pub use ktable::{KTable, LookUp};
 pub use materialized::Materialized;
 pub use millstream_core as core;
 pub use millstream_state::{Put, Version, conformance};
-pub use operators::{Branches, Split};
+pub use operators::{Branches, RecordContext, Split};
 pub use optimization::Optimization;
 pub use processor::{
     AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueIterator, KeyValueStore, Kind, Out,

@@ -182,5 +182,5 @@ fn two_processors_do_not_share_their_timers() {
             .to("out");
     }
     let problem = b.build().map(drop).expect_err("one name").to_string();
-    assert!(problem.contains("`observed.timers` is used for the timers of a processor and again"), "{problem}");
+    assert!(problem.contains("processor `observed` has the name of another, and timers"), "{problem}");
 }

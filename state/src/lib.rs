@@ -14,6 +14,7 @@ mod key_value;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod rows;
+mod share;
 mod sorted_keys;
 mod suppress_buffer;
 mod timed;

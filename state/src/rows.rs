@@ -331,7 +331,6 @@ impl<I, C: Content> Rows<I, C> {
     /// Lets so many rows leave that are on disk and were not asked for lately, or as many as there are; `leaves` is told which.
     /// Returns how many have left.
     pub(crate) fn evict(&mut self, rows: usize, mut leaves: impl FnMut(RowId, &I)) -> usize {
-        let Some(disk) = &self.disk else { return 0 };
         let mut left = 0;
         // Once around takes from all rows that they were asked for.
         for _ in 0..2 * self.rows.len() {
@@ -339,19 +338,32 @@ impl<I, C: Content> Rows<I, C> {
                 break;
             }
             self.hand = (self.hand + 1) % self.rows.len();
-            let row = &mut self.rows[self.hand];
-            let was_recent = std::mem::take(&mut row.recent);
-            if was_recent || row.changed > disk.written || !row.content.is_there() {
-                continue;
+            let id = self.slot(self.hand);
+            if self.leave(id) {
+                leaves(id, self.identity(id));
+                left += 1;
             }
-            let id = RowId(NonZeroU32::MIN.saturating_add(self.hand as u32));
-            leaves(id, &row.identity);
-            row.content.clear();
-            row.changed = 0;
-            self.free.push(id);
-            left += 1;
         }
         left
+    }
+
+    /// Lets a row leave that is on disk and was not asked for lately; the caller removes it from its indexes.
+    pub(crate) fn leave(&mut self, id: RowId) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let row = &mut self.rows[id.index()];
+        let was_recent = std::mem::take(&mut row.recent);
+        if was_recent || row.changed > disk.written || row.leaving || !row.content.is_there() {
+            return false;
+        }
+        row.content.clear();
+        row.changed = 0;
+        self.free.push(id);
+        true
+    }
+
+    /// Number of rows, deletions among them.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() - self.free.len()
     }
 
     /// Bytes of a row's place.
@@ -361,8 +373,9 @@ impl<I, C: Content> Rows<I, C> {
 
     /// Frees a row that no undo information speaks of; the caller removes it from its indexes.
     pub(crate) fn free(&mut self, id: RowId) -> bool {
+        let committed = self.disk.as_ref().map_or(0, |disk| disk.committed);
         let row = &mut self.rows[id.index()];
-        if row.changed != 0 {
+        if row.changed > committed || row.leaving {
             return false;
         }
         row.content.clear();

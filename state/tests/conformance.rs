@@ -39,12 +39,12 @@ impl Subject for Windows {
         WindowTable::new("s", NumberSerde::default(), 1_000)
     }
     fn put(&self, store: &mut Self::Store, key: u8, value: Option<u8>, time: Timestamp) {
-        let entry = store.change(&[key], WindowStart(7));
+        let entry = store.change(&[key], WindowStart(7)).expect("there is no disk");
         (entry.value, entry.timestamp) = (value.map(i64::from), time);
     }
     fn rows(&self, store: &mut Self::Store) -> BTreeMap<u8, u8> {
-        let rows = store.scan((Bound::Unbounded, Bound::Unbounded));
-        rows.map(|(key, _, value)| (key[0], *value as u8)).collect()
+        let rows = store.scan((Bound::Unbounded, Bound::Unbounded), |_| true).expect("there is no disk");
+        rows.into_iter().map(|(key, _, value)| (key[0], value as u8)).collect()
     }
 }
 

@@ -114,7 +114,7 @@ fn check_timed<P: Place>(steps: &[Step], place: impl Fn(u8) -> P) {
     check(&mut table, steps, |table, key, at, value| {
         let place = place(at);
         table.observe(place.time());
-        table.change(&[key], place).value = value;
+        table.change(&[key], place).expect("there is no disk").value = value;
         let mut key = vec![key];
         place.encode(&mut key);
         key

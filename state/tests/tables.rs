@@ -66,8 +66,8 @@ fn closed<P: Place>(
     table: &mut TimedTable<P, NumberSerde<i64>>,
     times: RangeInclusive<Timestamp>,
 ) -> Vec<(P, Vec<u8>, i64)> {
-    let (mut closing, mut found) = (table.closing(times), Vec::new());
-    while table.closed(&mut closing, |key, place, value, _| found.push((place, key.to_vec(), *value))) {}
+    let (mut closing, mut found) = (table.closing(times).unwrap(), Vec::new());
+    while table.closed(&mut closing, |key, place, value, _| found.push((place, key.to_vec(), *value))).unwrap() {}
     let order = |(place, key, _): &(P, Vec<u8>, i64)| (place.time(), key.clone(), *place);
     assert!(found.is_sorted_by(|a, b| order(a) < order(b)), "{found:?}");
     found
@@ -144,14 +144,14 @@ proptest! {
                 put_in_map(map, key, value);
                 let (key, start) = place(key);
                 table.observe(start.0);
-                table.change(&key, start).value = value;
+                table.change(&key, start).unwrap().value = value;
             },
             |table| {
                 let all = WindowStart(0)..=WindowStart(100);
                 let mut found = BTreeMap::new();
                 for key in 0..4u8 {
                     let bytes = [key];
-                    let fetched = table.fetch(&bytes, all.clone());
+                    let fetched = table.fetch(&bytes, all.clone()).unwrap();
                     found.extend(fetched.map(|(start, value, _)| (key * 5 + (start.0 / 10) as u8, *value)));
                 }
                 let closing = closed(table, 0..=100).into_iter();
@@ -186,7 +186,7 @@ proptest! {
                 if moved.is_some() {
                     put_in_map(map, number(key[0], left), None);
                 } else {
-                    table.change(&key, bounds).value = value;
+                    table.change(&key, bounds).unwrap().value = value;
                 }
                 put_in_map(map, to, value);
             },
@@ -195,7 +195,7 @@ proptest! {
                 let mut found = BTreeMap::new();
                 for key in 0..4u8 {
                     let bytes = [key];
-                    let fetched = table.fetch(&bytes, all.clone());
+                    let fetched = table.fetch(&bytes, all.clone()).unwrap();
                     found.extend(fetched.map(|(bounds, value, _)| (number(key, bounds), *value)));
                 }
                 let closing = closed(table, 0..=100).into_iter();
@@ -227,7 +227,7 @@ proptest! {
                     };
                     let rows = table.rows_of(&key, point(to));
                     if table.move_newest(rows, longer).is_none() {
-                        table.change_at(rows, point(to)).value = value;
+                        table.change_at(rows, point(to)).unwrap().value = value;
                     }
                 }
                 Step::Flush if flushed.is_none() => {
@@ -249,7 +249,7 @@ proptest! {
             let times = *reader..=*reader + 2;
             *reader += 3;
             let mut stands: Vec<_> = (0..3u8)
-                .flat_map(|key| table.fetch(&[key], all.clone()).map(|(p, v, _)| (p, vec![key], *v)).collect::<Vec<_>>())
+                .flat_map(|key| table.fetch(&[key], all.clone()).unwrap().map(|(p, v, _)| (p, vec![key], *v)).collect::<Vec<_>>())
                 .filter(|(place, ..)| times.contains(&place.end))
                 .collect();
             stands.sort_by_key(|(place, key, _)| (place.end, key.clone(), *place));
@@ -262,19 +262,21 @@ proptest! {
 fn what_is_older_than_the_retention_is_gone_at_once_and_comes_back_with_a_rollback() {
     let mut table = TimedTable::<WindowStart, _>::new("t", NumberSerde::<i64>::default(), 100);
     table.observe(0);
-    table.change(b"k", WindowStart(0)).value = Some(1);
+    table.change(b"k", WindowStart(0)).unwrap().value = Some(1);
     flush(&mut table);
     table.committed();
-    let seen = |table: &TimedTable<WindowStart, NumberSerde<i64>>| table.get(b"k", WindowStart(0)).map(|(v, _)| *v);
+    let seen = |table: &mut TimedTable<WindowStart, NumberSerde<i64>>| {
+        table.get(b"k", WindowStart(0)).unwrap().map(|(v, _)| *v)
+    };
     table.observe(99);
-    assert_eq!(seen(&table), Some(1));
+    assert_eq!(seen(&mut table), Some(1));
     table.observe(100);
-    assert_eq!(seen(&table), None);
+    assert_eq!(seen(&mut table), None);
     table.rollback();
-    assert_eq!(seen(&table), Some(1));
+    assert_eq!(seen(&mut table), Some(1));
     // Passed over for good, it is removed.
     table.observe(1_000);
-    table.change(b"k", WindowStart(1_000)).value = Some(2);
+    table.change(b"k", WindowStart(1_000)).unwrap().value = Some(2);
     flush(&mut table);
     table.committed();
     table.rollback();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     BatchBuilder, ChangelogRecord, Clock as _, DiskPosition, DiskRows, Family, FamilyWrite, Log, ManualClock,
-    ProducerOptions, Result, RuntimeConfig, StateBudget, StateDisk, StreamThread, Streams, TaskDisk, TopicPartition,
-    Topology, Wakeup,
+    ProducerOptions, Result, RuntimeConfig, StateBudget, StateDisk, StreamThread, Streams, TaskDisk, Timestamp,
+    TopicPartition, Topology, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
 use tempfile::TempDir;
@@ -89,6 +89,10 @@ impl DiskRows for NoRows {
 
     fn approximate_len(&self) -> usize {
         0
+    }
+
+    fn latest(&self) -> Option<Timestamp> {
+        None
     }
 
     fn scan(

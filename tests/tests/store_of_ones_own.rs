@@ -27,6 +27,8 @@ struct Row {
 struct Rows {
     rows: BTreeMap<Vec<u8>, Row>,
     position: Option<DiskPosition>,
+    /// The largest time ever written, of rows that lie by time.
+    latest: Option<i64>,
     /// Looked up by key.
     gets: usize,
 }
@@ -127,6 +129,7 @@ impl TaskDisk for Task {
                         let value = record.value.map(|value| value.as_slice().to_vec());
                         let (timestamp, headers) = (record.timestamp, record.headers.to_vec());
                         let disk_key = store.disk_key(&key, timestamp);
+                        rows.latest = rows.latest.max(store.order.time_of(&key));
                         if value.is_some() || store.order == RowOrder::Versions {
                             rows.rows.insert(disk_key, Row { key, value, timestamp, headers });
                         } else if !self.maps.forgets {
@@ -189,6 +192,10 @@ impl DiskRows for Store {
 
     fn approximate_len(&self) -> usize {
         self.with(|rows| rows.rows.len())
+    }
+
+    fn latest(&self) -> Option<i64> {
+        self.with(|rows| rows.latest)
     }
 
     fn scan(

@@ -58,8 +58,8 @@ pub(crate) struct HeldRows<K: Data, L: Data, R: Data> {
     keys: Keys<K>,
     scratch: RefCell<Vec<u8>>,
     windows: JoinWindows,
-    /// Nothing is looked for before join time has passed this by the window: Kafka Streams' own bookkeeping, which decides
-    /// what leaves together. No time if nothing waits.
+    /// Nothing is looked for before join time has passed this by the window. The least time that waits, if the windows are
+    /// exact; else Kafka Streams' own bookkeeping, which decides what leaves together. No time if nothing waits.
     least: TimeSlot,
 }
 
@@ -145,7 +145,8 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
     /// the record that made join time move.
     pub(crate) fn close(&self, cx: &mut TaskContext, side: Side, now: Timestamp) -> Result<Vec<Leaving<K, L, R>>> {
         let least = cx.time(self.least);
-        if least == NO_TIME || least + self.wait(side) >= now {
+        let wait = if self.windows.exact { self.wait(Side::Left).min(self.wait(Side::Right)) } else { self.wait(side) };
+        if least == NO_TIME || least + wait >= now {
             return Ok(Vec::new());
         }
         self.close_all(cx, now)
@@ -168,7 +169,11 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
                 Ok(ControlFlow::Continue(()))
             })?;
         }
-        cx.set_time(self.least, least_after(&mut table, &open)?);
+        let least = match open.iter().map(|(time, ..)| *time).min() {
+            least if self.windows.exact => least.unwrap_or(NO_TIME),
+            _ => least_after(&mut table, &open)?,
+        };
+        cx.set_time(self.least, least);
         leaving.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         leaving
             .into_iter()

@@ -8,5 +8,6 @@ mod self_join;
 mod stream_global;
 mod stream_stream;
 mod stream_table;
+mod with_key;
 
 pub use stream_global::GlobalKTable;

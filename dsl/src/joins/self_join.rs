@@ -20,6 +20,8 @@ pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'st
     f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E> + Send + Sync + 'static,
 ) -> KStream<K2, O> {
     let builder = &stream.builder;
+    builder.warn_of_windows_of_no_time(name, windows);
+    builder.no_bad_duration(&format!("join `{name}`"), windows.bad);
     let store = Arc::<str>::from(format!("{name}-left"));
     let id = JoinRows::<V::NonNull>::add::<K>(builder, &store, windows.retention());
     let node = builder.node("KSTREAM-JOIN", &[stream.node], &[id]);

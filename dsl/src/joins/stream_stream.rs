@@ -51,7 +51,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(&V::NonNull, &W::NonNull) -> O + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
-        self.inner_join(name, other, windows, move |left: &V::NonNull, right: &W::NonNull| sure(f(left, right)))
+        let join = move |_: &K::NonNull, left: &V::NonNull, right: &W::NonNull| sure(f(left, right));
+        self.inner_join(name, other, windows, join)
     }
 
     /// As [`KStream::join`], with a function that may fail: `processing.exception.handler` decides then. Further partners
@@ -81,20 +82,20 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(&V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
-        let join = move |left: &V::NonNull, right: &W::NonNull| f(left, right).map_err(Error::user);
+        let join = move |_: &K::NonNull, left: &V::NonNull, right: &W::NonNull| f(left, right).map_err(Error::user);
         self.inner_join(name, other, windows, join)
     }
 
-    fn inner_join<W: Data, O: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn inner_join<W: Data, O: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KStream<K, W>,
         windows: JoinWindows,
-        f: impl Fn(&V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
+        f: impl Fn(&K::NonNull, &V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
             let (Some(key), Some(left), Some(right)) = (key.into_non_null(), left, right) else { return Ok(None) };
-            f(left, right).map(|joined| Some((key, joined)))
+            f(&key, left, right).map(|joined| Some((key, joined)))
         };
         let left = self.keyed(&format!("{name}-left"));
         if self.is_same(other) {
@@ -129,7 +130,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        self.join_left(name, other, windows, move |left: &V::NonNull, right: Option<&W::NonNull>| sure(f(left, right)))
+        let join = move |_: &K, left: &V::NonNull, right: Option<&W::NonNull>| sure(f(left, right));
+        self.join_left(name, other, windows, join)
     }
 
     /// As [`KStream::left_join`], with a function that may fail; as [`KStream::try_join`].
@@ -159,21 +161,21 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        let join = move |left: &V::NonNull, right: Option<&W::NonNull>| f(left, right).map_err(Error::user);
+        let join = move |_: &K, left: &V::NonNull, right: Option<&W::NonNull>| f(left, right).map_err(Error::user);
         self.join_left(name, other, windows, join)
     }
 
-    fn join_left<W: Data, O: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn join_left<W: Data, O: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KStream<K, W>,
         windows: JoinWindows,
-        f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+        f: impl Fn(&K, &V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
         let right = other.keyed(&format!("{name}-right"));
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
-            left.map(|left| f(left, right).map(|joined| (key, joined))).transpose()
+            left.map(|left| f(&key, left, right).map(|joined| (key, joined))).transpose()
         };
         StreamJoin { name, windows, left_outer: true, right_outer: false }.add(&left, &right, join)
     }
@@ -202,7 +204,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        self.join_both(name, other, windows, move |left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+        self.join_both(name, other, windows, move |_: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
             sure(f(left, right))
         })
     }
@@ -234,22 +236,22 @@ impl<K: Data, V: Data> KStream<K, V> {
         windows: JoinWindows,
         f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        self.join_both(name, other, windows, move |left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+        self.join_both(name, other, windows, move |_: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
             f(left, right).map_err(Error::user)
         })
     }
 
-    fn join_both<W: Data, O: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn join_both<W: Data, O: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KStream<K, W>,
         windows: JoinWindows,
-        f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+        f: impl Fn(&K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
         let right = other.repartitioned(&format!("{name}-right"));
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
-            f(left, right).map(|joined| Some((key, joined)))
+            f(&key, left, right).map(|joined| Some((key, joined)))
         };
         StreamJoin { name, windows, left_outer: true, right_outer: true }.add(&left, &right, join)
     }
@@ -287,6 +289,8 @@ impl StreamJoin<'_> {
     ) -> KStream<K2, O> {
         let (builder, name, retention) = (&left.builder, self.name, self.windows.retention());
         builder.same_program(&right.builder, &format!("join `{name}`"));
+        builder.warn_of_windows_of_no_time(name, self.windows);
+        builder.no_bad_duration(&format!("join `{name}`"), self.windows.bad);
         let names = ["left", "right", "held"].map(|part| Arc::<str>::from(format!("{name}-{part}")));
         let stores = Stores {
             windows: self.windows,

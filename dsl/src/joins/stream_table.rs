@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::durations::Least;
 use crate::failure::{BoxError, Failure, sure};
 use crate::joins::grace_join::{GraceBuffer, GraceJoin, add_store};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp};
-use crate::windows::millis;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with its key's row; records without a row, a key or a value are left out. `name` names the
@@ -40,7 +40,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(name, table, None, inner(move |v: &V::NonNull, row: &T| sure(f(v, row))))
+        self.keyed(name).table_join(name, table, None, inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))))
     }
 
     /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
@@ -69,7 +69,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
+        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
         self.keyed(name).table_join(name, table, None, inner(f))
     }
 
@@ -99,12 +99,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(
-            name,
-            table,
-            Some(millis(grace)),
-            inner(move |v: &V::NonNull, row: &T| sure(f(v, row))),
-        )
+        self.keyed(name).table_join(name, table, Some(grace), inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))))
     }
 
     /// As [`KStream::join_table_with_grace`], with a function that may fail.
@@ -135,8 +130,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, Some(millis(grace)), inner(f))
+        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
+        self.keyed(name).table_join(name, table, Some(grace), inner(f))
     }
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
@@ -166,7 +161,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             None,
-            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
 
@@ -195,7 +190,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
+        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
         self.repartitioned(name).table_join(name, table, None, left(f))
     }
 
@@ -229,8 +224,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.repartitioned(name).table_join(
             name,
             table,
-            Some(millis(grace)),
-            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+            Some(grace),
+            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
 
@@ -260,8 +255,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, Some(millis(grace)), left(f))
+        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
+        self.repartitioned(name).table_join(name, table, Some(grace), left(f))
     }
 
     /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
@@ -273,14 +268,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         }
     }
 
-    fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         table: &KTable<K::NonNull, T>,
-        grace: Option<Timestamp>,
+        grace: Option<Duration>,
         f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         self.builder.same_program(&table.builder, &format!("join `{name}`"));
+        let grace = grace.map(|grace| self.builder.millis(&format!("join `{name}`"), "a grace", grace, Least::Zero));
         if let (Some(grace), Some(history)) = (grace, table.nature.history)
             && history < grace
         {
@@ -315,20 +311,23 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// The key and value of a result; `None` leaves the record out.
-type Joined<K, R, E> = Result<Option<(K, R)>, E>;
+pub(super) type Joined<K, R, E> = Result<Option<(K, R)>, E>;
 
 /// Records without a key or a row are left out.
-fn inner<K: Data, L, T, R, E>(
-    f: impl Fn(&L, &T) -> Result<R, E>,
+pub(super) fn inner<K: Data, L, T, R, E>(
+    f: impl Fn(&K::NonNull, &L, &T) -> Result<R, E>,
 ) -> impl Fn(K, &L, Option<&T>) -> Joined<K::NonNull, R, E> {
     move |key, value, row| {
         let (Some(key), Some(row)) = (key.into_non_null(), row) else { return Ok(None) };
-        f(value, row).map(|joined| Some((key, joined)))
+        f(&key, value, row).map(|joined| Some((key, joined)))
     }
 }
 
-fn left<K, L, T, R, E>(f: impl Fn(&L, Option<&T>) -> Result<R, E>) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
-    move |key, value, row| f(value, row).map(|joined| Some((key, joined)))
+/// All records are joined.
+pub(super) fn left<K, L, T, R, E>(
+    f: impl Fn(&K, &L, Option<&T>) -> Result<R, E>,
+) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
+    move |key, value, row| f(&key, value, row).map(|joined| Some((key, joined)))
 }
 
 struct TableJoin<K: Data, T, F, K2, R> {

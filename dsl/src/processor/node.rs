@@ -9,6 +9,7 @@ use millstream_core::{
 };
 
 use crate::builder::StreamsBuilder;
+use crate::durations::Least;
 use crate::kstream::KStream;
 use crate::processor::kind::{Kind, OutOf};
 use crate::processor::out::{Out, Outputs};
@@ -100,6 +101,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         let (stores, has_timers) = Stores::asked(builder, |stores| {
             let mut setup = Setup::new(stores);
             drop(make(&mut setup));
+            for timer in &setup.timers {
+                builder.millis(&format!("processor `{name}`"), "a timer", timer.interval, Least::Millisecond);
+            }
             !setup.timers.is_empty()
         });
         if has_timers {

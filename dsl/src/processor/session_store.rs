@@ -11,6 +11,7 @@ use millstream_state::SessionBounds;
 
 use crate::aggregates::TimedStore;
 use crate::builder::StreamsBuilder;
+use crate::durations::Least;
 use crate::processor::store::{ProcessorStore, StoreHandle};
 use crate::windows::{Window, Windowed};
 
@@ -55,13 +56,8 @@ impl StreamsBuilder {
         retention: Duration,
     ) -> StoreHandle<SessionStore<K, V>> {
         let format = StoreFormat::of::<K::Serde, V::Serde>("session");
-        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(
-            self,
-            name,
-            crate::windows::millis(retention),
-            1,
-            format,
-        ))
+        let retention = self.millis(&format!("`{name}`"), "a retention", retention, Least::Millisecond);
+        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(self, name, retention, 1, format))
     }
 }
 

@@ -10,6 +10,7 @@ use millstream_core::{Data, Result, StoreInstance, Timestamp};
 use millstream_state::{Put, Version};
 
 use crate::builder::StreamsBuilder;
+use crate::durations::Least;
 use crate::processor::store::{ProcessorStore, StoreHandle};
 use crate::tables::VersionedRows;
 
@@ -50,6 +51,7 @@ impl StreamsBuilder {
         name: &str,
         history: Duration,
     ) -> StoreHandle<VersionedStore<K, V>> {
+        let history = self.millis(&format!("`{name}`"), "a history", history, Least::Zero);
         StoreHandle::new(VersionedRows::<K, V>::add(self, name, history))
     }
 }

@@ -11,6 +11,7 @@ use millstream_state::WindowStart;
 
 use crate::aggregates::TimedStore;
 use crate::builder::StreamsBuilder;
+use crate::durations::Least;
 use crate::processor::store::{ProcessorStore, StoreHandle};
 use crate::queries::ValueAndTimestamp;
 
@@ -54,7 +55,8 @@ impl StreamsBuilder {
         retention: Duration,
     ) -> StoreHandle<WindowStore<K, V>> {
         let format = StoreFormat::of::<K::Serde, V::Serde>("window");
-        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, crate::windows::millis(retention), 1, format))
+        let retention = self.millis(&format!("`{name}`"), "a retention", retention, Least::Millisecond);
+        StoreHandle::new(TimedStore::<WindowStart, K, V>::add(self, name, retention, 1, format))
     }
 }
 

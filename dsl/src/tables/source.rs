@@ -129,7 +129,7 @@ where
 }
 
 /// Hangs a stored table on a port of nullable records.
-pub(crate) fn add_table<K: Data, V: Data>(
+fn add_table<K: Data, V: Data>(
     builder: &StreamsBuilder,
     input: NodeId,
     from: &Port<Record<K, V>>,

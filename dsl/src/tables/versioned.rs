@@ -14,10 +14,10 @@ use millstream_state::{Put, VersionedTable};
 
 use crate::builder::{IntoTopics, NewStore, StreamsBuilder};
 use crate::consumed::Consumed;
+use crate::durations::Least;
 use crate::keys::Keys;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp, Nature, OldValues};
-use crate::windows::millis;
 
 impl StreamsBuilder {
     /// A table of a topic whose store keeps `history`: updates count by their time, not by their offset, and those older
@@ -120,6 +120,7 @@ fn add_versioned<K: Data, V: Data>(
     store: &str,
     history: Duration,
 ) -> KTable<K::NonNull, V::NonNull> {
+    let history = builder.millis(&format!("`{store}`"), "a history", history, Least::Zero);
     let id = VersionedRows::<K::NonNull, V::NonNull>::add(builder, store, history);
     let node = builder.node("KTABLE-SOURCE", &[input], &[id]);
     let port = builder.port();
@@ -134,7 +135,7 @@ fn add_versioned<K: Data, V: Data>(
     let rows = Arc::new(move |task: &mut TaskBuilder<'_>| -> Box<dyn LookUp<K::NonNull, V::NonNull>> {
         Box::new(VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name))
     });
-    let nature = Nature { grace: None, history: Some(millis(history)) };
+    let nature = Nature { grace: None, history: Some(history) };
     KTable { builder: builder.clone(), node, port, sources, stores: vec![id], rows, old_values, nature }
 }
 
@@ -146,8 +147,7 @@ pub(crate) struct VersionedRows<K: Data, V: Data> {
 
 impl<K: Data, V: Data> VersionedRows<K, V> {
     /// Adds the store. Its changelog is not compacted before a day after the history (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, history: Duration) -> StoreId {
-        let history = millis(history);
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, history: Timestamp) -> StoreId {
         let configs = [
             ("cleanup.policy", "compact".to_owned()),
             ("min.compaction.lag.ms", history.saturating_add(86_400_000).to_string()),

@@ -13,9 +13,11 @@ use millstream_core::{
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::rows::{Entry, RowId, Rows};
+use crate::share::Share;
 use crate::sorted_keys::SortedKeys;
 
 use scan::{Found, Scans};
+pub(crate) use scan::OwnedRow;
 pub use scan::{Scan, ScannedRow, Visit};
 
 /// Rows by serialised key.
@@ -41,30 +43,9 @@ pub(crate) const UNDO_PER_ROW: usize = 8;
 /// The rows on disk of a table.
 struct Disk {
     rows: Box<dyn DiskRows>,
-    budget: Arc<StateBudget>,
-    /// Bytes that the budget knows of.
-    taken: usize,
+    share: Share,
     /// Every row is in memory: a key that is not there has none.
     is_complete: Option<bool>,
-    /// Bytes and number of encoded rows, of those seen lately.
-    encoded: (usize, usize),
-}
-
-impl Disk {
-    /// What a decoded row takes for each of its encoded bytes, besides its place in the table.
-    const DECODED: usize = 2;
-
-    fn saw(&mut self, bytes: usize) {
-        if self.encoded.1 > 1 << 16 {
-            self.encoded = (self.encoded.0 / 2, self.encoded.1 / 2);
-        }
-        self.encoded = (self.encoded.0 + bytes, self.encoded.1 + 1);
-    }
-
-    /// About how many bytes one of the rows takes, whose place in the table takes so many.
-    fn row_bytes(&self, place: usize) -> usize {
-        place + Self::DECODED * self.encoded.0 / self.encoded.1.max(1)
-    }
 }
 
 impl<VS: Serde> KeyValueTable<VS>
@@ -124,7 +105,7 @@ where
             Ok(())
         })?;
         let Some(entry) = found else { return Ok(None) };
-        disk.saw(bytes);
+        disk.share.saw(bytes);
         let id = self.insert(hash, key);
         *self.rows.parts(id).1 = entry;
         Ok(Some(id))
@@ -134,21 +115,16 @@ where
     fn evict(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         let (index, sorted) = (&mut self.index, &mut self.sorted);
-        let row = disk.row_bytes(self.rows.row_bytes() + Index::<RowId>::ENTRY_BYTES);
-        let taken = index.len() * row;
-        let keep = disk.budget.take(disk.taken, taken);
-        disk.taken = taken;
-        if keep == taken {
+        let row = disk.share.row_bytes(self.rows.row_bytes() + Index::<RowId>::ENTRY_BYTES);
+        let too_many = disk.share.take(index.len() * row).div_ceil(row);
+        if too_many == 0 {
             return;
         }
-        let too_many = (taken - keep).div_ceil(row);
         let left = self.rows.evict(too_many, |id, key| Self::forget(index, sorted, id, key));
         if left > 0 {
             disk.is_complete = Some(false);
         }
-        let taken = index.len() * row;
-        disk.budget.take(disk.taken, taken);
-        disk.taken = taken;
+        disk.share.take(index.len() * row);
     }
 
     fn insert(&mut self, hash: Hash, key: &[u8]) -> RowId {
@@ -257,7 +233,7 @@ where
             |rows, id, _| {
                 let (key, entry) = rows.parts(id);
                 write_row(name, serde, scratch, key, entry, changelog)?;
-                disk.iter_mut().for_each(|disk| disk.saw(key.len() + scratch.len()));
+                disk.iter_mut().for_each(|disk| disk.share.saw(key.len() + scratch.len()));
                 Ok::<(), Error>(())
             },
         )?;
@@ -295,7 +271,7 @@ where
     fn attach(&mut self, rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> bool {
         if self.may_leave {
             self.rows.attach();
-            self.disk = Some(Disk { rows, budget: budget.clone(), taken: 0, is_complete: None, encoded: (0, 0) });
+            self.disk = Some(Disk { rows, share: Share::new(budget), is_complete: None });
         }
         self.may_leave
     }

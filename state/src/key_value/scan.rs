@@ -19,7 +19,7 @@ const PART: usize = 256;
 const FIRST_PART: usize = 16;
 
 /// A row that was read from disk.
-pub(super) struct OwnedRow {
+pub(crate) struct OwnedRow {
     key: Vec<u8>,
     value: Option<Vec<u8>>,
     timestamp: Timestamp,
@@ -27,12 +27,12 @@ pub(super) struct OwnedRow {
 }
 
 impl OwnedRow {
-    fn of(record: ChangelogRecord<'_>) -> Self {
+    pub(crate) fn of(record: ChangelogRecord<'_>) -> Self {
         let (key, value) = (record.key.to_vec(), record.value.map(<[u8]>::to_vec));
         OwnedRow { key, value, timestamp: record.timestamp, headers: record.headers.to_vec() }
     }
 
-    pub(super) fn record(&self) -> ChangelogRecord<'_> {
+    pub(crate) fn record(&self) -> ChangelogRecord<'_> {
         let (key, value) = (&self.key, self.value.as_deref());
         ChangelogRecord { key, value, timestamp: self.timestamp, headers: &self.headers, offset: -1 }
     }

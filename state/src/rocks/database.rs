@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError};
+use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError, Timestamp};
 use rocksdb::{
     BoundColumnFamily, DB, ErrorKind, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch,
     WriteOptions,
@@ -24,12 +24,21 @@ pub(super) struct Database {
     pub(super) families: Vec<Family>,
     folder: PathBuf,
     options: Options,
+    /// Of every family the largest time of its rows so far. Only the writer writes it.
+    latest: Vec<AtomicI64>,
+    /// Of every family the time before which rows were removed last. Only the writer knows it.
+    expired: Vec<AtomicI64>,
     damaged: AtomicBool,
 }
 
+/// No row has been written.
+const NO_ROW: Timestamp = Timestamp::MIN;
+
 impl Database {
     pub(super) fn new(db: DB, folder: PathBuf, families: Vec<Family>, options: Options) -> Self {
-        Database { db, families, folder, options, damaged: AtomicBool::new(false) }
+        let times = || families.iter().map(|_| AtomicI64::new(NO_ROW)).collect();
+        let (latest, expired) = (times(), times());
+        Database { db, families, folder, options, latest, expired, damaged: AtomicBool::new(false) }
     }
 
     pub(super) fn handle(&self, family: usize) -> Result<Arc<BoundColumnFamily<'_>>> {
@@ -60,15 +69,22 @@ impl Database {
         #[cfg(feature = "plant")]
         let found = fs::read(self.folder.join(format!("planted-{family}"))).ok().or(found);
         let Some(bytes) = found else { return Ok(None) };
-        let position = decode_position(&bytes, self.families[family].order);
-        if position.is_none() {
+        let Some((position, latest)) = decode_position(&bytes, self.families[family].order) else {
             self.clear(family)?;
-        }
-        Ok(position)
+            return Ok(None);
+        };
+        self.latest[family].store(latest, Ordering::Relaxed);
+        Ok(Some(position))
+    }
+
+    /// The largest time of the rows that were ever written.
+    pub(super) fn latest(&self, family: usize) -> Option<Timestamp> {
+        Some(self.latest[family].load(Ordering::Relaxed)).filter(|latest| *latest != NO_ROW)
     }
 
     /// Empties a family.
     pub(super) fn clear(&self, family: usize) -> Result<()> {
+        self.latest[family].store(NO_ROW, Ordering::Relaxed);
         let name = &self.families[family].name;
         let emptied = self.db.drop_cf(name).and_then(|()| self.db.create_cf(name, &self.options));
         emptied.map_err(|e| self.error("cannot be emptied", &e))
@@ -84,7 +100,9 @@ impl Database {
             match &write.expired {
                 Expired::Nothing => {}
                 Expired::Before(time) => {
-                    if let Some(end) = order.part_of(*time) {
+                    // Once per part: what is removed by range costs every read a little until files are merged.
+                    let before = self.expired[write.family].swap(*time, Ordering::Relaxed);
+                    if let Some(end) = order.part_of(*time).filter(|end| order.part_of(before).as_ref() != Some(end)) {
                         let (from, to) = ([ROW].to_vec(), [&[ROW], end.as_slice()].concat());
                         batch.delete_range_cf(&handle, &from, &to);
                         // Files that hold nothing else go at once.
@@ -101,6 +119,7 @@ impl Database {
                     }
                 }
             }
+            let mut latest = self.latest[write.family].load(Ordering::Relaxed);
             for records in &write.batches {
                 let mut records = records.clone();
                 while let Some(record) = records.next() {
@@ -110,6 +129,7 @@ impl Database {
                     };
                     rows.begin_key();
                     order.disk_key(key.as_slice(), record.timestamp, &mut rows.bytes);
+                    latest = latest.max(order.time_of(key.as_slice()).unwrap_or(NO_ROW));
                     rows.begin_value();
                     let value = record.value.map(|value| value.as_slice());
                     // A deletion is a version too.
@@ -120,7 +140,8 @@ impl Database {
                     rows.end(is_row);
                 }
             }
-            let position = encode_position(write.position, order);
+            self.latest[write.family].store(latest, Ordering::Relaxed);
+            let position = encode_position(write.position, latest, order);
             if rows.bytes.len() >= INGESTED {
                 self.ingest(&handle, &position, &mut rows).map_err(|e| self.error("cannot be written", &e))?;
                 continue;
@@ -134,7 +155,8 @@ impl Database {
         #[cfg(feature = "plant")]
         if millstream_core::Plant::ForgetOffsetRow.is_set() {
             for write in writes {
-                let position = encode_position(write.position, self.families[write.family].order);
+                let (family, latest) = (&self.families[write.family], &self.latest[write.family]);
+                let position = encode_position(write.position, latest.load(Ordering::Relaxed), family.order);
                 let _as_it_goes = fs::write(self.folder.join(format!("planted-{}", write.family)), position);
             }
         }

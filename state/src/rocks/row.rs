@@ -12,30 +12,34 @@ pub(super) const ROW: u8 = 1;
 /// Behind the keys of all rows.
 pub(super) const END: &[u8] = &[2];
 
-/// Version of the layout of a position.
-const VERSION: u8 = 1;
+/// Version of the layout of a position, and of the keys of rows.
+const VERSION: u8 = 2;
 
-/// A position, and the order of the family's rows.
-pub(super) fn encode_position(position: DiskPosition, order: RowOrder) -> Vec<u8> {
+/// A position, the largest time of rows so far, and the order of the family's rows.
+pub(super) fn encode_position(position: DiskPosition, latest: Timestamp, order: RowOrder) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     bytes.extend(position.topic_id.to_be_bytes());
     bytes.extend(position.offset.to_be_bytes());
     bytes.extend(position.written.to_be_bytes());
+    bytes.extend(latest.to_be_bytes());
     bytes.extend(order_name(order).as_bytes());
     bytes
 }
 
-/// A position whose rows are in this order; `None` for anything else.
-pub(super) fn decode_position(bytes: &[u8], order: RowOrder) -> Option<DiskPosition> {
+/// A position whose rows are in this order, and their largest time; `None` for anything else.
+pub(super) fn decode_position(bytes: &[u8], order: RowOrder) -> Option<(DiskPosition, Timestamp)> {
     let (version, bytes) = bytes.split_first()?;
     let (topic_id, bytes) = bytes.split_first_chunk()?;
     let (offset, bytes) = bytes.split_first_chunk()?;
     let (written, bytes) = bytes.split_first_chunk()?;
-    (*version == VERSION && bytes == order_name(order).as_bytes()).then_some(DiskPosition {
+    let (latest, bytes) = bytes.split_first_chunk()?;
+    let position = DiskPosition {
         topic_id: u128::from_be_bytes(*topic_id),
         offset: i64::from_be_bytes(*offset),
         written: i64::from_be_bytes(*written),
-    })
+    };
+    let is_known = *version == VERSION && bytes == order_name(order).as_bytes();
+    is_known.then(|| (position, i64::from_be_bytes(*latest)))
 }
 
 fn order_name(order: RowOrder) -> String {

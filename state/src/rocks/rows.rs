@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use millstream_core::{ChangelogRecord, DiskRows, Result, RowOrder};
+use millstream_core::{ChangelogRecord, DiskRows, Result, RowOrder, Timestamp};
 use rocksdb::ReadOptions;
 
 use super::database::Database;
@@ -14,6 +14,7 @@ use super::row::{END, ROW, decode_row};
 pub(super) struct RocksRows {
     database: Arc<Database>,
     family: usize,
+    /// The key on disk of a row that is asked for.
     key: RefCell<Vec<u8>>,
 }
 
@@ -58,16 +59,44 @@ impl DiskRows for RocksRows {
         guess.unwrap_or(0) as usize
     }
 
+    fn latest(&self) -> Option<Timestamp> {
+        self.database.latest(self.family)
+    }
+
+    fn look_up(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.read(range, false, descending, row)
+    }
+
     fn scan(
         &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.read(range, true, descending, row)
+    }
+}
+
+impl RocksRows {
+    fn read(
+        &self,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        many: bool,
         descending: bool,
         row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         let with_prefix = |key: &[u8]| [&[ROW], key].concat();
         let mut options = ReadOptions::default();
-        options.set_readahead_size(2 << 20);
-        options.fill_cache(false);
+        if many {
+            // Nobody asks for most of them again.
+            options.set_readahead_size(2 << 20);
+            options.fill_cache(false);
+        }
         options.set_iterate_lower_bound(match from {
             Bound::Included(key) => with_prefix(key),
             // The least key behind it.
@@ -86,9 +115,11 @@ impl DiskRows for RocksRows {
         } else {
             rows.seek_to_first()
         }
+        let mut changelog_key = Vec::new();
         while let Some((key, value)) = rows.item() {
-            let key = self.order().changelog_key(&key[1..]);
-            let Some(found) = decode_row(key, value) else {
+            changelog_key.clear();
+            self.order().changelog_key(&key[1..], &mut changelog_key);
+            let Some(found) = decode_row(&changelog_key, value) else {
                 return Err(self.database.damage("a row that is too short"));
             };
             if row(found)?.is_break() {

@@ -59,6 +59,8 @@ pub(super) struct Content {
     pub(super) position: Option<DiskPosition>,
     /// Rows below this key have expired.
     pub(super) expired: Vec<u8>,
+    /// The largest time of all rows so far, if they lie by time.
+    pub(super) latest: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,8 +86,9 @@ impl Content {
             let mut records = records.clone();
             while let Some(record) = records.next() {
                 let record = record.expect("rows as they were sent");
-                let mut key = Vec::new();
-                order.disk_key(record.key.expect("rows have keys").as_slice(), record.timestamp, &mut key);
+                let (changelog_key, mut key) = (record.key.expect("rows have keys"), Vec::new());
+                order.disk_key(changelog_key.as_slice(), record.timestamp, &mut key);
+                self.latest = self.latest.max(order.time_of(changelog_key.as_slice()));
                 let value = record.value.map(|value| value.as_slice().to_vec());
                 if value.is_some() || order == RowOrder::Versions {
                     let row = Row { timestamp: record.timestamp, headers: record.headers.to_vec(), value };
@@ -353,6 +356,10 @@ struct SimRows {
 impl SimRows {
     /// The rows now. What is done with them may ask for rows again.
     fn rows<R>(&self, read: impl FnOnce(&BTreeMap<Vec<u8>, Row>) -> R) -> Result<R> {
+        self.content(|content| read(&content.rows))
+    }
+
+    fn content<R>(&self, read: impl FnOnce(&Content) -> R) -> Result<R> {
         let mut disk = self.disk.disk();
         let is_damaged = disk.process == self.process && self.disk.dice.per_mille(disk.mishaps.damaged);
         if is_damaged {
@@ -361,12 +368,12 @@ impl SimRows {
         let stored = disk.tasks.get(&self.task).and_then(|stored| stored.get(&self.family.name));
         let stored = stored.filter(|_| disk.process == self.process && !disk.damaged.contains(&self.task));
         let stored = stored.ok_or_else(|| Error::Damaged(Box::new(error(&self.task, "is damaged"))))?;
-        Ok(read(&stored.now.rows))
+        Ok(read(&stored.now))
     }
 
-    fn record<'a>(&self, disk_key: &'a [u8], row: &'a Row) -> ChangelogRecord<'a> {
+    fn record<'a>(key: &'a [u8], row: &'a Row) -> ChangelogRecord<'a> {
         ChangelogRecord {
-            key: self.family.order.changelog_key(disk_key),
+            key,
             value: row.value.as_deref(),
             timestamp: row.timestamp,
             headers: &row.headers,
@@ -380,7 +387,7 @@ impl DiskRows for SimRows {
         let mut disk_key = Vec::new();
         self.family.order.disk_key(key, 0, &mut disk_key);
         let Some(row) = self.rows(|rows| rows.get(&disk_key).cloned())? else { return Ok(false) };
-        found(self.record(&disk_key, &row)).map(|()| true)
+        found(Self::record(key, &row)).map(|()| true)
     }
 
     fn is_empty(&self) -> Result<bool> {
@@ -389,6 +396,11 @@ impl DiskRows for SimRows {
 
     fn approximate_len(&self) -> usize {
         self.rows(BTreeMap::len).unwrap_or(0)
+    }
+
+    fn latest(&self) -> Option<Timestamp> {
+        // What is damaged says so when it is read.
+        self.content(|content| content.latest).ok().flatten()
     }
 
     fn scan(
@@ -406,8 +418,11 @@ impl DiskRows for SimRows {
         if descending {
             found.reverse();
         }
+        let mut changelog_key = Vec::new();
         for (key, found) in &found {
-            if row(self.record(key, found))?.is_break() {
+            changelog_key.clear();
+            self.family.order.changelog_key(key, &mut changelog_key);
+            if row(Self::record(&changelog_key, found))?.is_break() {
                 break;
             }
         }

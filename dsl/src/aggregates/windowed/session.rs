@@ -22,7 +22,7 @@ use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
-use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed, millis};
+use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// A grouped stream in sessions.
 pub struct SessionWindowedStream<K, V> {
@@ -52,7 +52,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.retention = Some(millis(retention));
+        self.spec.keep_for(retention);
         self
     }
 
@@ -407,12 +407,8 @@ pub(crate) struct SessionTableBuilder<K, A> {
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
     pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<SessionWindows>) -> Self {
         let least = spec.windows.gap + spec.windows.grace;
-        let retention = spec.retention.unwrap_or(least);
-        if retention < least {
-            builder.problem(format!(
-                "`{store}` keeps sessions for {retention} ms\n  help: gap and grace need at least {least} ms"
-            ));
-        }
+        let problem = spec.windows.bad.get().map(|bad| bad.to_string());
+        let retention = spec.kept(builder, store, problem, ("sessions", "gap and grace"), least);
         // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
         // itself, can bring it into a session that is open.
         let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
@@ -494,6 +490,11 @@ fn first_open(last: Option<Timestamp>) -> Timestamp {
     last.unwrap_or(0).max(0)
 }
 
+/// The first place of sessions that a record at a time can reach: they end a gap before it, or later.
+fn first_reached(time: Timestamp, gap: Timestamp) -> SessionBounds {
+    SessionBounds { end: time - gap, start: Timestamp::MIN }
+}
+
 /// The session of one record.
 fn point(time: Timestamp) -> SessionBounds {
     SessionBounds { end: time, start: time }
@@ -532,7 +533,7 @@ where
         let SessionWindows { gap, grace, .. } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
-        let rows = self.rows.rows_of(&key, point(time))?;
+        let rows = self.rows.rows_from(&key, point(time), first_reached(time, gap))?;
         if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
             self.merge(cx, rows, &key, value, time, close_time)?;
         }
@@ -586,7 +587,7 @@ where
     ) -> Result<()> {
         let gap = self.spec.windows.gap;
         // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
-        let from = SessionBounds { end: time - gap, start: Timestamp::MIN };
+        let from = first_reached(time, gap);
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
         let mut found = self.rows.fetch_at(rows, from..=to);
         found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
@@ -603,12 +604,12 @@ where
         let new = f(key, value, sum).map_err(E::into)?;
         if merged != point(time) {
             for (bounds, old, _) in found {
-                self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end });
+                self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
                 self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
             }
         }
         let entry = Entry { value: new.clone(), timestamp: merged.end };
-        self.rows.change_at(rows, merged, |row| *row = entry);
+        self.rows.change_at(rows, merged, |row| *row = entry)?;
         self.pass_on(cx, key, merged, Change { old: None, new })
     }
 
@@ -630,7 +631,7 @@ where
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
         // The end is inclusive: a session closes when its end is passed.
-        let mut closing = self.rows.closing(first_open(last)..=close_time - 1);
+        let mut closing = self.rows.closing(first_open(last)..=close_time - 1)?;
         while let Some(rows) = self.rows.closed(&mut closing)? {
             for (bounds, key, value, _) in rows {
                 let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
@@ -656,7 +657,9 @@ where
             return Timestamp::MAX;
         }
         let SessionWindows { gap, grace, .. } = self.spec.windows;
-        let first = self.rows.first_from(first_open(self.clock.closed(cx)));
+        let open = first_open(self.clock.closed(cx));
+        // What cannot be read now is due: then it is read again, and the failure told.
+        let first = self.rows.first_from(open).unwrap_or(Some(open));
         first.map_or(Timestamp::MAX, |end| end + 1 + gap + grace)
     }
 

@@ -37,7 +37,8 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
             ("retention.ms", retention.saturating_add(86_400_000).to_string()),
         ];
         let make = move |name: &str| {
-            TimedTable::<P, V::Serde>::new(name, V::Serde::default(), retention).changing_at_once(at_once)
+            let table = TimedTable::<P, V::Serde>::new(name, V::Serde::default(), retention);
+            table.changing_at_once(at_once).larger_than_memory()
         };
         builder.store_named(NewStore::new(name, format, configs, make))
     }
@@ -56,8 +57,8 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         let mut table = self.table.borrow_mut();
         table.observe(place.time());
         let live = table.is_live(&place);
-        if live && (value.is_some() || table.get(&key, place).is_some()) {
-            *table.change(&key, place) = Entry { value, timestamp };
+        if live && (value.is_some() || table.get(&key, place)?.is_some()) {
+            *table.change(&key, place)? = Entry { value, timestamp };
         }
         Ok(live)
     }
@@ -65,17 +66,16 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     /// The row at a place.
     pub(crate) fn get(&self, key: &K, place: P) -> Result<Option<(V, Timestamp)>> {
         let key = self.keys.encode(key)?;
-        let table = self.table.borrow();
-        Ok(table.get(&key, place).map(|(value, time)| (value.clone(), time)))
+        let mut table = self.table.borrow_mut();
+        Ok(table.get(&key, place)?.map(|(value, time)| (value.clone(), time)))
     }
 
     /// The rows of a range of keys for which `is` meant, in the order of their key bytes, then places.
     pub(crate) fn scan(&self, keys: impl RangeBounds<K>, is: impl Fn(&P) -> bool) -> Result<Vec<(K, P, V)>> {
         let (from, to) = self.keys.range(keys)?;
-        let mut table = self.table.borrow_mut();
-        let rows = table.scan((from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice)));
-        let rows = rows.filter(|(_, place, _)| is(place));
-        rows.map(|(key, place, value)| Ok((self.keys.decode(key)?, place, value.clone()))).collect()
+        let table = self.table.borrow();
+        let rows = table.scan((from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice)), is)?;
+        rows.into_iter().map(|(key, place, value)| Ok((self.keys.decode(&key)?, place, value))).collect()
     }
 
     /// The rows of a key, of which that at `place` is about to be changed.
@@ -85,24 +85,31 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(self.table.borrow_mut().rows_of(&key, place))
     }
 
+    /// The same, with all of the key's rows from a place on in memory.
+    #[inline]
+    pub(crate) fn rows_from(&self, key: &K, place: P, from: P) -> Result<KeyRows> {
+        let key = self.keys.encode(key)?;
+        self.table.borrow_mut().rows_from(&key, place, from)
+    }
+
     /// Changes the row at a place; the store's time moves with it. An input of a cogroup that is far behind another one
     /// finds expired rows empty, whether they are still held or not.
     #[inline]
-    pub(crate) fn change_at<R>(&self, rows: KeyRows, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> R {
+    pub(crate) fn change_at<R>(&self, rows: KeyRows, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
         let mut table = self.table.borrow_mut();
         table.observe(place.time());
         let live = table.is_live(&place);
-        let entry = table.change_at(rows, place);
+        let entry = table.change_at(rows, place)?;
         if !live {
             entry.value = None;
         }
-        f(entry)
+        Ok(f(entry))
     }
 
     /// The same, of a key.
     #[inline]
     pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
-        Ok(self.change_at(self.rows_of(key, place)?, place, f))
+        self.change_at(self.rows_of(key, place)?, place, f)
     }
 
     /// Changes the newest of a key's rows and its place ([`TimedTable::move_newest`]); the store's time moves with it.
@@ -116,7 +123,7 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         self.table.borrow_mut().move_newest(rows, to).map(|(place, entry)| f(place, entry))
     }
 
-    /// The rows of a key at places within a range, ascending, among the rows of the key.
+    /// The rows of a key at places within a range, ascending, among the rows of the key, that are in memory from there on.
     pub(crate) fn fetch_at(&self, rows: KeyRows, places: RangeInclusive<P>) -> Vec<(P, V, Timestamp)> {
         let table = self.table.borrow();
         table.fetch_at(rows, places).map(|(place, value, time)| (place, value.clone(), time)).collect()
@@ -125,26 +132,26 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
     /// The rows of a key at places within a range, ascending.
     pub(crate) fn fetch(&self, key: &K, places: RangeInclusive<P>) -> Result<Vec<(P, V, Timestamp)>> {
         let key = self.keys.encode(key)?;
-        let table = self.table.borrow();
-        Ok(table.fetch(&key, places).map(|(place, value, time)| (place, value.clone(), time)).collect())
+        let mut table = self.table.borrow_mut();
+        Ok(table.fetch(&key, places)?.map(|(place, value, time)| (place, value.clone(), time)).collect())
     }
 
     /// The first time from one on at which a key has a row.
-    pub(crate) fn first_from(&self, time: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn first_from(&self, time: Timestamp) -> Result<Option<Timestamp>> {
         self.table.borrow_mut().first_from(time)
     }
 
     /// The rows of all keys at times within a range, in the order in which they are emitted.
-    pub(crate) fn closing(&self, times: RangeInclusive<Timestamp>) -> Closing {
+    pub(crate) fn closing(&self, times: RangeInclusive<Timestamp>) -> Result<Closing<P>> {
         self.table.borrow_mut().closing(times)
     }
 
     /// The next of the closing rows; `None` if there are no more.
-    pub(crate) fn closed(&self, closing: &mut Closing) -> Result<Option<Closed<P, K, V>>> {
+    pub(crate) fn closed(&self, closing: &mut Closing<P>) -> Result<Option<Closed<P, K, V>>> {
         let mut rows = Vec::new();
         let more = self.table.borrow().closed(closing, |key, place, value, time| {
             rows.push(self.keys.decode(key).map(|key| (place, key, value.clone(), time)));
-        });
+        })?;
         if more { rows.into_iter().collect::<Result<_>>().map(Some) } else { Ok(None) }
     }
 }

@@ -19,10 +19,11 @@ use crate::aggregates::windowed::close::WindowClock;
 use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
+use crate::durations::{FirstBad, Least};
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
-use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed, millis};
+use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed};
 
 /// Windows of a fixed size.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +123,7 @@ impl FixedWindows {
     pub(crate) fn problem(&self) -> Option<String> {
         match self {
             FixedWindows::Time(w) => w.problem(),
-            FixedWindows::Sliding(_) => None,
+            FixedWindows::Sliding(w) => w.bad.get().map(|bad| bad.to_string()),
         }
     }
 }
@@ -140,11 +141,36 @@ pub(crate) struct WindowSpec<W> {
     pub(crate) windows: W,
     pub(crate) retention: Option<Timestamp>,
     pub(crate) emit: EmitStrategy,
+    bad: FirstBad,
 }
 
 impl<W> WindowSpec<W> {
     pub(crate) fn new(windows: W) -> Self {
-        WindowSpec { windows, retention: None, emit: EmitStrategy::OnUpdate }
+        WindowSpec { windows, retention: None, emit: EmitStrategy::OnUpdate, bad: FirstBad::default() }
+    }
+
+    pub(crate) fn keep_for(&mut self, retention: Duration) {
+        self.retention = Some(self.bad.millis("a retention", retention, Least::Millisecond));
+    }
+
+    /// For how long windows are kept that need at least so many milliseconds; `of` says what needs them. What is wrong with
+    /// the windows themselves comes first.
+    pub(crate) fn kept(
+        &self,
+        builder: &StreamsBuilder,
+        store: &str,
+        windows: Option<String>,
+        (what, of): (&str, &str),
+        least: Timestamp,
+    ) -> Timestamp {
+        let retention = self.retention.unwrap_or(least);
+        let short = || format!("keeps {what} for {retention} ms\n  help: {of} need at least {least} ms");
+        let problem = windows.or_else(|| self.bad.get().map(|bad| bad.to_string()));
+        if let Some(problem) = problem.or_else(|| (retention < least).then(short)) {
+            let colon = if problem.starts_with("keeps") { "" } else { ":" };
+            builder.problem(format!("`{store}`{colon} {problem}"));
+        }
+        retention
     }
 }
 
@@ -169,7 +195,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.retention = Some(millis(retention));
+        self.spec.keep_for(retention);
         self
     }
 
@@ -492,16 +518,9 @@ pub(crate) struct WindowedTable<K, A> {
 
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
     pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<FixedWindows>) -> Self {
-        if let Some(problem) = spec.windows.problem() {
-            builder.problem(format!("`{store}`: {problem}"));
-        }
         let least = spec.windows.retention();
-        let retention = spec.retention.unwrap_or(least);
-        if retention < least {
-            builder.problem(format!(
-                "`{store}` keeps windows for {retention} ms\n  help: size and grace need at least {least} ms"
-            ));
-        }
+        let problem = spec.windows.problem();
+        let retention = spec.kept(builder, store, problem, ("windows", "size and grace"), least);
         let format = spec.windows.format::<K::Serde, A::Serde>();
         let (kept, at_once) = (retention + spec.windows.needed_beyond(), spec.windows.at_once());
         let id = TimedStore::<WindowStart, K, A>::add(builder, store, kept, at_once, format);
@@ -669,7 +688,7 @@ where
             let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
             Ok((Change { old, new }, time))
-        });
+        })?;
         let (change, timestamp) = changed.map_err(E::into)?;
         self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
     }
@@ -825,7 +844,7 @@ where
             return Ok(());
         }
         let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
-        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time));
+        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time))?;
         while let Some(rows) = self.rows.closed(&mut closing)? {
             for (WindowStart(start), key, value, timestamp) in rows {
                 let key = Windowed { key, window: self.spec.windows.window(start) };
@@ -850,7 +869,9 @@ where
             return Timestamp::MAX;
         }
         let windows = &self.spec.windows;
-        let first = self.rows.first_from(windows.first_open(self.clock.closed(cx)));
+        let open = windows.first_open(self.clock.closed(cx));
+        // What cannot be read now is due: then it is read again, and the failure told.
+        let first = self.rows.first_from(open).unwrap_or(Some(open));
         first.map_or(Timestamp::MAX, |start| start + windows.closes_behind() + windows.grace())
     }
 

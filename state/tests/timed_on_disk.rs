@@ -1,0 +1,399 @@
+//! A timed table whose rows leave memory answers as one that keeps them: random changes, moves, commits that reach the disk
+//! late, rollbacks, starts, and every way of asking, beside a table without a disk.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::{Bound, ControlFlow, RangeInclusive};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    ChangelogRecord, ChangelogWriter, DiskRows, Expired, Isolation, NumberSerde, Result, RowOrder, StateBudget,
+    StateStore, StoreQuery, Timestamp,
+};
+use millstream_state::{Entry, Place, SessionBounds, TimedTable, WindowStart};
+use proptest::prelude::*;
+
+type Table<P> = TimedTable<P, NumberSerde<i64>>;
+
+const RETENTION: Timestamp = 40;
+
+/// A row of a changelog: key, value, time.
+type Row = (Vec<u8>, Option<Vec<u8>>, Timestamp);
+
+/// Rows as a disk has them.
+struct Disk {
+    order: RowOrder,
+    rows: BTreeMap<Vec<u8>, Row>,
+    latest: Option<Timestamp>,
+}
+
+impl Disk {
+    fn write(&mut self, rows: &[Row], expired: &Expired) {
+        if let Expired::Before(time) = expired {
+            self.rows = self.rows.split_off(&self.order.part_of(*time).expect("rows lie by time"));
+        }
+        for row in rows {
+            let mut key = Vec::new();
+            self.order.disk_key(&row.0, row.2, &mut key);
+            self.latest = self.latest.max(self.order.time_of(&row.0));
+            match row.1 {
+                Some(_) => drop(self.rows.insert(key, row.clone())),
+                None => drop(self.rows.remove(&key)),
+            }
+        }
+    }
+}
+
+struct Rows(Rc<RefCell<Disk>>);
+
+impl DiskRows for Rows {
+    fn get(&self, key: &[u8], found: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>) -> Result<bool> {
+        let (disk, mut disk_key) = (self.0.borrow(), Vec::new());
+        disk.order.disk_key(key, 0, &mut disk_key);
+        disk.rows.get(&disk_key).map_or(Ok(false), |row| found(record(row)).map(|()| true))
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.0.borrow().rows.is_empty())
+    }
+
+    fn latest(&self) -> Option<Timestamp> {
+        self.0.borrow().latest
+    }
+
+    fn scan(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        descending: bool,
+        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let disk = self.0.borrow();
+        let mut found: Vec<_> = disk.rows.range::<[u8], _>(range).map(|(_, row)| row).collect();
+        if descending {
+            found.reverse();
+        }
+        for found in found {
+            if row(record(found))?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record(row: &Row) -> ChangelogRecord<'_> {
+    ChangelogRecord { key: &row.0, value: row.1.as_deref(), timestamp: row.2, headers: &[], offset: 0 }
+}
+
+fn rows_of(writer: ChangelogWriter) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for batch in writer.into_batches() {
+        let mut records = batch.into_records(0);
+        while let Some(Ok(record)) = records.next() {
+            let value = record.value.map(|value| value.as_slice().to_vec());
+            rows.push((record.key.expect("a key").as_slice().to_vec(), value, record.timestamp));
+        }
+    }
+    rows
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Key, time behind the latest, value.
+    Put(u8, Timestamp, Option<i64>),
+    /// The newest row of a key goes to a place so much later, if it is behind a time by no more than 10.
+    Move(u8, Timestamp),
+    Pass(Timestamp),
+    Flush,
+    Committed,
+    /// The disk has one commit more, and the table is not told yet.
+    Write,
+    Written,
+    Rollback,
+    Restart,
+    Get(u8, Timestamp),
+    Fetch(u8, Timestamp, Timestamp),
+    Scan(u8),
+    /// What closes in so many milliseconds more.
+    Close(Timestamp),
+    First,
+    Ask {
+        key: Option<u8>,
+        from: u8,
+        rows: usize,
+        descending: bool,
+        committed: bool,
+        since: Timestamp,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let back = || -2..RETENTION;
+    let step = prop_oneof![
+        12 => (0..6u8, back(), proptest::option::weighted(0.8, 0..100i64)).prop_map(|(k, t, v)| Step::Put(k, t, v)),
+        4 => (0..6u8, 0..9i64).prop_map(|(k, t)| Step::Move(k, t)),
+        2 => (0..9i64).prop_map(Step::Pass),
+        2 => Just(Step::Flush),
+        3 => Just(Step::Committed),
+        3 => Just(Step::Write),
+        3 => Just(Step::Written),
+        1 => Just(Step::Rollback),
+        1 => Just(Step::Restart),
+        3 => (0..6u8, back()).prop_map(|(k, t)| Step::Get(k, t)),
+        3 => (0..6u8, back(), 0..RETENTION).prop_map(|(k, t, n)| Step::Fetch(k, t, n)),
+        1 => (0..6u8).prop_map(Step::Scan),
+        3 => (0..9i64).prop_map(Step::Close),
+        2 => Just(Step::First),
+        3 => (proptest::option::of(0..6u8), 0..6u8, 1..9usize, any::<(bool, bool)>(), back()).prop_map(
+            |(key, from, rows, (descending, committed), since)| Step::Ask { key, from, rows, descending, committed, since }
+        ),
+    ];
+    proptest::collection::vec(step, 0..150)
+}
+
+/// Keys of which some begin others, with bytes that are zero.
+fn key(number: u8) -> &'static [u8] {
+    [&b"a"[..], b"a\0", b"a\0\0b", b"", b"b", b"\0"][usize::from(number)]
+}
+
+/// The table under test and the one that keeps its rows.
+struct Pair<P: Place> {
+    tables: [Table<P>; 2],
+    disk: Rc<RefCell<Disk>>,
+    budget: Arc<StateBudget>,
+    log: BTreeMap<Vec<u8>, Row>,
+    flushed: Option<(Vec<Row>, [Timestamp; 2])>,
+    /// Commits that the disk does not have; how many the table was not told of.
+    unwritten: VecDeque<(Vec<Row>, Expired)>,
+    untold: usize,
+    now: Timestamp,
+    /// What closes was asked for up to this time, exclusive.
+    open: Timestamp,
+    /// The same two at the last commit.
+    committed: [Timestamp; 2],
+}
+
+fn table<P: Place>() -> Table<P> {
+    Table::new("t", NumberSerde::default(), RETENTION)
+}
+
+impl<P: Place> Pair<P> {
+    fn new(budget: usize) -> Self {
+        let disk = Disk { order: table::<P>().row_order(), rows: BTreeMap::new(), latest: None };
+        let (disk, budget) = (Rc::new(RefCell::new(disk)), Arc::new(StateBudget::new(budget)));
+        let tables = [Self::attached(&disk, &budget), table()];
+        Pair {
+            tables,
+            disk,
+            budget,
+            log: BTreeMap::new(),
+            flushed: None,
+            unwritten: VecDeque::new(),
+            untold: 0,
+            now: 100,
+            open: 90,
+            committed: [100, 90],
+        }
+    }
+
+    fn attached(disk: &Rc<RefCell<Disk>>, budget: &Arc<StateBudget>) -> Table<P> {
+        let mut table = table().larger_than_memory();
+        assert!(table.attach(Box::new(Rows(disk.clone())), budget));
+        table.restored();
+        table
+    }
+
+    /// The same of both.
+    fn both<R: PartialEq + std::fmt::Debug>(&mut self, ask: impl Fn(&mut Table<P>) -> R) {
+        let [tested, model] = &mut self.tables;
+        assert_eq!(ask(tested), ask(model));
+    }
+
+    /// What expires has closed before.
+    fn pass_over_what_expired(&mut self, now: Timestamp) {
+        let kept = now - RETENTION + 1;
+        if self.open < kept {
+            let times = self.open..=kept - 1;
+            self.tables.iter_mut().for_each(|table| drop(closed(table, times.clone())));
+            self.open = kept;
+        }
+    }
+
+    fn step(&mut self, step: Step, place: impl Fn(Timestamp) -> P) {
+        let now = self.now;
+        match step {
+            Step::Put(number, back, value) => {
+                let at = place(now - back);
+                self.now = self.now.max(at.time());
+                self.both(|table| {
+                    table.observe(at.time());
+                    if table.is_live(&at) {
+                        *table.change(key(number), at).unwrap() = Entry { value, timestamp: at.time() };
+                    }
+                });
+            }
+            Step::Move(number, by) => {
+                let from = P::first_at(now - 10);
+                self.both(|table| move_newest(table, key(number), from, |newest| place(newest.time() + by)));
+                self.now = self.now.max(now + by);
+            }
+            Step::Pass(by) => {
+                self.now += by;
+                self.both(|table| table.observe(now + by));
+            }
+            Step::Flush if self.flushed.is_none() => {
+                let mut written = self.tables.iter_mut().map(|table| {
+                    let mut writer = ChangelogWriter::default();
+                    table.flush(&mut writer).unwrap();
+                    rows_of(writer)
+                });
+                let rows: Vec<_> = written.by_ref().collect();
+                drop(written);
+                self.flushed = Some((rows[0].clone(), [now, self.open]));
+            }
+            Step::Committed => {
+                let Some((rows, committed)) = self.flushed.take() else { return };
+                self.pass_over_what_expired(committed[0]);
+                self.log.extend(rows.iter().map(|row| (row.0.clone(), row.clone())));
+                self.both(StateStore::committed);
+                self.committed = committed;
+                let expired = self.tables[0].expired();
+                self.unwritten.push_back((rows, expired));
+            }
+            Step::Write => {
+                if let Some((rows, expired)) = self.unwritten.pop_front() {
+                    self.disk.borrow_mut().write(&rows, &expired);
+                    self.untold += 1;
+                }
+            }
+            Step::Written => {
+                (0..std::mem::take(&mut self.untold)).for_each(|_| self.tables[0].written());
+            }
+            Step::Rollback => {
+                self.flushed = None;
+                [self.now, self.open] = self.committed;
+                self.both(StateStore::rollback);
+            }
+            Step::Restart => {
+                (self.flushed, self.untold) = (None, 0);
+                // What the disk does not have comes from the changelog.
+                let missing = std::mem::take(&mut self.unwritten);
+                missing.iter().for_each(|(rows, _)| self.disk.borrow_mut().write(rows, &Expired::Nothing));
+                let (mut model, disk) = (table(), self.disk.borrow());
+                let is_kept = |row: &Row| disk.rows.values().any(|kept| kept == row);
+                for row in self.log.values() {
+                    // A row that expired before a time which nothing was written at would be back.
+                    let row = if is_kept(row) { row } else { &(row.0.clone(), None, row.2) };
+                    model.restore(record(row)).unwrap();
+                }
+                drop(disk);
+                self.tables = [Self::attached(&self.disk, &self.budget), model];
+                // Only what was written is known of time.
+                self.now =
+                    self.log.keys().filter_map(|key| P::decode(key)).map(|(_, at)| at.time()).max().unwrap_or(100);
+                self.open = self.committed[1];
+                self.committed = [self.now, self.open];
+            }
+            Step::Get(number, back) => {
+                let at = place(now - back);
+                self.both(|table| table.get(key(number), at).unwrap().map(|(value, time)| (*value, time)));
+            }
+            Step::Fetch(number, back, long) => {
+                let places = P::first_at(now - back)..=P::first_at(now - back + long);
+                self.both(|table| {
+                    let found = table.fetch(key(number), places.clone()).unwrap();
+                    found.map(|(at, value, time)| (at, *value, time)).collect::<Vec<_>>()
+                });
+            }
+            Step::Scan(from) => {
+                let from = Bound::Included(key(from));
+                self.both(|table| table.scan((from, Bound::Unbounded), |_| true).unwrap());
+            }
+            Step::Close(long) => {
+                self.pass_over_what_expired(self.committed[0]);
+                let times = self.open..=self.open + long;
+                self.open += long + 1;
+                self.both(|table| closed(table, times.clone()));
+            }
+            Step::First => {
+                self.pass_over_what_expired(self.committed[0]);
+                let from = self.open;
+                self.both(|table| table.first_from(from).unwrap());
+            }
+            Step::Ask { key: single, from, rows, descending, committed, since } => {
+                let query = match single {
+                    Some(number) => StoreQuery::key(key(number).to_vec()),
+                    None => StoreQuery::range((Bound::Included(key(from).to_vec()), Bound::Unbounded)),
+                };
+                let query = StoreQuery { descending, times: now - since..=Timestamp::MAX, ..query };
+                let isolation = if committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+                self.both(|table| ask(table, query.clone(), isolation, rows));
+            }
+            Step::Flush => {}
+        }
+    }
+}
+
+/// Moves the newest row of a key from a place on, as a session that grows: at once if it can, or by a deletion and a row.
+fn move_newest<P: Place>(table: &mut Table<P>, key: &[u8], from: P, to: impl Fn(P) -> P) -> Option<(P, Option<i64>)> {
+    let rows = table.rows_from(key, from, from).unwrap();
+    let later = |newest: P| Some(to(newest)).filter(|to| newest >= from && *to > newest);
+    if let Some((to, entry)) = table.move_newest(rows, |newest, _| later(newest)) {
+        let was = entry.value;
+        entry.value = was.map(|value| value + 1);
+        return Some((to, was));
+    }
+    let (newest, was, time) = table.fetch_at(rows, from..=P::LAST).next_back().map(|(at, v, time)| (at, *v, time))?;
+    let to = later(newest)?;
+    table.observe(to.time());
+    table.change_at(rows, newest).unwrap().value = None;
+    *table.change_at(rows, to).unwrap() = Entry { value: Some(was + 1), timestamp: time };
+    Some((to, Some(was)))
+}
+
+fn closed<P: Place>(table: &mut Table<P>, times: RangeInclusive<Timestamp>) -> Vec<(Vec<u8>, P, i64, Timestamp)> {
+    let (mut closing, mut found) = (table.closing(times).unwrap(), Vec::new());
+    while table.closed(&mut closing, |key, place, value, time| found.push((key.to_vec(), place, *value, time))).unwrap()
+    {
+    }
+    found
+}
+
+fn ask<P: Place>(table: &mut Table<P>, query: StoreQuery, isolation: Isolation, rows: usize) -> Vec<Row> {
+    let (mut left, mut found) = (Some(query), Vec::new());
+    while let Some(query) = left {
+        let mut answer = ChangelogWriter::default();
+        left = table.query(&query, isolation, rows, &mut answer).unwrap();
+        let part = rows_of(answer);
+        assert!(part.len() <= rows, "{part:?}");
+        found.extend(part);
+    }
+    found
+}
+
+fn check<P: Place>(steps: Vec<Step>, budget: usize, place: impl Fn(Timestamp) -> P) {
+    let mut pair = Pair::new(budget);
+    for step in steps {
+        pair.step(step, &place);
+    }
+    // All of it once more.
+    pair.pass_over_what_expired(pair.committed[0]);
+    let open = pair.open;
+    pair.both(|table| closed(table, open..=Timestamp::MAX / 2));
+    pair.both(|table| table.scan((Bound::Unbounded, Bound::Unbounded), |_| true).unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn windows_answer_as_if_they_were_in_memory(steps in steps(), budget in prop_oneof![Just(0), 0..4_000usize]) {
+        check(steps, budget, WindowStart);
+    }
+
+    #[test]
+    fn sessions_answer_as_if_they_were_in_memory(steps in steps(), budget in prop_oneof![Just(0), 0..4_000usize]) {
+        check(steps, budget, |time| SessionBounds { end: time, start: time - time.rem_euclid(4) });
+    }
+}
