@@ -239,6 +239,9 @@ pub trait DiskRows {
     /// When the disk fails or is damaged.
     fn is_empty(&self) -> Result<bool>;
 
+    /// About how many there are; a guess, which costs no more than a look.
+    fn approximate_len(&self) -> usize;
+
     /// The largest time of the rows that were ever written; of [`RowOrder::Time`]. `None` if there were none.
     fn latest(&self) -> Option<Timestamp>;
 

@@ -91,7 +91,7 @@ pub use plan::{Plan, TaskPlan};
 #[cfg(feature = "plant")]
 pub use plant::Plant;
 pub use punctuation::{Punctuate, PunctuationType};
-pub use query::{Ask, Part, Position, QueryError, QueryStores, StoreQuery};
+pub use query::{Ask, KeyRange, Part, Position, QueryError, QueryStores, StoreQuery, is_empty_range};
 pub use rebuilt_from::{RebuiltFrom, Row, RowOf};
 pub use record::{Change, Record};
 pub use serde::{Data, Encoded, Half, Nullable, Payload, Serde, SerdeContext, SerdeError};

@@ -65,8 +65,9 @@ impl Restore {
                 restored.push((store, input.clone(), end, Some(from.row.clone())));
             }
             if let Some(disk) = &shared.config.disk {
-                let stores: Vec<_> =
-                    restored.iter().map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
+                let is_on_disk = |store: usize| !shared.topology.stores()[t.stores[store].0.0].in_memory;
+                let on_disk = restored.iter().filter(|(store, ..)| is_on_disk(*store));
+                let stores: Vec<_> = on_disk.map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
                 t.open_disk(disk.as_ref(), &stores, admin, wall)?;
             }
             for (store, topic, end, row) in restored {

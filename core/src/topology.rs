@@ -153,6 +153,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
+    /// Its rows are all in memory, also if others' are on disk.
+    pub in_memory: bool,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.

@@ -14,6 +14,7 @@ mod json;
 mod keys;
 mod kstream;
 mod ktable;
+mod materialized;
 mod once;
 mod operators;
 mod optimization;
@@ -36,13 +37,14 @@ pub use joins::GlobalKTable;
 pub use json::Json;
 pub use kstream::{DefaultConsumed, KStream};
 pub use ktable::{KTable, LookUp};
+pub use materialized::Materialized;
 pub use millstream_core as core;
-pub use millstream_state::{Put, Version};
+pub use millstream_state::{Put, Version, conformance};
 pub use operators::{Branches, RecordContext, Split};
 pub use optimization::Optimization;
 pub use processor::{
-    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueStore, Kind, Out, Processor,
-    ProcessorStore, SessionStore, Setup, StoreHandle, Stores, Timer, ValueOut, ValueProcessor, ValueSetup,
+    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueIterator, KeyValueStore, Kind, Out,
+    Processor, ProcessorStore, SessionStore, Setup, StoreHandle, Stores, Timer, ValueOut, ValueProcessor, ValueSetup,
     VersionedStore, WindowStore,
 };
 pub use queries::{

@@ -91,6 +91,10 @@ impl DiskRows for NoRows {
         Ok(true)
     }
 
+    fn approximate_len(&self) -> usize {
+        0
+    }
+
     fn latest(&self) -> Option<Timestamp> {
         None
     }
