@@ -120,7 +120,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&K::NonNull, &V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
         let join = inner(move |key: &K::NonNull, value: &V::NonNull, row: &T| sure(f(key, value, row)));
-        self.keyed(name).table_join(name, table, None, join)
+        self.keyed(name).table_join(name, table, None, K::into_non_null, join)
     }
 
     /// As [`KStream::left_join_table`], with a function that sees the key too, which may be null if `K` has null.
@@ -145,7 +145,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&K, &V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let join = left(move |key: &K, value: &V::NonNull, row: Option<&T>| sure(f(key, value, row)));
-        self.repartitioned(name).table_join(name, table, None, join)
+        self.repartitioned(name).table_join(name, table, None, Some, join)
     }
 
     /// As [`KStream::join_global`], with a function that sees the stream's key too, which may be null if `K` has null.
