@@ -101,6 +101,8 @@ impl Database {
                     }
                 }
             }
+            // A row grows by its length and time, and shrinks by what the log has of it.
+            rows.reserve(write.batches.iter().map(|records| records.bytes() * 5 / 4).sum());
             for records in &write.batches {
                 let mut records = records.clone();
                 while let Some(record) = records.next() {
