@@ -31,7 +31,7 @@ use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::query::{Ask, Part, QueryError};
-use crate::restore::Restore;
+use crate::restore::{Progress, Restore};
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Clock, Now, Timestamp};
@@ -79,6 +79,9 @@ const TURN: Duration = Duration::from_millis(1);
 
 /// The same in rows.
 const TURN_ROWS: usize = 1_000;
+
+/// How soon a restore that waits for the disk looks at it again.
+const LOOK_AT_DISK: Duration = Duration::from_millis(1);
 
 /// How soon a silence that others have to prove is looked for again.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
@@ -257,8 +260,12 @@ impl StreamThread {
         if !self.settle(now)? {
             return Ok(Next::Again);
         }
-        if !self.running && !self.start(now)? {
-            return Ok(Next::Again);
+        if !self.running {
+            match self.start(now)? {
+                Progress::Done => {}
+                Progress::Reading => return Ok(Next::Again),
+                Progress::Waiting => return Ok(Next::Wait(Some(now.ticks + LOOK_AT_DISK))),
+            }
         }
         self.exchange_with_disk(now)?;
         if self.paused {
@@ -493,16 +500,17 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Takes up stores and positions: `true` when the tasks run.
-    fn start(&mut self, now: Now) -> Result<bool> {
+    /// Takes up stores and positions: when that is done the tasks run.
+    fn start(&mut self, now: Now) -> Result<Progress> {
         if self.restore.is_none() {
             let (shared, wakeup) = (&self.shared, self.wakeup.clone());
             self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
         }
-        if let Some(restore) = &mut self.restore
-            && !restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)?
-        {
-            return Ok(false);
+        if let Some(restore) = &mut self.restore {
+            match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
+                Progress::Done => {}
+                progress => return Ok(progress),
+            }
         }
         if let Some((task, consumer)) = &mut self.globals {
             let admin = self.shared.log.admin();
@@ -535,7 +543,7 @@ impl StreamThread {
         self.restore = None;
         self.last_commit = now.ticks;
         self.running = true;
-        Ok(true)
+        Ok(Progress::Done)
     }
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.

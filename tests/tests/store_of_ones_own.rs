@@ -69,6 +69,16 @@ impl StateDisk for Maps {
         Ok(Box::new(Task { maps: self.clone(), task: task.to_owned(), families, written: 0 }))
     }
 
+    fn clean_up(&self) -> Result<()> {
+        let mut database = self.database();
+        if let Some(task) = database.open.first() {
+            let problem = "somebody has it open".to_owned();
+            return Err(Error::State(Box::new(StateError { store: task.clone(), problem })));
+        }
+        database.stores.clear();
+        Ok(())
+    }
+
     fn budget(&self) -> &Arc<StateBudget> {
         &self.budget
     }
