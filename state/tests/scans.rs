@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, DiskRows, KeyRange, NumberSerde, Result, StateBudget, StateStore,
-    Timestamp, is_empty_range,
+    ChangelogRecord, ChangelogWriter, DiskRows, KeyRange, NumberSerde, Result, StateBudget, StateStore, Timestamp,
+    is_empty_range,
 };
 use millstream_state::{KeyValueTable, Scan};
 use proptest::prelude::*;

@@ -16,8 +16,8 @@ use crate::rows::{Entry, RowId, Rows};
 use crate::share::Share;
 use crate::sorted_keys::SortedKeys;
 
-use scan::{Found, Scans};
 pub(crate) use scan::OwnedRow;
+use scan::{Found, Scans};
 pub use scan::{Scan, ScannedRow, Visit};
 
 /// Rows by serialised key.
