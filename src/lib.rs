@@ -103,8 +103,8 @@ pub mod prelude {
     pub use millstream_dsl::{
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
         HOUR, JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Optimization, Out, Processor, Produced, SECOND,
-        SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder, TimeWindows, Timer,
-        TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup, VersionedStore, Window, WindowStore, Windowed,
+        SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamJoined, StreamsBuilder, TimeWindows,
+        Timer, TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup, VersionedStore, Window, WindowStore, Windowed,
         event_time, kv, pattern,
     };
 }
