@@ -15,13 +15,13 @@ use millstream_state::{Entry, KeyRows, SessionBounds};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
-use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::aggregates::windowed::time::WindowSpec;
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// A grouped stream in sessions.
@@ -95,7 +95,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
-        self.late = Some(LateStream::of(&self.grouped, use_it));
+        self.late = Some(LateStream::of(self.grouped.stream(), use_it));
         self
     }
 

@@ -16,13 +16,13 @@ use millstream_state::{Entry, KeyRows, WindowStart};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
-use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
 use crate::durations::{FirstBad, Least};
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed};
 
 /// Windows of a fixed size.
@@ -238,7 +238,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
-        self.late = Some(LateStream::of(&self.grouped, use_it));
+        self.late = Some(LateStream::of(self.grouped.stream(), use_it));
         self
     }
 
