@@ -591,7 +591,7 @@ where
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
         let mut found = self.rows.fetch_at(rows, from..=to);
         found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
-        let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
+        let (f, merge) = &self.functions;
         let (mut merged, mut sum) = (point(time), None);
         for (bounds, value, _) in &found {
             sum = merge(key, sum, value.clone()).map_err(E::into)?;
