@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_broker::{Broker, BrokerOptions};
+use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     Admin, BatchBuilder, ConsumerOptions, Error, Isolation, Log, Producer, ProducerOptions, Result, SystemClock,
     TopicPartition, TopicSpec, Wakeup, partition_for_key,
@@ -26,9 +26,36 @@ pub(crate) struct Input {
 }
 
 pub(crate) fn open() -> Result<(Broker, TempDir)> {
+    open_with(Durability::Os)
+}
+
+pub(crate) fn open_with(durability: Durability) -> Result<(Broker, TempDir)> {
     let dir = tempfile::tempdir().map_err(Error::user)?;
-    let log = Broker::open(BrokerOptions::new(dir.path(), Arc::new(SystemClock::default())))?;
-    Ok((log, dir))
+    let options = BrokerOptions { durability, ..BrokerOptions::new(dir.path(), Arc::new(SystemClock::default())) };
+    Ok((Broker::open(options)?, dir))
+}
+
+/// Gives key and value of every record of a topic that has both, partition by partition.
+pub(crate) fn read(log: &Broker, topic: &str, mut record: impl FnMut(&[u8], &[u8])) -> Result<()> {
+    let options = ConsumerOptions { client_id: "check".into(), group: "".into(), isolation: Isolation::ReadCommitted };
+    let mut consumer = log.consumer(&options, Arc::new(Wakeup::default()))?;
+    consumer.assign(&(0..PARTITIONS).map(|p| (TopicPartition::new(topic, p), 0)).collect::<Vec<_>>())?;
+    for slot in 0..PARTITIONS as usize {
+        loop {
+            let fetch = consumer.fetch(slot, 4 << 20)?;
+            if fetch.batches.is_empty() {
+                break;
+            }
+            for mut batch in fetch.batches {
+                while let Some(Ok(view)) = batch.next() {
+                    if let (Some(key), Some(value)) = (view.key, view.value) {
+                        record(key.as_slice(), value.as_slice());
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn producer(log: &Broker) -> Result<Box<dyn Producer>> {
@@ -114,7 +141,7 @@ pub(crate) fn produce_consume(records: u64) -> Result<Row> {
         name: "produce to consume, in process".into(),
         records,
         figure: records as f64 / cpu * 1e3,
-        unit: "M records/s",
+        unit: "M records/s".into(),
         wall: wall / records as f64,
         bound: Some((5.0, true)),
         ..Row::default()
@@ -148,7 +175,7 @@ pub(crate) fn compaction(records: u64, keys: u64) -> Result<Row> {
         keys,
         records,
         figure: before as f64 / cpu * 1e3,
-        unit: "MB/s",
+        unit: "MB/s".into(),
         wall: wall / records as f64,
         ..Row::default()
     })

@@ -1,30 +1,45 @@
 //! `./dev bench [--records N] [--only PROGRAM [--keys N]] [--json FILE]`: what a record costs, through the public DSL, the stream thread and the
-//! embedded log at durability `os`.
+//! embedded log at durability `os`. `./dev bench baseline`: what is promised, beside what Kafka Streams needs.
 //!
 //! What it does not show: another machine, a network, a foreign cluster, state beyond memory. The machine may be shared:
 //! CPU time and ratios within one run are steadier than wall time.
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
+mod baseline;
+mod child;
 mod cpu;
-mod large_state;
-mod large_windows;
-mod latency;
+mod figures;
 mod log;
+mod memory;
 mod programs;
+mod random;
 mod table;
 
 use std::process::ExitCode;
 
 use millstream_core::Result;
 
-use crate::large_state::{Keys, large_state};
-use crate::large_windows::{Windows, large_windows};
+use crate::figures::{Keys, Load, Windows, large_state, large_windows, latency};
 use crate::log::Input;
 use crate::programs::Program;
 use crate::table::{Row, Table};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let other = match arguments.split_first() {
+        Some((command, rest)) if command == "baseline" => Some(baseline::run(rest)),
+        Some((command, rest)) if command == child::COMMAND => Some(baseline::part(rest)),
+        _ => None,
+    };
+    if let Some(done) = other {
+        return match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("error: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let value = |name: &str| arguments.iter().position(|a| a == name).and_then(|i| arguments.get(i + 1)).cloned();
     let records: u64 = value("--records").and_then(|n| n.parse().ok()).unwrap_or(2_000_000);
     let mut table = Table::default();
@@ -91,7 +106,7 @@ fn all(records: u64, table: &mut Table) -> Result<()> {
             table.add(Row {
                 name: "count, 2 threads: speed of 1 thread".into(),
                 figure: ratio,
-                unit: "times",
+                unit: "times".into(),
                 bound: Some((1.7, true)),
                 ..two
             });
@@ -102,6 +117,6 @@ fn all(records: u64, table: &mut Table) -> Result<()> {
     table.add(log::compaction(records * 2, 100_000)?);
     table.add(programs::cold_start()?);
     table.add(programs::idle()?);
-    latency::at_least_once(20_000, 5)?.into_iter().for_each(|row| table.add(row));
+    latency(Load::AT_LEAST_ONCE)?.into_iter().for_each(|row| table.add(row));
     Ok(())
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::{
-    Admin, Clock, ConsumerOptions, Error, Isolation, Log, ProcessingGuarantee, Result, RuntimeConfig, State, Streams,
-    SystemClock, Text, TopicPartition, Topology, Wakeup,
+    Admin, Clock, Error, Isolation, Log, ProcessingGuarantee, Result, RuntimeConfig, State, Streams, SystemClock, Text,
+    TopicPartition, Topology,
 };
 use millstream_dsl::{BufferConfig, JoinWindows, SECOND, SessionWindows, StreamsBuilder, TimeWindows};
 
 use crate::cpu::Meter;
-use crate::log::{Input, PARTITIONS, create, open, producer};
+use crate::log::{Input, PARTITIONS, create, open, producer, read};
 use crate::table::Row;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,7 @@ pub(crate) fn run(input: &Input, program: Program, threads: usize) -> Result<Row
         keys: input.keys,
         records: total,
         figure: cpu / total as f64,
-        unit: "ns CPU/record",
+        unit: "ns CPU/record".into(),
         wall: wall / total as f64,
         bound: program.goal(input.keys).filter(|_| threads == 1).map(|ns| (ns, false)),
     })
@@ -183,28 +183,15 @@ fn cheap_unique() -> u128 {
 /// Every input record has its output, and the last counts add up to all of them. Programs that emit less often are only
 /// checked to emit at all: their results are what the tests are for.
 fn check(input: &Input, program: Program, out: &str) -> Result<()> {
-    let options = ConsumerOptions { client_id: "check".into(), group: "".into(), isolation: Isolation::ReadCommitted };
-    let mut consumer = input.log.consumer(&options, Arc::new(Wakeup::default()))?;
-    consumer.assign(&(0..PARTITIONS).map(|p| (TopicPartition::new(out, p), 0)).collect::<Vec<_>>())?;
     let (mut records, mut last) = (0u64, std::collections::HashMap::<Vec<u8>, i64>::new());
-    for slot in 0..PARTITIONS as usize {
-        loop {
-            let fetch = consumer.fetch(slot, 4 << 20)?;
-            if fetch.batches.is_empty() {
-                break;
-            }
-            for mut batch in fetch.batches {
-                while let Some(Ok(view)) = batch.next() {
-                    records += u64::from(view.value.is_some());
-                    if program == Program::Count
-                        && let (Some(key), Some(Ok(n))) = (view.key, view.value.map(|v| v.as_slice().try_into()))
-                    {
-                        last.insert(key.as_slice().to_vec(), i64::from_be_bytes(n));
-                    }
-                }
-            }
+    read(&input.log, out, |key, value| {
+        records += 1;
+        if program == Program::Count
+            && let Ok(n) = value.try_into()
+        {
+            last.insert(key.to_vec(), i64::from_be_bytes(n));
         }
-    }
+    })?;
     let sum: i64 = last.values().sum();
     if !program.emits_every_update() {
         let wrong = || Error::user(format!("{program:?}: no output"));
@@ -248,7 +235,7 @@ pub(crate) fn cold_start() -> Result<Row> {
     Ok(Row {
         name: "cold start to first result, exactly once".into(),
         figure: times[2],
-        unit: "ms",
+        unit: "ms".into(),
         bound: Some((300.0, false)),
         ..Row::default()
     })
@@ -269,7 +256,7 @@ pub(crate) fn idle() -> Result<Row> {
     Ok(Row {
         name: "idle program".into(),
         figure: cpu / wall * 100.0,
-        unit: "% of a core",
+        unit: "% of a core".into(),
         bound: Some((1.0, false)),
         ..Row::default()
     })

@@ -1,16 +1,19 @@
 //! The results, as a table for people and as JSON.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// One result.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) keys: u64,
     pub(crate) records: u64,
     /// The figure that the bound is about.
     pub(crate) figure: f64,
-    pub(crate) unit: &'static str,
+    pub(crate) unit: Cow<'static, str>,
     /// Wall nanoseconds per record, where that means something.
     pub(crate) wall: f64,
     /// The goal, and whether more is better.
@@ -25,10 +28,16 @@ impl Row {
             Some(_) => "MISSED",
         }
     }
+
+    /// Figure, goal and verdict on one line.
+    pub(crate) fn print_verdict(&self) {
+        let goal = self.bound.map_or(String::new(), |(b, more)| format!("{} {b}", if more { ">=" } else { "<=" }));
+        println!("  {:<52} {:>10.2} {:<14} {goal:>10} {}", self.name, self.figure, self.unit, self.verdict());
+    }
 }
 
 #[derive(Default)]
-pub(crate) struct Table(Vec<Row>);
+pub(crate) struct Table(pub(crate) Vec<Row>);
 
 impl Table {
     pub(crate) fn add(&mut self, row: Row) {

@@ -6,12 +6,13 @@ use std::error::Error as StdError;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::collector::{Collector, SinkSlot};
+use crate::collector::Collector;
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetter;
-use crate::error::{Error, NodeFailure, Panicked, Result, Undecodable};
+use crate::error::{Error, NodeFailure, Result};
+use crate::exception_handler::{ErrorHandlerContext, ExceptionHandler, HandlerResponse, Handlers, RawRecord};
 use crate::headers::Headers;
-use crate::log::{Offset, TopicPartition};
+use crate::log::{LogError, Offset, TopicPartition};
 use crate::store::StateStore;
 use crate::task::TaskId;
 use crate::time::{NO_TIME, Timestamp};
@@ -31,6 +32,8 @@ pub struct TaskContext {
     task: TaskId,
     topology: Arc<Topology>,
     pub(crate) inputs: Vec<TopicPartition>,
+    /// Of every input, the source node.
+    sources: Vec<NodeId>,
     pub(crate) input: usize,
     pub(crate) offset: Offset,
     pub(crate) has_record: bool,
@@ -41,54 +44,11 @@ pub struct TaskContext {
     pub(crate) punctuate_at: Timestamp,
     pub(crate) commit_requested: bool,
     pub(crate) handlers: Handlers,
-    /// Failures of the record under way: the source, which has its bytes, sends them when the record is done.
-    pub(crate) letters: Vec<DeadLetter>,
+    /// Failures of the record under way: handlers are asked when it is done, by the source, which has its bytes.
+    pub(crate) failures: Vec<Error>,
     pub(crate) out_of_order: bool,
     /// The task's stores, told of keys ahead.
     pub(crate) stores: Vec<Rc<RefCell<dyn StateStore>>>,
-}
-
-/// What happens to a record that cannot be decoded, processed or written: `deserialization.exception.handler`,
-/// `processing.exception.handler`, `production.exception.handler`.
-///
-/// An error ends the path of its record below the operator that returned it: what the record had done before stays, as in
-/// Kafka Streams. A panic may have left anything behind; so the unit of work is rolled back, and the record is left out as
-/// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
-/// record always fails the task.
-///
-/// There is no answer `retry`. What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the
-/// thread goes back to its last commit and tries again until it has passed. What is asked about stays: the same bytes, the
-/// same record, the same size.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ExceptionHandler {
-    /// The task fails and says which record it was.
-    #[default]
-    Fail,
-    /// The record's path ends there, and it is counted as dropped.
-    Skip,
-    /// As `Skip`, and the source record goes to this topic, with its raw bytes and headers that say why, in the same commit.
-    DeadLetter(String),
-}
-
-/// An [`ExceptionHandler`] in a task.
-#[derive(Clone, Copy)]
-pub(crate) enum OnError {
-    Fail,
-    Skip,
-    DeadLetter(SinkSlot),
-}
-
-/// The handlers of a task.
-#[derive(Clone, Copy)]
-pub(crate) struct Handlers {
-    pub(crate) deserialization: OnError,
-    pub(crate) processing: OnError,
-    pub(crate) production: OnError,
-}
-
-impl Handlers {
-    pub(crate) const FAIL: Handlers =
-        Handlers { deserialization: OnError::Fail, processing: OnError::Fail, production: OnError::Fail };
 }
 
 impl TaskContext {
@@ -164,73 +124,26 @@ impl TaskContext {
         self.counters.late_records += 1;
     }
 
-    /// Does with an undecodable record what the handler says.
-    #[cold]
-    pub(crate) fn undecodable(
-        &mut self,
-        error: Undecodable,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &Headers,
-        timestamp: Timestamp,
-    ) -> Result<()> {
-        match self.handlers.deserialization {
-            OnError::Fail => return Err(Error::Undecodable(Box::new(error))),
-            OnError::Skip => {}
-            OnError::DeadLetter(slot) => {
-                let letter = DeadLetter::undecodable(slot, error);
-                self.send_letter(letter, key, value, headers, timestamp)?;
-            }
-        }
-        self.drop_record();
-        Ok(())
-    }
-
-    /// Leaves out a record on which the program has panicked.
-    #[cold]
-    pub(crate) fn panicked(
-        &mut self,
-        error: &Panicked,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &Headers,
-        timestamp: Timestamp,
-    ) -> Result<()> {
-        if let OnError::DeadLetter(slot) = self.handlers.processing {
-            self.send_letter(DeadLetter::panicked(slot, error), key, value, headers, timestamp)?;
-        }
-        self.drop_record();
-        Ok(())
-    }
-
-    /// Does with a failure of a node what the processing handler says; `Ok` means that the record's path ends here. What
-    /// is no [`Error::User`] is not the node's own failure, and stays one.
+    /// Leaves a failure of a node to the processing handler; `Ok` means that the record's path ends here. What is no
+    /// [`Error::User`] is not the node's own failure, and stays one.
     ///
     /// # Errors
-    /// [`Error::Processing`] when the handler says fail.
+    /// [`Error::Processing`] when the handler says fail without being asked.
     #[cold]
     pub fn failed(&mut self, node: NodeId, error: Error) -> Result<()> {
         let Error::User(source) = error else { return Err(error) };
         let failure = self.failure(node, *source);
-        match self.handlers.processing {
-            OnError::Fail => Err(Error::Processing(Box::new(failure))),
-            OnError::Skip => self.leave_out(None, &failure),
-            OnError::DeadLetter(slot) => self.leave_out(Some(slot), &failure),
-        }
+        self.leave_to_handler(Error::Processing(Box::new(failure)))
     }
 
-    /// Does with a record that a sink cannot write what the production handler says; `Ok` means that it is left out.
+    /// Leaves a record that a sink cannot write to the production handler; `Ok` means that its path ends here.
     ///
     /// # Errors
-    /// [`Error::Production`] when the handler says fail.
+    /// [`Error::Production`] when the handler says fail without being asked.
     #[cold]
     pub fn unwritten(&mut self, sink: NodeId, error: Error) -> Result<()> {
         let failure = self.failure(sink, Box::new(error));
-        match self.handlers.production {
-            OnError::Fail => Err(Error::Production(Box::new(failure))),
-            OnError::Skip => self.leave_out(None, &failure),
-            OnError::DeadLetter(slot) => self.leave_out(Some(slot), &failure),
-        }
+        self.leave_to_handler(Error::Production(Box::new(failure)))
     }
 
     fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
@@ -239,45 +152,71 @@ impl TaskContext {
             task: self.task,
             record: self.source().map(|(partition, offset)| (partition.clone(), offset)),
             source,
+            retry: false,
         }
     }
 
-    fn leave_out(&mut self, letters: Option<SinkSlot>, failure: &NodeFailure) -> Result<()> {
-        self.drop_record();
-        let Some(slot) = letters else { return Ok(()) };
-        let letter = DeadLetter::failed(slot, failure);
+    fn leave_to_handler(&mut self, error: Error) -> Result<()> {
+        if matches!(self.handlers.of(&error), ExceptionHandler::Fail) {
+            return Err(error);
+        }
         // A punctuation has no source record.
         if !self.has_record {
-            return self.send_letter(letter, None, None, &Headers::new(), self.stream_time);
+            let (headers, timestamp) = (Headers::new(), self.stream_time);
+            return self.ask_handler(error, RawRecord { key: None, value: None, headers: &headers, timestamp });
         }
-        self.letters.push(letter);
+        self.failures.push(error);
         Ok(())
     }
 
-    /// Sends the letters of a record that is done: its raw bytes, its headers, its time.
+    /// Asks the handlers about the failures of a record that is done.
     #[cold]
-    pub(crate) fn send_letters(
-        &mut self,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &Headers,
-        timestamp: Timestamp,
-    ) -> Result<()> {
-        let mut letters = std::mem::take(&mut self.letters).into_iter();
-        letters.try_for_each(|letter| self.send_letter(letter, key, value, headers, timestamp))
+    pub(crate) fn ask_handlers(&mut self, record: RawRecord<'_>) -> Result<()> {
+        let mut failures = std::mem::take(&mut self.failures).into_iter();
+        failures.try_for_each(|error| self.ask_handler(error, record))
     }
 
-    fn send_letter(
-        &mut self,
-        letter: DeadLetter,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &Headers,
-        timestamp: Timestamp,
-    ) -> Result<()> {
-        let partition = self.collector.partition(letter.slot, key, self.partition());
-        let headers = letter.headers(headers);
-        self.collector.send(letter.slot, partition, timestamp.max(0), key, value, headers.section())?;
+    /// Does with a failure what its handler answers; `Ok` means that the record is left out.
+    #[cold]
+    pub(crate) fn ask_handler(&mut self, error: Error, record: RawRecord<'_>) -> Result<()> {
+        let source = &self.topology.nodes()[self.sources[self.input].0].name;
+        let context = ErrorHandlerContext {
+            node: error.node().unwrap_or(source),
+            task: self.task,
+            source: self.source(),
+            timestamp: record.timestamp,
+            headers: record.headers,
+            raw_key: record.key,
+            raw_value: record.value,
+            error: &error,
+        };
+        let letters = match self.handlers.of(&error).answer(&context) {
+            Ok(HandlerResponse::Continue) => Vec::new(),
+            Ok(HandlerResponse::ContinueWith(letters)) => letters,
+            Ok(HandlerResponse::Fail) => return Err(error),
+            Ok(HandlerResponse::Retry) => return Err(error.tried_again()),
+            Err(panic) => return Err(Error::user(format!("{panic}\n  it was asked about: {error}"))),
+        };
+        self.drop_record();
+        letters.into_iter().try_for_each(|letter| self.send_letter(&letter))
+    }
+
+    fn send_letter(&mut self, letter: &DeadLetter) -> Result<()> {
+        let DeadLetter { topic, partition, key, value, timestamp, headers } = letter;
+        let slot = self.collector.slot(topic).map_err(|error| match error {
+            Error::Log(unknown) if matches!(*unknown, LogError::UnknownTopic(_)) => Error::user(format!(
+                "an exception handler writes to topic `{topic}`, which does not exist\n  help: create it, or name it with .topic(\"{topic}\", partitions) in the program"
+            )),
+            other => other,
+        })?;
+        let (key, partitions) = (key.as_deref(), self.collector.partitions(slot));
+        let partition = partition.unwrap_or_else(|| self.collector.partition(slot, key, self.partition()));
+        if !(0..partitions).contains(&partition) {
+            return Err(Error::user(format!(
+                "an exception handler writes to partition {partition} of topic `{topic}`, which has {partitions}\n  help: `partition: None` places the record by its key"
+            )));
+        }
+        self.collector.send(slot, partition, (*timestamp).max(0), key, value.as_deref(), headers.section())?;
         self.counters.dead_letter += 1;
         Ok(())
     }
@@ -287,6 +226,7 @@ impl TaskContext {
         topology: Arc<Topology>,
         collector: Collector,
         inputs: Vec<TopicPartition>,
+        sources: Vec<NodeId>,
     ) -> Self {
         TaskContext {
             collector,
@@ -294,6 +234,7 @@ impl TaskContext {
             task,
             topology,
             inputs,
+            sources,
             input: 0,
             offset: 0,
             has_record: false,
@@ -303,7 +244,7 @@ impl TaskContext {
             punctuate_at: Timestamp::MAX,
             commit_requested: false,
             handlers: Handlers::FAIL,
-            letters: Vec::new(),
+            failures: Vec::new(),
             out_of_order: false,
             stores: Vec::new(),
         }

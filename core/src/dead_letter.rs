@@ -1,75 +1,67 @@
-//! Dead letters: what is said of a record that failed, in Kafka Streams' headers (semantics.md 68). The record's own bytes
-//! are with the source.
+//! Dead letters: records that an exception handler writes in the commit that leaves the failed one out, and what is said of
+//! that one, in Kafka Streams' headers (semantics.md 68).
 
 use std::error::Error as StdError;
 
-use crate::collector::SinkSlot;
-use crate::error::{NodeFailure, Panicked, Undecodable};
+use crate::error::Error;
+use crate::exception_handler::ErrorHandlerContext;
 use crate::headers::Headers;
-use crate::log::{Offset, TopicPartition};
+use crate::time::Timestamp;
 
-/// A failure on its way to the dead-letter topic.
-pub(crate) struct DeadLetter {
-    pub(crate) slot: SinkSlot,
-    exception: String,
-    message: String,
-    stacktrace: String,
-    record: Option<(TopicPartition, Offset)>,
+/// A record that an exception handler writes, see [`crate::HandlerResponse::ContinueWith`];
+/// [`ErrorHandlerContext::dead_letter`] makes the usual one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its topic, which must be there: `.topic(name, partitions)` of a program names one.
+    pub topic: String,
+    /// Its partition; `None` places it as a sink would, by its key.
+    pub partition: Option<i32>,
+    /// Its key; `None` is null.
+    pub key: Option<Vec<u8>>,
+    /// Its value; `None` is null.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since 1970 UTC; what is negative is written as 0.
+    pub timestamp: Timestamp,
+    /// Its headers.
+    pub headers: Headers,
 }
 
 impl DeadLetter {
-    pub(crate) fn undecodable(slot: SinkSlot, error: Undecodable) -> Self {
-        DeadLetter {
-            slot,
-            exception: "SerdeError".into(),
-            message: error.source.to_string(),
-            stacktrace: String::new(),
-            record: Some((error.partition, error.offset)),
-        }
-    }
-
-    pub(crate) fn failed(slot: SinkSlot, error: &NodeFailure) -> Self {
-        let source: &dyn StdError = error.source.as_ref();
-        // Where Java prints its stack: the operator, and what lies behind the error.
-        let mut stacktrace = format!("at {} (task {})", error.node, error.task);
-        let mut cause = source.source();
-        while let Some(error) = cause {
-            stacktrace += &format!("\ncaused by: {error}");
-            cause = error.source();
-        }
-        DeadLetter {
-            slot,
-            exception: format!("{source:?}"),
-            message: source.to_string(),
-            stacktrace,
-            record: error.record.clone(),
-        }
-    }
-
-    pub(crate) fn panicked(slot: SinkSlot, error: &Panicked) -> Self {
-        DeadLetter {
-            slot,
-            exception: "panic".into(),
-            message: error.message.clone(),
-            stacktrace: format!("at task {}", error.task),
-            record: error.record.clone(),
-        }
-    }
-
     /// The source record's headers, then the six that say why.
-    pub(crate) fn headers(&self, of_record: &Headers) -> Headers {
-        let mut headers = of_record.clone();
+    pub(crate) fn headers(context: &ErrorHandlerContext<'_>) -> Headers {
+        let mut headers = context.headers.clone();
         let mut note = |name: &str, text: Option<&str>| {
             headers.add(&format!("__streams.errors.{name}"), text.map(str::as_bytes));
         };
+        let (exception, message, stacktrace) = reason(context);
         let (topic, partition, offset) =
-            self.record.as_ref().map_or((None, -1, -1), |(p, offset)| (Some(p.topic.as_ref()), p.partition, *offset));
-        note("exception", Some(&self.exception));
-        note("message", Some(&self.message));
-        note("stacktrace", Some(&self.stacktrace));
+            context.source.map_or((None, -1, -1), |(p, offset)| (Some(p.topic.as_ref()), p.partition, offset));
+        note("exception", Some(&exception));
+        note("message", Some(&message));
+        note("stacktrace", Some(&stacktrace));
         note("topic", topic);
         note("partition", Some(&partition.to_string()));
         note("offset", Some(&offset.to_string()));
         headers
+    }
+}
+
+/// The kind of error, what it says, and where Java prints its stack: the operator, and what lies behind the error.
+fn reason(context: &ErrorHandlerContext<'_>) -> (String, String, String) {
+    let ErrorHandlerContext { node, task, error, .. } = context;
+    match error {
+        Error::Undecodable(error) => ("SerdeError".into(), error.source.to_string(), String::new()),
+        Error::Panicked(error) => ("panic".into(), error.message.clone(), format!("at task {task}")),
+        Error::Processing(failure) | Error::Production(failure) => {
+            let source: &dyn StdError = failure.source.as_ref();
+            let mut stacktrace = format!("at {node} (task {task})");
+            let mut cause = source.source();
+            while let Some(error) = cause {
+                stacktrace += &format!("\ncaused by: {error}");
+                cause = error.source();
+            }
+            (format!("{source:?}"), source.to_string(), stacktrace)
+        }
+        other => (format!("{other:?}"), other.to_string(), format!("at {node} (task {task})")),
     }
 }

@@ -53,7 +53,11 @@ impl Error {
 
     /// Whether trying again may help without anything being changed.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Error::Log(e) if e.is_retriable())
+        match self {
+            Error::Log(e) => e.is_retriable(),
+            Error::Production(e) => e.retry,
+            _ => false,
+        }
     }
 
     /// Whether another member has taken the tasks over.
@@ -64,6 +68,23 @@ impl Error {
     /// Whether the task's state is unusable and must be rebuilt from its changelog.
     pub fn is_task_corrupted(&self) -> bool {
         matches!(self, Error::State(_) | Error::Damaged(_))
+    }
+
+    /// The operator that failed, if it is an operator's failure.
+    pub(crate) fn node(&self) -> Option<&str> {
+        match self {
+            Error::Processing(failure) | Error::Production(failure) => Some(&failure.node),
+            _ => None,
+        }
+    }
+
+    /// What a handler wants tried again; only a topic that is not there may come to be.
+    pub(crate) fn tried_again(mut self) -> Self {
+        if let Error::Production(failure) = &mut self {
+            let source = failure.source.downcast_ref::<Error>();
+            failure.retry = matches!(source, Some(Error::Log(error)) if matches!(**error, LogError::UnknownTopic(_)));
+        }
+        self
     }
 
     /// Whether nothing but a change of program, data or settings helps.
@@ -99,6 +120,8 @@ pub struct NodeFailure {
     pub record: Option<(TopicPartition, Offset)>,
     /// What was returned, or was wrong with the record.
     pub source: Box<dyn StdError + Send + Sync>,
+    /// A production handler wants it to be tried again.
+    pub retry: bool,
 }
 
 /// A record that is larger than `max.request.size`.

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::RuntimeConfig;
-use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
+use crate::exception_handler::ExceptionHandler;
 use crate::idleness::IdlePlan;
 use crate::log::{Admin, TopicPartition, TopicSpec};
 use crate::task::TaskId;
@@ -82,6 +82,12 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// The partitions that tasks read, by sub-topology.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (TaskId, &TopicPartition)> {
+        let globals = self.globals.inputs.iter().map(|(partition, _)| (self.globals.id, partition));
+        self.tasks.iter().flat_map(|task| task.inputs.iter().map(|(partition, _)| (task.id, partition))).chain(globals)
     }
 
     /// Which tasks each of `threads` threads runs: partition by partition, so that one thread has whole

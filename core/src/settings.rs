@@ -11,12 +11,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
-use crate::context::ExceptionHandler;
 use crate::error::{Error, Result};
+use crate::exception_handler::ExceptionHandler;
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 27] = [
+pub const SETTINGS: [(&str, &str); 28] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -35,6 +35,7 @@ pub const SETTINGS: [(&str, &str); 27] = [
     ("max.request.size", "bytes of a record that is written, at most (1048576)"),
     ("max.task.idle.ms", "how long an empty input partition holds a task up; -1 never (0)"),
     ("max.task.skew.ms", "event time by which a task may run ahead of another; -1 any (3600000)"),
+    ("metadata.max.age.ms", "how often topics are looked for that a pattern matches (300000)"),
     ("num.partitions", "of topics that are created because they are missing (1)"),
     ("num.stream.threads", "stream threads (1)"),
     ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
@@ -45,6 +46,10 @@ pub const SETTINGS: [(&str, &str); 27] = [
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
     ("topology.compatibility", "refuse state that an incompatible program left, or ignore: take it as it is (refuse)"),
 ];
+
+const DESERIALIZATION: &str = "deserialization.exception.handler";
+const PROCESSING: &str = "processing.exception.handler";
+const PRODUCTION: &str = "production.exception.handler";
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +104,8 @@ pub struct NotABound;
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     values: BTreeMap<String, (String, Origin)>,
+    /// Functions for `….exception.handler`.
+    handlers: BTreeMap<&'static str, ExceptionHandler>,
     warnings: Vec<String>,
     problems: Vec<String>,
 }
@@ -113,6 +120,51 @@ impl Settings {
     pub fn set(mut self, key: &str, value: impl fmt::Display) -> Self {
         self.take(key, value.to_string(), Origin::Program);
         self
+    }
+
+    /// Sets `deserialization.exception.handler` to a function of the program's, or to any other handler. A word for it that is
+    /// read afterwards replaces it, as of any setting.
+    ///
+    /// ```
+    /// use millstream_core::{ExceptionHandler, HandlerResponse, Settings};
+    ///
+    /// let skip_tests = ExceptionHandler::new(|context| match context.raw_key {
+    ///     Some(key) if key.starts_with(b"test-") => HandlerResponse::Continue,
+    ///     _ => HandlerResponse::Fail,
+    /// });
+    /// let mut settings = Settings::new().deserialization_exception_handler(skip_tests.clone());
+    /// assert_eq!(settings.config("app")?.undecodable, skip_tests);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    pub fn deserialization_exception_handler(self, handler: ExceptionHandler) -> Self {
+        self.handler(DESERIALIZATION, handler)
+    }
+
+    /// As [`Settings::deserialization_exception_handler`], for `processing.exception.handler`.
+    pub fn processing_exception_handler(self, handler: ExceptionHandler) -> Self {
+        self.handler(PROCESSING, handler)
+    }
+
+    /// As [`Settings::deserialization_exception_handler`], for `production.exception.handler`.
+    pub fn production_exception_handler(self, handler: ExceptionHandler) -> Self {
+        self.handler(PRODUCTION, handler)
+    }
+
+    fn handler(mut self, key: &'static str, handler: ExceptionHandler) -> Self {
+        self.values.remove(key);
+        self.handlers.insert(key, handler);
+        self
+    }
+
+    /// The handler that a word names, or else the program's.
+    fn handler_or(
+        &mut self,
+        key: &str,
+        words: &[(&str, &ExceptionHandler)],
+        unsaid: &ExceptionHandler,
+    ) -> ExceptionHandler {
+        let said = self.one_of(key, words);
+        said.or(self.handlers.get(key)).unwrap_or(unsaid).clone()
     }
 
     /// Reads the lines `key=value` of a properties file.
@@ -263,6 +315,9 @@ impl Settings {
         if let Some(Bound(ms)) = self.parsed("max.task.skew.ms", Bound::WANTED) {
             config.max_task_skew = ms;
         }
+        if let Some(ms) = self.parsed("metadata.max.age.ms", "milliseconds") {
+            config.metadata_max_age = Duration::from_millis(ms);
+        }
         let resets = "one of earliest, latest, none, or by_duration:PT1H";
         if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
@@ -273,13 +328,9 @@ impl Settings {
         // Naming the topic is enough for records that cannot be decoded. An operator's failure may be the program's fault:
         // records are left out there only when that is asked for.
         let unsaid = if letters.is_some() { &go_on } else { &ExceptionHandler::Fail };
-        config.undecodable = self.one_of("deserialization.exception.handler", &words).unwrap_or(unsaid).clone();
-        if let Some(handler) = self.one_of("processing.exception.handler", &words) {
-            config.processing = handler.clone();
-        }
-        if let Some(handler) = self.one_of("production.exception.handler", &words) {
-            config.production = handler.clone();
-        }
+        config.undecodable = self.handler_or(DESERIALIZATION, &words, unsaid);
+        config.processing = self.handler_or(PROCESSING, &words, &ExceptionHandler::Fail);
+        config.production = self.handler_or(PRODUCTION, &words, &ExceptionHandler::Fail);
         let compatibilities = [("refuse", Compatibility::Refuse), ("ignore", Compatibility::Ignore)];
         if let Some(compatibility) = self.one_of("topology.compatibility", &compatibilities) {
             config.compatibility = compatibility;

@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use crate::alignment::TimeAlignment;
 use crate::collector::Collector;
-use crate::context::{Handlers, OnError, TaskContext, TimeSlot};
+use crate::context::{TaskContext, TimeSlot};
 use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, panic_message};
+use crate::exception_handler::{ExceptionHandler, Handlers, RawRecord};
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
@@ -121,9 +122,10 @@ impl Task {
             .map(|(id, changelog)| (*id, (topology.stores()[id.0].supplier)(), changelog.clone()))
             .collect();
         let partitions = plan.inputs.iter().map(|(partition, _)| partition.clone()).collect();
+        let nodes = plan.inputs.iter().map(|(_, source)| topology.sources()[plan.sources[*source]].node).collect();
         let mut task = Task {
             id: plan.id,
-            cx: TaskContext::new(plan.id, topology.clone(), collector, partitions),
+            cx: TaskContext::new(plan.id, topology.clone(), collector, partitions, nodes),
             topology,
             application_id,
             sources: plan.sources.clone(),
@@ -340,11 +342,14 @@ impl Task {
         let done = self.guarded(|task| task.run(until, records));
         if let Err(Error::Panicked(panicked)) = &done
             && panicked.record.is_some()
-            && !matches!(self.cx.handlers.processing, OnError::Fail)
+            && !matches!(self.cx.handlers.processing, ExceptionHandler::Fail)
         {
             let (input, offset, why) = (self.cx.input, self.cx.offset, Panicked::clone(panicked));
-            self.panics.push(LeftOut { input, offset, why });
-            self.has_panicked = true;
+            // The second time, it is the handler that has been asked and says fail.
+            if !self.panics.iter().any(|p| p.input == input && p.offset == offset) {
+                self.panics.push(LeftOut { input, offset, why });
+                self.has_panicked = true;
+            }
         }
         done
     }
@@ -367,7 +372,8 @@ impl Task {
         let headers = Headers::from_section(view.headers);
         let (key, value) = (view.key.as_ref(), view.value.as_ref());
         let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
-        self.cx.panicked(&left_out.why, key, value, &headers, view.timestamp)?;
+        let record = RawRecord { key, value, headers: &headers, timestamp: view.timestamp };
+        self.cx.ask_handler(Error::Panicked(Box::new(left_out.why.clone())), record)?;
         input.consumed = view.offset + 1;
         if let Some(batch) = input.front() {
             batch.next();
@@ -639,7 +645,7 @@ impl Task {
         self.cx.out_of_order = false;
         self.cx.counters.rollback += 1;
         self.cx.collector.clear();
-        self.cx.letters.clear();
+        self.cx.failures.clear();
         self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().rollback());
         self.disk.iter_mut().for_each(DiskStores::rollback);
         for (input, (offset, time)) in self.inputs.iter_mut().zip(&self.committed.offsets) {

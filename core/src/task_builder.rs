@@ -187,7 +187,7 @@ impl<'a> TaskBuilder<'a> {
         token: usize,
     ) {
         let slot = self.time(&format!("{name}.punctuate"));
-        let interval = (interval.as_millis() as Timestamp).max(1);
+        let interval = Timestamp::try_from(interval.as_millis()).unwrap_or(Timestamp::MAX / 8).max(1);
         if self.cx.time(slot) == NO_TIME {
             let now = match kind {
                 PunctuationType::StreamTime => self.cx.stream_time(),

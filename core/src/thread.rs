@@ -16,10 +16,10 @@ use std::time::Duration;
 use crate::alignment::{Head, TimeAlignment};
 use crate::collector::Collector;
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
-use crate::context::{ExceptionHandler, Handlers, OnError};
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
+use crate::exception_handler::Handlers;
 use crate::input::Input;
 use crate::log::{
     CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
@@ -31,7 +31,7 @@ use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::query::{Ask, Part, QueryError};
-use crate::restore::Restore;
+use crate::restore::{Progress, Restore};
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Clock, Now, Timestamp};
@@ -80,6 +80,9 @@ const TURN: Duration = Duration::from_millis(1);
 /// The same in rows.
 const TURN_ROWS: usize = 1_000;
 
+/// How soon a restore that waits for the disk looks at it again.
+const LOOK_AT_DISK: Duration = Duration::from_millis(1);
+
 /// How soon a silence that others have to prove is looked for again.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
 
@@ -119,6 +122,8 @@ pub struct StreamThread {
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
     broken: bool,
+    /// Nothing is taken for processing.
+    paused: bool,
     /// State was found damaged, and nothing was committed since.
     rebuilt: bool,
     /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
@@ -181,6 +186,7 @@ impl StreamThread {
             unsent_since: None,
             running: false,
             broken: false,
+            paused: false,
             rebuilt: false,
             spent: false,
             fenced: None,
@@ -236,6 +242,11 @@ impl StreamThread {
         (self.running, self.restore) = (false, None);
     }
 
+    /// Lets later steps process nothing, and fire no timer, or lets them go on. What is processed is committed all the same.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
     /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
     pub fn held_up(&self) -> Option<&Error> {
         self.held_up.as_ref()
@@ -249,10 +260,24 @@ impl StreamThread {
         if !self.settle(now)? {
             return Ok(Next::Again);
         }
-        if !self.running && !self.start(now)? {
-            return Ok(Next::Again);
+        if !self.running {
+            match self.start(now)? {
+                Progress::Done => {}
+                Progress::Reading => return Ok(Next::Again),
+                Progress::Waiting => return Ok(Next::Wait(Some(now.ticks + LOOK_AT_DISK))),
+            }
         }
         self.exchange_with_disk(now)?;
+        if self.paused {
+            // Its batches are with the log, or leave with the commit.
+            self.read_globals(now.wall)?;
+            self.send()?;
+            self.commit_if_due(now)?;
+            let is_committed = !self.tasks.iter().any(Task::needs_commit);
+            return Ok(Next::Wait(
+                (!is_committed).then_some(self.last_commit.saturating_add(self.shared.config.commit_interval)),
+            ));
+        }
         let position = self.shared.alignment.position();
         let fetched = self.fetch(now.wall)?;
         // After the fetch: a row that was written before a record is then seen before it.
@@ -265,11 +290,7 @@ impl StreamThread {
             }
         }
         self.send()?;
-        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
-            self.begin_commit(now)?;
-            self.settle(now)?;
-            self.exchange_with_disk(now)?;
-        }
+        self.commit_if_due(now)?;
         let news = self.publish_passed_on();
         if processed > 0 || fetched {
             return Ok(Next::Again);
@@ -479,16 +500,17 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Takes up stores and positions: `true` when the tasks run.
-    fn start(&mut self, now: Now) -> Result<bool> {
+    /// Takes up stores and positions: when that is done the tasks run.
+    fn start(&mut self, now: Now) -> Result<Progress> {
         if self.restore.is_none() {
             let (shared, wakeup) = (&self.shared, self.wakeup.clone());
             self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
         }
-        if let Some(restore) = &mut self.restore
-            && !restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)?
-        {
-            return Ok(false);
+        if let Some(restore) = &mut self.restore {
+            match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
+                Progress::Done => {}
+                progress => return Ok(progress),
+            }
         }
         if let Some((task, consumer)) = &mut self.globals {
             let admin = self.shared.log.admin();
@@ -514,27 +536,14 @@ impl StreamThread {
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
             }
-            let config = &self.shared.config;
-            let mut handler = |handler: &ExceptionHandler| -> Result<OnError> {
-                Ok(match handler {
-                    ExceptionHandler::Fail => OnError::Fail,
-                    ExceptionHandler::Skip => OnError::Skip,
-                    ExceptionHandler::DeadLetter(topic) => OnError::DeadLetter(task.cx().collector.slot(topic)?),
-                })
-            };
-            let handlers = Handlers {
-                deserialization: handler(&config.undecodable)?,
-                processing: handler(&config.processing)?,
-                production: handler(&config.production)?,
-            };
-            task.start(&positions, handlers, now.wall)?;
+            task.start(&positions, Handlers::new(&self.shared.config), now.wall)?;
         }
         self.consumer.assign(&assignment)?;
         // Not before: should anything above fail, the next try must not restore the same rows once more.
         self.restore = None;
         self.last_commit = now.ticks;
         self.running = true;
-        Ok(true)
+        Ok(Progress::Done)
     }
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
@@ -676,6 +685,15 @@ impl StreamThread {
         let producer = &mut self.producer;
         for task in &mut self.tasks {
             task.cx().collector.take(true, |to, batch| Ok(producer.send(&to, batch)?))?;
+        }
+        Ok(())
+    }
+
+    fn commit_if_due(&mut self, now: Now) -> Result<()> {
+        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
+            self.begin_commit(now)?;
+            self.settle(now)?;
+            self.exchange_with_disk(now)?;
         }
         Ok(())
     }
@@ -857,7 +875,8 @@ fn first_offset(shared: &ThreadContext, task: &Task, input: &Input, why: &str, w
         OffsetReset::Earliest => admin.start_offset(partition)?,
         OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
         OffsetReset::ByDuration(age) => {
-            admin.offset_for_time(partition, wall.saturating_sub(age.as_millis() as Timestamp))?
+            let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
+            admin.offset_for_time(partition, wall.saturating_sub(age))?
         }
         OffsetReset::None => {
             return Err(Error::Config(Box::new(vec![format!(

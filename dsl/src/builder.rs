@@ -8,12 +8,16 @@ use std::time::Duration;
 use millstream_core::{
     Copartition, Data, Error, NodeDescription, NodeId, NodeKind, OffsetReset, Port, RebuiltFrom, RecordTypes,
     RepartitionDescription, Result, Serde, SourceDescription, SourceSupplier, StateStore, StoreDescription,
-    StoreFormat, StoreId, StoreInstance, TopicName, TopicPattern, Topics, Topology, TopologyParts, short_type_name,
+    StoreFormat, StoreId, StoreInstance, Timestamp, TopicName, TopicPattern, Topics, Topology, TopologyParts,
+    short_type_name,
 };
 
 use crate::consumed::Produced;
+use crate::durations::{self, FirstBad, Least};
+use crate::materialized::Materialized;
 use crate::once::Made;
 use crate::optimization::Optimization;
+use crate::windows::JoinWindows;
 
 /// Builds a [`Topology`]. Clones share one graph.
 ///
@@ -41,8 +45,12 @@ struct Graph {
     made: Vec<Made>,
     /// Stores that could do without a changelog.
     rebuildable: Vec<(StoreId, RebuiltFrom)>,
+    /// How stores are kept for which the program says so, by name.
+    materialized: BTreeMap<String, Materialized>,
     /// Names of topics and stores that operators make, each with its operator.
     names: BTreeMap<String, String>,
+    /// Names of processors with timers.
+    timed: BTreeSet<String>,
 }
 
 /// How a source reads, besides its records.
@@ -137,6 +145,7 @@ impl StreamsBuilder {
             return Err(Error::Build(Box::new(graph.strangers.clone())));
         }
         let mut problems = graph.problems.clone();
+        problems.extend(illegal_topics(&graph.parts));
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
         problems.extend(graph.parts.scattered_keys());
@@ -146,15 +155,23 @@ impl StreamsBuilder {
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
             );
         }
-        if !problems.is_empty() {
-            return Err(Error::Build(Box::new(problems)));
-        }
         let mut parts = graph.parts.clone();
         if graph.optimizations.contains(&Optimization::ReuseSourceTopics) {
             for (store, from) in &graph.rebuildable {
                 let store = &mut parts.stores[store.0];
                 (store.changelog, store.rebuilt_from) = (None, Some(from.clone()));
             }
+        }
+        for (name, how) in &graph.materialized {
+            problems.extend(match parts.stores.iter_mut().find(|store| store.name == *name) {
+                Some(store) => how.apply(store),
+                None => Some(format!(
+                    "the program says how to keep store `{name}`, and has none of that name\n  help: stores have the names that operators are given"
+                )),
+            });
+        }
+        if !problems.is_empty() {
+            return Err(Error::Build(Box::new(problems)));
         }
         Ok(Topology::new(parts))
     }
@@ -166,6 +183,14 @@ impl StreamsBuilder {
             graph.problems.push(problem.to_owned());
         }
         graph.optimizations.extend(optimizations);
+    }
+
+    pub(crate) fn materialize_as(&self, store: &str, how: Materialized) {
+        let mut graph = self.graph();
+        if graph.materialized.insert(store.to_owned(), how).is_some() {
+            let problem = format!("the program says twice how to keep store `{store}`\n  help: say it once");
+            graph.problems.push(problem);
+        }
     }
 
     pub(crate) fn optimizes(&self, optimization: Optimization) -> bool {
@@ -203,8 +228,33 @@ impl StreamsBuilder {
         }
     }
 
+    /// Milliseconds of a duration that is given to `place` as `what`; a bad one is a problem, and stands for a millisecond.
+    pub(crate) fn millis(&self, place: &str, what: &'static str, given: Duration, least: Least) -> Timestamp {
+        durations::millis(what, given, least).unwrap_or_else(|bad| {
+            self.problem(format!("{place}: {bad}"));
+            1
+        })
+    }
+
+    /// Notes the bad duration of a definition that `place` was given.
+    pub(crate) fn no_bad_duration(&self, place: &str, bad: FirstBad) {
+        if let Some(bad) = bad.get() {
+            self.problem(format!("{place}: {bad}"));
+        }
+    }
+
     pub(crate) fn problem(&self, problem: String) {
         self.graph().problems.push(problem);
+    }
+
+    /// Warns of a join whose buffers keep nothing (semantics.md 26).
+    pub(crate) fn warn_of_windows_of_no_time(&self, join: &str, windows: JoinWindows) {
+        if windows.retention() == 0 {
+            self.graph().parts.warnings.push(format!(
+                "the windows of join `{join}` are 0 ms long and without grace: nothing is kept, so nothing joins, as in Kafka \
+                 Streams\n  help: `JoinWindows::exact()` joins records of equal times"
+            ));
+        }
     }
 
     /// Warns of a windowed count whose values may be null: it counts them, and an unwindowed one does not (semantics.md 35).
@@ -263,6 +313,13 @@ impl StreamsBuilder {
     ) -> NodeId {
         let node = self.describe(kind, NodeKind::Source(topics.clone()), &[], &[], Some(RecordTypes::of::<KS, VS>()));
         let SourceOptions { reset, idleness, global } = options;
+        let place = format!("the source of `{topics}`");
+        if let Some(idleness) = idleness {
+            self.millis(&place, "an idleness", idleness, Least::Millisecond);
+        }
+        if let Some(OffsetReset::ByDuration(age)) = reset {
+            self.millis(&place, "a reset by duration", age, Least::Zero);
+        }
         self.graph().parts.sources.push(SourceDescription { node, topics, reset, idleness, supplier, global });
         node
     }
@@ -285,7 +342,15 @@ impl StreamsBuilder {
         let mut graph = self.graph();
         let id = StoreId(graph.parts.stores.len());
         let NewStore { name, format, changelog, supplier, global } = store;
-        graph.parts.stores.push(StoreDescription { name, format, changelog, rebuilt_from: None, supplier, global });
+        graph.parts.stores.push(StoreDescription {
+            name,
+            format,
+            changelog,
+            rebuilt_from: None,
+            in_memory: false,
+            supplier,
+            global,
+        });
         id
     }
 
@@ -301,6 +366,12 @@ impl StreamsBuilder {
 
     pub(crate) fn repartition(&self, name: &str, partitions: Option<i32>, sink: NodeId, source: NodeId) {
         self.claim(&format!("{name}-repartition"), "a repartition topic");
+        if partitions.is_some_and(|partitions| partitions < 1) {
+            self.problem(format!(
+                "`{name}` repartitions to {} partitions\n  help: at least 1",
+                partitions.unwrap_or_default()
+            ));
+        }
         self.graph().parts.repartitions.push(RepartitionDescription {
             name: name.to_owned(),
             partitions,
@@ -327,6 +398,17 @@ impl StreamsBuilder {
         seen
     }
 
+    /// Takes the name of a processor with timers: when they are due is kept by it.
+    pub(crate) fn claim_timers(&self, processor: &str) {
+        let is_new = self.graph().timed.insert(processor.to_owned());
+        if processor.is_empty() || !is_new {
+            let what = if processor.is_empty() { "has no name" } else { "has the name of another" };
+            self.problem(format!(
+                "processor `{processor}` {what}, and timers, which are kept by it\n  help: give each processor a name of its own"
+            ));
+        }
+    }
+
     /// Takes a name for something that is persisted.
     fn claim(&self, name: &str, what: &str) {
         let mut graph = self.graph();
@@ -343,13 +425,43 @@ impl StreamsBuilder {
 
 /// Kafka's rule for topic names, since every name becomes a part of one.
 fn check_name(name: &str) -> Option<String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 200 || !name.chars().all(legal) {
+    // What begins with a `-` is a part of an operator that was given no name.
+    if name.is_empty() || name.starts_with('-') || name.len() > 200 || !name.chars().all(is_legal) {
         return Some(format!(
-            "`{name}` cannot name a store or topic\n  help: 1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`"
+            "`{name}` cannot name a store or topic\n  help: 1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`, which does not come first"
         ));
     }
     None
+}
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Names of the user's topics that no log takes, by Kafka's rule.
+fn illegal_topics(parts: &TopologyParts) -> Vec<String> {
+    let sources = parts.sources.iter().filter_map(|source| match &source.topics {
+        Topics::Named(names) => Some(names.iter()),
+        Topics::Pattern(_) => None,
+    });
+    let sinks = parts.nodes.iter().filter_map(|node| match &node.kind {
+        NodeKind::Sink(topic) => topic.as_ref(),
+        _ => None,
+    });
+    let users = sources.flatten().chain(sinks).filter_map(|name| match name {
+        TopicName::User(name) => Some(name),
+        _ => None,
+    });
+    let names: BTreeSet<&String> = users.chain(parts.declared.keys()).collect();
+    let illegal = names.into_iter().filter(|name| {
+        name.is_empty() || name.len() > 249 || matches!(name.as_str(), "." | "..") || !name.chars().all(is_legal)
+    });
+    let problem = |name| {
+        format!(
+            "`{name}` cannot be a topic's name\n  help: 1 to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`, not `.` or `..` alone"
+        )
+    };
+    illegal.map(problem).collect()
 }
 
 /// A list of topics names at least one, and none twice.
@@ -451,7 +563,8 @@ impl IntoTopics for TopicPattern {
     }
 }
 
-/// Every topic whose whole name matches a regular expression, among those that are there at the start.
+/// Every topic whose whole name matches a regular expression: at least one that is there at the start, and those that come
+/// later, which an application looks for every `metadata.max.age.ms` (a [`TopologyTestDriver`](crate::TopologyTestDriver) does not).
 ///
 /// ```
 /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv, pattern};

@@ -13,7 +13,7 @@ fn enriched_counts() -> Result<Topology> {
         .count("counts")
         .to_stream()
         .to("click-counts");
-    b.stream::<String, String>(pattern("log-\"a\".*")?).to_dynamic(|_, value| value.clone());
+    b.stream::<String, String>(pattern("log-\"a\".*")?).to_dynamic(|_, value, _| value.clone());
     b.build()
 }
 
@@ -41,7 +41,7 @@ fn text_has_global_stores_patterns_and_extractors() -> Result<()> {
     let b = StreamsBuilder::new();
     let users = b.global_table::<String, String>("users", "user-names");
     let logs = b.stream::<String, String>(pattern("log-.*")?);
-    logs.join_global(&users, |key, _| Some(key.clone()), |_, name| name.clone()).to_dynamic(|_, name| name.clone());
+    logs.join_global(&users, |key, _| Some(key.clone()), |_, name| name.clone()).to_dynamic(|_, name, _| name.clone());
     assert_eq!(b.build()?.describe(), wanted);
     Ok(())
 }
@@ -110,7 +110,7 @@ fn json_holds_nodes_by_sub_topology_and_stores() -> Result<()> {
         .to_stream()
         .join_global(&users, |k, _| Some(k.clone()), |n, _| *n)
         .to("out");
-    b.stream::<String, String>(pattern("log-\"a\".*")?).to_dynamic(|_, value| value.clone());
+    b.stream::<String, String>(pattern("log-\"a\".*")?).to_dynamic(|_, value, _| value.clone());
     let found: serde_json::Value = serde_json::from_str(&b.build()?.json()).expect("this is JSON");
     let source = |name, topic, value, next| {
         serde_json::json!({"name": name, "type": "source", "topics": [topic], "keyType": "Option<String>",

@@ -41,7 +41,7 @@ fn such_a_table_comes_back_from_its_topic() -> Result<()> {
     b.stream::<String, String>("asks").join_table("asked", &names, |_, n| *n).to("out");
     let handler = millstream_core::ExceptionHandler::Skip;
     let config = RuntimeConfig { undecodable: handler, ..RuntimeConfig::embedded("test") };
-    b.topic("asks", 2).stream::<String, String>("raw").to_dynamic(|_, _| "names".to_owned());
+    b.topic("asks", 2).stream::<String, String>("raw").to_dynamic(|_, _, _| "names".to_owned());
     let t = TopologyTestDriver::with_config(b.build()?, config)?;
     let names = t.input::<Option<String>, Option<i64>>("names")?;
     for (key, value) in [("a", Some(1)), ("b", Some(2)), ("c", Some(3)), ("a", Some(4)), ("b", None)] {

@@ -1,6 +1,7 @@
 //! The Processor API: children, timers, stores of every kind.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use millstream_core::{ChangelogRecord, ChangelogWriter, Record, Result, StateStore};
@@ -151,6 +152,56 @@ fn a_global_store_keeps_what_its_processor_makes_of_a_topic() -> Result<()> {
     let out: Vec<String> =
         driver.output::<String, String>("out")?.read_records().into_iter().map(|r| r.value).collect();
     assert_eq!(out, ["UNO one", "DUE ?"]);
+    Ok(())
+}
+
+/// Keeps of every key where its last record is, and when it came.
+struct Where {
+    rows: KeyValueStore<String, String>,
+}
+
+impl Processor for Where {
+    type KIn = String;
+    type VIn = Option<String>;
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(&mut self, r: Record<String, Option<String>>, out: &mut Out<'_, Infallible, Infallible>) -> Result<()> {
+        if r.value.as_deref() == Some("bad") {
+            return Err(millstream_core::Error::user("a bad word"));
+        }
+        let place = out.source().map(|(p, offset)| format!("{}-{}@{offset} {}", p.topic, p.partition, r.timestamp));
+        self.rows.put(&r.key, r.value.and(place)).map(drop)
+    }
+}
+
+#[test]
+fn a_global_stores_processor_knows_where_records_come_from_also_when_they_are_read_again() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let about = b.global_store_processor("words", "about", |rows| Where { rows });
+    b.stream("in").process("enrich", move |s| Enrich { about: s.store(about) }).to("out");
+    let topology = b.build()?;
+    assert!(topology.stores().iter().all(|store| store.changelog.is_none()));
+    let driver = TopologyTestDriver::new(topology)?;
+    let words = driver.input::<String, Option<String>>("words")?;
+    words.pipe_at(5, "uno", Some("one".to_owned()));
+    words.pipe_at(6, "due", Some("two".to_owned()));
+    words.pipe_at(7, "uno", None);
+    words.pipe_at(8, "uno", Some("one".to_owned()));
+    words.pipe_at(9, "due", None);
+    let input = driver.input::<String, String>("in")?;
+    for _ in 0..2 {
+        ["uno", "due"].into_iter().for_each(|word| input.pipe_at(10, "k", word));
+        let out: Vec<String> = driver.output::<String, String>("out")?.read().into_iter().map(|(_, v)| v).collect();
+        assert_eq!(out, ["uno words-0@3 8", "due ?"]);
+        // The store is empty then: what it holds next has come through the processor again.
+        driver.restart()?;
+    }
+    let error = words.try_pipe(Record::new("tre".into(), Some("bad".into()), 11)).expect_err("a bad word").to_string();
+    assert!(
+        error.contains("GLOBAL-PROCESSOR") && error.contains("words-0@5") && error.contains("a bad word"),
+        "{error}"
+    );
     Ok(())
 }
 

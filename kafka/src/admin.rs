@@ -10,8 +10,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
+use crate::client::{TIMEOUT, group_client};
 use crate::error::failed;
-use crate::log::{TIMEOUT, group_client};
 
 pub(crate) struct ClusterAdmin {
     config: ClientConfig,

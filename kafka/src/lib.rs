@@ -5,6 +5,7 @@
 //! is taken apart and put together once: the client is the floor of what a record costs here.
 
 mod admin;
+mod client;
 mod consumer;
 mod error;
 mod log;

@@ -2,19 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_core::{Admin, Consumer, ConsumerOptions, Isolation, Log, LogError, Producer, ProducerOptions, Wakeup};
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
 
 use crate::admin::ClusterAdmin;
+use crate::client::group_client;
 use crate::consumer::ClusterConsumer;
-use crate::error::failed;
 use crate::producer::ClusterProducer;
-
-/// How long a call to the cluster may take.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An Apache Kafka cluster.
 pub struct KafkaLog {
@@ -39,14 +34,6 @@ fn config(settings: &BTreeMap<String, String>) -> ClientConfig {
         config.set(key, value);
     }
     config
-}
-
-/// A consumer that follows no group, but reads and writes a group's positions.
-pub(crate) fn group_client(config: &ClientConfig, group: &str) -> Result<BaseConsumer, LogError> {
-    let mut config = config.clone();
-    // Every consumer must name a group; an empty name stands for one whose positions nobody asks for.
-    config.set("group.id", if group.is_empty() { "none" } else { group }).set("enable.auto.commit", "false");
-    config.create().map_err(|e| failed("connecting", &e))
 }
 
 impl Log for KafkaLog {

@@ -10,8 +10,8 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+use crate::client::{TIMEOUT, group_client};
 use crate::error::failed;
-use crate::log::{TIMEOUT, group_client};
 
 /// Remembers the first record of a unit of work that was not delivered.
 #[derive(Default)]

@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Types whose methods are shown together with another type, since neither is of use alone.
-const SHOWN_WITH: &[(&str, &str)] =
-    &[("FixedKeyRecord", "ValueProcessor"), ("ValueOut", "ValueProcessor"), ("ValueSetup", "ValueProcessor")];
+const SHOWN_WITH: &[(&str, &str)] = &[("Stores", "Setup")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is a folder of the workspace").join("dsl/src")

@@ -18,7 +18,9 @@ fn program(check: impl Fn(&str) -> Result<()> + Send + Sync + 'static) -> Result
     let b = StreamsBuilder::new();
     b.topic("in", 4).topic("out", 4);
     let check: Arc<Check> = Arc::new(check);
-    b.stream::<Option<String>, String>("in").process_values(move |_| Checked { check: check.clone() }).to("out");
+    b.stream::<Option<String>, String>("in")
+        .process_values("check", move |_| Checked { check: check.clone() })
+        .to("out");
     b.build()
 }
 

@@ -124,7 +124,7 @@ fn records_without_a_key_keep_the_number_of_their_partition() -> Result<()> {
 
 fn to_the_topic_of_the_value() -> Result<Topology> {
     let b = StreamsBuilder::new();
-    b.stream::<Option<String>, String>("in").to_dynamic(|_, value| format!("out-{value}"));
+    b.stream::<Option<String>, String>("in").to_dynamic(|_, value, _| format!("out-{value}"));
     b.build()
 }
 
@@ -154,7 +154,7 @@ fn a_topic_that_is_not_there_is_an_error_that_names_it() -> Result<()> {
     embedded.create("out-a", 1)?;
     embedded.write("in", 0, &[(0, None, "a"), (0, None, "c")])?;
     let error = run(&embedded, to_the_topic_of_the_value()?).err();
-    assert!(matches!(error, Some(Error::Log(_))), "{error:?}");
+    assert!(matches!(error, Some(Error::Production(_))), "{error:?}");
     let text = error.map(|e| e.to_string()).unwrap_or_default();
     assert!(text.contains("no topic partition out-c-0\n  help: create topic `out-c` first"), "{text}");
     assert_eq!(values(&embedded, "out-a")?.concat(), [""; 0]);

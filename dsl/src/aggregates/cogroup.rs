@@ -14,7 +14,7 @@ use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
-use crate::windows::{EmitStrategy, SessionWindows, Windowed, millis};
+use crate::windows::{EmitStrategy, SessionWindows, Windowed};
 
 type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
 type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
@@ -289,7 +289,7 @@ pub struct WindowedCogroup<K, A> {
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
     /// Keeps windows readable for so long behind the newest; at least size and grace.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.retention = Some(millis(retention));
+        self.spec.keep_for(retention);
         self
     }
 
@@ -340,7 +340,7 @@ pub struct SessionCogroup<K, A> {
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
     /// Keeps sessions readable for so long behind the newest; at least gap and grace.
     pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.retention = Some(millis(retention));
+        self.spec.keep_for(retention);
         self
     }
 
@@ -448,6 +448,12 @@ where
         let stream = stream.without_null_values();
         let f = self.f.clone();
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
-        target.subscribe(node, &stream, None, fold, Arc::new(move |key: &K, a: Option<A>, b: A| Ok(merge(key, a, b))));
+        target.subscribe(
+            node,
+            &stream,
+            None,
+            fold,
+            Arc::new(move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)))),
+        );
     }
 }

@@ -13,6 +13,7 @@ use crate::consumed::Consumed;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{LookUp, Rows};
+use crate::row_serde::RowSerde;
 use crate::stored::Stored;
 
 /// A table that every thread holds whole: read to its end before the first record is processed, and kept up afterwards.
@@ -49,7 +50,7 @@ impl StreamsBuilder {
         topic: &str,
         store: &str,
     ) -> GlobalKTable<K, V> {
-        self.global_table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
+        self.global_table_with(topic, store, Consumed::of::<K, V>())
     }
 
     /// A global table with serdes or event time of its topic's own; its store has the serdes of the types. It is always read
@@ -77,8 +78,8 @@ impl StreamsBuilder {
         consumed: Consumed<KS, VS, X>,
     ) -> GlobalKTable<KS::Value, VS::Value>
     where
-        KS: Serde<Value: Data<NonNull = KS::Value>>,
-        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        KS: RowSerde,
+        VS: RowSerde,
         X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
         if consumed.reset.is_some() || consumed.idleness.is_some() {
@@ -144,7 +145,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let key = move |k: &K, v: &V| sure(key(k, v));
-        self.global_join(table, key, move |value, row| sure(row.map(|row| f(value, row))))
+        self.global_join(table, key, move |_, value, row| sure(row.map(|row| f(value, row))))
     }
 
     /// As [`KStream::join_global`], with functions that may fail: `processing.exception.handler` decides then.
@@ -175,7 +176,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let key = move |k: &K, v: &V| key(k, v).map_err(Error::user);
-        self.global_join(table, key, move |value, row| row.map(|row| f(value, row)).transpose().map_err(Error::user))
+        self.global_join(table, key, move |_, value, row| row.map(|row| f(value, row)).transpose().map_err(Error::user))
     }
 
     /// Joins every record with the row of the key that `key` finds for it, or with none.
@@ -201,7 +202,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let key = move |k: &K, v: &V| sure(key(k, v));
-        self.global_join(table, key, move |value, row| sure(Some(f(value, row))))
+        self.global_join(table, key, move |_, value, row| sure(Some(f(value, row))))
     }
 
     /// As [`KStream::left_join_global`], with functions that may fail.
@@ -231,14 +232,14 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let key = move |k: &K, v: &V| key(k, v).map_err(Error::user);
-        self.global_join(table, key, move |value, row| f(value, row).map(Some).map_err(Error::user))
+        self.global_join(table, key, move |_, value, row| f(value, row).map(Some).map_err(Error::user))
     }
 
-    fn global_join<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn global_join<G: Data<NonNull = G>, T: Data<NonNull = T>, R: Clone + 'static, E: Failure + 'static>(
         &self,
         table: &GlobalKTable<G, T>,
         key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
-        f: impl Fn(&V::NonNull, Option<&T>) -> Result<Option<R>, E> + Send + Sync + 'static,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Result<Option<R>, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let node = self.builder.node("KSTREAM-GLOBALJOIN", &[self.node], &[table.store]);
         let port = self.builder.port();
@@ -271,7 +272,7 @@ where
     R: Clone,
     E: Failure,
     Key: Fn(&K, &V) -> Result<Option<G>, E>,
-    F: Fn(&V::NonNull, Option<&T>) -> Result<Option<R>, E>,
+    F: Fn(&K, &V::NonNull, Option<&T>) -> Result<Option<R>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let (key_of, f) = (&self.functions.0, &self.functions.1);
@@ -284,7 +285,7 @@ where
             return Ok(());
         };
         let row = found.as_ref().map_or(Ok(None), |key| self.rows.get(key))?.map(|(row, _)| row);
-        match f(value, row.as_ref()) {
+        match f(&record.key, value, row.as_ref()) {
             Ok(Some(joined)) => self.down.forward(cx, record.with_value(joined)),
             Err(error) => cx.failed(self.node, error.into()),
             Ok(None) => {

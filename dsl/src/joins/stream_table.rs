@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
+use crate::durations::Least;
 use crate::failure::{BoxError, Failure, sure};
 use crate::joins::grace_join::{GraceBuffer, GraceJoin, add_store};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp};
-use crate::windows::millis;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Joins every record with its key's row; records without a row, a key or a value are left out. `name` names the
@@ -40,7 +40,13 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(name, table, None, inner(move |v: &V::NonNull, row: &T| sure(f(v, row))))
+        self.keyed(name).table_join(
+            name,
+            table,
+            None,
+            K::into_non_null,
+            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
+        )
     }
 
     /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
@@ -69,8 +75,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, None, inner(f))
+        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
+        self.keyed(name).table_join(name, table, None, K::into_non_null, inner(f))
     }
 
     /// As [`KStream::join_table`] with a versioned table; records wait until the stream time is `grace` beyond theirs, and
@@ -102,8 +108,9 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.keyed(name).table_join(
             name,
             table,
-            Some(millis(grace)),
-            inner(move |v: &V::NonNull, row: &T| sure(f(v, row))),
+            Some(grace),
+            K::into_non_null,
+            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
         )
     }
 
@@ -135,8 +142,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let f = move |v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, Some(millis(grace)), inner(f))
+        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
+        self.keyed(name).table_join(name, table, Some(grace), K::into_non_null, inner(f))
     }
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
@@ -166,7 +173,8 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             None,
-            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+            Some,
+            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
 
@@ -195,8 +203,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, None, left(f))
+        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
+        self.repartitioned(name).table_join(name, table, None, Some, left(f))
     }
 
     /// As [`KStream::left_join_table`] with a versioned table, and waiting as with [`KStream::join_table_with_grace`].
@@ -229,8 +237,9 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.repartitioned(name).table_join(
             name,
             table,
-            Some(millis(grace)),
-            left(move |v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
+            Some(grace),
+            Some,
+            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
 
@@ -260,8 +269,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, Some(millis(grace)), left(f))
+        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
+        self.repartitioned(name).table_join(name, table, Some(grace), Some, left(f))
     }
 
     /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
@@ -273,14 +282,16 @@ impl<K: Data, V: Data> KStream<K, V> {
         }
     }
 
-    fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
+    pub(super) fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         table: &KTable<K::NonNull, T>,
-        grace: Option<Timestamp>,
-        f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
+        grace: Option<Duration>,
+        key: fn(K) -> Option<K2>,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Joined<R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         self.builder.same_program(&table.builder, &format!("join `{name}`"));
+        let grace = grace.map(|grace| self.builder.millis(&format!("join `{name}`"), "a grace", grace, Least::Zero));
         if let (Some(grace), Some(history)) = (grace, table.nature.history)
             && history < grace
         {
@@ -302,7 +313,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let (out, rows, f) = (port.clone(), table.rows.clone(), Arc::new(f));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            let join = TableJoin { node, rows: rows(task), f: f.clone(), down };
+            let join = TableJoin { node, rows: rows(task), key, f: f.clone(), down };
             let Some((id, grace)) = waits else { return Box::new(join) };
             let waiting = Rc::new(RefCell::new(GraceBuffer::open(task, id, &buffer, grace, join)));
             task.lifecycle(node, waiting.clone());
@@ -314,26 +325,31 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 }
 
-/// The key and value of a result; `None` leaves the record out.
-type Joined<K, R, E> = Result<Option<(K, R)>, E>;
+/// The value of a result; `None` leaves the record out.
+pub(super) type Joined<R, E> = Result<Option<R>, E>;
 
 /// Records without a key or a row are left out.
-fn inner<K: Data, L, T, R, E>(
-    f: impl Fn(&L, &T) -> Result<R, E>,
-) -> impl Fn(K, &L, Option<&T>) -> Joined<K::NonNull, R, E> {
+pub(super) fn inner<K: Data, L, T, R, E>(
+    f: impl Fn(&K::NonNull, &L, &T) -> Result<R, E>,
+) -> impl Fn(&K, &L, Option<&T>) -> Joined<R, E> {
     move |key, value, row| {
-        let (Some(key), Some(row)) = (key.into_non_null(), row) else { return Ok(None) };
-        f(value, row).map(|joined| Some((key, joined)))
+        let (Some(key), Some(row)) = (key.as_non_null(), row) else { return Ok(None) };
+        f(key, value, row).map(Some)
     }
 }
 
-fn left<K, L, T, R, E>(f: impl Fn(&L, Option<&T>) -> Result<R, E>) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
-    move |key, value, row| f(value, row).map(|joined| Some((key, joined)))
+/// All records are joined.
+pub(super) fn left<K, L, T, R, E>(
+    f: impl Fn(&K, &L, Option<&T>) -> Result<R, E>,
+) -> impl Fn(&K, &L, Option<&T>) -> Joined<R, E> {
+    move |key, value, row| f(key, value, row).map(Some)
 }
 
 struct TableJoin<K: Data, T, F, K2, R> {
     node: NodeId,
     rows: Box<dyn LookUp<K::NonNull, T>>,
+    /// The key of a result.
+    key: fn(K) -> Option<K2>,
     f: Arc<F>,
     down: Downstream<Record<K2, R>>,
 }
@@ -345,7 +361,7 @@ where
     K2: Clone,
     R: Clone,
     E: Failure,
-    F: Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E>,
+    F: Fn(&K, &V::NonNull, Option<&T>) -> Joined<R, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
@@ -353,20 +369,27 @@ where
             cx.drop_record();
             return Ok(());
         };
-        let has_key = key.as_non_null().is_some();
-        let row = match key.as_non_null().map_or(Ok(None), |key| self.rows.get_as_of(key, timestamp)) {
-            Ok(row) => row.map(|(row, _)| row),
-            Err(error) => return cx.failed(self.node, error),
+        let (f, mut joined) = (&self.f, Ok(None));
+        let mut join = |row: Option<&T>| joined = f(&key, value, row);
+        let shown = match key.as_non_null() {
+            Some(key) => self.rows.show_as_of(key, timestamp, &mut join),
+            None => {
+                join(None);
+                Ok(())
+            }
         };
-        match (self.f)(key, value, row.as_ref()) {
-            Ok(Some((key, value))) => self.down.forward(cx, Record { key, value, timestamp, headers }),
-            Err(error) => cx.failed(self.node, error.into()),
+        match shown.and_then(|()| joined.map_err(E::into)) {
+            Ok(Some(value)) => {
+                let Some(key) = (self.key)(key) else { return Ok(()) };
+                self.down.forward(cx, Record { key, value, timestamp, headers })
+            }
             Ok(None) => {
-                if !has_key {
+                if key.as_non_null().is_none() {
                     cx.drop_record();
                 }
                 Ok(())
             }
+            Err(error) => cx.failed(self.node, error),
         }
     }
 }

@@ -10,5 +10,7 @@ mod peek;
 mod repartition;
 mod select_key;
 mod to;
+mod to_dynamic;
 
 pub use branch::{Branches, Split};
+pub use to_dynamic::RecordContext;

@@ -1,6 +1,4 @@
-//! `to`: write a stream to a topic, one for all records or one that each record names.
-
-use std::sync::Arc;
+//! `to`: write a stream to a topic.
 
 use millstream_core::{
     Data, Encoded, Error, Forward, Half, NodeId, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName,
@@ -8,7 +6,6 @@ use millstream_core::{
 };
 
 use crate::consumed::{Partitioner, Produced};
-use crate::failure::BoxError;
 use crate::kstream::KStream;
 
 impl<K: Data, V: Data> KStream<K, V> {
@@ -29,56 +26,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     pub fn to(&self, topic: &str) {
         self.to_with(topic, Produced::of::<K, V>());
     }
-
-    /// Writes every record to the topic that `f` names for it. A topic that is not there is an error: none is created.
-    ///
-    /// ```
-    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
-    /// # let b = StreamsBuilder::new();
-    /// b.topic("out-large", 1).topic("out-small", 1);
-    /// b.stream::<String, i64>("in").to_dynamic(|_, n| if *n > 9 { "out-large" } else { "out-small" }.to_owned());
-    /// # let t = TopologyTestDriver::new(b.build()?)?;
-    /// # let input = t.input::<String, i64>("in")?;
-    /// input.pipe("a", 5);
-    /// assert_eq!(t.output::<String, i64>("out-small")?.read(), [kv("a", 5)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn to_dynamic(&self, f: impl Fn(&K, &V) -> String + Send + Sync + 'static) {
-        self.sink_by(Arc::new(move |k, v| Ok(f(k, v))));
-    }
-
-    /// As [`KStream::to_dynamic`], with a function that may fail: `processing.exception.handler` decides then.
-    ///
-    /// ```
-    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
-    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
-    /// # let b = StreamsBuilder::new();
-    /// b.topic("even", 1).topic("odd", 1);
-    /// b.stream::<String, String>("in")
-    ///     .try_to_dynamic(|_, text| text.parse::<i64>().map(|n| if n % 2 == 0 { "even" } else { "odd" }.to_owned()));
-    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
-    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
-    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
-    /// # let input = t.input::<String, String>("in")?;
-    /// # let odd = t.output::<String, String>("odd")?;
-    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
-    /// assert_eq!(odd.read(), [kv("a", "1"), kv("a", "3")]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn try_to_dynamic<E: Into<BoxError>>(&self, f: impl Fn(&K, &V) -> Result<String, E> + Send + Sync + 'static) {
-        self.sink_by(Arc::new(move |k, v| f(k, v).map_err(Error::user)));
-    }
-
-    fn sink_by(&self, f: Arc<TopicNameExtractor<K, V>>) {
-        let node = self.builder.sink::<K::Serde, V::Serde>(self.node, None);
-        self.port.subscribe(move |_| {
-            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(node, String::new(), Produced::of::<K, V>()) })
-        });
-    }
 }
-
-/// Names a record's topic.
-type TopicNameExtractor<K, V> = dyn Fn(&K, &V) -> Result<String> + Send + Sync;
 
 impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// Writes to a topic with serdes or a partitioner of its own.
@@ -121,9 +69,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
 }
 
 /// Encodes records into the task's output.
-struct SinkWriter<KS: Serde, VS: Serde> {
-    node: NodeId,
-    topic: String,
+pub(super) struct SinkWriter<KS: Serde, VS: Serde> {
+    pub(super) node: NodeId,
+    pub(super) topic: String,
     key: KS,
     value: VS,
     partitioner: Option<Partitioner<KS::Value, VS::Value>>,
@@ -132,14 +80,19 @@ struct SinkWriter<KS: Serde, VS: Serde> {
 }
 
 impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
-    fn new(node: NodeId, topic: String, produced: Produced<KS, VS>) -> Self {
+    pub(super) fn new(node: NodeId, topic: String, produced: Produced<KS, VS>) -> Self {
         let Produced { key, value, partitioner, .. } = produced;
         SinkWriter { node, topic, key, value, partitioner, key_bytes: Vec::new(), value_bytes: Vec::new() }
     }
 
     #[inline]
-    fn write(&mut self, cx: &mut TaskContext, slot: SinkSlot, record: Record<KS::Value, VS::Value>) -> Result<()> {
-        match self.try_write(cx, slot, record) {
+    pub(super) fn write(
+        &mut self,
+        cx: &mut TaskContext,
+        slot: SinkSlot,
+        mut record: Record<KS::Value, VS::Value>,
+    ) -> Result<()> {
+        match self.try_write(cx, slot, &mut record) {
             Ok(()) => Ok(()),
             Err(error @ Error::User(_)) => cx.failed(self.node, error),
             Err(error) => cx.unwritten(self.node, error),
@@ -152,7 +105,7 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
         &mut self,
         cx: &mut TaskContext,
         slot: SinkSlot,
-        mut record: Record<KS::Value, VS::Value>,
+        record: &mut Record<KS::Value, VS::Value>,
     ) -> Result<()> {
         self.key_bytes.clear();
         self.value_bytes.clear();
@@ -198,21 +151,5 @@ impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for Sink<KS, VS
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<KS::Value, VS::Value>) -> Result<()> {
         self.writer.write(cx, self.slot, record)
-    }
-}
-
-struct DynamicSink<KS: Serde, VS: Serde> {
-    f: Arc<TopicNameExtractor<KS::Value, VS::Value>>,
-    sink: SinkWriter<KS, VS>,
-}
-
-impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for DynamicSink<KS, VS> {
-    fn forward(&mut self, cx: &mut TaskContext, record: Record<KS::Value, VS::Value>) -> Result<()> {
-        self.sink.topic = match (self.f)(&record.key, &record.value) {
-            Ok(topic) => topic,
-            Err(error) => return cx.failed(self.sink.node, error),
-        };
-        let slot = cx.collector.slot(&self.sink.topic)?;
-        self.sink.write(cx, slot, record)
     }
 }

@@ -1,14 +1,18 @@
 //! Global stores with a processor of their own: what is kept of a topic's records is the program's choice.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use millstream_core::{Data, Forward, Nullable, Port, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Data, Downstream, Port, Record, Result};
 
 use crate::builder::{IntoTopics, StreamsBuilder};
 use crate::consumed::Consumed;
-use crate::processor::store::{KeyValueStore, ProcessorStore, StoreHandle};
+use crate::processor::node::Running;
+use crate::processor::out::{Out, Outputs};
+use crate::processor::setup::Setup;
+use crate::processor::step::{AnyKey, Processor};
+use crate::processor::store::{KeyValueStore, StoreHandle};
 use crate::stored::Stored;
 
 impl StreamsBuilder {
@@ -55,29 +59,90 @@ impl StreamsBuilder {
         SV: Data<NonNull = SV>,
         F: FnMut(Record<Option<K>, Option<V>>) -> Result<()> + 'static,
     {
+        self.global_store_processor(topic, store, move |rows| Apply { f: make(rows), records: PhantomData })
+    }
+
+    /// As [`StreamsBuilder::global_store`], filled by a processor: it can ask where a record came from, and for the times. It
+    /// forwards nothing and has no timers. A type that is no `Option` takes a null for an undecodable record.
+    ///
+    /// At a start, too, rows come from the topic through the processor, never past it.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Find { rows: KeyValueStore<String, i64> }
+    /// # impl Processor for Find {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let found = self.rows.get(&r.key)?.unwrap_or(-1);
+    /// #         out.forward(r.with_value(found))
+    /// #     }
+    /// # }
+    /// /// Where the last record of every key is.
+    /// struct Offsets { rows: KeyValueStore<String, i64> }
+    /// impl Processor for Offsets {
+    ///     type KIn = String; type VIn = Option<String>; type KOut = Infallible; type VOut = Infallible;
+    ///     fn process(&mut self, r: Record<String, Option<String>>, out: &mut Out<'_, Infallible, Infallible>) -> Result<()> {
+    ///         let offset = out.source().map(|(_, offset)| offset);
+    ///         self.rows.put(&r.key, offset).map(drop)
+    ///     }
+    /// }
+    /// # let b = StreamsBuilder::new();
+    /// let rows = b.global_store_processor("names", "offsets", |rows| Offsets { rows });
+    /// b.stream::<String, i64>("in").process("find", move |s| Find { rows: s.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let names = t.input::<String, String>("names")?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// ["ann", "bea"].into_iter().for_each(|name| names.pipe("id 7", name));
+    /// input.pipe("id 7", 0);
+    /// assert_eq!(out.read(), [kv("id 7", 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn global_store_processor<P, SK, SV>(
+        &self,
+        topic: &str,
+        store: &str,
+        make: impl Fn(KeyValueStore<SK, SV>) -> P + Send + Sync + 'static,
+    ) -> StoreHandle<KeyValueStore<SK, SV>>
+    where
+        P: Processor<KIn: Data, VIn: Data, KOut = Infallible, VOut = Infallible>,
+        SK: Data<NonNull = SK>,
+        SV: Data<NonNull = SV>,
+    {
         let id = Stored::<SK, SV>::add_global(self, store);
-        let port: Port<Record<Option<K>, Option<V>>> = self.port();
-        let consumed: Consumed<Nullable<K::Serde>, Nullable<V::Serde>> = Consumed::new();
+        let handle = StoreHandle::new(id);
+        let port: Port<Record<P::KIn, P::VIn>> = self.port();
+        let consumed: Consumed<<P::KIn as Data>::Serde, <P::VIn as Data>::Serde> = Consumed::new();
         let source = self.source_node(topic.into_topics(), consumed, &port, true);
-        self.node("GLOBAL-PROCESSOR", &[source], &[id]);
+        let node = self.node("GLOBAL-PROCESSOR", &[source], &[id]);
         let (name, builder) = (Arc::<str>::from(store), self.clone());
+        let make = move |setup: &mut Setup<'_, P>| make(setup.store(handle));
         port.subscribe(move |task| {
-            let now: Rc<Cell<Timestamp>> = Rc::default();
-            let instance = task.store_instance(id).cloned().unwrap_or_else(|| builder.empty_store(id).0);
-            Box::new(GlobalProcessor { f: make(KeyValueStore::open(&instance, &name, now.clone())), now })
+            let down = Outputs { main: Downstream::None, children: Vec::new() };
+            Box::new(Running::<P, AnyKey>::start(task, &builder, node, &name, down, &make))
         });
-        StoreHandle::new(id)
+        handle
     }
 }
 
-struct GlobalProcessor<F> {
+/// A function of the record as a processor.
+struct Apply<F, K, V> {
     f: F,
-    now: Rc<Cell<Timestamp>>,
+    records: PhantomData<fn(K, V)>,
 }
 
-impl<K, V, F: FnMut(Record<K, V>) -> Result<()>> Forward<Record<K, V>> for GlobalProcessor<F> {
-    fn forward(&mut self, _: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        self.now.set(record.timestamp);
+impl<K: Clone + 'static, V: Clone + 'static, F> Processor for Apply<F, K, V>
+where
+    F: FnMut(Record<K, V>) -> Result<()> + 'static,
+{
+    type KIn = K;
+    type VIn = V;
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(&mut self, record: Record<K, V>, _: &mut Out<'_, Infallible, Infallible>) -> Result<()> {
         (self.f)(record)
     }
 }

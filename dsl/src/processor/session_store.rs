@@ -11,6 +11,7 @@ use millstream_state::SessionBounds;
 
 use crate::aggregates::TimedStore;
 use crate::builder::StreamsBuilder;
+use crate::durations::Least;
 use crate::processor::store::{ProcessorStore, StoreHandle};
 use crate::windows::{Window, Windowed};
 
@@ -55,13 +56,8 @@ impl StreamsBuilder {
         retention: Duration,
     ) -> StoreHandle<SessionStore<K, V>> {
         let format = StoreFormat::of::<K::Serde, V::Serde>("session");
-        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(
-            self,
-            name,
-            crate::windows::millis(retention),
-            1,
-            format,
-        ))
+        let retention = self.millis(&format!("`{name}`"), "a retention", retention, Least::Millisecond);
+        StoreHandle::new(TimedStore::<SessionBounds, K, V>::add(self, name, retention, 1, format))
     }
 }
 
@@ -97,11 +93,13 @@ impl StreamsBuilder {
 /// ```
 pub struct SessionStore<K: Data, V: Data> {
     rows: TimedStore<SessionBounds, K, V>,
+    /// The time of what is being processed: rows get it.
+    now: Rc<Cell<Timestamp>>,
 }
 
 impl<K: Data, V: Data> ProcessorStore for SessionStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
-        SessionStore { rows: TimedStore::of(instance.typed(), name) }
+    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
+        SessionStore { rows: TimedStore::of(instance.typed(), name), now }
     }
 }
 
@@ -119,7 +117,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
     /// # Errors
     /// When the key cannot be encoded.
     pub fn put(&self, session: &Windowed<K>, value: Option<V>) -> Result<bool> {
-        self.rows.put(&session.key, bounds(session.window), value, session.window.end)
+        self.rows.put(&session.key, bounds(session.window), value, self.now.get())
     }
 
     /// The value of a session.
@@ -149,7 +147,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
         Ok(found.map(|(place, value, _)| session(key.clone(), place, value)).collect())
     }
 
-    /// As [`SessionStore::find`] for a range of keys, in the order of the serialised keys. Looks at every key of the store.
+    /// As [`SessionStore::find`] for a range of keys, in the order of the serialised keys.
     ///
     /// # Errors
     /// When a key cannot be encoded or read back.

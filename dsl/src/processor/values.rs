@@ -1,17 +1,46 @@
 //! `process_values`: a processor that cannot change the key, so that nothing after it repartitions.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::marker::PhantomData;
 
-use millstream_core::{
-    Downstream, Forward, Headers, NodeId, Record, Result, StoreId, StoreInstance, TaskContext, Timestamp,
-};
+use millstream_core::{Headers, Record, Result, Timestamp};
 
 use crate::kstream::KStream;
-use crate::processor::node::{stores_in, stores_of};
-use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::kind::{Kind, OutOf};
+use crate::processor::node::WithChildren;
+use crate::processor::out::Out;
+use crate::processor::setup::Setup;
 
-/// A record whose key stays as it is.
+/// A record whose key stays as it is. A program cannot make one: those that came can be changed, kept, and forwarded later.
+///
+/// ```
+/// # use millstream_dsl::{FixedKeyRecord, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor};
+/// # use millstream_dsl::core::Result;
+/// # struct Shift;
+/// # impl ValueProcessor for Shift {
+/// #     type K = String; type VIn = i64; type VOut = String;
+///     fn process(&mut self, mut r: FixedKeyRecord<String, i64>, out: &mut ValueOut<'_, String, String>) -> Result<()> {
+///         let (text, time) = (format!("{} of {}", r.value, r.key()), r.timestamp);
+///         r.headers.add("from", Some(b"shift"));
+///         out.forward(r.with_value(text).with_timestamp(time + 1))
+///     }
+/// # }
+/// # let b = StreamsBuilder::new();
+/// # b.stream::<String, i64>("in").process_values("shift", |_| Shift).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # t.input::<String, i64>("in")?.pipe_at(7, "a", 5);
+/// # let out = t.output::<String, String>("out")?.read_records();
+/// # assert_eq!((out[0].value.as_str(), out[0].timestamp), ("5 of a", 8));
+/// # assert_eq!(out[0].headers.last("from"), Some(b"shift".as_slice()));
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
+///
+/// ```compile_fail,E0308
+/// # use millstream_dsl::{FixedKeyRecord, ValueOut};
+/// # use millstream_dsl::core::{Record, Result};
+/// fn process(r: FixedKeyRecord<String, i64>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+///     out.forward(Record::new("another key".to_owned(), r.value, r.timestamp))
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct FixedKeyRecord<K, V> {
     key: K,
@@ -30,8 +59,22 @@ impl<K, V> FixedKeyRecord<K, V> {
     }
 
     /// The same record with another value.
+    #[inline]
     pub fn with_value<V2>(self, value: V2) -> FixedKeyRecord<K, V2> {
         FixedKeyRecord { key: self.key, value, timestamp: self.timestamp, headers: self.headers }
+    }
+
+    /// The same record at another time.
+    pub fn with_timestamp(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = timestamp;
+        self
+    }
+}
+
+impl<K, V> From<FixedKeyRecord<K, V>> for Record<K, V> {
+    #[inline]
+    fn from(FixedKeyRecord { key, value, timestamp, headers }: FixedKeyRecord<K, V>) -> Self {
+        Record { key, value, timestamp, headers }
     }
 }
 
@@ -54,7 +97,7 @@ impl<K, V> FixedKeyRecord<K, V> {
 /// }
 /// # let b = StreamsBuilder::new();
 /// let last = b.store::<String, i64>("last");
-/// b.stream("in").process_values(move |setup| Change { last: setup.store(last) }).to("out");
+/// b.stream("in").process_values("change", move |setup| Change { last: setup.store(last) }).to("out");
 /// # let t = TopologyTestDriver::new(b.build()?)?;
 /// # let input = t.input::<String, i64>("in")?;
 /// # let out = t.output::<String, i64>("out")?;
@@ -81,34 +124,27 @@ pub trait ValueProcessor: 'static {
     ) -> Result<()>;
 }
 
-/// Where a [`ValueProcessor`] forwards to.
-pub struct ValueOut<'a, K, V> {
-    cx: &'a mut TaskContext,
-    down: &'a mut Downstream<Record<K, V>>,
-}
+/// Where a [`ValueProcessor`] forwards to: records that came, with another value, time or headers.
+pub type ValueOut<'a, K, V> = Out<'a, K, V, FixedKeyRecord<K, V>>;
 
-impl<K: Clone, V: Clone> ValueOut<'_, K, V> {
-    /// Passes a record on.
-    ///
-    /// # Errors
-    /// Whatever an operator below returns.
-    pub fn forward(&mut self, record: FixedKeyRecord<K, V>) -> Result<()> {
-        let FixedKeyRecord { key, value, timestamp, headers } = record;
-        self.down.forward(self.cx, Record { key, value, timestamp, headers })
-    }
-}
+/// What a [`ValueProcessor`] is made with: stores and timers. A timer forwards records that the processor has kept.
+pub type ValueSetup<'a, P> = Setup<'a, P, FixedKey>;
 
-/// Given to the function that makes a [`ValueProcessor`]: its stores.
-pub struct ValueSetup<'a> {
-    pub(crate) stores: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
-    pub(crate) now: Rc<Cell<Timestamp>>,
-}
+/// A step that keeps the key.
+#[derive(Debug)]
+pub struct FixedKey(PhantomData<()>);
 
-impl ValueSetup<'_> {
-    /// The task's own part of a store.
-    pub fn store<S: ProcessorStore>(&mut self, store: StoreHandle<S>) -> S {
-        let (instance, name) = (self.stores)(store.id);
-        S::open(&instance, &name.into(), self.now.clone())
+impl<P: ValueProcessor> Kind<P> for FixedKey {
+    type KIn = P::K;
+    type VIn = P::VIn;
+    type KOut = P::K;
+    type VOut = P::VOut;
+    type Forwarded = FixedKeyRecord<P::K, P::VOut>;
+
+    #[inline]
+    fn process(processor: &mut P, record: Record<P::K, P::VIn>, out: &mut OutOf<'_, P, Self>) -> Result<()> {
+        let Record { key, value, timestamp, headers } = record;
+        processor.process(FixedKeyRecord { key, value, timestamp, headers }, out)
     }
 }
 
@@ -117,63 +153,76 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
     /// while the program is built.
     ///
     /// ```
-    /// # use millstream_dsl::{FixedKeyRecord, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor, kv};
+    /// # use millstream_dsl::{Clock, FixedKeyRecord, MIN, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor, kv};
     /// # use millstream_dsl::core::Result;
     /// # let b = StreamsBuilder::new();
-    /// struct Double;
-    /// impl ValueProcessor for Double {
+    /// // Every record at once, and the last one again with every minute.
+    /// struct Repeat { last: Option<FixedKeyRecord<String, i64>> }
+    /// impl ValueProcessor for Repeat {
     ///     type K = String; type VIn = i64; type VOut = i64;
     ///     fn process(&mut self, r: FixedKeyRecord<String, i64>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
-    ///         let twice = r.value * 2;
-    ///         out.forward(r.with_value(twice))
+    ///         self.last = Some(r.clone());
+    ///         out.forward(r)
     ///     }
     /// }
-    /// b.stream::<String, i64>("in").process_values(|_| Double).to("out");
+    /// impl Repeat {
+    ///     fn tick(&mut self, now: i64, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+    ///         self.last.clone().map_or(Ok(()), |last| out.forward(last.with_timestamp(now)))
+    ///     }
+    /// }
+    /// b.stream::<String, i64>("in")
+    ///     .process_values("repeat", |setup| {
+    ///         setup.every(MIN, Clock::Wall, Repeat::tick);
+    ///         Repeat { last: None }
+    ///     })
+    ///     .to("out");
     /// # let t = TopologyTestDriver::new(b.build()?)?;
     /// # let input = t.input::<String, i64>("in")?;
     /// # let out = t.output::<String, i64>("out")?;
     /// input.pipe("a", 5);
-    /// assert_eq!(out.read(), [kv("a", 10)]);
+    /// t.advance(MIN)?;
+    /// assert_eq!(out.read(), [kv("a", 5), kv("a", 5)]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn process_values<P: ValueProcessor<K = K, VIn = V>>(
         &self,
-        make: impl Fn(&mut ValueSetup<'_>) -> P + Send + Sync + 'static,
+        name: &str,
+        make: impl Fn(&mut ValueSetup<'_, P>) -> P + Send + Sync + 'static,
     ) -> KStream<K, P::VOut> {
-        let stores = stores_of(&self.builder, |stores| make(&mut ValueSetup { stores, now: Rc::default() }));
-        let node = self.builder.node("KSTREAM-PROCESSVALUES", &[self.node], &stores);
-        let port = self.builder.port();
-        let (out, builder) = (port.clone(), self.builder.clone());
-        self.port.subscribe(move |task| {
-            let down = task.open(&out);
-            let now = Rc::new(Cell::new(0));
-            let mut stores = stores_in(task, &builder);
-            let processor = make(&mut ValueSetup { stores: &mut stores, now: now.clone() });
-            Box::new(ProcessingValues { node, processor, now, down })
-        });
-        KStream {
-            builder: self.builder.clone(),
-            node,
-            port,
-            key_changed: self.key_changed,
-            sources: self.sources.clone(),
-        }
+        self.process_values_with_children(name, &[], make).0
     }
-}
 
-struct ProcessingValues<P: ValueProcessor> {
-    node: NodeId,
-    processor: P,
-    now: Rc<Cell<Timestamp>>,
-    down: Downstream<Record<P::K, P::VOut>>,
-}
-
-impl<P: ValueProcessor> Forward<Record<P::K, P::VIn>> for ProcessingValues<P> {
-    fn forward(&mut self, cx: &mut TaskContext, record: Record<P::K, P::VIn>) -> Result<()> {
-        let Record { key, value, timestamp, headers } = record;
-        self.now.set(timestamp);
-        let record = FixedKeyRecord { key, value, timestamp, headers };
-        let done = self.processor.process(record, &mut ValueOut { cx, down: &mut self.down });
-        done.or_else(|error| cx.failed(self.node, error))
+    /// As [`KStream::process_values`], with named children besides what follows, as [`KStream::process_with_children`] has
+    /// them.
+    ///
+    /// ```
+    /// # use millstream_dsl::{FixedKeyRecord, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor, kv};
+    /// # use millstream_dsl::core::Result;
+    /// # let b = StreamsBuilder::new();
+    /// struct Sorter;
+    /// impl ValueProcessor for Sorter {
+    ///     type K = String; type VIn = i64; type VOut = i64;
+    ///     fn process(&mut self, r: FixedKeyRecord<String, i64>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+    ///         out.forward_to(if r.value < 0 { "negative" } else { "positive" }, r)
+    ///     }
+    /// }
+    /// let (_, children) =
+    ///     b.stream("in").process_values_with_children("sort", &["negative", "positive"], |_| Sorter);
+    /// // Keys are what they were: nothing is repartitioned.
+    /// children.get("negative").expect("a child").group_by_key().count("negative").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [5, -5].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn process_values_with_children<P: ValueProcessor<K = K, VIn = V>>(
+        &self,
+        name: &str,
+        children: &[&str],
+        make: impl Fn(&mut ValueSetup<'_, P>) -> P + Send + Sync + 'static,
+    ) -> WithChildren<K, P::VOut> {
+        self.add_processor::<P, FixedKey>("KSTREAM-PROCESSVALUES", self.key_changed, name, children, make)
     }
 }

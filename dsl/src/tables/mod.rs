@@ -11,7 +11,6 @@ mod to_stream;
 mod transform_values;
 mod versioned;
 
-pub(crate) use source::add_table;
 pub(crate) use versioned::VersionedRows;
 
 pub use group_by::GroupedTable;

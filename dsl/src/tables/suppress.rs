@@ -14,10 +14,11 @@ use millstream_core::{
 use millstream_state::SuppressBuffer;
 
 use crate::builder::NewStore;
+use crate::durations::Least;
 use crate::framed;
 use crate::keys::Keys;
 use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
-use crate::windows::{Windowed, millis};
+use crate::windows::Windowed;
 
 /// How much may wait, and what happens to more.
 ///
@@ -52,12 +53,12 @@ impl BufferConfig {
         BufferConfig { max_records: usize::MAX, max_bytes: usize::MAX, emit_early: false }
     }
 
-    /// At most so many rows; one more fails the task ([`millstream_core::Error::Full`]), unless rows are emitted early.
+    /// At most so many rows, at least 1; one more fails the task ([`millstream_core::Error::Full`]), unless rows are emitted early.
     pub fn max_records(records: usize) -> Self {
         Self::unbounded().with_max_records(records)
     }
 
-    /// At most so many bytes, of keys, values and headers as the changelog has them; more fail the task
+    /// At most so many bytes, at least 1, of keys, values and headers as the changelog has them; more fail the task
     /// ([`millstream_core::Error::Full`]), unless rows are emitted early.
     pub fn max_bytes(bytes: usize) -> Self {
         Self::unbounded().with_max_bytes(bytes)
@@ -104,7 +105,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn suppress_for(&self, name: &str, limit: Duration, buffer: BufferConfig) -> KTable<K, V> {
-        self.suppress(name, Wait { time: |_, time| time, duration: millis(limit), drop_deletions: false }, buffer)
+        let duration = self.builder.millis(&format!("`{name}`"), "a limit", limit, Least::Zero);
+        self.suppress(name, Wait { time: |_, time| time, duration, drop_deletions: false }, buffer)
     }
 
     fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
@@ -112,6 +114,11 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             self.builder.problem(format!(
                 "`{name}` suppresses changes of a versioned table\n  help: suppress what is made of it"
             ));
+        }
+        if buffer.max_records == 0 || buffer.max_bytes == 0 {
+            let what = if buffer.max_records == 0 { "rows" } else { "bytes" };
+            self.builder
+                .problem(format!("`{name}` may hold 0 {what}\n  help: at least 1, or BufferConfig::unbounded()"));
         }
         self.old_values.ask();
         let store = Waiting::<K, V>::add(self, name);

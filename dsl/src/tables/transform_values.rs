@@ -9,7 +9,7 @@ use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskCon
 use millstream_state::Entry;
 
 use crate::ktable::{KTable, Nature, OldValues};
-use crate::processor::{ValueSetup, stores_in, stores_of};
+use crate::processor::Stores;
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -39,14 +39,14 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     pub fn transform_values<V2: Data<NonNull = V2>, F>(
         &self,
         store: &str,
-        make: impl Fn(&mut ValueSetup<'_>) -> F + Send + Sync + 'static,
+        make: impl Fn(&mut Stores<'_>) -> F + Send + Sync + 'static,
     ) -> KTable<K, V2>
     where
         F: FnMut(&K, Option<V>) -> Result<Option<V2>> + 'static,
     {
         let builder = &self.builder;
         let id = Stored::<K, V2>::add(builder, store);
-        let mut stores = stores_of(builder, |stores| make(&mut ValueSetup { stores, now: Rc::default() }));
+        let (mut stores, _) = Stores::asked(builder, |mut stores| make(&mut stores));
         stores.push(id);
         let node = builder.node("KTABLE-TRANSFORMVALUES", &[self.node], &stores);
         let port = builder.port();
@@ -55,7 +55,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             let now = Rc::new(Cell::new(0));
-            let f = make(&mut ValueSetup { stores: &mut stores_in(task, &graph), now: now.clone() });
+            let f = Stores::of_task(task, &graph, &now, |mut stores| make(&mut stores));
             let rows = Stored::<K, V2>::open(task, id, &name);
             Box::new(TransformValues { f, now, rows, send_old: wanted.wanted(), down, values: PhantomData::<fn(V)> })
         });

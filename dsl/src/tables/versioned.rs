@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, NodeId, Port, Record, Result, Serde, StoreFormat, StoreId, TaskBuilder,
-    TaskContext, Timestamp, TimestampExtractor,
+    Change, Data, Downstream, Forward, NodeId, Port, Record, Result, StoreFormat, StoreId, TaskBuilder, TaskContext,
+    Timestamp, TimestampExtractor,
 };
 use millstream_state::{Put, VersionedTable};
 
 use crate::builder::{IntoTopics, NewStore, StreamsBuilder};
 use crate::consumed::Consumed;
+use crate::durations::Least;
 use crate::keys::Keys;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp, Nature, OldValues};
-use crate::windows::millis;
+use crate::row_serde::RowSerde;
 
 impl StreamsBuilder {
     /// A table of a topic whose store keeps `history`: updates count by their time, not by their offset, and those older
@@ -44,7 +45,7 @@ impl StreamsBuilder {
         store: &str,
         history: Duration,
     ) -> KTable<K, V> {
-        self.versioned_table_with(topic, store, history, Consumed::with(K::Serde::default(), V::Serde::default()))
+        self.versioned_table_with(topic, store, history, Consumed::of::<K, V>())
     }
 
     /// As [`StreamsBuilder::versioned_table`], with serdes, event time, reset policy or idleness of its topic's own; its store
@@ -77,8 +78,8 @@ impl StreamsBuilder {
         consumed: Consumed<KS, VS, X>,
     ) -> KTable<KS::Value, VS::Value>
     where
-        KS: Serde<Value: Data<NonNull = KS::Value>>,
-        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        KS: RowSerde,
+        VS: RowSerde,
         X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
         let port = self.port();
@@ -120,6 +121,7 @@ fn add_versioned<K: Data, V: Data>(
     store: &str,
     history: Duration,
 ) -> KTable<K::NonNull, V::NonNull> {
+    let history = builder.millis(&format!("`{store}`"), "a history", history, Least::Zero);
     let id = VersionedRows::<K::NonNull, V::NonNull>::add(builder, store, history);
     let node = builder.node("KTABLE-SOURCE", &[input], &[id]);
     let port = builder.port();
@@ -134,7 +136,7 @@ fn add_versioned<K: Data, V: Data>(
     let rows = Arc::new(move |task: &mut TaskBuilder<'_>| -> Box<dyn LookUp<K::NonNull, V::NonNull>> {
         Box::new(VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name))
     });
-    let nature = Nature { grace: None, history: Some(millis(history)) };
+    let nature = Nature { grace: None, history: Some(history) };
     KTable { builder: builder.clone(), node, port, sources, stores: vec![id], rows, old_values, nature }
 }
 
@@ -146,8 +148,7 @@ pub(crate) struct VersionedRows<K: Data, V: Data> {
 
 impl<K: Data, V: Data> VersionedRows<K, V> {
     /// Adds the store. Its changelog is not compacted before a day after the history (semantics.md 11).
-    pub(crate) fn add(builder: &StreamsBuilder, name: &str, history: Duration) -> StoreId {
-        let history = millis(history);
+    pub(crate) fn add(builder: &StreamsBuilder, name: &str, history: Timestamp) -> StoreId {
         let configs = [
             ("cleanup.policy", "compact".to_owned()),
             ("min.compaction.lag.ms", history.saturating_add(86_400_000).to_string()),

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use millstream_core::Timestamp;
 
-use crate::windows::millis;
+use crate::durations::{FirstBad, Least};
 
 /// Windows of a fixed size at fixed multiples: tumbling, or hopping if they advance by less than their size. The start
-/// is inclusive, the end exclusive, aligned to 1970 UTC. Durations count in whole milliseconds, here and in all windows.
+/// is inclusive, the end exclusive, aligned to 1970 UTC. Durations count in whole milliseconds, here and everywhere; what is not nothing and
+/// shorter than one, or longer than 36 million years, is an error of [`crate::StreamsBuilder::build`].
 ///
 /// ```
 /// # use millstream_dsl::{MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
@@ -29,35 +30,37 @@ pub struct TimeWindows {
     pub(crate) size: Timestamp,
     pub(crate) advance: Timestamp,
     pub(crate) grace: Timestamp,
+    pub(crate) bad: FirstBad,
 }
 
 impl TimeWindows {
     /// Tumbling windows of a size, without grace. A size below a millisecond is an error of
     /// [`crate::StreamsBuilder::build`].
     pub fn of(size: Duration) -> Self {
-        TimeWindows { size: millis(size), advance: millis(size), grace: 0 }
+        let mut bad = FirstBad::default();
+        let size = bad.millis("windows", size, Least::Millisecond);
+        TimeWindows { size, advance: size, grace: 0, bad }
     }
 
     /// A window begins every `advance`: at least a millisecond, at most the size, or it is an error of
     /// [`crate::StreamsBuilder::build`].
     pub fn advance_by(mut self, advance: Duration) -> Self {
-        self.advance = millis(advance);
+        self.advance = self.bad.millis("an advance", advance, Least::Millisecond);
         self
     }
 
     /// How long after its end a window still takes records.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = millis(grace);
+        self.grace = self.bad.millis("a grace", grace, Least::Zero);
         self
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
-        (self.size < 1 || self.advance < 1 || self.advance > self.size).then(|| {
-            format!(
-                "windows of {} ms that advance by {} ms\n  help: at least 1 ms, and no more than the size",
-                self.size, self.advance
-            )
-        })
+        let too_far = || {
+            format!("windows of {} ms that advance by {} ms\n  help: no more than the size", self.size, self.advance)
+        };
+        let bad = self.bad.get().map(|bad| bad.to_string());
+        bad.or_else(|| (self.advance > self.size).then(too_far))
     }
 
     /// Starts of the windows that hold a time, ascending (semantics.md 37).
@@ -89,17 +92,19 @@ impl TimeWindows {
 pub struct SlidingWindows {
     pub(crate) difference: Timestamp,
     pub(crate) grace: Timestamp,
+    pub(crate) bad: FirstBad,
 }
 
 impl SlidingWindows {
     /// Windows of records at most `difference` apart, without grace.
     pub fn of(difference: Duration) -> Self {
-        SlidingWindows { difference: millis(difference), grace: 0 }
+        let mut bad = FirstBad::default();
+        SlidingWindows { difference: bad.millis("a difference", difference, Least::Zero), grace: 0, bad }
     }
 
     /// How long after its end a window still takes records.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = millis(grace);
+        self.grace = self.bad.millis("a grace", grace, Least::Zero);
         self
     }
 }
@@ -125,17 +130,20 @@ pub struct SessionWindows {
     pub(crate) gap: Timestamp,
     pub(crate) grace: Timestamp,
     pub(crate) strict_end: bool,
+    pub(crate) bad: FirstBad,
 }
 
 impl SessionWindows {
-    /// Sessions that end after `gap` without a record, without grace.
+    /// Sessions that end after `gap` without a record, without grace. A gap below a millisecond is an error of
+    /// [`crate::StreamsBuilder::build`].
     pub fn of(gap: Duration) -> Self {
-        SessionWindows { gap: millis(gap), grace: 0, strict_end: false }
+        let mut bad = FirstBad::default();
+        SessionWindows { gap: bad.millis("a gap", gap, Least::Millisecond), grace: 0, strict_end: false, bad }
     }
 
     /// How long after its end, and the gap, a session still takes records.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = millis(grace);
+        self.grace = self.bad.millis("a grace", grace, Least::Zero);
         self
     }
 
@@ -210,29 +218,34 @@ pub struct JoinWindows {
     pub(crate) after: Timestamp,
     pub(crate) grace: Timestamp,
     pub(crate) drop_late: bool,
+    pub(crate) exact: bool,
+    pub(crate) bad: FirstBad,
 }
 
 impl JoinWindows {
-    /// Records at most `difference` apart, without grace.
+    /// Records at most `difference` apart, without grace. Of 0 ms and without grace they join nothing, as in Kafka Streams,
+    /// unless they are [`exact`](JoinWindows::exact); `build` warns.
     pub fn of(difference: Duration) -> Self {
-        JoinWindows { before: millis(difference), after: millis(difference), grace: 0, drop_late: false }
+        let mut bad = FirstBad::default();
+        let difference = bad.millis("a difference", difference, Least::Zero);
+        JoinWindows { before: difference, after: difference, grace: 0, drop_late: false, exact: false, bad }
     }
 
     /// How much earlier than the left record the right one may be.
     pub fn before(mut self, before: Duration) -> Self {
-        self.before = millis(before);
+        self.before = self.bad.millis("a difference", before, Least::Zero);
         self
     }
 
     /// How much later than the left record the right one may be.
     pub fn after(mut self, after: Duration) -> Self {
-        self.after = millis(after);
+        self.after = self.bad.millis("a difference", after, Least::Zero);
         self
     }
 
     /// How long after its window a record without a partner still waits for one.
     pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = millis(grace);
+        self.grace = self.bad.millis("a grace", grace, Least::Zero);
         self
     }
 
@@ -243,14 +256,40 @@ impl JoinWindows {
         self
     }
 
+    /// Windows to the millisecond, where Kafka Streams has less (semantics.md 23, 26). A record is kept as long as one that is
+    /// not late can join it, and no millisecond less. A record without a partner leaves with the first one that brings time
+    /// beyond its window and grace; without this it may leave with a later one, or stay, when it is among the last.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use millstream_dsl::{JoinWindows, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let (asked, answered) = (b.stream::<String, String>("asked"), b.stream::<String, String>("answered"));
+    /// let at_once = JoinWindows::of(Duration::ZERO).exact();
+    /// asked.left_join("dialogue", &answered, at_once, |q, a| format!("{q} {a:?}")).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let asked = t.input::<String, String>("asked")?;
+    /// # let answered = t.input::<String, String>("answered")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// asked.pipe_at(5, "ann", "who?");
+    /// answered.pipe_at(5, "ann", "me");
+    /// [(6, "what?"), (7, "why?"), (8, "when?")].into_iter().for_each(|(time, q)| asked.pipe_at(time, "bob", q));
+    /// assert_eq!(out.read(), [kv("ann", "who? Some(\"me\")"), kv("bob", "what? None"), kv("bob", "why? None")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
     /// Whether a record that waits for others up to `after` its time comes too late.
     #[inline]
     pub(crate) fn is_late(&self, time: Timestamp, after: Timestamp, now: Timestamp) -> bool {
         self.drop_late && time + after + self.grace < now
     }
 
-    /// For how long records are kept.
+    /// For how long records are kept: what is a retention old is not there any more.
     pub(crate) fn retention(&self) -> Timestamp {
-        self.before + self.after + self.grace
+        self.before + self.after + self.grace + Timestamp::from(self.exact)
     }
 }

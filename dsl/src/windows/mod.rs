@@ -17,11 +17,6 @@ pub const HOUR: Duration = Duration::from_secs(3600);
 /// A day.
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Milliseconds, as event time counts.
-pub(crate) fn millis(duration: Duration) -> millstream_core::Timestamp {
-    millstream_core::Timestamp::try_from(duration.as_millis()).unwrap_or(millstream_core::Timestamp::MAX / 4)
-}
-
 /// When a windowed result is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EmitStrategy {

@@ -106,6 +106,8 @@ impl Database {
                 }
             }
             let mut latest = self.latest[write.family].load(Ordering::Relaxed);
+            // A row grows by its length and time, and shrinks by what the log has of it.
+            rows.reserve(write.batches.iter().map(|records| records.bytes() * 5 / 4).sum());
             for records in &write.batches {
                 let mut records = records.clone();
                 while let Some(record) = records.next() {

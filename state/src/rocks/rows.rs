@@ -51,6 +51,14 @@ impl DiskRows for RocksRows {
         rows.status().map(|()| is_empty).map_err(|e| self.database.error("cannot be read", &e))
     }
 
+    fn approximate_len(&self) -> usize {
+        let handle = self.database.handle(self.family).ok();
+        let guess = handle.and_then(|handle| {
+            self.database.db.property_int_value_cf(&handle, rocksdb::properties::ESTIMATE_NUM_KEYS).ok().flatten()
+        });
+        guess.unwrap_or(0) as usize
+    }
+
     fn latest(&self) -> Option<Timestamp> {
         self.database.latest(self.family)
     }

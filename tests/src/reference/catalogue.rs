@@ -79,8 +79,8 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     ("table-group-aggregate", |_| {
         gathered(Order::OpenBetweenPartitions, table_group(AGGREGATE_ROWS, Table::default()))
     }),
-    ("foreign-key-inner-join", |_| gathered(Order::Open, foreign_key(false, Table::default))),
-    ("foreign-key-left-join", |_| gathered(Order::Open, foreign_key(true, Table::default))),
+    ("foreign-key-inner-join", |_| gathered(Order::Settles, foreign_key(false, Table::default))),
+    ("foreign-key-left-join", |_| gathered(Order::Settles, foreign_key(true, Table::default))),
     ("suppress-until-time-limit", |p| stays(suppressed(p))),
     ("suppress-until-window-closes", |p| {
         let mut windows = tumbling(p, COUNT);
@@ -138,8 +138,8 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     ("stream-versioned-table-left-grace-join", |p| {
         stays(stream_table(StreamTable::new(true, p.history()).grace(p.ms("grace"))))
     }),
-    ("versioned-foreign-key-inner-join", |p| gathered(Order::Open, foreign_key(false, || p.history()))),
-    ("versioned-foreign-key-left-join", |p| gathered(Order::Open, foreign_key(true, || p.history()))),
+    ("versioned-foreign-key-inner-join", |p| gathered(Order::Settles, foreign_key(false, || p.history()))),
+    ("versioned-foreign-key-left-join", |p| gathered(Order::Settles, foreign_key(true, || p.history()))),
 ];
 
 fn tumbling(p: &Params<'_>, fold: Fold) -> TimeWindows {
@@ -157,7 +157,7 @@ fn sessions(p: &Params<'_>, fold: Fold) -> SessionWindows {
 }
 
 fn streams(p: &Params<'_>, kind: Kind) -> StreamStream {
-    StreamStream::new(kind, p.ms("before"), p.ms("after"), p.ms("grace"))
+    StreamStream::new(kind, (p.ms("before"), p.ms("after"), p.ms("grace")), p.given.contains_key("exact"))
 }
 
 /// A table's rows are a stream's records again.

@@ -19,6 +19,8 @@ pub(crate) enum Order {
     OpenBetweenPartitions,
     /// Some records are sent elsewhere, and meet others that are not.
     Open,
+    /// They are, and answered: what comes out depends on what meets what, but what is left in the end does not.
+    Settles,
 }
 
 /// What a program is made of.
@@ -79,6 +81,11 @@ impl Program {
     /// one whose next record is the oldest.
     pub fn has_order(&self) -> bool {
         self.order == Order::Known
+    }
+
+    /// Whether the last row of each key is known however records meet on the way.
+    pub fn settles(&self) -> bool {
+        self.order == Order::Settles
     }
 
     /// What comes out for a record, in order.

@@ -43,6 +43,8 @@ pub(crate) struct StreamStream {
     before: i64,
     after: i64,
     grace: i64,
+    /// To the millisecond, where Kafka Streams is not.
+    exact: bool,
     /// The largest time of a record of either side, whether it can be joined or not.
     now: i64,
     left: Store,
@@ -60,9 +62,9 @@ fn joined(side: Side, own: &str, other: Option<&str>) -> Option<String> {
 }
 
 impl StreamStream {
-    pub(crate) fn new(kind: Kind, before: i64, after: i64, grace: i64) -> Self {
+    pub(crate) fn new(kind: Kind, (before, after, grace): (i64, i64, i64), exact: bool) -> Self {
         let (left, right) = (Store::default(), Store::default());
-        StreamStream { kind, before, after, grace, now: 0, left, right, held: Vec::new(), resume_at: i64::MAX }
+        StreamStream { kind, before, after, grace, exact, now: 0, left, right, held: Vec::new(), resume_at: i64::MAX }
     }
 
     fn store(&mut self, side: Side) -> &mut Store {
@@ -108,12 +110,14 @@ impl StreamStream {
 
     fn look_up(&mut self, side: Side, key: &str, value: &str, row: &Row) -> Vec<Row> {
         let mut out = Vec::new();
-        if row.time == self.now {
+        if row.time == self.now && self.exact {
+            self.emit_all_unmatched(row, &mut out);
+        } else if row.time == self.now {
             self.emit_unmatched(side, row, &mut out);
         }
         let until = row.time + self.reach(side);
         let from = row.time - self.reach(side.other());
-        let kept = self.before + self.after + self.grace;
+        let kept = self.before + self.after + self.grace + i64::from(self.exact);
         let store = self.store(side.other());
         let visible = store.newest - kept + 1;
         let partners =
@@ -135,7 +139,22 @@ impl StreamStream {
         out
     }
 
-    /// Emits what can find no partner any more, in order of time, side (right first) and key. The scan is over when it
+    /// Emits what can find no partner any more, in order of time, side (right first) and key.
+    fn emit_all_unmatched(&mut self, row: &Row, out: &mut Vec<Row>) {
+        self.held.sort_by_key(|(side, e)| (e.time, *side == Side::Left, e.key.clone()));
+        let held = std::mem::take(&mut self.held);
+        let (open, closed) =
+            held.into_iter().partition(|(side, e)| e.time + self.reach(*side) + self.grace >= self.now);
+        self.held = open;
+        let closed: Vec<(Side, Entry)> = closed;
+        out.extend(
+            closed.into_iter().map(|(side, Entry { key, value, time })| {
+                row.with_key(Some(key)).with(joined(side, &value, None), time)
+            }),
+        );
+    }
+
+    /// As Kafka Streams does it, in the same order. The scan is over when it
     /// has met what is still open on both sides; it is not begun at all where the last one, or a record since, left
     /// nothing from before the arriving side's close time. As the scan remembers where it ended and not what it left, it
     /// may come late.

@@ -58,6 +58,7 @@ pub(super) const CATALOGUE: &[Entry] = &[
     entry("stream-stream-inner-join", &["left", "right"], Promise::AnyOrder, 3),
     entry("table-table-inner-join", &["left", "right"], Promise::Latest, 3),
     entry("table-table-outer-join", &["left", "right"], Promise::Latest, 3),
+    entry("foreign-key-inner-join", &["left", "right"], Promise::Latest, 3),
     entry("foreign-key-left-join", &["left", "right"], Promise::Latest, 3),
 ];
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
     ChangelogRecord, DiskPosition, DiskRows, Error, Expired, Family, FamilyWrite, Records, Result, RowOrder,
-    StateBudget, StateDisk, StateError, TaskDisk, Timestamp,
+    StateBudget, StateDisk, StateError, TaskDisk, Timestamp, is_empty_range,
 };
 
 use super::dice::Dice;
@@ -229,6 +229,15 @@ impl StateDisk for SimDisk {
         }))
     }
 
+    fn clean_up(&self) -> Result<()> {
+        let mut disk = self.disk();
+        if let Some(task) = disk.open.first() {
+            return Err(Error::State(Box::new(error(task, "cannot be removed: its lock is held"))));
+        }
+        disk.tasks.clear();
+        Ok(())
+    }
+
     fn budget(&self) -> &Arc<StateBudget> {
         &self.budget
     }
@@ -394,6 +403,10 @@ impl DiskRows for SimRows {
         self.rows(BTreeMap::is_empty)
     }
 
+    fn approximate_len(&self) -> usize {
+        self.rows(BTreeMap::len).unwrap_or(0)
+    }
+
     fn latest(&self) -> Option<Timestamp> {
         // What is damaged says so when it is read.
         self.content(|content| content.latest).ok().flatten()
@@ -405,12 +418,7 @@ impl DiskRows for SimRows {
         descending: bool,
         row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let is_empty = match range {
-            (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
-            _ => false,
-        };
-        if is_empty {
+        if is_empty_range(range) {
             return Ok(());
         }
         let mut found = self.rows(|rows| {

@@ -1,11 +1,14 @@
 //! The product says what the naive interpreter says: random programs' input, step by step, with key, value, time,
-//! headers and the order within each partition.
+//! headers and the order within each partition; of a foreign-key join over records that arrive at once, what is left in
+//! the end.
 
 mod found;
 mod product;
 mod script;
+mod unmatched;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millstream_core::partition_for_key;
@@ -141,6 +144,8 @@ fn difference(name: &str, topics: &[&str], script: &Script, rollbacks: &Cell<u64
         Ok(product) => product,
         Err(error) => return Some(format!("  it cannot be built: {error}")),
     };
+    let settles = program.settles();
+    let mut tables = [BTreeMap::new(), BTreeMap::new()];
     for (number, fetch) in fetches(&program, script).into_iter().enumerate() {
         if script.restart_every.is_some_and(|every| number > 0 && number.is_multiple_of(every))
             && let Err(error) = product.restart()
@@ -155,7 +160,13 @@ fn difference(name: &str, topics: &[&str], script: &Script, rollbacks: &Cell<u64
             Ok(found) => found,
             Err(error) => return Some(format!("{}: {error}", at())),
         };
-        if fetch.len() == 1 {
+        if settles && script.fetch > 1 {
+            let [wanted_rows, found_rows] = [(&wanted, 0), (&found, 1)].map(|(rows, side)| {
+                settle(&mut tables[side], rows);
+                rows_of(&tables[side])
+            });
+            (wanted, found) = (wanted_rows, found_rows);
+        } else if fetch.len() == 1 {
             wanted.sort_by_key(|row| partition(&row.key, script.partitions));
             found.sort_by_key(|row| partition(&row.key, script.partitions));
         } else {
@@ -171,8 +182,32 @@ fn difference(name: &str, topics: &[&str], script: &Script, rollbacks: &Cell<u64
     None
 }
 
+/// What is left of a table after its changes: values by key.
+fn settle(table: &mut BTreeMap<Option<String>, String>, changes: &[Row]) {
+    for change in changes {
+        match change.value.clone() {
+            Some(value) => drop(table.insert(change.key.clone(), value)),
+            None => drop(table.remove(&change.key)),
+        }
+    }
+}
+
+/// Rows that have a key and a value alone.
+fn rows_of(table: &BTreeMap<Option<String>, String>) -> Vec<Row> {
+    let row = |(key, value): (&Option<String>, &String)| Row {
+        key: key.clone(),
+        value: Some(value.clone()),
+        time: 0,
+        headers: Vec::new(),
+    };
+    table.iter().map(row).collect()
+}
+
 /// What arrives at once. Where it would be open which of two records is processed first, they do not.
 fn fetches<'a>(program: &Program, script: &'a Script) -> Vec<&'a [Step]> {
+    if program.settles() {
+        return script.steps.chunks(script.fetch).collect();
+    }
     let most = if program.has_order() { script.fetch } else { 1 };
     let mut fetches = Vec::new();
     let mut rest = script.steps.as_slice();

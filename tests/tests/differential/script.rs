@@ -92,10 +92,9 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
     let windows = (1..=15i64).prop_flat_map(|size| (Just(size), 1..=size));
     let rooms = prop_oneof![1..=4i64, Just(1000)];
     let joins = (0..=12i64, 0..=12i64, 0..=40i64);
-    (windows, 0..=20i64, 0..=12i64, 1..=8i64, joins, 0..=15i64, rooms, any::<bool>()).prop_map(
-        |((size, advance), grace, difference, gap, (before, after, history), limit, max_records, kept)| {
-            // A join's stores keep what can still match less a millisecond, which of no time at all is nothing.
-            let grace = if before + after == 0 { grace.max(1) } else { grace };
+    let options = (any::<bool>(), any::<bool>());
+    (windows, 0..=20i64, 0..=12i64, 1..=8i64, joins, 0..=15i64, rooms, options).prop_map(
+        |((size, advance), grace, difference, gap, (before, after, history), limit, max_records, (kept, exact))| {
             let all = [
                 ("size", size),
                 ("advance", advance),
@@ -109,7 +108,8 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
                 ("max_records", max_records),
             ];
             let kept = (!kept).then_some(("default_retention", 1));
-            all.into_iter().chain(kept).map(|(name, ms)| (name.to_owned(), ms)).collect()
+            let exact = exact.then_some(("exact", 1));
+            all.into_iter().chain(kept).chain(exact).map(|(name, ms)| (name.to_owned(), ms)).collect()
         },
     )
 }

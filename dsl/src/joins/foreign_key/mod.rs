@@ -7,25 +7,34 @@
 //!
 //! Both ways are repartition topics. A response carries a hash of the left row that asked: if that has changed meanwhile,
 //! a later response is under way, and this one is dropped; so the order of the two ways does not matter.
+//!
+//! So every row that may have a result must be answered. An inner join of Kafka Streams does not answer a row that has
+//! kept its foreign key, or is new, if there is no partner: it relies on answers to earlier rows, which may be stale by now,
+//! and then the result of one of them stays. Here such a row is answered *quietly*: that deletes a result if there is one, and
+//! else nothing is seen of it.
 
 mod response;
 mod row_hash;
 mod send;
 mod subscription;
+mod with_key;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use millstream_core::{Data, Error, NodeId, Nullable, Port, Record, RecordTime, Result, Serde, TopicName, Topics};
+use millstream_core::{
+    Change, Data, Error, NodeId, Nullable, Port, Record, RecordTime, Result, Serde, TopicName, Topics,
+};
 
 use crate::consumed::{Consumed, Produced};
 use crate::failure::{BoxError, Failure, sure};
 use crate::joins::foreign_key::response::{Response, ResponseJoin, ResponseSerde};
+use crate::joins::foreign_key::row_hash::RowHash;
 use crate::joins::foreign_key::send::Send;
 use crate::joins::foreign_key::subscription::{Answer, Receive, Subscription, SubscriptionSerde, Subscriptions};
 use crate::kstream::KStream;
-use crate::ktable::KTable;
-use crate::tables::add_table;
+use crate::ktable::{KTable, Nature, OldValues};
+use crate::stored::Stored;
 
 /// Where a stream is read back: its source, and what comes of it.
 type There<K, V> = (NodeId, Port<Record<K, V>>);
@@ -57,8 +66,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join = move |row: &V, partner: Option<&W>| sure(partner.map(|partner| f(row, partner)));
-        self.foreign_join(name, other, false, move |row| sure(foreign_key(row)), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| sure(partner.map(|partner| f(row, partner)));
+        self.foreign_join(name, other, false, move |_, row| sure(foreign_key(row)), join)
     }
 
     /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A change that is
@@ -90,9 +99,10 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> Result<O, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join =
-            move |row: &V, partner: Option<&W>| partner.map(|partner| f(row, partner)).transpose().map_err(Error::user);
-        self.foreign_join(name, other, false, move |row| foreign_key(row).map_err(Error::user), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| {
+            partner.map(|partner| f(row, partner)).transpose().map_err(Error::user)
+        };
+        self.foreign_join(name, other, false, move |_, row| foreign_key(row).map_err(Error::user), join)
     }
 
     /// As [`KTable::join_on`]; rows without a partner are joined with none.
@@ -122,8 +132,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join = move |row: &V, partner: Option<&W>| sure(Some(f(row, partner)));
-        self.foreign_join(name, other, true, move |row| sure(foreign_key(row)), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| sure(Some(f(row, partner)));
+        self.foreign_join(name, other, true, move |_, row| sure(foreign_key(row)), join)
     }
 
     /// As [`KTable::left_join_on`], with functions that may fail.
@@ -153,8 +163,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> Result<O, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let join = move |row: &V, partner: Option<&W>| f(row, partner).map(Some).map_err(Error::user);
-        self.foreign_join(name, other, true, move |row| foreign_key(row).map_err(Error::user), join)
+        let join = move |_: &K, row: &V, partner: Option<&W>| f(row, partner).map(Some).map_err(Error::user);
+        self.foreign_join(name, other, true, move |_, row| foreign_key(row).map_err(Error::user), join)
     }
 
     fn foreign_join<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Failure + 'static>(
@@ -162,13 +172,14 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         name: &str,
         other: &KTable<F, W>,
         left: bool,
-        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
-        f: impl Fn(&V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
+        foreign_key: impl Fn(&K, &V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
+        f: impl Fn(&K, &V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let builder = &self.builder;
         builder.same_program(&other.builder, &format!("join `{name}`"));
         self.old_values.ask();
-        let subscriptions = self.subscribe(left, foreign_key);
+        let foreign_key = Arc::new(foreign_key);
+        let subscriptions = self.subscribe(left, foreign_key.clone());
         let topic = format!("{name}-subscription");
         let (source, subscribed) = self.there_and_back(
             &topic,
@@ -191,25 +202,48 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let sources: BTreeSet<_> = self.sources.iter().copied().chain([source]).collect();
         builder.copartition(&format!("join `{name}`"), sources.clone());
 
-        let node = builder.node("KTABLE-FK-JOIN-OUTPUT", &[source], &self.stores);
-        let port: Port<Record<K, Option<O>>> = builder.port();
-        let (out, rows, f) = (port.clone(), self.rows.clone(), Arc::new(f));
+        let id = Stored::<K, O>::add(builder, name);
+        let stores: Vec<_> = self.stores.iter().copied().chain([id]).collect();
+        let node = builder.node("KTABLE-FK-JOIN-OUTPUT", &[source], &stores);
+        let port: Port<Record<K, Change<O>>> = builder.port();
+        let old_values = OldValues::stored();
+        let (out, rows, wanted, store) = (port.clone(), self.rows.clone(), old_values.clone(), Arc::<str>::from(name));
+        let f = Arc::new(f);
         responded.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(ResponseJoin::<K, V, _, O>::new(node, rows(task), f.clone(), down))
+            Box::new(ResponseJoin {
+                node,
+                rows: rows(task),
+                hash: RowHash::default(),
+                foreign_key: foreign_key.clone(),
+                left,
+                f: f.clone(),
+                results: Stored::<K, O>::open(task, id, &store),
+                send_old: wanted.wanted(),
+                down,
+            })
         });
-        add_table(builder, node, &port, Arc::new(sources), name)
+        KTable {
+            builder: builder.clone(),
+            node,
+            port,
+            sources: Arc::new(sources),
+            stores: vec![id],
+            rows: Stored::rows(id, name),
+            old_values,
+            nature: Nature::default(),
+        }
     }
 
     /// The subscriptions that changes of this table make.
     fn subscribe<F: Data<NonNull = F>, E: Failure + 'static>(
         &self,
         left: bool,
-        foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
+        foreign_key: Arc<impl Fn(&K, &V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static>,
     ) -> KStream<Option<F>, Subscription<K>> {
         let node = self.builder.node("KTABLE-FK-JOIN-SUBSCRIPTION-REGISTRATION", &[self.node], &[]);
         let port: Port<Record<Option<F>, Subscription<K>>> = self.builder.port();
-        let (out, foreign_key) = (port.clone(), Arc::new(foreign_key));
+        let out = port.clone();
         let versioned = self.nature.is_versioned();
         self.port.subscribe(move |task| {
             let down = task.open(&out);

@@ -40,7 +40,7 @@ where
     V: Data,
     F: Data,
     E: Failure,
-    Key: Fn(&V) -> Result<Option<F>, E>,
+    Key: Fn(&K, &V) -> Result<Option<F>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         if self.versioned && cx.is_out_of_order() {
@@ -48,17 +48,20 @@ where
             return Ok(());
         }
         let Record { key, value: Change { old, new }, timestamp, headers } = record;
-        let hash = self.hash.of(new.as_ref())?;
+        let foreign = |row: Option<&V>| row.map_or(Ok(None), |row| (self.foreign_key)(&key, row));
+        let after = match foreign(new.as_ref()) {
+            Ok(after) => after,
+            Err(error) => return cx.failed(self.node, E::into(error)),
+        };
+        // A row whose foreign key could not be found was left out: what is kept is of one before it, not known which.
+        let (before, known) = foreign(old.as_ref()).map_or((None, false), |before| (before, true));
+        let asks = new.as_ref().filter(|_| self.left || after.is_some());
+        let hash = self.hash.of(asks)?;
         let partition = cx.partition();
         let down = &mut self.down;
         let mut send = |cx: &mut TaskContext, foreign: Option<F>, instruction| {
             let value = Subscription { hash, instruction, key: key.clone(), partition };
             down.forward(cx, Record { key: foreign, value, timestamp, headers: headers.clone() })
-        };
-        let foreign = |row: Option<&V>| row.map_or(Ok(None), |row| (self.foreign_key)(row));
-        let (before, after) = match foreign(old.as_ref()).and_then(|before| Ok((before, foreign(new.as_ref())?))) {
-            Ok(keys) => keys,
-            Err(error) => return cx.failed(self.node, E::into(error)),
         };
         let same = match (&before, &after) {
             (Some(before), Some(after)) => *self.keys[0].encode(before)? == *self.keys[1].encode(after)?,
@@ -79,7 +82,7 @@ where
                 if old.is_some() || new.is_some() {
                     cx.drop_record();
                 }
-                Ok(())
+                if known { Ok(()) } else { send(cx, None, Instruction::AnswerIfThere) }
             }
             (Some(before), None) => {
                 if new.is_some() {

@@ -1,7 +1,7 @@
 //! Subscriptions: what a left row asks of a foreign key, kept where that key's row is.
 
 use std::cell::RefCell;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use millstream_state::{Entry, KeyValueTable};
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::joins::foreign_key::response::Response;
 use crate::joins::foreign_key::row_hash::{NO_HASH, put_hash};
-use crate::keys::Keys;
+use crate::keys::{Keys, behind};
 use crate::ktable::LookUp;
 
 /// What the receiver does (semantics.md 53).
@@ -27,14 +27,20 @@ pub(super) enum Instruction {
     DeleteAndAnswer = 1,
     /// Keeps it and answers with the row or with none.
     AnswerAlways = 2,
-    /// Keeps it and answers only if there is a row.
+    /// Keeps it and answers with the row; without one quietly, for what the row before may have left behind.
     AnswerIfThere = 3,
+}
+
+impl Instruction {
+    fn keeps(self) -> bool {
+        matches!(self, Instruction::AnswerAlways | Instruction::AnswerIfThere)
+    }
 }
 
 /// A left row's question.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscription<K> {
-    /// Hash of the left row's bytes; none if it was deleted.
+    /// Hash of the left row's bytes; none if it was deleted, or of an inner join has no foreign key.
     pub(super) hash: Option<u128>,
     pub(super) instruction: Instruction,
     pub(super) key: K,
@@ -131,8 +137,7 @@ impl<F: Data, K: Data> Subscriptions<F, K> {
     fn keep(&self, foreign: &F, subscription: &Subscription<K>, timestamp: Timestamp) -> Result<()> {
         let mut key = self.prefix(foreign)?;
         key.extend_from_slice(&self.primary.encode(&subscription.key)?);
-        let kept = matches!(subscription.instruction, Instruction::AnswerAlways | Instruction::AnswerIfThere);
-        let value = kept.then(|| subscription.clone());
+        let value = subscription.instruction.keeps().then(|| subscription.clone());
         *self.table.borrow_mut().change(&key)? = Entry { value, timestamp };
         Ok(())
     }
@@ -158,20 +163,22 @@ impl<F: Data, K: Data, W: Data> Forward<Record<Option<F>, Subscription<K>>> for 
                 }
             }
             // A left row without a foreign key is told that there is none, and waits for nothing.
-            None if subscription.instruction == Instruction::AnswerAlways => None,
+            None if subscription.instruction.keeps() => None,
             None => {
                 cx.drop_record();
                 return Ok(());
             }
         };
         let timestamp = row.as_ref().map_or(timestamp, |(_, time)| timestamp.max(*time));
-        let value = match (subscription.instruction, row) {
-            (Instruction::Delete, _) | (Instruction::AnswerIfThere, None) => return Ok(()),
-            (Instruction::DeleteAndAnswer, _) => None,
-            (Instruction::AnswerAlways | Instruction::AnswerIfThere, row) => row.map(|(row, _)| row),
+        let value = match subscription.instruction {
+            Instruction::Delete => return Ok(()),
+            Instruction::DeleteAndAnswer => None,
+            Instruction::AnswerAlways | Instruction::AnswerIfThere => row.map(|(row, _)| row),
         };
-        let Subscription { hash, key, partition, .. } = subscription;
-        self.down.forward(cx, Record { key, value: Response { hash, value, partition }, timestamp, headers })
+        let Subscription { hash, instruction, key, partition } = subscription;
+        let quiet = value.is_none() && instruction == Instruction::AnswerIfThere;
+        let response = Response { hash, value, quiet, partition };
+        self.down.forward(cx, Record { key, value: response, timestamp, headers })
     }
 }
 
@@ -190,13 +197,14 @@ impl<F: Data, K: Data, W: Data> Forward<Record<F, Change<W>>> for Answer<F, K, W
         }
         let prefix = self.subscriptions.prefix(&record.key)?;
         let mut table = self.subscriptions.table.borrow_mut();
-        let rows = table.range(Bound::Included(&prefix), Bound::Unbounded)?;
-        for (_, subscription, _) in rows.take_while(|(key, ..)| key.starts_with(&prefix)) {
+        let to = behind(prefix.clone());
+        let range = (Bound::Included(&prefix[..]), to.as_ref().map(Vec::as_slice));
+        table.scan(range, false, &mut |_, subscription, _| {
             let Subscription { hash, key, partition, .. } = subscription.clone();
-            let value = Response { hash, value: record.value.new.clone(), partition };
+            let value = Response { hash, value: record.value.new.clone(), quiet: false, partition };
             let (timestamp, headers) = (record.timestamp, record.headers.clone());
             self.down.forward(cx, Record { key, value, timestamp, headers })?;
-        }
-        Ok(())
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }

@@ -41,6 +41,11 @@ impl Params<'_> {
     pub(crate) fn keeps_no_more_than_it_must(&self) -> bool {
         self.given.contains_key("default_retention")
     }
+
+    /// Whether windows of joins are exact. In no trace they are, as Kafka Streams' are not.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.given.contains_key("exact")
+    }
 }
 
 /// Windowed stores keep at least this, so that nothing expires in the traces.

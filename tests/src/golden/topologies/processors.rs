@@ -60,7 +60,7 @@ impl ValueProcessor for Stamp {
 
 pub(crate) fn stamped(b: &StreamsBuilder, topic: &str, letter: &'static str) -> KStream<Text, Text> {
     let seen = b.store::<String, i64>(&format!("seen-{letter}"));
-    b.stream::<Text, Text>(topic).process_values(move |s| Stamp { letter, seen: s.store(seen) })
+    b.stream::<Text, Text>(topic).process_values("stamp", move |s| Stamp { letter, seen: s.store(seen) })
 }
 
 /// Shows header `h` in the value.
@@ -79,7 +79,7 @@ impl<K: Clone + 'static> ValueProcessor for Reveal<K> {
 }
 
 pub(crate) fn reveal<K: Clone + 'static>(stream: &KStream<K, Text>) -> KStream<K, Text> {
-    stream.process_values(|_| Reveal(std::marker::PhantomData))
+    stream.process_values("reveal", |_| Reveal(std::marker::PhantomData))
 }
 
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {

@@ -37,7 +37,7 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder) -> bool {
             for topic in ["out-a", "out-even", "out-rest"] {
                 b.topic(topic, 1);
             }
-            source().to_dynamic(move |_, v| {
+            source().to_dynamic(move |_, v, _| {
                 let name = if starts_with_a(v) {
                     "out-a"
                 } else if even(v) {

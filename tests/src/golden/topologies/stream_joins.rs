@@ -7,7 +7,10 @@ use crate::golden::topologies::{KEPT, Params, Text, first, plus, text_out};
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
     let stream = || b.stream::<Text, Text>("stream");
     let lookup = |k: &Text, v: &Text| v.as_ref().filter(|v| !v.starts_with('a')).and_then(|_| k.clone());
-    let windows = || JoinWindows::of(p.ms("before")).after(p.ms("after")).grace(p.ms("grace"));
+    let windows = || {
+        let windows = JoinWindows::of(p.ms("before")).after(p.ms("after")).grace(p.ms("grace"));
+        if p.is_exact() { windows.exact() } else { windows }
+    };
     let left = || b.stream::<Text, Text>("left");
     let right = || b.stream::<Text, Text>("right");
     let left_joined = |left: &KStream<Text, Text>| {

@@ -5,23 +5,58 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use millstream_broker::Durability;
 use millstream_core::{
     BatchBuilder, ConsumerOptions, Error, Isolation, Log, ProcessingGuarantee, Result, RuntimeConfig, Streams,
     SystemClock, TopicPartition, Wakeup, partition_for_key,
 };
 use millstream_dsl::StreamsBuilder;
 
-use crate::log::{PARTITIONS, create, open, producer};
+use crate::log::{PARTITIONS, create, open_with, producer};
 use crate::table::Row;
 
+/// How it is loaded, and what it promises.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) guarantee: ProcessingGuarantee,
+    pub(crate) commit_interval: Duration,
+    pub(crate) durability: Durability,
+    /// Records per second.
+    pub(crate) rate: u64,
+    pub(crate) seconds: u64,
+    /// Milliseconds that 99 of 100 results may take.
+    pub(crate) goal: Option<f64>,
+}
+
+impl Load {
+    pub(crate) const AT_LEAST_ONCE: Load = Load {
+        guarantee: ProcessingGuarantee::AtLeastOnce,
+        commit_interval: Duration::from_millis(100),
+        durability: Durability::Os,
+        rate: 20_000,
+        seconds: 5,
+        goal: Some(1.0),
+    };
+
+    fn name(&self) -> String {
+        let guarantee = match self.guarantee {
+            ProcessingGuarantee::AtLeastOnce => "at least once",
+            ProcessingGuarantee::ExactlyOnceV2 => "exactly once",
+        };
+        let durability = if self.durability == Durability::Os { "" } else { ", durability disk" };
+        format!("{guarantee} {:?}{durability}, {} records/s", self.commit_interval, self.rate)
+    }
+}
+
 /// A running maximum per key carries the due time of the newest record through an aggregation.
-pub(crate) fn at_least_once(rate: u64, seconds: u64) -> Result<Vec<Row>> {
-    let (log, _dir) = open()?;
+pub(crate) fn latency(load: Load) -> Result<Vec<Row>> {
+    let Load { guarantee, commit_interval, durability, rate, seconds, goal } = load;
+    let (log, _dir) = open_with(durability)?;
     create(&log, "in")?;
     create(&log, "out")?;
     let b = StreamsBuilder::new();
     b.stream::<String, i64>("in").group_by_key().reduce("latest", |a, v| a.max(v)).to_stream().to("out");
-    let config = RuntimeConfig { guarantee: ProcessingGuarantee::AtLeastOnce, ..RuntimeConfig::embedded("latency") };
+    let config = RuntimeConfig { guarantee, commit_interval, ..RuntimeConfig::embedded("latency") };
     let mut streams =
         Streams::new(b.build()?, config, Arc::new(log.clone()) as Arc<dyn Log>, Arc::new(SystemClock::default()))?;
     streams.start()?;
@@ -80,13 +115,14 @@ pub(crate) fn at_least_once(rate: u64, seconds: u64) -> Result<Vec<Row>> {
     generator.join().map_err(|_| Error::user("the generator failed"))??;
     streams.close()?;
     let row = |name: &str, quantile: f64, bound: Option<(f64, bool)>| Row {
-        name: format!("at least once, {rate} records/s, {name}"),
+        name: format!("{}, {name}", load.name()),
         keys: 100_000,
         records: total,
         figure: histogram.value_at_quantile(quantile) as f64 / 1e6,
-        unit: "ms",
+        unit: "ms".into(),
         bound,
         ..Row::default()
     };
-    Ok(vec![row("p50", 0.5, None), row("p99", 0.99, Some((1.0, false))), row("p99.9", 0.999, None)])
+    let goal = goal.map(|ms| (ms, false));
+    Ok(vec![row("p50", 0.5, None), row("p99", 0.99, goal), row("p99.9", 0.999, None)])
 }

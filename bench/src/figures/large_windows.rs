@@ -11,8 +11,11 @@ use millstream_core::{
 use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TimeWindows};
 use millstream_state::{RocksDisk, RocksOptions};
 
-use crate::large_state::{Random, peak_megabytes, wait};
+use crate::baseline::processed;
+use crate::cpu::Meter;
 use crate::log::{PARTITIONS, create, open, producer};
+use crate::memory::peak_megabytes;
+use crate::random::Random;
 use crate::table::Row;
 
 /// What is counted in.
@@ -63,11 +66,13 @@ pub(crate) fn large_windows(keys: u64, updates: u64, which: Windows) -> Result<V
     let budget = rows * ROW_BYTES / WINDOWS;
     let log: Arc<dyn Log> = Arc::new(log);
     let mut streams = program(which, budget, dir.path(), log.clone())?;
-    let began = Instant::now();
+    let meter = Meter::start();
     streams.start()?;
-    let filled = wait(&mut streams, rows)?.duration_since(began);
-    let began = Instant::now();
-    let updated = wait(&mut streams, rows + updates)?.duration_since(began);
+    processed(&mut streams, rows)?;
+    let filled = meter.stop();
+    let meter = Meter::start();
+    processed(&mut streams, rows + updates)?;
+    let updated = meter.stop();
     streams.close()?;
     let began = Instant::now();
     let mut streams = program(which, budget, dir.path(), log)?;
@@ -77,22 +82,19 @@ pub(crate) fn large_windows(keys: u64, updates: u64, which: Windows) -> Result<V
     }
     let started = began.elapsed();
     streams.close()?;
-    let row = |what: &str, records: u64, took: Duration| Row {
-        name: format!("{what}, {which:?}, {} MB of rows in memory", budget >> 20),
-        keys,
-        records,
-        figure: records as f64 / took.as_secs_f64() / 1e3,
-        unit: "k records/s",
-        wall: took.as_nanos() as f64 / records as f64,
-        ..Row::default()
+    let named = |name: String, figure, unit: &'static str| Row { name, figure, unit: unit.into(), ..Row::default() };
+    let row = |what: &str, records: u64, (cpu, wall): (f64, f64)| {
+        let name = format!("{what}, {which:?}, {} MB of rows in memory", budget >> 20);
+        let rate = named(name, records as f64 / wall * 1e6, "k records/s");
+        let cpu = named(format!("  {what}, {which:?}, CPU of all threads"), cpu / records as f64, "ns/record");
+        [Row { keys, records, wall: wall / records as f64, ..rate }, cpu]
     };
-    let named = |name: &str, figure: f64, unit| Row { name: name.to_owned(), figure, unit, ..Row::default() };
-    Ok(vec![
-        row("new windows on disk", rows, filled),
-        row("updates of windows on disk", updates, updated),
-        named("  start with them", started.as_secs_f64() * 1e3, "ms"),
-        named("  peak memory of the process", peak_megabytes(), "MB"),
-    ])
+    let rows = row("new windows on disk", rows, filled).into_iter();
+    let rest = [
+        named(format!("  start with them, {which:?}"), started.as_secs_f64() * 1e3, "ms"),
+        named(format!("  peak memory of the process, {which:?}"), peak_megabytes(), "MB"),
+    ];
+    Ok(rows.chain(row("updates of windows on disk", updates, updated)).chain(rest).collect())
 }
 
 fn program(which: Windows, budget: u64, folder: &Path, log: Arc<dyn Log>) -> Result<Streams> {

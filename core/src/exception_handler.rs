@@ -1,0 +1,187 @@
+//! What becomes of a record that cannot be decoded, processed or written: a handler is told of it and answers.
+//!
+//! ```text
+//!   source, operator or sink fails ─► the record's other paths go on ─► the record is done: handler ─► left out, or the task fails
+//! ```
+//!
+//! The words of the settings are handlers that are ready-made. Who asks is [`crate::TaskContext`].
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::config::RuntimeConfig;
+use crate::dead_letter::DeadLetter;
+use crate::error::{Error, panic_message};
+use crate::headers::Headers;
+use crate::log::{Offset, TopicPartition};
+use crate::task::TaskId;
+use crate::time::Timestamp;
+
+/// What happens to a record that cannot be decoded, processed or written: `deserialization.exception.handler`,
+/// `processing.exception.handler`, `production.exception.handler` (KIP-1033, KIP-1034).
+///
+/// An error ends the path of its record below the operator that returned it: what the record had done before stays, as in
+/// Kafka Streams. A panic may have left anything behind; so the unit of work is rolled back, and the record is left out as
+/// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
+/// record always fails the task.
+///
+/// What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the thread goes back to its
+/// last commit and tries again until it has passed. What is asked about stays: the same bytes, the same record, the same
+/// size; only a topic that a record has named may come to be, see [`HandlerResponse::Retry`].
+///
+/// ```
+/// use millstream_core::{ExceptionHandler, HandlerResponse, RuntimeConfig};
+///
+/// let by_topic = ExceptionHandler::new(|context| match context.source {
+///     Some((partition, _)) if *partition.topic == *"payments" => HandlerResponse::Fail,
+///     _ => HandlerResponse::ContinueWith(vec![context.dead_letter("letters")]),
+/// });
+/// let config = RuntimeConfig { processing: by_topic, ..RuntimeConfig::embedded("app") };
+/// # let _ = config;
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ExceptionHandler {
+    /// The task fails at once and says which record it was.
+    #[default]
+    Fail,
+    /// The record's path ends there, and it is counted as dropped.
+    Skip,
+    /// As `Skip`, and the source record goes to this topic, with its raw bytes and headers that say why, in the same commit.
+    DeadLetter(String),
+    /// A function of the program decides, see [`ExceptionHandler::new`].
+    Function(HandlerFunction),
+}
+
+impl ExceptionHandler {
+    /// Lets a function decide. It is called once per failure, on the stream thread, when all other paths of the record are
+    /// done; whatever the record did is rolled back if it answers [`HandlerResponse::Fail`]. After a rollback it may be
+    /// called for the same record again. A function that panics fails the task.
+    pub fn new(f: impl Fn(&ErrorHandlerContext<'_>) -> HandlerResponse + Send + Sync + 'static) -> Self {
+        ExceptionHandler::Function(HandlerFunction(Arc::new(f)))
+    }
+
+    /// The answer, or what the function said when it panicked.
+    pub(crate) fn answer(&self, context: &ErrorHandlerContext<'_>) -> Result<HandlerResponse, String> {
+        Ok(match self {
+            ExceptionHandler::Fail => HandlerResponse::Fail,
+            ExceptionHandler::Skip => HandlerResponse::Continue,
+            ExceptionHandler::DeadLetter(topic) => HandlerResponse::ContinueWith(vec![context.dead_letter(topic)]),
+            ExceptionHandler::Function(HandlerFunction(f)) => catch_unwind(AssertUnwindSafe(|| f(context)))
+                .map_err(|panic| format!("the exception handler panicked: {}", panic_message(panic.as_ref())))?,
+        })
+    }
+}
+
+/// The function of [`ExceptionHandler::new`].
+#[derive(Clone)]
+pub struct HandlerFunction(Arc<dyn Fn(&ErrorHandlerContext<'_>) -> HandlerResponse + Send + Sync>);
+
+impl fmt::Debug for HandlerFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a function")
+    }
+}
+
+/// The same function, not one that does the same.
+impl PartialEq for HandlerFunction {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What a handler wants done.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum HandlerResponse {
+    /// The task fails, and goes back to its last commit.
+    Fail,
+    /// The record's path ends where it failed, and it is counted as dropped.
+    Continue,
+    /// As `Continue`, and these records are written in the same commit.
+    ContinueWith(Vec<DeadLetter>),
+    /// For a record whose topic, named by `to_dynamic`, does not exist: the thread goes back to its last commit and tries
+    /// again until the topic is there. Nothing else that a handler is asked about may pass, so it is `Fail` there, as in
+    /// Kafka Streams.
+    Retry,
+}
+
+/// A record that failed, and where and why. Key, value, headers and time are the source record's, not those of the
+/// operator that failed; a timer has none, but the task's stream time.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ErrorHandlerContext<'a> {
+    /// The node that failed, as [`crate::Topology::describe`] names it; after a panic the record's source.
+    pub node: &'a str,
+    /// Its task.
+    pub task: TaskId,
+    /// Topic, partition and offset of the source record; `None` in a timer.
+    pub source: Option<(&'a TopicPartition, Offset)>,
+    /// Milliseconds since 1970 UTC: the event time, or the time in the log if the record could not be decoded.
+    pub timestamp: Timestamp,
+    /// The source record's headers.
+    pub headers: &'a Headers,
+    /// The source record's key, as it came; `None` is null.
+    pub raw_key: Option<&'a [u8]>,
+    /// The source record's value, as it came; `None` is null.
+    pub raw_value: Option<&'a [u8]>,
+    /// What went wrong: [`Error::Undecodable`], [`Error::Processing`], [`Error::Panicked`] or [`Error::Production`]. What a
+    /// closure returned is its [`std::error::Error::source`].
+    pub error: &'a Error,
+}
+
+impl ErrorHandlerContext<'_> {
+    /// The source record as it came, for a dead-letter topic, with Kafka Streams' six headers that say why.
+    pub fn dead_letter(&self, topic: &str) -> DeadLetter {
+        DeadLetter {
+            topic: topic.to_owned(),
+            partition: None,
+            key: self.raw_key.map(<[u8]>::to_vec),
+            value: self.raw_value.map(<[u8]>::to_vec),
+            timestamp: self.timestamp,
+            headers: DeadLetter::headers(self),
+        }
+    }
+}
+
+/// A source record as it came.
+#[derive(Clone, Copy)]
+pub(crate) struct RawRecord<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a Headers,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// The handlers of a task.
+#[derive(Clone)]
+pub(crate) struct Handlers {
+    pub(crate) deserialization: ExceptionHandler,
+    pub(crate) processing: ExceptionHandler,
+    pub(crate) production: ExceptionHandler,
+}
+
+impl Handlers {
+    pub(crate) const FAIL: Handlers = Handlers {
+        deserialization: ExceptionHandler::Fail,
+        processing: ExceptionHandler::Fail,
+        production: ExceptionHandler::Fail,
+    };
+
+    pub(crate) fn new(config: &RuntimeConfig) -> Self {
+        Handlers {
+            deserialization: config.undecodable.clone(),
+            processing: config.processing.clone(),
+            production: config.production.clone(),
+        }
+    }
+
+    /// The one that is asked about an error.
+    pub(crate) fn of(&self, error: &Error) -> &ExceptionHandler {
+        match error {
+            Error::Undecodable(_) => &self.deserialization,
+            Error::Production(_) => &self.production,
+            _ => &self.processing,
+        }
+    }
+}

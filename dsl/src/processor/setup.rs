@@ -1,0 +1,191 @@
+//! What a processor is made with: stores and timers.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use millstream_core::{Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
+
+use crate::builder::StreamsBuilder;
+use crate::processor::kind::{Kind, OutOf};
+use crate::processor::step::AnyKey;
+use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::timer::{Clock, Timer};
+
+/// The stores of what is made for one task.
+pub struct Stores<'a> {
+    open: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
+    now: Rc<Cell<Timestamp>>,
+}
+
+impl Stores<'_> {
+    /// The task's own part of a store.
+    pub fn store<S: ProcessorStore>(&mut self, store: StoreHandle<S>) -> S {
+        let (instance, name) = (self.open)(store.id);
+        S::open(&instance, &name.into(), self.now.clone())
+    }
+
+    /// Lets `make` run once while the program is built, to learn which stores it asks for.
+    pub(crate) fn asked<T>(builder: &StreamsBuilder, make: impl FnOnce(Stores<'_>) -> T) -> (Vec<StoreId>, T) {
+        let mut asked = Vec::new();
+        let mut open = |id| {
+            asked.push(id);
+            builder.empty_store(id)
+        };
+        let made = make(Stores { open: &mut open, now: Rc::default() });
+        (asked, made)
+    }
+
+    /// Lets `make` run for a task; `now` is the time that rows are to get.
+    pub(crate) fn of_task<T>(
+        task: &TaskBuilder<'_>,
+        builder: &StreamsBuilder,
+        now: &Rc<Cell<Timestamp>>,
+        make: impl FnOnce(Stores<'_>) -> T,
+    ) -> T {
+        let mut open = |id| {
+            let (empty, name) = builder.empty_store(id);
+            (task.store_instance(id).cloned().unwrap_or(empty), name)
+        };
+        make(Stores { open: &mut open, now: now.clone() })
+    }
+}
+
+/// What a timer calls.
+pub(crate) type OnTimer<P, X> = Rc<dyn Fn(&mut P, Timestamp, &mut OutOf<'_, P, X>) -> Result<()>>;
+
+/// Given to the function that makes a processor: its stores and timers.
+///
+/// ```
+/// # use millstream_dsl::{Clock, KeyValueStore, MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+/// # use millstream_dsl::core::{Record, Result};
+/// struct Total {
+///     sum: KeyValueStore<String, i64>,
+/// }
+/// # impl Processor for Total {
+/// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+/// #     fn process(&mut self, r: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> {
+/// #         self.sum.update(&r.key, |n| *n.get_or_insert(0) += r.value)
+/// #     }
+/// # }
+/// impl Total {
+///     fn tell(&mut self, now: i64, out: &mut Out<'_, String, i64>) -> Result<()> {
+///         self.sum.all().try_for_each(|row| row.and_then(|(key, n)| out.forward(Record::new(key, n, now))))
+///     }
+/// }
+/// # let b = StreamsBuilder::new();
+/// let sum = b.store::<String, i64>("sum");
+/// b.stream("in")
+///     .process("total", move |setup| {
+///         setup.every(MIN, Clock::Wall, Total::tell);
+///         Total { sum: setup.store(sum) }
+///     })
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// [5, 7].into_iter().for_each(|n| input.pipe("a", n));
+/// t.advance(MIN)?;
+/// assert_eq!(out.read(), [kv("a", 12)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
+pub struct Setup<'a, P, X: Kind<P> = AnyKey> {
+    stores: Stores<'a>,
+    pub(crate) timers: Vec<TimerPlan<P, X>>,
+}
+
+/// A timer that was asked for.
+pub(crate) struct TimerPlan<P, X: Kind<P>> {
+    pub(crate) anchor: Option<Timestamp>,
+    pub(crate) interval: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) call: OnTimer<P, X>,
+    pub(crate) timer: Timer,
+}
+
+impl<'a, P, X: Kind<P>> Setup<'a, P, X> {
+    pub(crate) fn new(stores: Stores<'a>) -> Self {
+        Setup { stores, timers: Vec::new() }
+    }
+
+    /// The task's own part of a store.
+    pub fn store<S: ProcessorStore>(&mut self, store: StoreHandle<S>) -> S {
+        self.stores.store(store)
+    }
+
+    /// Calls `f` every `interval` with the stream time or the wall clock, as [`millstream_core::PunctuationType`] says.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Clock, MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Tick;
+    /// # impl Processor for Tick {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, _: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> { Ok(()) }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .process("tick", |s| {
+    ///         s.every(MIN, Clock::Wall, |_, now, out| out.forward(Record::new("tick".to_owned(), now, now)));
+    ///         Tick
+    ///     })
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// t.advance(MIN)?;
+    /// assert_eq!(out.read(), [kv("tick", 60_000)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn every(
+        &mut self,
+        interval: Duration,
+        clock: Clock,
+        f: impl Fn(&mut P, Timestamp, &mut OutOf<'_, P, X>) -> Result<()> + 'static,
+    ) -> Timer {
+        self.schedule(None, interval, clock, Rc::new(f))
+    }
+
+    /// As [`Setup::every`], at `start` and every `interval` behind it (KIP-1146). A start in the past is no reason to fire at
+    /// once: the first time is the next one that `start` and `interval` give.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Clock, HOUR, MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Tick;
+    /// # impl Processor for Tick {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, _: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> { Ok(()) }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// b.stream::<String, i64>("in")
+    ///     .process("tick", |s| {
+    ///         // At a quarter past every hour.
+    ///         let quarter = 15 * 60_000;
+    ///         s.every_from(quarter, HOUR, Clock::Wall, |_, now, out| out.forward(Record::new("tick".to_owned(), now, now)));
+    ///         Tick
+    ///     })
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// t.advance(15 * MIN)?;
+    /// t.advance(HOUR)?;
+    /// assert_eq!(out.read(), [kv("tick", 15 * 60_000), kv("tick", 75 * 60_000)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn every_from(
+        &mut self,
+        start: Timestamp,
+        interval: Duration,
+        clock: Clock,
+        f: impl Fn(&mut P, Timestamp, &mut OutOf<'_, P, X>) -> Result<()> + 'static,
+    ) -> Timer {
+        self.schedule(Some(start), interval, clock, Rc::new(f))
+    }
+
+    fn schedule(&mut self, anchor: Option<Timestamp>, interval: Duration, clock: Clock, call: OnTimer<P, X>) -> Timer {
+        let timer = Timer::default();
+        self.timers.push(TimerPlan { anchor, interval, clock, call, timer: timer.clone() });
+        timer
+    }
+}
