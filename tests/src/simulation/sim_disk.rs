@@ -121,8 +121,8 @@ impl Content {
     }
 
     fn change(&mut self, change: &Change) {
-        self.expire(change.order, &change.expired);
         self.apply(change.order, &change.batches);
+        self.expire(change.order, &change.expired);
         self.position = Some(change.position);
     }
 
