@@ -475,25 +475,30 @@ fn run(
             return Ok(());
         }
         let was_held_up = thread.held_up().is_some();
-        let next = thread.step(now)?;
+        let mut next = thread.step(now)?;
+        shared.publish(number, thread);
+        // Before it waits: the step may have brought what a query waits for.
+        thread.answer_queries(&shared.mailboxes[number], shared.clock.as_ref());
+        match finish_round(shared, round, thread) {
+            Ok(false) => {}
+            Ok(true) => {
+                shared.change(State::PendingShutdown);
+                thread.close(shared.clock.now())?;
+                shared.publish(number, thread);
+                return Ok(());
+            }
+            // The round is not finished: its records are read again.
+            Err(error) => next = thread.recover(error, now)?,
+        }
         if let (Some(error), false) = (thread.held_up(), was_held_up)
             && let Some(listener) = &*shared.held_up.lock().unwrap_or_else(PoisonError::into_inner)
         {
             listener(error);
         }
-        shared.publish(number, thread);
-        // Before it waits: the step may have brought what a query waits for.
-        thread.answer_queries(&shared.mailboxes[number], shared.clock.as_ref());
-        if finish_round(shared, round, thread)? {
-            shared.change(State::PendingShutdown);
-            thread.close(shared.clock.now())?;
-            shared.publish(number, thread);
-            return Ok(());
-        }
         if let Next::Wait(until) = next {
             // Shutdown and the rounds of a bounded run are looked at now and then, should a wake be missed.
-            let longest =
-                if shared.bounded().is_some() { Duration::from_millis(1) } else { Duration::from_millis(500) };
+            let is_bounded = shared.bounded().is_some() && thread.held_up().is_none();
+            let longest = if is_bounded { Duration::from_millis(1) } else { Duration::from_millis(500) };
             let timeout = until.map_or(longest, |until| until.saturating_sub(shared.clock.now().ticks).min(longest));
             wakeup.wait(timeout);
         }
@@ -513,10 +518,14 @@ fn finish_round(shared: &Shared, round: &mut usize, thread: &mut StreamThread) -
             Some(_) => return Ok(false),
         },
     };
-    thread.commit_now(shared.clock.now())?;
+    if !thread.commit_now(shared.clock.now())? {
+        return Ok(false);
+    }
     if ended {
         group.iter().try_for_each(|s| thread.end_input(*s))?;
-        thread.commit_now(shared.clock.now())?;
+        if !thread.commit_now(shared.clock.now())? {
+            return Ok(false);
+        }
     }
     *round += 1;
     let mut bounded = shared.bounded();

@@ -201,34 +201,44 @@ impl StreamThread {
                 self.held_up = None;
                 Ok(next)
             }
-            Err(error) => {
-                self.broken = true;
-                // The first error is the one to report, unless the rollback says that another has taken over; one that
-                // fails for another reason is tried again by the next step.
-                let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
-                let error = second.filter(Error::is_task_migrated).unwrap_or(error);
-                if let Error::Log(fenced) = &error
-                    && fenced.is_task_migrated()
-                {
-                    self.fenced = Some((**fenced).clone());
-                }
-                if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
-                    return Ok(Next::Again);
-                }
-                if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
-                    self.rebuild();
-                    return Ok(Next::Again);
-                }
-                if error.is_retriable() {
-                    self.held_up = Some(error);
-                    return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
-                }
-                Err(error)
-            }
+            Err(error) => self.recover(error, now),
         }
     }
 
-    /// Starts the tasks anew: what is damaged on disk was marked, and is emptied when it is opened again.
+    /// Rolls back to the last commit after an error, and says how to go on.
+    ///
+    /// # Errors
+    /// The error, if it neither passes by itself nor can be mended here.
+    pub(crate) fn recover(&mut self, error: Error, now: Now) -> Result<Next> {
+        self.broken = true;
+        // The first error is the one to report, unless the rollback says that another has taken over; one that
+        // fails for another reason is tried again by the next step.
+        let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
+        let error = second.filter(Error::is_task_migrated).unwrap_or(error);
+        if let Error::Log(fenced) = &error
+            && fenced.is_task_migrated()
+        {
+            self.fenced = Some((**fenced).clone());
+        }
+        if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
+            return Ok(Next::Again);
+        }
+        if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
+            self.rebuild();
+            return Ok(Next::Again);
+        }
+        if matches!(error, Error::NoSpace(_)) {
+            self.rebuild();
+        }
+        if error.is_retriable() {
+            self.held_up = Some(error);
+            return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
+        }
+        Err(error)
+    }
+
+    /// Starts the tasks anew. What is damaged on disk was marked, and is emptied when it is opened again; a disk that has
+    /// failed takes nothing more before that.
     fn rebuild(&mut self) {
         // Before new ones open the same folders.
         self.tasks.clear();
@@ -305,18 +315,20 @@ impl StreamThread {
         let _unreachable = self.producer.abort();
     }
 
-    /// Commits now, if there is anything to commit, and waits for the outcome.
+    /// Commits now, if there is anything to commit, and waits for the outcome. `false`: everything was rolled back.
     ///
     /// # Errors
-    /// When the commit fails; it has been rolled back then.
-    pub fn commit_now(&mut self, now: Now) -> Result<()> {
-        self.settle_blocking(now)?;
+    /// When it cannot be done and has not been rolled back: the next step does that.
+    pub fn commit_now(&mut self, now: Now) -> Result<bool> {
+        if !self.settle_blocking(now)? {
+            return Ok(false);
+        }
         if self.tasks.iter().any(Task::needs_commit) {
             self.exchange_with_disk(now)?;
             self.begin_commit(now)?;
-            self.settle_blocking(now)?;
+            return self.settle_blocking(now);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a commit would write anything.
@@ -469,14 +481,17 @@ impl StreamThread {
         Ok(())
     }
 
-    fn settle_blocking(&mut self, now: Now) -> Result<()> {
+    /// As [`StreamThread::settle`], when the outcome is there.
+    fn settle_blocking(&mut self, now: Now) -> Result<bool> {
         while matches!(self.commit, Commit::UnderWay(_)) {
-            self.settle(now)?;
+            if !self.settle(now)? {
+                return Ok(false);
+            }
             if matches!(self.commit, Commit::UnderWay(_)) {
                 self.wakeup.wait(Duration::from_millis(5));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes up stores and positions: `true` when the tasks run.
