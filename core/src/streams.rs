@@ -16,6 +16,7 @@ use crate::log::{Isolation, Log, Offset, TopicPartition};
 use crate::mailbox::Mailbox;
 use crate::plan::Plan;
 use crate::query::{Ask, Part, QueryError, QueryStores};
+use crate::restore_listener::StateRestoreListener;
 use crate::thread::{Next, StreamThread, ThreadContext};
 use crate::time::Clock;
 use crate::topology::Topology;
@@ -92,6 +93,7 @@ struct Shared {
     /// Locked during a change of state and the call for it, so that it hears the changes in their order.
     listener: Mutex<Option<Listener>>,
     held_up: Mutex<Option<HeldUpListener>>,
+    restore: Mutex<Option<Arc<dyn StateRestoreListener>>>,
     uncaught: Mutex<Option<UncaughtHandler>>,
     bounded: Mutex<Option<Bounded>>,
 }
@@ -161,6 +163,7 @@ impl Streams {
             progress: Mutex::new(progress),
             listener: Mutex::new(None),
             held_up: Mutex::new(None),
+            restore: Mutex::new(None),
             uncaught: Mutex::new(None),
             bounded: Mutex::new(None),
         };
@@ -177,6 +180,11 @@ impl Streams {
     /// replaces an earlier one.
     pub fn on_held_up(&mut self, listener: impl Fn(&Error) + Send + Sync + 'static) {
         *self.shared.held_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
+    }
+
+    /// Tells `listener` how stores are restored, on the threads that do it, from their next restore on. It replaces an earlier one.
+    pub fn on_restore(&mut self, listener: impl StateRestoreListener + 'static) {
+        *self.shared.restore.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
     }
 
     /// Asks `handler` what to do when a thread has failed: it calls `handler` with the error, on that thread. The default is
@@ -466,6 +474,9 @@ fn run(
     let wakeup = shared.wakeups[number].clone();
     let context = shared.context.clone();
     let thread = thread.insert(StreamThread::new(context, name.to_owned(), tasks, wakeup.clone(), shared.clock.now())?);
+    if let Some(listener) = &*shared.restore.lock().unwrap_or_else(PoisonError::into_inner) {
+        thread.on_restore(listener.clone());
+    }
     loop {
         let now = shared.clock.now();
         if shared.stop.load(Ordering::Relaxed) {

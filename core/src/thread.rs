@@ -32,6 +32,7 @@ use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::query::{Ask, Part, QueryError};
 use crate::restore::Restore;
+use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Clock, Now, Timestamp};
@@ -103,6 +104,7 @@ pub struct StreamThread {
     globals: Option<(Task, Box<dyn Consumer>)>,
     global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
+    restore_listener: Option<Arc<dyn StateRestoreListener>>,
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
     wakeup: Arc<Wakeup>,
@@ -170,6 +172,7 @@ impl StreamThread {
             globals,
             global_stores,
             restore: None,
+            restore_listener: None,
             consumer,
             producer,
             wakeup,
@@ -347,6 +350,11 @@ impl StreamThread {
         self.tasks.iter_mut().filter(|t| t.id().sub_topology == sub_topology).try_for_each(Task::end)
     }
 
+    /// Tells this listener how stores are restored, from the next restore on.
+    pub fn on_restore(&mut self, listener: Arc<dyn StateRestoreListener>) {
+        self.restore_listener = Some(listener);
+    }
+
     /// Whether the tasks are restored and processing.
     pub fn is_running(&self) -> bool {
         self.running
@@ -498,7 +506,8 @@ impl StreamThread {
     fn start(&mut self, now: Now) -> Result<bool> {
         if self.restore.is_none() {
             let (shared, wakeup) = (&self.shared, self.wakeup.clone());
-            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
+            let listener = self.restore_listener.clone();
+            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall, listener)?);
         }
         if let Some(restore) = &mut self.restore
             && !restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)?
