@@ -9,3 +9,4 @@ pub mod golden;
 pub mod reference;
 pub mod simulation;
 pub mod stored;
+pub mod usage;
