@@ -8,5 +8,6 @@ pub mod faults;
 pub mod golden;
 pub mod reference;
 pub mod simulation;
+pub mod soak;
 pub mod stored;
 pub mod usage;
