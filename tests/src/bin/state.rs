@@ -4,6 +4,7 @@
 //! `state FOLDER`, then lines: `write N` writes records of N new keys and one more for each old one; `start` starts the program, `close`
 //! ends it in order. Says `running`, `waiting: …`, `counted N` (keys, all as often as they were written), `failed: …` and `closed`, each
 //! when it is so.
+#![expect(clippy::print_stdout, reason = "a program that answers on its standard output")]
 
 use std::collections::BTreeMap;
 use std::io::stdin;
