@@ -113,7 +113,9 @@ fn bytes(folder: &Path) -> u64 {
 /// When the program fails, or has not counted every record once.
 pub fn run(folder: &Path, length: Duration, every: Duration, tell: &mut dyn FnMut(&Sample)) -> Result<Vec<Sample>> {
     let clock = Arc::new(SystemClock::default());
-    let options = BrokerOptions { segment_bytes: SEGMENT, ..BrokerOptions::new(folder.join("log"), clock.clone()) };
+    // With little of each partition in memory that is full soon.
+    let (segment_bytes, tail_bytes) = (SEGMENT, 1 << 20);
+    let options = BrokerOptions { segment_bytes, tail_bytes, ..BrokerOptions::new(folder.join("log"), clock.clone()) };
     let broker = Broker::open(options)?;
     for (topic, policy) in
         [("left", "delete"), ("right", "delete"), ("windows", "delete"), ("pairs", "delete"), ("totals", "compact")]
