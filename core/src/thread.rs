@@ -32,6 +32,7 @@ use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::query::{Ask, Part, QueryError};
 use crate::restore::{Progress, Restore};
+use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
 use crate::time::{Clock, Now, Timestamp};
@@ -106,6 +107,7 @@ pub struct StreamThread {
     globals: Option<(Task, Box<dyn Consumer>)>,
     global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
+    restore_listener: Option<Arc<dyn StateRestoreListener>>,
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
     wakeup: Arc<Wakeup>,
@@ -175,6 +177,7 @@ impl StreamThread {
             globals,
             global_stores,
             restore: None,
+            restore_listener: None,
             consumer,
             producer,
             wakeup,
@@ -207,34 +210,44 @@ impl StreamThread {
                 self.held_up = None;
                 Ok(next)
             }
-            Err(error) => {
-                self.broken = true;
-                // The first error is the one to report, unless the rollback says that another has taken over; one that
-                // fails for another reason is tried again by the next step.
-                let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
-                let error = second.filter(Error::is_task_migrated).unwrap_or(error);
-                if let Error::Log(fenced) = &error
-                    && fenced.is_task_migrated()
-                {
-                    self.fenced = Some((**fenced).clone());
-                }
-                if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
-                    return Ok(Next::Again);
-                }
-                if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
-                    self.rebuild();
-                    return Ok(Next::Again);
-                }
-                if error.is_retriable() {
-                    self.held_up = Some(error);
-                    return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
-                }
-                Err(error)
-            }
+            Err(error) => self.recover(error, now),
         }
     }
 
-    /// Starts the tasks anew: what is damaged on disk was marked, and is emptied when it is opened again.
+    /// Rolls back to the last commit after an error, and says how to go on.
+    ///
+    /// # Errors
+    /// The error, if it neither passes by itself nor can be mended here.
+    pub(crate) fn recover(&mut self, error: Error, now: Now) -> Result<Next> {
+        self.broken = true;
+        // The first error is the one to report, unless the rollback says that another has taken over; one that
+        // fails for another reason is tried again by the next step.
+        let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
+        let error = second.filter(Error::is_task_migrated).unwrap_or(error);
+        if let Error::Log(fenced) = &error
+            && fenced.is_task_migrated()
+        {
+            self.fenced = Some((**fenced).clone());
+        }
+        if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
+            return Ok(Next::Again);
+        }
+        if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
+            self.rebuild();
+            return Ok(Next::Again);
+        }
+        if matches!(error, Error::NoSpace(_)) {
+            self.rebuild();
+        }
+        if error.is_retriable() {
+            self.held_up = Some(error);
+            return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
+        }
+        Err(error)
+    }
+
+    /// Starts the tasks anew. What is damaged on disk was marked, and is emptied when it is opened again; a disk that has
+    /// failed takes nothing more before that.
     fn rebuild(&mut self) {
         // Before new ones open the same folders.
         self.tasks.clear();
@@ -326,18 +339,20 @@ impl StreamThread {
         let _unreachable = self.producer.abort();
     }
 
-    /// Commits now, if there is anything to commit, and waits for the outcome.
+    /// Commits now, if there is anything to commit, and waits for the outcome. `false`: everything was rolled back.
     ///
     /// # Errors
-    /// When the commit fails; it has been rolled back then.
-    pub fn commit_now(&mut self, now: Now) -> Result<()> {
-        self.settle_blocking(now)?;
+    /// When it cannot be done and has not been rolled back: the next step does that.
+    pub fn commit_now(&mut self, now: Now) -> Result<bool> {
+        if !self.settle_blocking(now)? {
+            return Ok(false);
+        }
         if self.tasks.iter().any(Task::needs_commit) {
             self.exchange_with_disk(now)?;
             self.begin_commit(now)?;
-            self.settle_blocking(now)?;
+            return self.settle_blocking(now);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a commit would write anything.
@@ -354,6 +369,11 @@ impl StreamThread {
     /// Closes windows as if time had gone on, for the tasks of one sub-topology.
     pub(crate) fn end_input(&mut self, sub_topology: usize) -> Result<()> {
         self.tasks.iter_mut().filter(|t| t.id().sub_topology == sub_topology).try_for_each(Task::end)
+    }
+
+    /// Tells this listener how stores are restored, from the next restore on.
+    pub fn on_restore(&mut self, listener: Arc<dyn StateRestoreListener>) {
+        self.restore_listener = Some(listener);
     }
 
     /// Whether the tasks are restored and processing.
@@ -490,21 +510,25 @@ impl StreamThread {
         Ok(())
     }
 
-    fn settle_blocking(&mut self, now: Now) -> Result<()> {
+    /// As [`StreamThread::settle`], when the outcome is there.
+    fn settle_blocking(&mut self, now: Now) -> Result<bool> {
         while matches!(self.commit, Commit::UnderWay(_)) {
-            self.settle(now)?;
+            if !self.settle(now)? {
+                return Ok(false);
+            }
             if matches!(self.commit, Commit::UnderWay(_)) {
                 self.wakeup.wait(Duration::from_millis(5));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes up stores and positions: when that is done the tasks run.
     fn start(&mut self, now: Now) -> Result<Progress> {
         if self.restore.is_none() {
             let (shared, wakeup) = (&self.shared, self.wakeup.clone());
-            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
+            let listener = self.restore_listener.clone();
+            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall, listener)?);
         }
         if let Some(restore) = &mut self.restore {
             match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
