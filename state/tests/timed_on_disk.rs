@@ -58,6 +58,10 @@ impl DiskRows for Rows {
         Ok(self.0.borrow().rows.is_empty())
     }
 
+    fn approximate_len(&self) -> usize {
+        self.0.borrow().rows.len()
+    }
+
     fn latest(&self) -> Option<Timestamp> {
         self.0.borrow().latest
     }

@@ -12,6 +12,7 @@ use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TimeWindows};
 use millstream_state::{RocksDisk, RocksOptions};
 
 use crate::baseline::processed;
+use crate::cpu::Meter;
 use crate::log::{PARTITIONS, create, open, producer};
 use crate::memory::peak_megabytes;
 use crate::random::Random;
@@ -65,13 +66,13 @@ pub(crate) fn large_windows(keys: u64, updates: u64, which: Windows) -> Result<V
     let budget = rows * ROW_BYTES / WINDOWS;
     let log: Arc<dyn Log> = Arc::new(log);
     let mut streams = program(which, budget, dir.path(), log.clone())?;
-    let began = Instant::now();
+    let meter = Meter::start();
     streams.start()?;
     processed(&mut streams, rows)?;
-    let filled = began.elapsed();
-    let began = Instant::now();
+    let filled = meter.stop();
+    let meter = Meter::start();
     processed(&mut streams, rows + updates)?;
-    let updated = began.elapsed();
+    let updated = meter.stop();
     streams.close()?;
     let began = Instant::now();
     let mut streams = program(which, budget, dir.path(), log)?;
@@ -81,27 +82,19 @@ pub(crate) fn large_windows(keys: u64, updates: u64, which: Windows) -> Result<V
     }
     let started = began.elapsed();
     streams.close()?;
-    let row = |what: &str, records: u64, took: Duration| Row {
-        name: format!("{what}, {which:?}, {} MB of rows in memory", budget >> 20),
-        keys,
-        records,
-        figure: records as f64 / took.as_secs_f64() / 1e3,
-        unit: "k records/s".into(),
-        wall: took.as_nanos() as f64 / records as f64,
-        ..Row::default()
+    let named = |name: String, figure, unit: &'static str| Row { name, figure, unit: unit.into(), ..Row::default() };
+    let row = |what: &str, records: u64, (cpu, wall): (f64, f64)| {
+        let name = format!("{what}, {which:?}, {} MB of rows in memory", budget >> 20);
+        let rate = named(name, records as f64 / wall * 1e6, "k records/s");
+        let cpu = named(format!("  {what}, {which:?}, CPU of all threads"), cpu / records as f64, "ns/record");
+        [Row { keys, records, wall: wall / records as f64, ..rate }, cpu]
     };
-    let named = |name: &str, figure: f64, unit: &str| Row {
-        name: name.to_owned(),
-        figure,
-        unit: unit.to_owned().into(),
-        ..Row::default()
-    };
-    Ok(vec![
-        row("new windows on disk", rows, filled),
-        row("updates of windows on disk", updates, updated),
-        named("  start with them", started.as_secs_f64() * 1e3, "ms"),
-        named("  peak memory of the process", peak_megabytes(), "MB"),
-    ])
+    let rows = row("new windows on disk", rows, filled).into_iter();
+    let rest = [
+        named(format!("  start with them, {which:?}"), started.as_secs_f64() * 1e3, "ms"),
+        named(format!("  peak memory of the process, {which:?}"), peak_megabytes(), "MB"),
+    ];
+    Ok(rows.chain(row("updates of windows on disk", updates, updated)).chain(rest).collect())
 }
 
 fn program(which: Windows, budget: u64, folder: &Path, log: Arc<dyn Log>) -> Result<Streams> {
