@@ -37,7 +37,8 @@ impl Processor for Watch {
 
 impl Watch {
     fn look(&mut self, now: Timestamp, out: &mut Out<'_, String, String>) -> Result<()> {
-        for (door, since) in self.open_since.all()? {
+        for row in self.open_since.all() {
+            let (door, since) = row?;
             if now - since >= PATIENCE {
                 self.open_since.delete(&door)?;
                 let text = format!("has been open for {} minutes", (now - since) / 60_000);

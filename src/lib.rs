@@ -48,7 +48,7 @@ mod run;
 pub use millstream_broker as broker;
 pub use millstream_core as core;
 pub use millstream_dsl as dsl;
-pub use millstream_dsl::json;
+pub use millstream_dsl::{conformance, json};
 pub use run::{embedded_log, run, run_with};
 
 /// What a pipeline needs, also one with a serde or event time of its own:
@@ -104,10 +104,10 @@ pub mod prelude {
     };
     pub use millstream_dsl::{
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
-        HOUR, JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Optimization, Out, Processor, Produced,
-        RecordContext, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle, StreamsBuilder,
-        TimeWindows, Timer, TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup, VersionedStore, Window,
-        WindowStore, Windowed, event_time, kv, pattern,
+        HOUR, JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out, Processor,
+        Produced, RecordContext, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle,
+        StreamJoined, StreamsBuilder, TimeWindows, Timer, TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup,
+        VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
     };
 }
 

@@ -88,7 +88,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     for flag in ["stdin", "stdout"] {
         own(flag).map_or(Ok(()), |topic| check_topic(&log, &format!("--{flag}"), &topic))?;
     }
-    let printer = own("stdout").map(|topic| Printer::start(&log, &topic, context)).transpose()?;
+    let printer = own("stdout").map(|topic| Printer::start(&log, &topic, &context)).transpose()?;
     let stopper = streams.stopper();
     // A second handler in one process is refused; the program then keeps its own.
     let _already_set = ctrlc::set_handler(move || stopper.stop());

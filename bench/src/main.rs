@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use millstream_core::Result;
 
-use crate::figures::{Keys, Load, large_state, latency};
+use crate::figures::{Keys, Load, Windows, large_state, large_windows, latency};
 use crate::log::Input;
 use crate::programs::Program;
 use crate::table::{Row, Table};
@@ -74,6 +74,11 @@ fn only(name: &str, records: u64, keys: u64, table: &mut Table) -> Result<()> {
     let large = [("LargeState", Keys::Uniform), ("LargeStateZipf", Keys::Zipf)];
     if let Some((_, which)) = large.into_iter().find(|(large, _)| large.eq_ignore_ascii_case(name)) {
         large_state(keys, records, which)?.into_iter().for_each(|row| table.add(row));
+        return Ok(());
+    }
+    let large = [("LargeWindows", Windows::Tumbling), ("LargeSessions", Windows::Session)];
+    if let Some((_, which)) = large.into_iter().find(|(large, _)| large.eq_ignore_ascii_case(name)) {
+        large_windows(keys, records, which)?.into_iter().for_each(|row| table.add(row));
         return Ok(());
     }
     let input = Input::new(records, keys)?;

@@ -59,6 +59,8 @@ pub struct RuntimeConfig {
     pub processing: ExceptionHandler,
     /// `production.exception.handler`, and `errors.dead.letter.queue.topic.name`.
     pub production: ExceptionHandler,
+    /// `metadata.max.age.ms`: how often topics are looked for that a pattern matches.
+    pub metadata_max_age: Duration,
     /// `auto.offset.reset`, for sources that do not say.
     pub offset_reset: OffsetReset,
     /// `topology.compatibility`.
@@ -86,6 +88,7 @@ impl RuntimeConfig {
             undecodable: ExceptionHandler::Fail,
             processing: ExceptionHandler::Fail,
             production: ExceptionHandler::Fail,
+            metadata_max_age: Duration::from_secs(300),
             offset_reset: OffsetReset::Earliest,
             compatibility: Compatibility::Refuse,
             create_topics: Some(1),

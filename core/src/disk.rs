@@ -26,6 +26,12 @@ pub trait StateDisk: Send + Sync + fmt::Debug {
     /// When somebody else has it open, or the operating system refuses.
     fn open(&self, task: &str, families: Vec<Family>) -> Result<Box<dyn TaskDisk>>;
 
+    /// Removes the rows of all tasks: the changelogs have them too.
+    ///
+    /// # Errors
+    /// When somebody has one open, or the operating system refuses.
+    fn clean_up(&self) -> Result<()>;
+
     /// The memory that all stores share for rows that are on disk too.
     fn budget(&self) -> &Arc<StateBudget>;
 }
@@ -232,6 +238,9 @@ pub trait DiskRows {
     /// # Errors
     /// When the disk fails or is damaged.
     fn is_empty(&self) -> Result<bool>;
+
+    /// About how many there are; a guess, which costs no more than a look.
+    fn approximate_len(&self) -> usize;
 
     /// The largest time of the rows that were ever written; of [`RowOrder::Time`]. `None` if there were none.
     fn latest(&self) -> Option<Timestamp>;

@@ -69,8 +69,24 @@ pub enum Downstream<T> {
 }
 
 impl<T: Clone> Forward<T> for Downstream<T> {
-    #[inline]
+    /// In place, so that the item is made where the listener finds it: copying what was just written in small parts
+    /// waits for all of them.
+    #[inline(always)]
     fn forward(&mut self, cx: &mut TaskContext, item: T) -> Result<()> {
+        match self {
+            Downstream::One(listener) => listener.forward(cx, item),
+            Downstream::Shared(shared) => match &mut *shared.borrow_mut() {
+                Downstream::One(listener) => listener.forward(cx, item),
+                shared => shared.fan_out(cx, item),
+            },
+            others => others.fan_out(cx, item),
+        }
+    }
+}
+
+impl<T: Clone> Downstream<T> {
+    #[inline(never)]
+    fn fan_out(&mut self, cx: &mut TaskContext, item: T) -> Result<()> {
         match self {
             Downstream::One(listener) => listener.forward(cx, item),
             Downstream::None => Ok(()),
@@ -81,7 +97,7 @@ impl<T: Clone> Forward<T> for Downstream<T> {
                 }
                 last.forward(cx, item)
             }
-            Downstream::Shared(shared) => shared.borrow_mut().forward(cx, item),
+            Downstream::Shared(shared) => shared.borrow_mut().fan_out(cx, item),
         }
     }
 }

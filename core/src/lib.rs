@@ -8,6 +8,8 @@
 //! - the runtime: [`Plan`], [`StreamThread`].
 
 mod alignment;
+mod bounded_run;
+mod client_state;
 mod collector;
 mod config;
 mod context;
@@ -38,6 +40,7 @@ mod plan;
 mod plant;
 mod punctuation;
 mod query;
+mod rebalance;
 mod rebuilt_from;
 mod record;
 mod restore;
@@ -50,6 +53,7 @@ mod source;
 mod state_budget;
 mod store;
 mod store_format;
+mod stream_threads;
 mod streams;
 mod task;
 mod task_builder;
@@ -63,6 +67,7 @@ mod type_name;
 mod wakeup;
 
 pub use alignment::TimeAlignment;
+pub use client_state::State;
 pub use collector::{Collector, SinkSlot};
 pub use config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 pub use context::{TaskContext, TimeSlot};
@@ -87,7 +92,7 @@ pub use plan::{Plan, TaskPlan};
 #[cfg(feature = "plant")]
 pub use plant::Plant;
 pub use punctuation::{Punctuate, PunctuationType};
-pub use query::{Ask, Part, Position, QueryError, QueryStores, StoreQuery};
+pub use query::{Ask, KeyRange, Part, Position, QueryError, QueryStores, StoreQuery, is_empty_range};
 pub use rebuilt_from::{RebuiltFrom, Row, RowOf};
 pub use record::{Change, Record};
 pub use restore_listener::StateRestoreListener;
@@ -99,7 +104,7 @@ pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampE
 pub use state_budget::StateBudget;
 pub use store::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use store_format::{StoreFormat, serde_name};
-pub use streams::{Queries, State, Stopper, Streams, Uncaught};
+pub use streams::{Queries, Stopper, Streams, Uncaught};
 pub use task::{Task, TaskId};
 pub use task_builder::{Lifecycle, TaskBuilder};
 pub use thread::{Next, StreamThread, ThreadContext};

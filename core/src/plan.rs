@@ -84,6 +84,12 @@ impl Plan {
         Ok(())
     }
 
+    /// The partitions that tasks read, by sub-topology.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (TaskId, &TopicPartition)> {
+        let globals = self.globals.inputs.iter().map(|(partition, _)| (self.globals.id, partition));
+        self.tasks.iter().flat_map(|task| task.inputs.iter().map(|(partition, _)| (task.id, partition))).chain(globals)
+    }
+
     /// Which tasks each of `threads` threads runs: partition by partition, so that one thread has whole
     /// co-partitions where it can, and every sub-topology is spread.
     pub fn assign(&self, threads: usize) -> Vec<Vec<usize>> {

@@ -14,9 +14,9 @@ use std::ops::{Bound, RangeInclusive};
 
 use millstream_wire::Records;
 
+use crate::client_state::State;
 use crate::error::Error;
 use crate::log::{Isolation, Offset, TopicPartition};
-use crate::streams::State;
 use crate::thread::ThreadContext;
 use crate::time::Timestamp;
 use crate::topology::StoreId;
@@ -34,8 +34,17 @@ pub struct StoreQuery {
     pub after: Option<Vec<u8>>,
 }
 
-/// A range of keys.
-type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+/// A range of key bytes.
+pub type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// Whether no key can be in a range, since it ends before it begins; maps panic at such a one.
+pub fn is_empty_range(range: KeyRange<'_>) -> bool {
+    match range {
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
+        _ => false,
+    }
+}
 
 impl StoreQuery {
     /// The rows of one key.
@@ -64,12 +73,7 @@ impl StoreQuery {
             let bound = if again { Bound::Included(given) } else { Bound::Excluded(given) };
             *if self.descending { &mut to } else { &mut from } = bound;
         }
-        let is_empty = match (from, to) {
-            (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
-            _ => false,
-        };
-        (!is_empty).then_some((from, to))
+        (!is_empty_range((from, to))).then_some((from, to))
     }
 
     /// What is left when the row with this key in the changelog has been given.

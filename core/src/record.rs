@@ -18,6 +18,7 @@ pub struct Record<K, V> {
 
 impl<K, V> Record<K, V> {
     /// A record without headers.
+    #[inline]
     pub fn new(key: K, value: V, timestamp: Timestamp) -> Self {
         Record { key, value, timestamp, headers: Headers::new() }
     }
@@ -35,6 +36,7 @@ impl<K, V> Record<K, V> {
     }
 
     /// The same record at another time.
+    #[inline]
     pub fn with_timestamp(mut self, timestamp: Timestamp) -> Self {
         self.timestamp = timestamp;
         self

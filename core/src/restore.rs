@@ -38,6 +38,17 @@ struct Changelog {
     row: Option<RowOf>,
 }
 
+/// How far a step has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There is more to read.
+    Reading,
+    /// Nothing can be read before the disk, or the log, has what it was given.
+    Waiting,
+    /// All is restored.
+    Done,
+}
+
 impl Restore {
     const BYTES_PER_STEP: usize = 4 << 20;
 
@@ -72,8 +83,9 @@ impl Restore {
                 restored.push((store, input.clone(), end, Some(from.row.clone())));
             }
             if let Some(disk) = &shared.config.disk {
-                let stores: Vec<_> =
-                    restored.iter().map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
+                let is_on_disk = |store: usize| !shared.topology.stores()[t.stores[store].0.0].in_memory;
+                let on_disk = restored.iter().filter(|(store, ..)| is_on_disk(*store));
+                let stores: Vec<_> = on_disk.map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
                 t.open_disk(disk.as_ref(), &stores, admin, wall)?;
             }
             for (store, topic, end, row) in restored {
@@ -93,19 +105,21 @@ impl Restore {
         Ok(Restore { consumer, changelogs, listener })
     }
 
-    /// Reads on; `true` when all is restored.
+    /// Reads on.
     pub(crate) fn step(
         &mut self,
         shared: &ThreadContext,
         tasks: &mut [Task],
         producer: &dyn Producer,
         wall: Timestamp,
-    ) -> Result<bool> {
+    ) -> Result<Progress> {
+        let mut has_read = false;
         for (slot, changelog) in self.changelogs.iter_mut().enumerate().filter(|(_, c)| !c.done) {
             let task = &mut tasks[changelog.task];
             if task.disk.as_ref().is_some_and(|disk| disk.is_behind() || disk.holds_much()) {
                 continue;
             }
+            has_read = true;
             let fetch = self.consumer.fetch(slot, Self::BYTES_PER_STEP)?;
             let position = fetch.position;
             let batches = match &changelog.row {
@@ -168,7 +182,11 @@ impl Restore {
             task.exchange_with_disk(shared.log.admin(), producer, wall)?;
         }
         let is_written = tasks.iter().all(|task| task.disk.as_ref().is_none_or(DiskStores::is_written));
-        Ok(is_written && self.changelogs.iter().all(|c| c.done))
+        Ok(match is_written && self.changelogs.iter().all(|c| c.done) {
+            true => Progress::Done,
+            false if has_read => Progress::Reading,
+            false => Progress::Waiting,
+        })
     }
 }
 

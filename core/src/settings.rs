@@ -16,7 +16,7 @@ use crate::exception_handler::ExceptionHandler;
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 27] = [
+pub const SETTINGS: [(&str, &str); 28] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -35,6 +35,7 @@ pub const SETTINGS: [(&str, &str); 27] = [
     ("max.request.size", "bytes of a record that is written, at most (1048576)"),
     ("max.task.idle.ms", "how long an empty input partition holds a task up; -1 never (0)"),
     ("max.task.skew.ms", "event time by which a task may run ahead of another; -1 any (3600000)"),
+    ("metadata.max.age.ms", "how often topics are looked for that a pattern matches (300000)"),
     ("num.partitions", "of topics that are created because they are missing (1)"),
     ("num.stream.threads", "stream threads (1)"),
     ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
@@ -313,6 +314,9 @@ impl Settings {
         }
         if let Some(Bound(ms)) = self.parsed("max.task.skew.ms", Bound::WANTED) {
             config.max_task_skew = ms;
+        }
+        if let Some(ms) = self.parsed("metadata.max.age.ms", "milliseconds") {
+            config.metadata_max_age = Duration::from_millis(ms);
         }
         let resets = "one of earliest, latest, none, or by_duration:PT1H";
         if let Some(reset) = self.parsed("auto.offset.reset", resets) {

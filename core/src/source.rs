@@ -2,6 +2,8 @@
 //!
 //! The loop is here and generic, so that a run of records costs one dynamic call.
 
+use millstream_wire::RecordView;
+
 use crate::context::TaskContext;
 use crate::error::{Error, Result, Undecodable};
 use crate::exception_handler::RawRecord;
@@ -89,17 +91,17 @@ pub struct Source<KS: Serde, VS: Serde, X> {
 }
 
 impl<KS: Serde, VS: Serde, X> Source<KS, VS, X> {
-    #[inline]
+    /// The record of a view, with its time in the log.
+    #[inline(always)]
     fn decode(
         &self,
-        key: Option<Payload<'_>>,
-        value: Option<Payload<'_>>,
+        view: &RecordView<'_>,
         headers: &Headers,
-    ) -> Result<(KS::Value, VS::Value), (Half, SerdeError)> {
+    ) -> Result<Record<KS::Value, VS::Value>, (Half, SerdeError)> {
         let cx = |half| SerdeContext { topic: &self.topic, half };
-        let key = self.key.deserialize(key, cx(Half::Key), headers).map_err(|e| (Half::Key, e))?;
-        let value = self.value.deserialize(value, cx(Half::Value), headers).map_err(|e| (Half::Value, e))?;
-        Ok((key, value))
+        let key = self.key.deserialize(view.key, cx(Half::Key), headers).map_err(|e| (Half::Key, e))?;
+        let value = self.value.deserialize(view.value, cx(Half::Value), headers).map_err(|e| (Half::Value, e))?;
+        Ok(Record { key, value, timestamp: view.timestamp, headers: headers.clone() })
     }
 }
 
@@ -122,8 +124,7 @@ where
         let Some(Ok(view)) = look.next() else { return Some(raw) };
         let headers = Headers::from_section(view.headers);
         // What cannot be decoded is dealt with when its turn comes: as soon as possible.
-        let Ok((key, value)) = self.decode(view.key, view.value, &headers) else { return Some(partition_time) };
-        let record = Record { key, value, timestamp: view.timestamp, headers };
+        let Ok(record) = self.decode(&view, &headers) else { return Some(partition_time) };
         match self.extractor.extract(&record, partition_time) {
             Extracted::Time(time) => Some(time),
             Extracted::Drop | Extracted::Fail(_) => Some(partition_time),
@@ -157,36 +158,32 @@ where
             let headers = Headers::from_section(view.headers);
             cx.offset = offset;
             cx.has_record = true;
-            let decoded = self.decode(view.key, view.value, &headers).and_then(|(key, value)| {
-                let record = Record { key, value, timestamp: raw_time, headers: headers.clone() };
-                match self.extractor.extract(&record, input.time) {
-                    Extracted::Time(time) if time >= 0 => Ok(Some(record.with_timestamp(time))),
-                    Extracted::Time(_) | Extracted::Drop => Ok(None),
-                    Extracted::Fail(error) => Err((Half::Value, error)),
-                }
-            });
-            match decoded {
-                Ok(Some(record)) => {
-                    input.time = input.time.max(record.timestamp);
-                    cx.stream_time = cx.stream_time.max(record.timestamp);
-                    let time = record.timestamp;
-                    self.down.forward(cx, record)?;
-                    if !cx.failures.is_empty() {
-                        let (key, value) = (view.key.as_ref(), view.value.as_ref());
-                        let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
-                        cx.ask_handlers(RawRecord { key, value, headers: &headers, timestamp: time })?;
+            let failed = match self.decode(&view, &headers) {
+                Ok(mut record) => match self.extractor.extract(&record, input.time) {
+                    Extracted::Time(time) if time >= 0 => {
+                        record.timestamp = time;
+                        input.time = input.time.max(time);
+                        cx.stream_time = cx.stream_time.max(time);
+                        self.down.forward(cx, record)?;
+                        if !cx.failures.is_empty() {
+                            cx.ask_handlers(raw_record(&view, &headers, time))?;
+                        }
+                        None
                     }
-                }
-                Ok(None) => cx.drop_record(),
-                Err((half, source)) => {
-                    let (key, value) = (view.key.as_ref(), view.value.as_ref());
-                    let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
-                    let bytes = if half == Half::Key { key } else { value };
-                    let first_bytes = bytes.map(|b| b[..b.len().min(16)].to_vec());
-                    let error = Undecodable { partition: input.partition.clone(), offset, half, first_bytes, source };
-                    let record = RawRecord { key, value, headers: &headers, timestamp: raw_time };
-                    cx.ask_handler(Error::Undecodable(Box::new(error)), record)?;
-                }
+                    Extracted::Time(_) | Extracted::Drop => {
+                        cx.drop_record();
+                        None
+                    }
+                    Extracted::Fail(error) => Some((Half::Value, error)),
+                },
+                Err(failed) => Some(failed),
+            };
+            if let Some((half, source)) = failed {
+                let record = raw_record(&view, &headers, raw_time);
+                let bytes = if half == Half::Key { record.key } else { record.value };
+                let first_bytes = bytes.map(|b| b[..b.len().min(16)].to_vec());
+                let error = Undecodable { partition: input.partition.clone(), offset, half, first_bytes, source };
+                cx.ask_handler(Error::Undecodable(Box::new(error)), record)?;
             }
             input.consumed = offset + 1;
             if cx.stream_time >= cx.punctuate_at {
@@ -195,6 +192,13 @@ where
         }
         Ok(taken)
     }
+}
+
+/// A source record as it came, at the time that it has now.
+#[cold]
+fn raw_record<'a>(view: &'a RecordView<'a>, headers: &'a Headers, timestamp: Timestamp) -> RawRecord<'a> {
+    let bytes = |payload: &'a Option<Payload<'a>>| payload.as_ref().map(Payload::as_slice);
+    RawRecord { key: bytes(&view.key), value: bytes(&view.value), headers, timestamp }
 }
 
 /// An error of a serde while writing to `topic`.

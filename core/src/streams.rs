@@ -1,67 +1,27 @@
 //! A running application: its stream threads on real threads, their common state, and how they end.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::alignment::{Head, TimeAlignment};
+use crate::alignment::TimeAlignment;
+use crate::client_state::State;
 use crate::config::RuntimeConfig;
 use crate::counters::Counters;
-use crate::error::{Error, Result, panic_message};
-use crate::log::{Isolation, Log, Offset, TopicPartition};
-use crate::mailbox::Mailbox;
+use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::plan::Plan;
 use crate::query::{Ask, Part, QueryError, QueryStores};
+use crate::rebalance::Generation;
 use crate::restore_listener::StateRestoreListener;
-use crate::thread::{Next, StreamThread, ThreadContext};
+use crate::stream_threads::{Shared, drive};
+use crate::thread::ThreadContext;
 use crate::time::Clock;
 use crate::topology::Topology;
 use crate::topology_topic::Changes;
-use crate::wakeup::Wakeup;
-
-/// The state of an application, as in Kafka Streams.
-///
-/// ```text
-///      ┌──────────────┬───────────┐
-///   Created ─► Rebalancing ◄► Running ─► PendingShutdown ─► NotRunning
-///                   └─────────────┴─────────────┴─► PendingError ─► Error
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not started.
-    Created,
-    /// Tasks are being restored: at the start, or in a thread that replaces one that has failed.
-    Rebalancing,
-    /// All tasks process.
-    Running,
-    /// Threads are ending in order.
-    PendingShutdown,
-    /// All threads have ended in order.
-    NotRunning,
-    /// A thread has failed, the others are ending.
-    PendingError,
-    /// All threads have ended after a failure.
-    Error,
-}
-
-impl State {
-    /// The arrows above; threads that are late may ask for others.
-    fn may_become(self, next: State) -> bool {
-        match next {
-            State::Created => false,
-            State::Rebalancing => matches!(self, State::Created | State::Running),
-            State::Running => self == State::Rebalancing,
-            State::PendingShutdown => matches!(self, State::Created | State::Rebalancing | State::Running),
-            State::NotRunning => self == State::PendingShutdown,
-            State::PendingError => matches!(self, State::Rebalancing | State::Running | State::PendingShutdown),
-            State::Error => self == State::PendingError,
-        }
-    }
-}
 
 /// What happens after an error that no other handler took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,49 +35,6 @@ pub enum Uncaught {
     /// As `StopClient`: all threads of this process end. In Kafka Streams every other process of the application ends too;
     /// here an application is one process, and other processes are not told of anything.
     StopApplication,
-}
-
-type Listener = Box<dyn Fn(State, State) + Send + Sync>;
-type UncaughtHandler = Box<dyn Fn(&Error) -> Uncaught + Send + Sync>;
-type HeldUpListener = Box<dyn Fn(&Error) + Send + Sync>;
-
-/// What the threads of an application share.
-struct Shared {
-    context: ThreadContext,
-    clock: Arc<dyn Clock>,
-    stop: AtomicBool,
-    wakeups: Vec<Arc<Wakeup>>,
-    /// Of every thread; closed when it has ended for good.
-    mailboxes: Vec<Mailbox>,
-    progress: Mutex<Progress>,
-    /// Locked during a change of state and the call for it, so that it hears the changes in their order.
-    listener: Mutex<Option<Listener>>,
-    held_up: Mutex<Option<HeldUpListener>>,
-    restore: Mutex<Option<Arc<dyn StateRestoreListener>>>,
-    uncaught: Mutex<Option<UncaughtHandler>>,
-    bounded: Mutex<Option<Bounded>>,
-}
-
-struct Progress {
-    state: State,
-    running: Vec<bool>,
-    ended: usize,
-    counters: Vec<Counters>,
-    /// Of threads that were replaced.
-    replaced: Counters,
-    error: Option<Error>,
-}
-
-/// A run that ends with its input: group by group of sub-topologies, in the order of flow (DESIGN 3.17), in rounds. A
-/// group is read to its ends until nothing new comes of it; then its input is ended, and again until nothing comes.
-struct Bounded {
-    round: usize,
-    group: usize,
-    /// The group's input is ended: windows close.
-    ended: bool,
-    ends: HashMap<TopicPartition, Offset>,
-    /// Threads that have not finished this round.
-    left: usize,
 }
 
 /// An application.
@@ -146,34 +63,14 @@ impl Streams {
             log,
             process_id: "embedded".to_owned(),
         };
-        let progress = Progress {
-            state: State::Created,
-            running: vec![false; threads],
-            ended: 0,
-            counters: vec![Counters::default(); threads],
-            replaced: Counters::default(),
-            error: None,
-        };
-        let shared = Shared {
-            context,
-            clock,
-            stop: AtomicBool::new(false),
-            wakeups: (0..threads).map(|_| Arc::default()).collect(),
-            mailboxes: (0..threads).map(|_| Mailbox::new()).collect(),
-            progress: Mutex::new(progress),
-            listener: Mutex::new(None),
-            held_up: Mutex::new(None),
-            restore: Mutex::new(None),
-            uncaught: Mutex::new(None),
-            bounded: Mutex::new(None),
-        };
+        let shared = Shared::new(Generation::new(1, context, threads), clock);
         Ok(Streams { shared: Arc::new(shared), threads: Vec::new() })
     }
 
     /// Calls `listener` with the old and the new state at every change, on the thread that brings it about and in
     /// order. It replaces an earlier one.
     pub fn on_state_change(&mut self, listener: impl Fn(State, State) + Send + Sync + 'static) {
-        *self.shared.listener() = Some(Box::new(listener));
+        *self.shared.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
     /// Calls `listener` when a thread begins to wait because of an error that may pass by itself, such as a full disk. It
@@ -196,7 +93,7 @@ impl Streams {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When it was started or closed before, or when the operating system gives no thread.
+    /// When it was started or closed before; or when the operating system gives no thread: those that it gave end then.
     pub fn start(&mut self) -> Result<()> {
         // A thread that is replaced takes the same arrow while the application runs.
         if !self.threads.is_empty() || !self.shared.change(State::Rebalancing) {
@@ -205,15 +102,116 @@ impl Streams {
                 self.state()
             )));
         }
-        let assignment = self.shared.context.plan.assign(self.shared.wakeups.len());
-        for (number, tasks) in assignment.into_iter().enumerate() {
-            let shared = self.shared.clone();
-            let name = format!("{}-StreamThread-{}", shared.context.config.application_id, number + 1);
-            let thread =
-                std::thread::Builder::new().name(name.clone()).spawn(move || drive(&shared, number, name, &tasks));
-            self.threads.push(thread.map_err(Error::user)?);
+        let generation = self.shared.rebalance.generation();
+        for number in 0..generation.members.len() {
+            if let Err(error) = self.spawn(number, false) {
+                let error = || {
+                    Error::user(format!(
+                        "no stream thread {}: {error}\n  help: a lower num.stream.threads, or a higher limit of the system's",
+                        number + 1
+                    ))
+                };
+                let missing = &generation.members[number..];
+                // Nobody would answer.
+                missing.iter().for_each(|member| member.mailbox.close());
+                self.shared.fail(error());
+                self.shared.leave(missing.len());
+                return Err(error());
+            }
         }
         Ok(())
+    }
+
+    fn spawn(&mut self, number: usize, is_new: bool) -> io::Result<String> {
+        let shared = self.shared.clone();
+        let name = thread_name(&self.context(), number);
+        let (thread, own) = (std::thread::Builder::new().name(name.clone()), name.clone());
+        self.threads.push(thread.spawn(move || drive(&shared, number, &own, is_new))?);
+        Ok(name)
+    }
+
+    /// Adds a stream thread (KIP-663) and returns its name. The tasks are divided anew: every thread commits and lets go of
+    /// its own first, and what is in memory is restored from the changelogs. Returns before that is done: the application is
+    /// `Rebalancing` until all run.
+    ///
+    /// # Errors
+    /// When the application does not run, or is to end with its input; or when the operating system gives no thread.
+    pub fn add_stream_thread(&mut self) -> Result<String> {
+        let (threads, comes) = self.rebalance("a thread is added to", |threads| Some(threads + 1))?;
+        if !comes {
+            return Ok(thread_name(&self.context(), threads - 1));
+        }
+        self.spawn(threads - 1, true).map_err(|error| {
+            // The one that was counted does not come.
+            self.shared.rebalance.ask(|threads| Some(threads - 1));
+            self.shared.leave(1);
+            Error::user(format!("no further stream thread: {error}\n  help: a higher limit of the system's"))
+        })
+    }
+
+    /// Removes the stream thread that was added last (KIP-663) and returns its name. The tasks are divided anew, as by
+    /// [`Streams::add_stream_thread`].
+    ///
+    /// # Errors
+    /// When the application does not run, or is to end with its input; or when the thread is the only one.
+    pub fn remove_stream_thread(&mut self) -> Result<String> {
+        let but_one = |threads: usize| threads.checked_sub(1).filter(|left| *left > 0);
+        let (left, _) = self.rebalance("a thread is removed from", but_one)?;
+        Ok(thread_name(&self.context(), left))
+    }
+
+    /// Asks for as many threads as `threads` makes of those that there are, `None` for too few. Returns their number, and
+    /// whether one has to come.
+    fn rebalance(&self, what: &str, threads: impl FnOnce(usize) -> Option<usize>) -> Result<(usize, bool)> {
+        let (shared, state) = (&self.shared, self.state());
+        if !matches!(state, State::Rebalancing | State::Running) || shared.is_stopped() {
+            return Err(Error::user(format!(
+                "{what} an application that is {state:?}\n  help: while it runs; before, set num.stream.threads"
+            )));
+        }
+        let threads = |now| if shared.bounded.is_asked_for() { None } else { threads(now) };
+        let Some(asked) = shared.rebalance.ask(threads) else {
+            return Err(Error::user(if shared.bounded.is_asked_for() {
+                format!("{what} an application that ends with its input\n  help: before drain() or run_to_end()")
+            } else {
+                format!("{what} an application that has one\n  help: pause() lets it rest, close() ends it")
+            }));
+        };
+        shared.change(State::Rebalancing);
+        Ok(asked)
+    }
+
+    /// Lets all threads rest (KIP-834): what is processed is committed, nothing more is taken for processing, and no timer fires,
+    /// until [`Streams::resume`]. Queries are answered, global tables are kept up to date, the state stays what it is. May be
+    /// called before the start. Returns at once; a thread in the middle of a poll ends it first.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, Ordering::Relaxed);
+        self.shared.rebalance.wake();
+    }
+
+    /// Lets the threads go on after [`Streams::pause`]. A timer by the wall clock that was due meanwhile fires once.
+    pub fn resume(&self) {
+        self.shared.paused.store(false, Ordering::Relaxed);
+        self.shared.rebalance.wake();
+    }
+
+    /// Whether it was paused, and not resumed.
+    pub fn is_paused(&self) -> bool {
+        self.shared.paused.load(Ordering::Relaxed)
+    }
+
+    /// Removes the state on disk, if there is any. The changelogs have it too: the next start restores it from there.
+    ///
+    /// # Errors
+    /// While the application runs, in this process or in another.
+    pub fn clean_up(&self) -> Result<()> {
+        let state = self.state();
+        if !matches!(state, State::Created | State::NotRunning | State::Error) {
+            return Err(Error::user(format!(
+                "the application is {state:?}: its state is in use\n  help: clean_up() before start() or behind close()"
+            )));
+        }
+        self.context().config.disk.as_ref().map_or(Ok(()), |disk| disk.clean_up())
     }
 
     /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been
@@ -232,11 +230,12 @@ impl Streams {
     /// # Errors
     /// When the log cannot say where the topics end.
     pub fn drain(&self) -> Result<()> {
-        let ends = group_ends(&self.shared.context, 0)?;
-        let left = self.shared.wakeups.len();
-        *self.shared.bounded() = Some(Bounded { round: 0, group: 0, ended: false, ends, left });
-        self.shared.wakeups.iter().for_each(|w| w.wake());
-        Ok(())
+        let begin = |generation: &Generation| {
+            let begun = self.shared.bounded.begin(&generation.context, generation.members.len());
+            generation.wake();
+            begun
+        };
+        self.shared.rebalance.while_settled(|| self.shared.is_stopped(), begin).unwrap_or(Ok(()))
     }
 
     /// Waits until the threads have ended by themselves, or by [`Streams::stopper`].
@@ -262,7 +261,7 @@ impl Streams {
     /// # Errors
     /// The error that stopped a thread.
     pub fn close(&mut self) -> Result<Counters> {
-        self.stopper().stop();
+        self.shared.stop();
         if self.state() == State::Created {
             self.shared.change(State::PendingShutdown);
             self.shared.change(State::NotRunning);
@@ -290,15 +289,19 @@ impl Streams {
         self.shared.progress().total()
     }
 
-    /// The topics, tasks and settings of this run.
-    pub fn context(&self) -> &ThreadContext {
-        &self.shared.context
+    /// The topics, tasks and settings of this run, as they are now.
+    pub fn context(&self) -> ThreadContext {
+        self.shared.rebalance.generation().context.clone()
     }
+}
+
+fn thread_name(context: &ThreadContext, number: usize) -> String {
+    format!("{}-StreamThread-{}", context.config.application_id, number + 1)
 }
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        self.stopper().stop();
+        self.shared.stop();
         for thread in self.threads.drain(..) {
             let _panicked = thread.join();
         }
@@ -312,8 +315,7 @@ pub struct Stopper(Arc<Shared>);
 impl Stopper {
     /// Asks all threads to end in order; does not wait for it.
     pub fn stop(&self) {
-        self.0.stop.store(true, Ordering::SeqCst);
-        self.0.wakeups.iter().for_each(|w| w.wake());
+        self.0.stop();
     }
 }
 
@@ -323,242 +325,34 @@ pub struct Queries(Arc<Shared>);
 
 impl QueryStores for Queries {
     fn context(&self) -> Cow<'_, ThreadContext> {
-        Cow::Borrowed(&self.0.context)
+        Cow::Owned(self.0.rebalance.generation().context.clone())
     }
 
     fn ask(&self, ask: Ask, wait: Duration) -> Result<Part, QueryError> {
         let shared = &self.0;
         let state = || shared.progress().state;
-        if let not_running @ (State::Created | State::NotRunning | State::Error) = state() {
-            return Err(QueryError::NotRunning(not_running));
-        }
-        // Every thread has the global stores: they are asked for as partition 0.
-        let number = Plan::thread_for(ask.partition, shared.wakeups.len());
-        match shared.mailboxes[number].ask(ask, wait, &shared.wakeups[number]) {
-            Err(QueryError::Stopped) => Err(match state() {
-                State::Created | State::Rebalancing | State::Running => QueryError::Stopped,
-                ended => QueryError::NotRunning(ended),
-            }),
-            answer => answer,
-        }
-    }
-}
-
-impl Progress {
-    fn total(&self) -> Counters {
-        let mut sum = self.replaced;
-        self.counters.iter().for_each(|c| sum += *c);
-        sum
-    }
-}
-
-impl Shared {
-    fn bounded(&self) -> MutexGuard<'_, Option<Bounded>> {
-        self.bounded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
-        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the state and tells of it, or does nothing (`false`) if there is no such arrow from the present one:
-    /// each thread asks for itself, so most ask late.
-    fn change(&self, to: State) -> bool {
-        let listener = self.listener();
-        let from = {
-            let mut progress = self.progress();
-            if !progress.state.may_become(to) {
-                return false;
+        loop {
+            if let not_running @ (State::Created | State::NotRunning | State::Error) = state() {
+                return Err(QueryError::NotRunning(not_running));
             }
-            std::mem::replace(&mut progress.state, to)
-        };
-        if let Some(listener) = listener.as_ref() {
-            listener(from, to);
-        }
-        true
-    }
-
-    /// Whether the handler wants a failed thread to be replaced; one that is to stop is not.
-    fn replaces(&self, error: &Error) -> bool {
-        let handler = self.uncaught.lock().unwrap_or_else(PoisonError::into_inner);
-        let ask = || handler.as_ref().map(|handler| handler(error)).unwrap_or_default();
-        let wanted = catch_unwind(AssertUnwindSafe(ask)).unwrap_or_default();
-        wanted == Uncaught::ReplaceThread && !self.stop.load(Ordering::SeqCst)
-    }
-
-    /// Makes ready for a thread in the place of one that has failed.
-    fn replace(&self, number: usize, tasks: &[usize]) {
-        // The others wait until the new one has looked for its records: it goes back to the last commit.
-        tasks.iter().for_each(|task| self.context.alignment.publish(*task, Head::Unknown));
-        {
-            let mut progress = self.progress();
-            progress.running[number] = false;
-            let counted = std::mem::take(&mut progress.counters[number]);
-            progress.replaced += counted;
-        }
-        self.change(State::Rebalancing);
-    }
-
-    fn publish(&self, number: usize, thread: &StreamThread) {
-        let started = {
-            let mut progress = self.progress();
-            progress.counters[number] = thread.counters();
-            progress.running[number] = thread.is_running();
-            progress.state == State::Rebalancing && progress.running.iter().all(|r| *r)
-        };
-        if started {
-            self.change(State::Running);
-        }
-    }
-}
-
-/// One thread's life: a [`StreamThread`], and those that replace it.
-fn drive(shared: &Shared, number: usize, name: String, tasks: &[usize]) {
-    let mut round = 0;
-    let error = loop {
-        let error = live(shared, number, &name, tasks, &mut round).err();
-        match &error {
-            Some(error) if shared.replaces(error) => shared.replace(number, tasks),
-            _ => break error,
-        }
-    };
-    shared.mailboxes[number].close();
-    // A thread that has ended holds nobody up.
-    tasks.iter().for_each(|task| shared.context.alignment.publish(*task, Head::Ended));
-    if let Some(error) = error {
-        shared.progress().error.get_or_insert(error);
-        // Before the others are stopped, or one of them would take it for an orderly end; and before this thread counts
-        // as ended, so that whoever ends last finds the state that leads to `Error`.
-        shared.change(State::PendingError);
-        shared.stop.store(true, Ordering::SeqCst);
-        shared.wakeups.iter().for_each(|w| w.wake());
-    }
-    let (all_ended, any_failed) = {
-        let mut progress = shared.progress();
-        progress.ended += 1;
-        (progress.ended == shared.wakeups.len(), progress.error.is_some())
-    };
-    if all_ended {
-        shared.change(if any_failed { State::Error } else { State::NotRunning });
-    }
-}
-
-/// Runs a stream thread to its end, and ends what a failure has left open.
-fn live(shared: &Shared, number: usize, name: &str, tasks: &[usize], round: &mut usize) -> Result<()> {
-    let mut thread = None;
-    // Panics of the program are caught in its tasks; what comes here is one of ours, or of a listener.
-    let ended = catch_unwind(AssertUnwindSafe(|| run(shared, number, name, tasks, round, &mut thread)));
-    let ended = ended.unwrap_or_else(|panic| {
-        Err(Error::user(format!("a stream thread panicked: {}", panic_message(panic.as_ref()))))
-    });
-    if let (Err(_), Some(thread)) = (&ended, &mut thread) {
-        thread.abandon();
-        shared.progress().counters[number] = thread.counters();
-    }
-    ended
-}
-
-/// Steps the thread until it ends; it stays with the caller.
-fn run(
-    shared: &Shared,
-    number: usize,
-    name: &str,
-    tasks: &[usize],
-    round: &mut usize,
-    thread: &mut Option<StreamThread>,
-) -> Result<()> {
-    let wakeup = shared.wakeups[number].clone();
-    let context = shared.context.clone();
-    let thread = thread.insert(StreamThread::new(context, name.to_owned(), tasks, wakeup.clone(), shared.clock.now())?);
-    if let Some(listener) = &*shared.restore.lock().unwrap_or_else(PoisonError::into_inner) {
-        thread.on_restore(listener.clone());
-    }
-    loop {
-        let now = shared.clock.now();
-        if shared.stop.load(Ordering::Relaxed) {
-            shared.change(State::PendingShutdown);
-            thread.close(now)?;
-            shared.publish(number, thread);
-            return Ok(());
-        }
-        let was_held_up = thread.held_up().is_some();
-        let mut next = thread.step(now)?;
-        shared.publish(number, thread);
-        // Before it waits: the step may have brought what a query waits for.
-        thread.answer_queries(&shared.mailboxes[number], shared.clock.as_ref());
-        match finish_round(shared, round, thread) {
-            Ok(false) => {}
-            Ok(true) => {
-                shared.change(State::PendingShutdown);
-                thread.close(shared.clock.now())?;
-                shared.publish(number, thread);
-                return Ok(());
+            let generation = shared.rebalance.generation();
+            // Every thread has the global stores: they are asked for as partition 0.
+            let member = &generation.members[Plan::thread_for(ask.partition, generation.members.len())];
+            match member.mailbox.ask(ask.clone(), wait, &member.wakeup) {
+                // Its tasks are on their way to another thread.
+                Err(QueryError::Stopped) if shared.rebalance.is_over(&generation) && !shared.is_stopped() => {
+                    if !shared.rebalance.wait_for_next(&generation, wait, || shared.is_stopped()) {
+                        return Err(QueryError::Restoring);
+                    }
+                }
+                Err(QueryError::Stopped) => {
+                    return Err(match state() {
+                        State::Created | State::Rebalancing | State::Running => QueryError::Stopped,
+                        ended => QueryError::NotRunning(ended),
+                    });
+                }
+                answer => return answer,
             }
-            // The round is not finished: its records are read again.
-            Err(error) => next = thread.recover(error, now)?,
-        }
-        if let (Some(error), false) = (thread.held_up(), was_held_up)
-            && let Some(listener) = &*shared.held_up.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            listener(error);
-        }
-        if let Next::Wait(until) = next {
-            // Shutdown and the rounds of a bounded run are looked at now and then, should a wake be missed.
-            let is_bounded = shared.bounded().is_some() && thread.held_up().is_none();
-            let longest = if is_bounded { Duration::from_millis(1) } else { Duration::from_millis(500) };
-            let timeout = until.map_or(longest, |until| until.saturating_sub(shared.clock.now().ticks).min(longest));
-            wakeup.wait(timeout);
         }
     }
-}
-
-/// Ends the thread's part of the present round of a bounded run when its input is consumed; `true` after the last.
-fn finish_round(shared: &Shared, round: &mut usize, thread: &mut StreamThread) -> Result<bool> {
-    let order = &shared.context.plan.order;
-    let (group, ended) = match shared.bounded().as_ref() {
-        None => return Ok(false),
-        Some(bounded) => match order.get(bounded.group) {
-            None => return Ok(true),
-            Some(group) if bounded.round == *round && group.iter().all(|s| thread.has_consumed(*s, &bounded.ends)) => {
-                (group, bounded.ended)
-            }
-            Some(_) => return Ok(false),
-        },
-    };
-    if !thread.commit_now(shared.clock.now())? {
-        return Ok(false);
-    }
-    if ended {
-        group.iter().try_for_each(|s| thread.end_input(*s))?;
-        if !thread.commit_now(shared.clock.now())? {
-            return Ok(false);
-        }
-    }
-    *round += 1;
-    let mut bounded = shared.bounded();
-    let Some(bounded) = bounded.as_mut() else { return Ok(false) };
-    bounded.left -= 1;
-    if bounded.left == 0 {
-        bounded.left = shared.wakeups.len();
-        bounded.round += 1;
-        let ends = group_ends(&shared.context, bounded.group)?;
-        if ends == bounded.ends {
-            bounded.group += usize::from(bounded.ended);
-            bounded.ended = !bounded.ended;
-        }
-        bounded.ends = group_ends(&shared.context, bounded.group)?;
-    }
-    Ok(bounded.group >= order.len())
-}
-
-/// The end offsets of the input partitions of a group of sub-topologies.
-fn group_ends(context: &ThreadContext, group: usize) -> Result<HashMap<TopicPartition, Offset>> {
-    let Some(group) = context.plan.order.get(group) else { return Ok(HashMap::new()) };
-    let tasks = context.plan.tasks.iter().filter(|t| group.contains(&t.id.sub_topology));
-    let inputs = tasks.flat_map(|t| &t.inputs);
-    inputs.map(|(p, _)| Ok((p.clone(), context.log.admin().end_offset(p, Isolation::ReadCommitted)?))).collect()
 }

@@ -31,7 +31,7 @@ use crate::offset_reset::OffsetReset;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::query::{Ask, Part, QueryError};
-use crate::restore::Restore;
+use crate::restore::{Progress, Restore};
 use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
@@ -81,6 +81,9 @@ const TURN: Duration = Duration::from_millis(1);
 /// The same in rows.
 const TURN_ROWS: usize = 1_000;
 
+/// How soon a restore that waits for the disk looks at it again.
+const LOOK_AT_DISK: Duration = Duration::from_millis(1);
+
 /// How soon a silence that others have to prove is looked for again.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
 
@@ -121,6 +124,8 @@ pub struct StreamThread {
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
     broken: bool,
+    /// Nothing is taken for processing.
+    paused: bool,
     /// State was found damaged, and nothing was committed since.
     rebuilt: bool,
     /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
@@ -184,6 +189,7 @@ impl StreamThread {
             unsent_since: None,
             running: false,
             broken: false,
+            paused: false,
             rebuilt: false,
             spent: false,
             fenced: None,
@@ -249,6 +255,11 @@ impl StreamThread {
         (self.running, self.restore) = (false, None);
     }
 
+    /// Lets later steps process nothing, and fire no timer, or lets them go on. What is processed is committed all the same.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
     /// The error that holds the thread up and may pass by itself; it is back at its last commit and tries again.
     pub fn held_up(&self) -> Option<&Error> {
         self.held_up.as_ref()
@@ -262,10 +273,24 @@ impl StreamThread {
         if !self.settle(now)? {
             return Ok(Next::Again);
         }
-        if !self.running && !self.start(now)? {
-            return Ok(Next::Again);
+        if !self.running {
+            match self.start(now)? {
+                Progress::Done => {}
+                Progress::Reading => return Ok(Next::Again),
+                Progress::Waiting => return Ok(Next::Wait(Some(now.ticks + LOOK_AT_DISK))),
+            }
         }
         self.exchange_with_disk(now)?;
+        if self.paused {
+            // Its batches are with the log, or leave with the commit.
+            self.read_globals(now.wall)?;
+            self.send()?;
+            self.commit_if_due(now)?;
+            let is_committed = !self.tasks.iter().any(Task::needs_commit);
+            return Ok(Next::Wait(
+                (!is_committed).then_some(self.last_commit.saturating_add(self.shared.config.commit_interval)),
+            ));
+        }
         let position = self.shared.alignment.position();
         let fetched = self.fetch(now.wall)?;
         // After the fetch: a row that was written before a record is then seen before it.
@@ -278,11 +303,7 @@ impl StreamThread {
             }
         }
         self.send()?;
-        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
-            self.begin_commit(now)?;
-            self.settle(now)?;
-            self.exchange_with_disk(now)?;
-        }
+        self.commit_if_due(now)?;
         let news = self.publish_passed_on();
         if processed > 0 || fetched {
             return Ok(Next::Again);
@@ -502,17 +523,18 @@ impl StreamThread {
         Ok(true)
     }
 
-    /// Takes up stores and positions: `true` when the tasks run.
-    fn start(&mut self, now: Now) -> Result<bool> {
+    /// Takes up stores and positions: when that is done the tasks run.
+    fn start(&mut self, now: Now) -> Result<Progress> {
         if self.restore.is_none() {
             let (shared, wakeup) = (&self.shared, self.wakeup.clone());
             let listener = self.restore_listener.clone();
             self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall, listener)?);
         }
-        if let Some(restore) = &mut self.restore
-            && !restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)?
-        {
-            return Ok(false);
+        if let Some(restore) = &mut self.restore {
+            match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
+                Progress::Done => {}
+                progress => return Ok(progress),
+            }
         }
         if let Some((task, consumer)) = &mut self.globals {
             let admin = self.shared.log.admin();
@@ -545,7 +567,7 @@ impl StreamThread {
         self.restore = None;
         self.last_commit = now.ticks;
         self.running = true;
-        Ok(true)
+        Ok(Progress::Done)
     }
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
@@ -687,6 +709,15 @@ impl StreamThread {
         let producer = &mut self.producer;
         for task in &mut self.tasks {
             task.cx().collector.take(true, |to, batch| Ok(producer.send(&to, batch)?))?;
+        }
+        Ok(())
+    }
+
+    fn commit_if_due(&mut self, now: Now) -> Result<()> {
+        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
+            self.begin_commit(now)?;
+            self.settle(now)?;
+            self.exchange_with_disk(now)?;
         }
         Ok(())
     }

@@ -153,6 +153,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
+    /// Its rows are all in memory, also if others' are on disk.
+    pub in_memory: bool,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.
@@ -229,6 +231,11 @@ impl Topology {
     /// All nodes.
     pub fn nodes(&self) -> &[NodeDescription] {
         &self.parts.nodes
+    }
+
+    /// Whether a source reads what a pattern matches.
+    pub(crate) fn reads_patterns(&self) -> bool {
+        self.sources().iter().any(|source| matches!(source.topics, Topics::Pattern(_)))
     }
 
     /// All sources.

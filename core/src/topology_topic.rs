@@ -113,6 +113,8 @@ impl Changes {
         }
         producer.send(&TopicPartition::new(name, 0), batch)?;
         producer.commit(GroupOffsets { group: self.application_id, offsets: Vec::new() });
+        // A log without threads of its own (a simulation's) syncs when it is waited for, and else when somebody says so.
+        producer.keep(producer.last_commit())?;
         loop {
             match producer.poll_commit() {
                 Some(CommitOutcome::Done) => return Ok(()),

@@ -14,6 +14,7 @@ use millstream_core::{
 
 use crate::consumed::Produced;
 use crate::durations::{self, FirstBad, Least};
+use crate::materialized::Materialized;
 use crate::once::Made;
 use crate::optimization::Optimization;
 use crate::windows::JoinWindows;
@@ -44,6 +45,8 @@ struct Graph {
     made: Vec<Made>,
     /// Stores that could do without a changelog.
     rebuildable: Vec<(StoreId, RebuiltFrom)>,
+    /// How stores are kept for which the program says so, by name.
+    materialized: BTreeMap<String, Materialized>,
     /// Names of topics and stores that operators make, each with its operator.
     names: BTreeMap<String, String>,
     /// Names of processors with timers.
@@ -152,15 +155,23 @@ impl StreamsBuilder {
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
             );
         }
-        if !problems.is_empty() {
-            return Err(Error::Build(Box::new(problems)));
-        }
         let mut parts = graph.parts.clone();
         if graph.optimizations.contains(&Optimization::ReuseSourceTopics) {
             for (store, from) in &graph.rebuildable {
                 let store = &mut parts.stores[store.0];
                 (store.changelog, store.rebuilt_from) = (None, Some(from.clone()));
             }
+        }
+        for (name, how) in &graph.materialized {
+            problems.extend(match parts.stores.iter_mut().find(|store| store.name == *name) {
+                Some(store) => how.apply(store),
+                None => Some(format!(
+                    "the program says how to keep store `{name}`, and has none of that name\n  help: stores have the names that operators are given"
+                )),
+            });
+        }
+        if !problems.is_empty() {
+            return Err(Error::Build(Box::new(problems)));
         }
         Ok(Topology::new(parts))
     }
@@ -172,6 +183,14 @@ impl StreamsBuilder {
             graph.problems.push(problem.to_owned());
         }
         graph.optimizations.extend(optimizations);
+    }
+
+    pub(crate) fn materialize_as(&self, store: &str, how: Materialized) {
+        let mut graph = self.graph();
+        if graph.materialized.insert(store.to_owned(), how).is_some() {
+            let problem = format!("the program says twice how to keep store `{store}`\n  help: say it once");
+            graph.problems.push(problem);
+        }
     }
 
     pub(crate) fn optimizes(&self, optimization: Optimization) -> bool {
@@ -323,7 +342,15 @@ impl StreamsBuilder {
         let mut graph = self.graph();
         let id = StoreId(graph.parts.stores.len());
         let NewStore { name, format, changelog, supplier, global } = store;
-        graph.parts.stores.push(StoreDescription { name, format, changelog, rebuilt_from: None, supplier, global });
+        graph.parts.stores.push(StoreDescription {
+            name,
+            format,
+            changelog,
+            rebuilt_from: None,
+            in_memory: false,
+            supplier,
+            global,
+        });
         id
     }
 
@@ -536,7 +563,8 @@ impl IntoTopics for TopicPattern {
     }
 }
 
-/// Every topic whose whole name matches a regular expression, among those that are there at the start.
+/// Every topic whose whole name matches a regular expression: at least one that is there at the start, and those that come
+/// later, which an application looks for every `metadata.max.age.ms` (a [`TopologyTestDriver`](crate::TopologyTestDriver) does not).
 ///
 /// ```
 /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv, pattern};

@@ -12,6 +12,18 @@ use millstream_core::{
 /// A range of encoded keys.
 pub(crate) type ByteRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
+/// The end of all bytes that begin so; there is none behind the largest bytes alone.
+pub(crate) fn behind(mut prefix: Vec<u8>) -> Bound<Vec<u8>> {
+    while prefix.pop_if(|last| *last == u8::MAX).is_some() {}
+    match prefix.last_mut() {
+        Some(last) => {
+            *last += 1;
+            Bound::Excluded(prefix)
+        }
+        None => Bound::Unbounded,
+    }
+}
+
 /// Encodes and decodes the keys of one store in one task, without allocating for each.
 pub(crate) struct Keys<K: Data> {
     store: Arc<str>,
@@ -70,6 +82,13 @@ impl<K: Data> Keys<K> {
             let problem = format!("a key cannot be read back: {e}");
             Error::State(Box::new(StateError { store: self.store.to_string(), problem }))
         })
+    }
+
+    /// The bytes of all keys that begin with the bytes of this one.
+    pub(crate) fn prefix(&self, prefix: &K) -> Result<ByteRange> {
+        let from = self.encode(prefix)?.clone();
+        let to = behind(from.clone());
+        Ok((Bound::Included(from), to))
     }
 
     /// A range of keys as a range of bytes.

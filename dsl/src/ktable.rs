@@ -69,6 +69,17 @@ pub trait LookUp<K, V> {
     fn get_as_of(&self, key: &K, _time: Timestamp) -> Result<Option<(V, Timestamp)>> {
         self.get(key)
     }
+
+    /// Shows `f` the value that [`LookUp::get_as_of`] gives, once, without a copy where the table has it at hand. `f` must
+    /// not come back to the table.
+    ///
+    /// # Errors
+    /// As [`LookUp::get`]; `f` was not called then.
+    fn show_as_of(&self, key: &K, time: Timestamp, f: &mut dyn FnMut(Option<&V>)) -> Result<()> {
+        let row = self.get_as_of(key, time)?;
+        f(row.as_ref().map(|(value, _)| value));
+        Ok(())
+    }
 }
 
 /// Recipe for a look-up, run once per task.

@@ -14,11 +14,14 @@ mod json;
 mod keys;
 mod kstream;
 mod ktable;
+mod late;
+mod materialized;
 mod once;
 mod operators;
 mod optimization;
 mod processor;
 mod queries;
+mod row_serde;
 mod stored;
 mod tables;
 mod test_driver;
@@ -31,17 +34,18 @@ pub use aggregates::{
 pub use builder::{IntoTopics, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
 pub use failure::BoxError;
-pub use joins::GlobalKTable;
+pub use joins::{GlobalKTable, StreamJoined};
 pub use json::Json;
 pub use kstream::{DefaultConsumed, KStream};
 pub use ktable::{KTable, LookUp};
+pub use materialized::Materialized;
 pub use millstream_core as core;
-pub use millstream_state::{Put, Version};
+pub use millstream_state::{Put, Version, conformance};
 pub use operators::{Branches, RecordContext, Split};
 pub use optimization::Optimization;
 pub use processor::{
-    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueStore, Kind, Out, Processor,
-    ProcessorStore, SessionStore, Setup, StoreHandle, Stores, Timer, ValueOut, ValueProcessor, ValueSetup,
+    AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueIterator, KeyValueStore, Kind, Out,
+    Processor, ProcessorStore, SessionStore, Setup, StoreHandle, Stores, Timer, ValueOut, ValueProcessor, ValueSetup,
     VersionedStore, WindowStore,
 };
 pub use queries::{
@@ -49,6 +53,7 @@ pub use queries::{
     SessionQuery, StateQueryRequest, StateQueryResult, ValueAndTimestamp, VersionedKeyQuery, WindowKeyQuery,
     WindowRangeQuery, in_store,
 };
+pub use row_serde::RowSerde;
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{

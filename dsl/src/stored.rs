@@ -64,4 +64,10 @@ impl<K: Data, V: Data> LookUp<K, V> for Stored<K, V> {
         let mut table = self.table.borrow_mut();
         Ok(table.get(&key)?.map(|(value, time)| (value.clone(), time)))
     }
+
+    fn show_as_of(&self, key: &K, _: Timestamp, f: &mut dyn FnMut(Option<&V>)) -> Result<()> {
+        let key = self.keys.encode(key)?;
+        f(self.table.borrow_mut().get(&key)?.map(|(value, _)| value));
+        Ok(())
+    }
 }

@@ -59,8 +59,8 @@ impl Processor for Throttle {
 }
 impl Throttle {
     fn flush(&mut self, _: i64, _: &mut Out<'_, String, i64>) -> Result<()> {
-        for (key, _) in self.seen.all()? {
-            self.seen.delete(&key)?;
+        for row in self.seen.all() {
+            self.seen.delete(&row?.0)?;
         }
         Ok(())
     }

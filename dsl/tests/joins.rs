@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::Result;
-use millstream_dsl::{JoinWindows, StreamsBuilder, TopologyTestDriver};
+use millstream_dsl::{JoinWindows, KStream, StreamJoined, StreamsBuilder, TopologyTestDriver};
 
 fn joined(windows: JoinWindows, with_itself: bool) -> Result<(Vec<String>, u64)> {
     let b = StreamsBuilder::new();
@@ -77,5 +77,45 @@ fn records_without_a_partner_leave_as_soon_as_they_can_if_windows_are_exact() ->
     assert_eq!(alone(windows, 20)?, [0, 8, 9]);
     assert_eq!(alone(windows.exact(), 19)?, [0, 8]);
     assert_eq!(alone(windows.exact(), 20)?, [0, 8, 9]);
+    Ok(())
+}
+
+/// Rule 25: what is counted as late, each side's apart; a stream that is joined with itself has it twice.
+#[test]
+fn late_records_are_streams_of_the_program() -> Result<()> {
+    type Texts = KStream<Option<String>, Option<String>>;
+    let late = |windows: JoinWindows, with_itself: bool| -> Result<([Vec<String>; 2], u64)> {
+        let b = StreamsBuilder::new();
+        let left = b.stream::<Option<String>, Option<String>>("left");
+        // Over a repartition topic.
+        let right = if with_itself {
+            left.clone()
+        } else {
+            b.stream("right").select_key(|key: &Option<String>, _| key.clone())
+        };
+        let joined = StreamJoined::with(windows)
+            .on_late_left(|late: Texts| late.to("late-left"))
+            .on_late_right(|late: Texts| late.map_values(|v| v).to("late-right"));
+        left.join("joined", &right, joined, |l, r| format!("{l}{r}")).to("out");
+        let driver = TopologyTestDriver::new(b.build()?)?;
+        for (topic, time, value) in
+            [("right", 95, "r"), ("left", 110, "now"), ("left", 96, "old"), ("right", 70, "older")]
+        {
+            let topic = if with_itself { "left" } else { topic };
+            driver.input::<Option<String>, Option<String>>(topic)?.pipe_at(time, Some("k".into()), Some(value.into()));
+        }
+        let out = |topic: &str| -> Result<Vec<String>> {
+            let late = driver.output::<Option<String>, Option<String>>(topic)?.read();
+            Ok(late.into_iter().filter_map(|(_, value)| value).collect())
+        };
+        Ok(([out("late-left")?, out("late-right")?], driver.counters().late_records))
+    };
+    let text = |left: &[&str], right: &[&str]| [left, right].map(|side| side.iter().map(|v| (*v).to_owned()).collect());
+    let windows = JoinWindows::of(Duration::from_millis(10)).grace(Duration::from_millis(2));
+    assert_eq!(late(windows.drop_late(), false)?, (text(&["old"], &["older"]), 2));
+    assert_eq!(late(windows.drop_late(), true)?, (text(&["old", "older"], &["old", "older"]), 2));
+    // Too old to be kept, a retention of 22 ms behind the newest of its side.
+    assert_eq!(late(windows, false)?, (text(&[], &["older"]), 1));
+    assert_eq!(late(windows, true)?, (text(&["older"], &["older"]), 1));
     Ok(())
 }

@@ -189,9 +189,12 @@ fn buffers_hold_something() {
     assert_eq!(closed, [format!("`s` may hold 0 rows\n  {remedy}")]);
 }
 
+/// A name that is refused, and a program that has it.
+type Named = (&'static str, fn(&Program));
+
 #[test]
 fn what_is_kept_has_a_name_that_a_log_takes() {
-    let stores: [(&str, fn(&Program)); 9] = [
+    let stores: [Named; 9] = [
         ("", |p| drop(p.grouped.count(""))),
         ("", |p| {
             let _handle = p.b.store::<String, i64>("");
@@ -208,7 +211,7 @@ fn what_is_kept_has_a_name_that_a_log_takes() {
     for (name, program) in stores {
         assert_eq!(problems(program), [format!("`{name}` cannot name a store or topic\n  {remedy}")]);
     }
-    let topics: [(&str, fn(&Program)); 6] = [
+    let topics: [Named; 6] = [
         ("", |p| p.stream.to("")),
         ("", |p| p.b.stream::<String, i64>("").to("out")),
         ("", |p| drop(p.b.table::<String, i64>("", "s"))),

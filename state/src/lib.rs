@@ -22,7 +22,7 @@ mod versioned;
 
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
-pub use key_value::{KeyValueTable, ScanRow};
+pub use key_value::{KeyValueTable, Scan, ScannedRow, Visit};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksDisk, RocksOptions};
 pub use rows::Entry;

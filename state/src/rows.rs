@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
 use hashbrown::HashMap;
-use millstream_core::Timestamp;
+use millstream_core::{KEYS_AHEAD, Timestamp};
 
 /// The present content of a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -211,6 +211,11 @@ impl<I, C: Content> Rows<I, C> {
     pub(crate) fn touch(&self, id: RowId) {
         let row = &self.rows[id.index()];
         std::hint::black_box((row.changed, row.content.is_there()));
+    }
+
+    /// Reads the places that the next new rows take.
+    pub(crate) fn touch_free(&self) {
+        self.free.iter().rev().take(KEYS_AHEAD).for_each(|id| self.touch(*id));
     }
 
     /// Whether the rows are more than a processor's cache holds.

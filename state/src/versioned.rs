@@ -3,6 +3,7 @@
 //! The changelog gets every value that was put, in order, with its time.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,6 +53,21 @@ fn take_ended<V>(key: &[u8], versions: &mut History<V>, oldest: Timestamp, expir
     if let Some(expired) = expired {
         expired.extend(ended.map(|(from, _)| (key.into(), from)));
     }
+}
+
+/// The values that were valid at some of the times, ascending. The latest one is answered for at any time, what was before it
+/// within the history.
+fn valid_at<V>(
+    versions: &[(Timestamp, Option<V>)],
+    times: RangeInclusive<Timestamp>,
+    history: Timestamp,
+) -> impl DoubleEndedIterator<Item = Version<&V>> {
+    let (first, last) = times.into_inner();
+    versions.iter().enumerate().filter_map(move |(at, (from, value))| {
+        let valid_to = versions.get(at + 1).map(|(next, _)| *next);
+        let is_asked = *from <= last && valid_to.is_none_or(|to| to > first.max(history) && last >= history);
+        Some(Version { value: value.as_ref().filter(|_| is_asked)?, timestamp: *from, valid_to })
+    })
 }
 
 type VersionRows<VS> = Rows<KeyBytes, Entry<History<<VS as Serde>::Value>>>;
@@ -126,6 +142,16 @@ where
         }
         let (timestamp, value) = &versions[at];
         Some(Version { value: value.as_ref()?, timestamp: *timestamp, valid_to: next })
+    }
+
+    /// The values that were valid at some of the times, ascending. Before the history there is none, but the latest one if it
+    /// is that old.
+    pub fn get_between(
+        &self,
+        key: &[u8],
+        times: RangeInclusive<Timestamp>,
+    ) -> impl DoubleEndedIterator<Item = Version<&VS::Value>> {
+        valid_at(self.versions(key), times, self.observed.saturating_sub(self.history))
     }
 
     /// Puts a value, or a deletion, that is valid from `time` on.
@@ -309,21 +335,15 @@ where
         let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
         let observed = if committed { self.committed_observed } else { self.observed };
         let versions = entry.value.as_deref().unwrap_or_default();
-        let ends = versions.iter().skip(1).map(|(from, _)| *from).chain([Timestamp::MAX]);
-        let (first, last) = query.times.clone().into_inner();
         let history = observed.saturating_sub(self.history);
-        let is_asked = |from: Timestamp, to: Timestamp| {
-            // The latest one is answered for at any time; what was before it within the history.
-            from <= last && (to == Timestamp::MAX || (to > first.max(history) && last >= history))
-        };
-        let asked = versions.iter().zip(ends).filter(|((from, _), to)| is_asked(*from, *to));
-        let mut asked: Vec<_> = asked.filter_map(|((from, value), to)| Some((*from, value.as_ref()?, to))).collect();
+        let mut asked: Vec<_> = valid_at(versions, query.times.clone(), history).collect();
         if query.descending {
             asked.reverse();
         }
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
-        for (from, value, to) in asked {
-            write_value(name, serde, scratch, &to.to_be_bytes(), Some(value), from, answer)?;
+        for Version { value, timestamp, valid_to } in asked {
+            let valid_to = valid_to.unwrap_or(Timestamp::MAX).to_be_bytes();
+            write_value(name, serde, scratch, &valid_to, Some(value), timestamp, answer)?;
         }
         Ok(None)
     }

@@ -1,7 +1,7 @@
 //! The stores here do what the runtime asks of a store; stores that forget a part of it are found out.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 use millstream_core::{ChangelogRecord, ChangelogWriter, NumberSerde, Result, StateStore, Timestamp};
 use millstream_state::conformance::{Subject, check};
@@ -19,11 +19,14 @@ impl Subject for KeyValues {
         store.put(&[key], value.map(i64::from), time).expect("there is no disk");
     }
     fn rows(&self, store: &mut Self::Store) -> BTreeMap<u8, u8> {
-        store
-            .range(Bound::Unbounded, Bound::Unbounded)
-            .expect("there is no disk")
-            .map(|(key, value, _)| (key[0], *value as u8))
-            .collect()
+        let mut rows = BTreeMap::new();
+        let everything = (Bound::Unbounded, Bound::Unbounded);
+        let scanned = store.scan(everything, false, &mut |key, value, _| {
+            rows.insert(key[0], *value as u8);
+            Ok(ControlFlow::Continue(()))
+        });
+        scanned.expect("there is no disk");
+        rows
     }
 }
 

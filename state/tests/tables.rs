@@ -1,7 +1,7 @@
 //! The tables against plain maps: random changes, flushes, commits, rollbacks, and restores from what was flushed.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, RangeInclusive};
+use std::ops::{Bound, ControlFlow, RangeInclusive};
 
 use millstream_core::{ChangelogRecord, ChangelogWriter, NumberSerde, StateStore, Timestamp};
 use millstream_state::{KeyValueTable, Place, SessionBounds, TimedTable, WindowStart};
@@ -120,7 +120,11 @@ proptest! {
                 table.put(&[key], value, 0).unwrap();
             },
             |table| {
-                let scanned: BTreeMap<u8, i64> = table.range(Bound::Unbounded, Bound::Unbounded).unwrap().map(|(k, v, _)| (k[0], *v)).collect();
+                let mut scanned = BTreeMap::new();
+                table.scan((Bound::Unbounded, Bound::Unbounded), false, &mut |key, value, _| {
+                    scanned.insert(key[0], *value);
+                    Ok(ControlFlow::Continue(()))
+                }).unwrap();
                 for key in 0..20 {
                     assert_eq!(table.get(&[key]).unwrap().map(|(v, _)| *v), scanned.get(&key).copied());
                 }

@@ -90,6 +90,11 @@ impl StateDisk for FailingDisk {
         Ok(Box::new(FailingTask { task, calls: self.calls.clone(), failed: None }))
     }
 
+    fn clean_up(&self) -> Result<()> {
+        self.calls.call(true)?;
+        self.disk.clean_up()
+    }
+
     fn budget(&self) -> &Arc<StateBudget> {
         self.disk.budget()
     }
@@ -172,6 +177,10 @@ impl DiskRows for FailingRows {
 
     fn latest(&self) -> Option<Timestamp> {
         self.rows.latest()
+    }
+
+    fn approximate_len(&self) -> usize {
+        self.rows.approximate_len()
     }
 
     fn scan(

@@ -64,8 +64,8 @@ fn a_second_start_matches_what_the_first_one_did() -> Result<()> {
     embedded.write("t-in", 0, &[(0, None, "a")])?;
     let streams = embedded.streams(topology, RuntimeConfig::embedded("app"))?;
     let inputs = |streams: &millstream_core::Streams| -> Vec<String> {
-        let tasks = &streams.context().plan.tasks;
-        tasks.iter().flat_map(|t| &t.inputs).map(|(partition, _)| partition.to_string()).collect()
+        let context = streams.context();
+        context.plan.tasks.iter().flat_map(|t| &t.inputs).map(|(partition, _)| partition.to_string()).collect()
     };
     let first = inputs(&streams);
     streams.run_to_end()?;

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::{Admin as _, Counters, Result, RuntimeConfig, State, StateDisk, Topology};
 use millstream_dsl::StreamsBuilder;
@@ -299,4 +300,36 @@ fn much_that_is_restored_is_there_as_it_was() -> Result<()> {
     let wrong = keys.iter().enumerate().find(|(at, key)| last.get(*key) != Some(&if *at < MANY / 2 { 3 } else { 2 }));
     assert_eq!(wrong, None);
     Ok(())
+}
+
+/// A rebalance closes databases and opens them in other threads. What is cleaned up is restored from changelogs.
+#[test]
+fn state_moves_between_threads_and_comes_back_after_a_clean_up() -> Result<()> {
+    let mut world = World::new()?;
+    let config =
+        RuntimeConfig { disk: Some(world.disk()?), commit_interval: Duration::ZERO, ..RuntimeConfig::embedded("app") };
+    let mut streams = world.embedded.streams(count("counts")?, config)?;
+    streams.start()?;
+    for round in 0..6 {
+        world.write()?;
+        if round % 2 == 0 {
+            streams.add_stream_thread()?
+        } else {
+            streams.remove_stream_thread()?
+        };
+        while streams.state() != State::Running {
+            std::thread::yield_now();
+        }
+    }
+    assert!(streams.clean_up().is_err());
+    streams.drain()?;
+    streams.join()?;
+    world.check()?;
+    assert_eq!(world.task_folders().len(), 2);
+    streams.clean_up()?;
+    assert_eq!(world.task_folders(), [] as [PathBuf; 0]);
+    drop(streams);
+    world.write()?;
+    assert!(world.run(count("counts")?)?.restore >= 2 * KEYS as u64);
+    world.check()
 }

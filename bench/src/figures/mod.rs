@@ -4,6 +4,7 @@ mod commit_pause;
 mod exactly_once;
 mod growth;
 mod large_state;
+mod large_windows;
 mod latency;
 mod restart;
 mod restore;
@@ -14,6 +15,7 @@ use millstream_broker::Durability;
 use millstream_core::{Error, ProcessingGuarantee, Result};
 
 pub(crate) use self::large_state::{Keys, large_state};
+pub(crate) use self::large_windows::{Windows, large_windows};
 pub(crate) use self::latency::{Load, latency};
 use crate::baseline::Store;
 use crate::table::Row;

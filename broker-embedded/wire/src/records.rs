@@ -107,7 +107,9 @@ impl Records {
     }
 
     /// The next record; `None` at the end. After an error the cursor is at its end.
-    #[inline]
+    ///
+    /// In place, with what it calls: a view that is handed over through memory costs as much as the parsing.
+    #[inline(always)]
     #[expect(clippy::should_implement_trait, reason = "a view borrows from the cursor, which an iterator cannot say")]
     pub fn next(&mut self) -> Option<Result<RecordView<'_>, BatchError>> {
         if self.remaining <= 0 {
@@ -139,9 +141,10 @@ impl Records {
     pub fn peek_keys<'a, const N: usize>(&'a self, keys: &mut [&'a [u8]; N]) -> (usize, i64) {
         let (mut found, mut at, mut offset) = (0, self.at, self.next_offset);
         for _ in 0..self.remaining.clamp(0, N as i32) {
-            let Ok(parsed) = parse(&self.bytes, at) else { break };
-            (at, offset) = (parsed.end, self.base_offset + parsed.offset_delta + 1);
-            if let Some(key) = parsed.key {
+            let Ok(mut head) = parse_head(&self.bytes, at) else { break };
+            let Some(key) = take_field(head.record, &mut head.at) else { break };
+            (at, offset) = (head.record.len(), self.base_offset + head.offset_delta + 1);
+            if let Some(key) = key {
                 keys[found] = key;
                 found += 1;
             }
@@ -178,8 +181,17 @@ struct Parsed<'a> {
     end: usize,
 }
 
-#[inline]
-fn parse(bytes: &[u8], mut at: usize) -> Result<Parsed<'_>, &'static str> {
+/// What lies before the key of a record.
+struct Head<'a> {
+    offset_delta: i64,
+    time_delta: i64,
+    /// Bytes up to the record's end, and where its key begins in them.
+    record: &'a [u8],
+    at: usize,
+}
+
+#[inline(always)]
+fn parse_head(bytes: &[u8], mut at: usize) -> Result<Head<'_>, &'static str> {
     let len = varint::take(bytes, &mut at).ok_or("its length is cut off")?;
     let end = usize::try_from(len)
         .ok()
@@ -194,6 +206,12 @@ fn parse(bytes: &[u8], mut at: usize) -> Result<Parsed<'_>, &'static str> {
     if !(0..=i64::from(i32::MAX)).contains(&offset_delta) {
         return Err("its offset delta is out of range");
     }
+    Ok(Head { offset_delta, time_delta, record, at })
+}
+
+#[inline(always)]
+fn parse(bytes: &[u8], at: usize) -> Result<Parsed<'_>, &'static str> {
+    let Head { offset_delta, time_delta, record, mut at } = parse_head(bytes, at)?;
     let key = take_field(record, &mut at).ok_or("its key does not fit")?;
     let value = take_field(record, &mut at).ok_or("its value does not fit")?;
     let headers = match record.get(at..) {
@@ -201,11 +219,11 @@ fn parse(bytes: &[u8], mut at: usize) -> Result<Parsed<'_>, &'static str> {
         Some([]) | None => return Err("its headers are cut off"),
         Some(section) => section,
     };
-    Ok(Parsed { offset_delta, time_delta, key, value, headers, end })
+    Ok(Parsed { offset_delta, time_delta, key, value, headers, end: record.len() })
 }
 
 /// A nullable field: `None` if it does not fit.
-#[inline]
+#[inline(always)]
 fn take_field<'a>(record: &'a [u8], at: &mut usize) -> Option<Option<&'a [u8]>> {
     let len = varint::take(record, at)?;
     if len < 0 {

@@ -29,7 +29,7 @@ pub(crate) fn len(value: i64) -> usize {
 }
 
 /// Reads a varint at `at` and moves past it; `None` if it is cut off or longer than 10 bytes.
-#[inline]
+#[inline(always)]
 pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let first = *bytes.get(*at)?;
     if first < 0x80 {
@@ -44,6 +44,7 @@ pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
     take_long(bytes, at)
 }
 
+#[inline(never)]
 fn take_long(bytes: &[u8], at: &mut usize) -> Option<i64> {
     let mut value = 0u64;
     for (i, byte) in bytes.get(*at..)?.iter().take(10).enumerate() {

@@ -448,6 +448,12 @@ where
         let stream = stream.without_null_values();
         let f = self.f.clone();
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
-        target.subscribe(node, &stream, None, fold, Arc::new(move |key: &K, a: Option<A>, b: A| Ok(merge(key, a, b))));
+        target.subscribe(
+            node,
+            &stream,
+            None,
+            fold,
+            Arc::new(move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)))),
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! order of time (KIP-923).
 
 use std::cell::RefCell;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -74,11 +74,11 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
             return Ok(());
         }
         let end = up_to.saturating_add(1).to_be_bytes();
-        let leaving: Vec<(Vec<u8>, Waiting<V>, Timestamp)> = {
-            let mut table = self.table.borrow_mut();
-            let rows = table.range(Bound::Unbounded, Bound::Excluded(&end))?;
-            rows.map(|(key, waiting, time)| (key.to_vec(), waiting.clone(), time)).collect()
-        };
+        let mut leaving: Vec<(Vec<u8>, Waiting<V>, Timestamp)> = Vec::new();
+        self.table.borrow_mut().scan((Bound::Unbounded, Bound::Excluded(&end)), false, &mut |key, waiting, time| {
+            leaving.push((key.to_vec(), waiting.clone(), time));
+            Ok(ControlFlow::Continue(()))
+        })?;
         for (place, Waiting { value, headers }, timestamp) in leaving {
             *self.table.borrow_mut().change(&place)? = Entry { value: None, timestamp };
             let key = self.keys.decode(&place[8..place.len() - 4])?;
@@ -90,11 +90,13 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
 
 impl<K: Data, V: Data, N: Forward<Record<K, V>>> Lifecycle for GraceBuffer<K, V, N> {
     fn due(&self, _: &TaskContext) -> Timestamp {
-        let mut table = self.table.borrow_mut();
+        let mut due = Timestamp::MAX;
+        let read = self.table.borrow_mut().scan((Bound::Unbounded, Bound::Unbounded), false, &mut |_, _, time| {
+            due = time.saturating_add(self.grace);
+            Ok(ControlFlow::Break(()))
+        });
         // Rows that cannot be read are looked for at once: whoever does it returns the error.
-        let Ok(mut rows) = table.range(Bound::Unbounded, Bound::Unbounded) else { return NO_TIME };
-        let first = rows.next();
-        first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.grace))
+        read.map_or(NO_TIME, |()| due)
     }
 
     fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Records of a left or outer join that wait for a partner until their window closes (semantics.md 21 to 24).
 
 use std::cell::{RefCell, RefMut};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::{
-    Data, Encoded, Headers, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreFormat, StoreId,
+    Data, Encoded, Headers, KeyRange, NO_TIME, Payload, Result, Serde, SerdeContext, SerdeError, StoreFormat, StoreId,
     TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
@@ -131,9 +131,12 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         let closes = [Side::Right, Side::Left].map(|side| {
             let (from, to) = ([side as u8], end_of(side));
             // Rows that cannot be read are looked for at once: whoever does it returns the error.
-            let Ok(mut rows) = table.range(Bound::Included(&from), to.as_ref().map(|b| &b[..])) else { return NO_TIME };
-            let first = rows.next();
-            first.map_or(Timestamp::MAX, |(_, _, time)| time.saturating_add(self.wait(side)).saturating_add(1))
+            match first_time(&mut table, (Bound::Included(&from), to.as_ref().map(|b| &b[..])), false) {
+                Ok(first) => {
+                    first.map_or(Timestamp::MAX, |time| time.saturating_add(self.wait(side)).saturating_add(1))
+                }
+                Err(_) => NO_TIME,
+            }
         });
         closes[0].min(closes[1])
     }
@@ -156,15 +159,15 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
         let mut open = Vec::new();
         for side in [Side::Right, Side::Left] {
             let wait = self.wait(side);
-            for (key, values, time) in
-                table.range(Bound::Included(&[side as u8]), end_of(side).as_ref().map(|b| &b[..]))?
-            {
+            let (from, to) = ([side as u8], end_of(side));
+            table.scan((Bound::Included(&from), to.as_ref().map(|b| &b[..])), false, &mut |key, values, time| {
                 if time + wait >= now {
                     open.push((time, side, key.to_vec(), values.are_several()));
-                    break;
+                    return Ok(ControlFlow::Break(()));
                 }
                 leaving.push((time, side, key.to_vec(), values.clone()));
-            }
+                Ok(ControlFlow::Continue(()))
+            })?;
         }
         let least = match open.iter().map(|(time, ..)| *time).min() {
             least if self.windows.exact => least.unwrap_or(NO_TIME),
@@ -196,6 +199,23 @@ fn end_of(side: Side) -> Bound<[u8; 1]> {
     if side == Side::Right { Bound::Excluded([Side::Left as u8]) } else { Bound::Unbounded }
 }
 
+/// The time of the first row of a range, or of the last.
+fn first_time<VS: Serde>(
+    table: &mut KeyValueTable<VS>,
+    range: KeyRange<'_>,
+    descending: bool,
+) -> Result<Option<Timestamp>>
+where
+    VS::Value: Clone,
+{
+    let mut first = None;
+    table.scan(range, descending, &mut |_, _, time| {
+        first = Some(time);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(first)
+}
+
 /// What Kafka Streams takes for the least waiting time after a look: it goes through all values by time and side, and
 /// stops at the value behind the first open ones of both sides, or at the last one. `open` are the rows of those: time,
 /// side, key, and whether they have several values.
@@ -219,9 +239,8 @@ where
             }
             None => (Bound::Included(from.to_vec()), NO_TIME),
         };
-        let mut rows = table.range(from.0.as_ref().map(|k| &k[..]), to.as_ref().map(|b| &b[..]))?;
-        let row = if second.is_some() { rows.next() } else { rows.next_back() };
-        *found = row.map(|(_, _, time)| time);
+        let range = (from.0.as_ref().map(|k| &k[..]), to.as_ref().map(|b| &b[..]));
+        *found = first_time(table, range, second.is_none())?;
     }
     if open.len() == 2 {
         let next = of_sides.iter().flatten().min().copied();

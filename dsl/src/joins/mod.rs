@@ -4,10 +4,13 @@ mod foreign_key;
 mod grace_join;
 mod held;
 mod join_rows;
+mod join_side;
 mod self_join;
 mod stream_global;
+mod stream_joined;
 mod stream_stream;
 mod stream_table;
 mod with_key;
 
 pub use stream_global::GlobalKTable;
+pub use stream_joined::StreamJoined;

@@ -8,45 +8,51 @@ use millstream_core::{Data, Downstream, Forward, NodeId, Record, Result, TaskCon
 
 use crate::failure::Failure;
 use crate::joins::join_rows::JoinRows;
+use crate::joins::stream_joined::StreamJoined;
 use crate::keys::Keys;
 use crate::kstream::KStream;
+use crate::late::{Late, keep, pass_on, too_late};
 use crate::windows::JoinWindows;
 
 /// Joins a stream with itself; `W` is `V` by another name.
 pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'static, E: Failure + 'static>(
     stream: &KStream<K, V>,
     name: &str,
-    windows: JoinWindows,
+    joined: StreamJoined<K, V, W>,
     f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E> + Send + Sync + 'static,
 ) -> KStream<K2, O> {
-    let builder = &stream.builder;
+    let (builder, windows) = (&stream.builder, joined.windows);
+    let late = joined.late_of_self(stream);
     builder.warn_of_windows_of_no_time(name, windows);
     builder.no_bad_duration(&format!("join `{name}`"), windows.bad);
     let store = Arc::<str>::from(format!("{name}-left"));
     let id = JoinRows::<V::NonNull>::add::<K>(builder, &store, windows.retention());
     let node = builder.node("KSTREAM-JOIN", &[stream.node], &[id]);
+    late.iter().for_each(|late| late.follow(stream, node));
     let port = builder.port();
     let (out, f) = (port.clone(), Arc::new(f));
     stream.port.subscribe(move |task| {
         let down = task.open(&out);
         let rows = JoinRows::<V::NonNull>::open(task, id, &store);
         let keys = Keys::<K>::new(&store);
-        Box::new(SelfJoin { node, keys, rows, windows, f: f.clone(), down, right: PhantomData::<fn(W)> })
+        let late = late.as_ref().map(|late| late.open(task));
+        Box::new(SelfJoin { node, keys, rows, windows, f: f.clone(), late, down, right: PhantomData::<fn(W)> })
     });
     KStream { builder: builder.clone(), node, port, key_changed: false, sources: stream.sources.clone() }
 }
 
-struct SelfJoin<K: Data, L: Data, W, F, K2, O> {
+struct SelfJoin<K: Data, V, L: Data, W, F, K2, O> {
     node: NodeId,
     keys: Keys<K>,
     rows: JoinRows<L>,
     windows: JoinWindows,
     f: Arc<F>,
+    late: Option<Late<K, V>>,
     down: Downstream<Record<K2, O>>,
     right: PhantomData<fn(W)>,
 }
 
-impl<K, V, W, E, F, K2, O> Forward<Record<K, V>> for SelfJoin<K, V::NonNull, W, F, K2, O>
+impl<K, V, W, E, F, K2, O> Forward<Record<K, V>> for SelfJoin<K, V, V::NonNull, W, F, K2, O>
 where
     K: Data,
     V: Data,
@@ -57,6 +63,24 @@ where
     O: Clone,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let kept = keep(&self.late, &record);
+        self.take(cx, record)?;
+        pass_on(cx, &mut self.late, kept)
+    }
+}
+
+impl<K, V, W, E, F, K2, O> SelfJoin<K, V, V::NonNull, W, F, K2, O>
+where
+    K: Data,
+    V: Data,
+    W: Data,
+    E: Failure,
+    F: Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E>,
+    K2: Clone,
+    O: Clone,
+{
+    /// Joins a record with those before it and with itself.
+    fn take(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
         let has_key = key.as_non_null().is_some();
         let Some(value) = value.into_non_null().filter(|_| has_key) else {
@@ -68,7 +92,7 @@ where
         };
         let now = self.rows.catch_up(cx).max(timestamp);
         if self.windows.is_late(timestamp, self.windows.before.max(self.windows.after), now) {
-            cx.drop_late_record();
+            too_late(cx, &mut self.late);
             return Ok(());
         }
         let (node, f, down) = (self.node, &*self.f, &mut self.down);
@@ -86,7 +110,7 @@ where
         let met = first
             .and_then(|_| self.rows.for_each(&bytes, around(after, before), |time, other| emit(other, &value, time)));
         if !kept {
-            cx.drop_late_record();
+            too_late(cx, &mut self.late);
         }
         met.map(drop).or_else(|error| cx.failed(node, error))
     }

@@ -13,6 +13,7 @@ use crate::consumed::Consumed;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{LookUp, Rows};
+use crate::row_serde::RowSerde;
 use crate::stored::Stored;
 
 /// A table that every thread holds whole: read to its end before the first record is processed, and kept up afterwards.
@@ -49,7 +50,7 @@ impl StreamsBuilder {
         topic: &str,
         store: &str,
     ) -> GlobalKTable<K, V> {
-        self.global_table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
+        self.global_table_with(topic, store, Consumed::of::<K, V>())
     }
 
     /// A global table with serdes or event time of its topic's own; its store has the serdes of the types. It is always read
@@ -77,8 +78,8 @@ impl StreamsBuilder {
         consumed: Consumed<KS, VS, X>,
     ) -> GlobalKTable<KS::Value, VS::Value>
     where
-        KS: Serde<Value: Data<NonNull = KS::Value>>,
-        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        KS: RowSerde,
+        VS: RowSerde,
         X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
         if consumed.reset.is_some() || consumed.idleness.is_some() {

@@ -11,15 +11,14 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{
-    Data, Downstream, Error, Forward, Headers, Lifecycle, NodeId, Port, Record, Result, StoreId, TaskContext, TimeSlot,
-    Timestamp,
-};
+use millstream_core::{Data, Error, Port, Record, Result, StoreId};
 
 use crate::failure::{BoxError, Failure, sure};
-use crate::joins::held::{HeldRows, Leaving, Side, Values};
+use crate::joins::held::HeldRows;
 use crate::joins::join_rows::JoinRows;
+use crate::joins::join_side::{JoinSide, JoinTime, LeftSide, RightSide};
 use crate::joins::self_join;
+use crate::joins::stream_joined::{LateSide, StreamJoined};
 use crate::keys::Keys;
 use crate::kstream::KStream;
 use crate::windows::JoinWindows;
@@ -48,11 +47,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&V::NonNull, &W::NonNull) -> O + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
         let join = move |_: &K::NonNull, left: &V::NonNull, right: &W::NonNull| sure(f(left, right));
-        self.inner_join(name, other, windows, join)
+        self.inner_join(name, other, windows.into(), join)
     }
 
     /// As [`KStream::join`], with a function that may fail: `processing.exception.handler` decides then. Further partners
@@ -79,18 +78,18 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
         let join = move |_: &K::NonNull, left: &V::NonNull, right: &W::NonNull| f(left, right).map_err(Error::user);
-        self.inner_join(name, other, windows, join)
+        self.inner_join(name, other, windows.into(), join)
     }
 
     pub(super) fn inner_join<W: Data, O: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        joined: StreamJoined<K, V, W>,
         f: impl Fn(&K::NonNull, &V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
@@ -99,10 +98,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         };
         let left = self.keyed(&format!("{name}-left"));
         if self.is_same(other) {
-            return self_join::add::<K, V, W, _, _, _>(&left, name, windows, join);
+            return self_join::add::<K, V, W, _, _, _>(&left, name, joined, join);
         }
         let right = other.keyed(&format!("{name}-right"));
-        StreamJoin { name, windows, left_outer: false, right_outer: false }.add(&left, &right, join)
+        StreamJoin { name, windows: joined.windows, left_outer: false, right_outer: false }.add(
+            &left,
+            &right,
+            joined.late(&left, &right),
+            join,
+        )
     }
 
     /// As [`KStream::join`]; a left record that finds no partner is joined with none when its window closes, in its own
@@ -127,11 +131,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let join = move |_: &K, left: &V::NonNull, right: Option<&W::NonNull>| sure(f(left, right));
-        self.join_left(name, other, windows, join)
+        self.join_left(name, other, windows.into(), join)
     }
 
     /// As [`KStream::left_join`], with a function that may fail; as [`KStream::try_join`].
@@ -158,18 +162,18 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let join = move |_: &K, left: &V::NonNull, right: Option<&W::NonNull>| f(left, right).map_err(Error::user);
-        self.join_left(name, other, windows, join)
+        self.join_left(name, other, windows.into(), join)
     }
 
     pub(super) fn join_left<W: Data, O: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        joined: StreamJoined<K, V, W>,
         f: impl Fn(&K, &V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
@@ -177,7 +181,12 @@ impl<K: Data, V: Data> KStream<K, V> {
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
             left.map(|left| f(&key, left, right).map(|joined| (key, joined))).transpose()
         };
-        StreamJoin { name, windows, left_outer: true, right_outer: false }.add(&left, &right, join)
+        StreamJoin { name, windows: joined.windows, left_outer: true, right_outer: false }.add(
+            &left,
+            &right,
+            joined.late(&left, &right),
+            join,
+        )
     }
 
     /// As [`KStream::left_join`], for the records of both sides.
@@ -201,12 +210,15 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        self.join_both(name, other, windows, move |_: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
-            sure(f(left, right))
-        })
+        self.join_both(
+            name,
+            other,
+            windows.into(),
+            move |_: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| sure(f(left, right)),
+        )
     }
 
     /// As [`KStream::outer_join`], with a function that may fail; as [`KStream::try_join`].
@@ -233,19 +245,22 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        self.join_both(name, other, windows, move |_: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
-            f(left, right).map_err(Error::user)
-        })
+        self.join_both(
+            name,
+            other,
+            windows.into(),
+            move |_: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| f(left, right).map_err(Error::user),
+        )
     }
 
     pub(super) fn join_both<W: Data, O: Clone + 'static, E: Failure + 'static>(
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        joined: StreamJoined<K, V, W>,
         f: impl Fn(&K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let left = self.repartitioned(&format!("{name}-left"));
@@ -253,7 +268,12 @@ impl<K: Data, V: Data> KStream<K, V> {
         let join = move |key: K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
             f(&key, left, right).map(|joined| Some((key, joined)))
         };
-        StreamJoin { name, windows, left_outer: true, right_outer: true }.add(&left, &right, join)
+        StreamJoin { name, windows: joined.windows, left_outer: true, right_outer: true }.add(
+            &left,
+            &right,
+            joined.late(&left, &right),
+            join,
+        )
     }
 
     fn is_same<W: Data>(&self, other: &KStream<K, W>) -> bool {
@@ -285,6 +305,7 @@ impl StreamJoin<'_> {
         &self,
         left: &KStream<K, V>,
         right: &KStream<K, W>,
+        (late_left, late_right): (LateSide<K, V>, LateSide<K, W>),
         f: impl Fn(K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<Option<(K2, O)>, E> + Send + Sync + 'static,
     ) -> KStream<K2, O> {
         let (builder, name, retention) = (&left.builder, self.name, self.windows.retention());
@@ -306,6 +327,8 @@ impl StreamJoin<'_> {
             .flatten()
             .collect();
         let node = builder.node("KSTREAM-JOIN", &[left.node, right.node], &ids);
+        late_left.iter().for_each(|late| late.follow(left, node));
+        late_right.iter().for_each(|late| late.follow(right, node));
         let port: Port<Record<K2, O>> = builder.port();
         let f = Arc::new(f);
         let (out, join, of, outer) = (port.clone(), f.clone(), stores.clone(), self.left_outer);
@@ -316,7 +339,7 @@ impl StreamJoin<'_> {
                 let (time, f, down) = (task.time(&of.time), join.clone(), task.open_shared(&out));
                 task.lifecycle(node, Rc::new(RefCell::new(JoinTime { node, held, time, f, down })));
             }
-            Box::new(JoinSide::<LeftSide, K, V::NonNull, W::NonNull, _, K2, O> {
+            Box::new(JoinSide::<LeftSide, K, V, V::NonNull, W::NonNull, _, K2, O> {
                 node,
                 keys: Keys::new(&of.left.1),
                 own: JoinRows::open(task, of.left.0, &of.left.1),
@@ -328,6 +351,7 @@ impl StreamJoin<'_> {
                 outer,
                 time: task.time(&of.time),
                 f: join.clone(),
+                late: late_left.as_ref().map(|late| late.open(task)),
                 down,
                 side: PhantomData,
             })
@@ -335,7 +359,7 @@ impl StreamJoin<'_> {
         let (out, join, of, outer) = (port.clone(), f.clone(), stores.clone(), self.right_outer);
         right.port.subscribe(move |task| {
             let down = task.open_shared(&out);
-            Box::new(JoinSide::<RightSide, K, V::NonNull, W::NonNull, _, K2, O> {
+            Box::new(JoinSide::<RightSide, K, W, V::NonNull, W::NonNull, _, K2, O> {
                 node,
                 keys: Keys::new(&of.right.1),
                 own: JoinRows::open(task, of.right.0, &of.right.1),
@@ -347,6 +371,7 @@ impl StreamJoin<'_> {
                 outer,
                 time: task.time(&of.time),
                 f: join.clone(),
+                late: late_right.as_ref().map(|late| late.open(task)),
                 down,
                 side: PhantomData,
             })
@@ -354,229 +379,5 @@ impl StreamJoin<'_> {
         let sources: BTreeSet<_> = left.sources.union(&right.sources).copied().collect();
         builder.copartition(&format!("join `{name}`"), sources.clone());
         KStream { builder: builder.clone(), node, port, key_changed: false, sources: Arc::new(sources) }
-    }
-}
-
-/// What differs between the two sides.
-trait JoinFrom<L, R> {
-    type This: Data<NonNull = Self::This>;
-    type Other: Data<NonNull = Self::Other>;
-    const SIDE: Side;
-    const OTHER: Side;
-    /// The joiner's arguments.
-    fn pair<'a>(this: &'a Self::This, other: Option<&'a Self::Other>) -> (Option<&'a L>, Option<&'a R>);
-    fn values(this: Self::This) -> Values<L, R>;
-}
-
-struct LeftSide;
-struct RightSide;
-
-impl<L: Data<NonNull = L>, R: Data<NonNull = R>> JoinFrom<L, R> for LeftSide {
-    type This = L;
-    type Other = R;
-    const SIDE: Side = Side::Left;
-    const OTHER: Side = Side::Right;
-
-    fn pair<'a>(this: &'a L, other: Option<&'a R>) -> (Option<&'a L>, Option<&'a R>) {
-        (Some(this), other)
-    }
-    fn values(this: L) -> Values<L, R> {
-        Values::Left(vec![this])
-    }
-}
-
-impl<L: Data<NonNull = L>, R: Data<NonNull = R>> JoinFrom<L, R> for RightSide {
-    type This = R;
-    type Other = L;
-    const SIDE: Side = Side::Right;
-    const OTHER: Side = Side::Left;
-
-    fn pair<'a>(this: &'a R, other: Option<&'a L>) -> (Option<&'a L>, Option<&'a R>) {
-        (other, Some(this))
-    }
-    fn values(this: R) -> Values<L, R> {
-        Values::Right(vec![this])
-    }
-}
-
-struct JoinSide<S: JoinFrom<L, R>, K: Data, L: Data, R: Data, F, K2, O> {
-    node: NodeId,
-    keys: Keys<K>,
-    own: JoinRows<S::This>,
-    other: JoinRows<S::Other>,
-    held: Option<HeldRows<K, L, R>>,
-    windows: JoinWindows,
-    before: Timestamp,
-    after: Timestamp,
-    outer: bool,
-    /// The join's own stream time, of both sides.
-    time: TimeSlot,
-    f: Arc<F>,
-    down: Downstream<Record<K2, O>>,
-    side: PhantomData<S>,
-}
-
-impl<S, K, V, L, R, E, F, K2, O> Forward<Record<K, V>> for JoinSide<S, K, L, R, F, K2, O>
-where
-    S: JoinFrom<L, R>,
-    K: Data,
-    V: Data<NonNull = S::This>,
-    L: Data,
-    R: Data,
-    E: Failure,
-    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
-    K2: Clone,
-    O: Clone,
-{
-    #[inline]
-    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let now = cx.advance_time(self.time, record.timestamp);
-        let Record { key, value, timestamp, headers } = record;
-        let Some(value) = value.into_non_null() else {
-            if key.as_non_null().is_some() {
-                self.own.observe(cx, timestamp);
-            }
-            cx.drop_record();
-            return Ok(());
-        };
-        if self.windows.is_late(timestamp, self.after, now) {
-            cx.drop_late_record();
-            return Ok(());
-        }
-        let met = if key.as_non_null().is_some() {
-            self.meet(cx, &key, value, (timestamp, now), &headers)
-        } else {
-            self.pass(cx, key, &value, timestamp, headers)
-        };
-        met.or_else(|error| cx.failed(self.node, error))
-    }
-}
-
-impl<S, K, L, R, E, F, K2, O> JoinSide<S, K, L, R, F, K2, O>
-where
-    S: JoinFrom<L, R>,
-    K: Data,
-    L: Data,
-    R: Data,
-    E: Failure,
-    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
-    K2: Clone,
-    O: Clone,
-{
-    /// A record without a key finds no partner.
-    fn pass(
-        &mut self,
-        cx: &mut TaskContext,
-        key: K,
-        value: &S::This,
-        timestamp: Timestamp,
-        headers: Headers,
-    ) -> Result<()> {
-        if !self.outer {
-            cx.drop_record();
-            return Ok(());
-        }
-        let (left, right) = S::pair(value, None);
-        let Some((key, value)) = (self.f)(key, left, right).map_err(E::into)? else { return Ok(()) };
-        self.down.forward(cx, Record { key, value, timestamp, headers })
-    }
-
-    /// Joins a record with what is there, and keeps it for what is to come.
-    #[inline]
-    fn meet(
-        &mut self,
-        cx: &mut TaskContext,
-        key: &K,
-        value: S::This,
-        (timestamp, now): (Timestamp, Timestamp),
-        headers: &Headers,
-    ) -> Result<()> {
-        let (node, f, down) = (self.node, &*self.f, &mut self.down);
-        let mut emit = |cx: &mut TaskContext, (left, right): (Option<&L>, Option<&R>), key: K, timestamp| {
-            let Some((key, value)) = f(key, left, right).map_err(E::into)? else { return Ok(()) };
-            down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })
-        };
-        let bytes = self.keys.encode(key)?;
-        if let Some(held) = self.held.as_ref().filter(|_| timestamp == now) {
-            let leaving = held.close(cx, S::SIDE, now)?;
-            let_go(cx, node, leaving, &mut emit)?;
-        }
-        self.own.catch_up(cx);
-        self.other.catch_up(cx);
-        let (from, to) = ((timestamp - self.before).max(0), (timestamp + self.after).max(0));
-        let held = &self.held;
-        let found = self.other.for_each(&bytes, from..=to, |time, other| {
-            if let Some(held) = held {
-                held.matched(S::OTHER, &bytes, time)?;
-            }
-            emit(cx, S::pair(&value, Some(other)), key.clone(), timestamp.max(time))
-        });
-        let met = match (found, held) {
-            // Its window is over already: nothing can come any more.
-            (Ok(0), _) if self.outer && to < now => emit(cx, S::pair(&value, None), key.clone(), timestamp),
-            (Ok(0), Some(held)) if self.outer => {
-                held.hold(cx, S::SIDE, &bytes, timestamp, S::values(value.clone()))?;
-                Ok(())
-            }
-            (found, _) => found.map(drop),
-        };
-        // It waits for partners to come also when the function has failed on those that are there.
-        if !self.own.put(&bytes, timestamp, value)? {
-            cx.drop_late_record();
-        }
-        met
-    }
-}
-
-/// Emits the records whose windows have closed without a partner. They have left the buffer: a failure on one is not the end
-/// of the others.
-fn let_go<K: Clone, L, R>(
-    cx: &mut TaskContext,
-    node: NodeId,
-    leaving: Vec<Leaving<K, L, R>>,
-    mut emit: impl FnMut(&mut TaskContext, (Option<&L>, Option<&R>), K, Timestamp) -> Result<()>,
-) -> Result<()> {
-    for (time, key, values) in leaving {
-        let mut emit_one =
-            |cx: &mut TaskContext, pair| emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error));
-        match values {
-            Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
-            Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,
-        }
-    }
-    Ok(())
-}
-
-/// The part of a left or outer join that time reaches without a record.
-struct JoinTime<K: Data, L: Data, R: Data, F, K2, O> {
-    node: NodeId,
-    held: HeldRows<K, L, R>,
-    time: TimeSlot,
-    f: Arc<F>,
-    down: Downstream<Record<K2, O>>,
-}
-
-impl<K, L, R, E, F, K2, O> Lifecycle for JoinTime<K, L, R, F, K2, O>
-where
-    K: Data,
-    L: Data,
-    R: Data,
-    E: Failure,
-    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
-    K2: Clone,
-    O: Clone,
-{
-    fn due(&self, _: &TaskContext) -> Timestamp {
-        self.held.due()
-    }
-
-    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
-        let now = cx.advance_time(self.time, time);
-        let leaving = self.held.close_all(cx, now)?;
-        let (f, down) = (&*self.f, &mut self.down);
-        let_go(cx, self.node, leaving, |cx, (left, right), key, timestamp| {
-            let Some((key, value)) = f(key, left, right).map_err(E::into)? else { return Ok(()) };
-            down.forward(cx, Record { key, value, timestamp, headers: Headers::new() })
-        })
     }
 }

@@ -40,7 +40,13 @@ impl<K: Data, V: Data> KStream<K, V> {
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(name, table, None, inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))))
+        self.keyed(name).table_join(
+            name,
+            table,
+            None,
+            K::into_non_null,
+            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
+        )
     }
 
     /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
@@ -70,7 +76,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
         let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, None, inner(f))
+        self.keyed(name).table_join(name, table, None, K::into_non_null, inner(f))
     }
 
     /// As [`KStream::join_table`] with a versioned table; records wait until the stream time is `grace` beyond theirs, and
@@ -99,7 +105,13 @@ impl<K: Data, V: Data> KStream<K, V> {
         grace: Duration,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(name, table, Some(grace), inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))))
+        self.keyed(name).table_join(
+            name,
+            table,
+            Some(grace),
+            K::into_non_null,
+            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
+        )
     }
 
     /// As [`KStream::join_table_with_grace`], with a function that may fail.
@@ -131,7 +143,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
         let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, Some(grace), inner(f))
+        self.keyed(name).table_join(name, table, Some(grace), K::into_non_null, inner(f))
     }
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
@@ -161,6 +173,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             None,
+            Some,
             left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
@@ -191,7 +204,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, None, left(f))
+        self.repartitioned(name).table_join(name, table, None, Some, left(f))
     }
 
     /// As [`KStream::left_join_table`] with a versioned table, and waiting as with [`KStream::join_table_with_grace`].
@@ -225,6 +238,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             name,
             table,
             Some(grace),
+            Some,
             left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
         )
     }
@@ -256,7 +270,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, Some(grace), left(f))
+        self.repartitioned(name).table_join(name, table, Some(grace), Some, left(f))
     }
 
     /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
@@ -273,7 +287,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         name: &str,
         table: &KTable<K::NonNull, T>,
         grace: Option<Duration>,
-        f: impl Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E> + Send + Sync + 'static,
+        key: fn(K) -> Option<K2>,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Joined<R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         self.builder.same_program(&table.builder, &format!("join `{name}`"));
         let grace = grace.map(|grace| self.builder.millis(&format!("join `{name}`"), "a grace", grace, Least::Zero));
@@ -298,7 +313,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let (out, rows, f) = (port.clone(), table.rows.clone(), Arc::new(f));
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            let join = TableJoin { node, rows: rows(task), f: f.clone(), down };
+            let join = TableJoin { node, rows: rows(task), key, f: f.clone(), down };
             let Some((id, grace)) = waits else { return Box::new(join) };
             let waiting = Rc::new(RefCell::new(GraceBuffer::open(task, id, &buffer, grace, join)));
             task.lifecycle(node, waiting.clone());
@@ -310,29 +325,31 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 }
 
-/// The key and value of a result; `None` leaves the record out.
-pub(super) type Joined<K, R, E> = Result<Option<(K, R)>, E>;
+/// The value of a result; `None` leaves the record out.
+pub(super) type Joined<R, E> = Result<Option<R>, E>;
 
 /// Records without a key or a row are left out.
 pub(super) fn inner<K: Data, L, T, R, E>(
     f: impl Fn(&K::NonNull, &L, &T) -> Result<R, E>,
-) -> impl Fn(K, &L, Option<&T>) -> Joined<K::NonNull, R, E> {
+) -> impl Fn(&K, &L, Option<&T>) -> Joined<R, E> {
     move |key, value, row| {
-        let (Some(key), Some(row)) = (key.into_non_null(), row) else { return Ok(None) };
-        f(&key, value, row).map(|joined| Some((key, joined)))
+        let (Some(key), Some(row)) = (key.as_non_null(), row) else { return Ok(None) };
+        f(key, value, row).map(Some)
     }
 }
 
 /// All records are joined.
 pub(super) fn left<K, L, T, R, E>(
     f: impl Fn(&K, &L, Option<&T>) -> Result<R, E>,
-) -> impl Fn(K, &L, Option<&T>) -> Joined<K, R, E> {
-    move |key, value, row| f(&key, value, row).map(|joined| Some((key, joined)))
+) -> impl Fn(&K, &L, Option<&T>) -> Joined<R, E> {
+    move |key, value, row| f(key, value, row).map(Some)
 }
 
 struct TableJoin<K: Data, T, F, K2, R> {
     node: NodeId,
     rows: Box<dyn LookUp<K::NonNull, T>>,
+    /// The key of a result.
+    key: fn(K) -> Option<K2>,
     f: Arc<F>,
     down: Downstream<Record<K2, R>>,
 }
@@ -344,7 +361,7 @@ where
     K2: Clone,
     R: Clone,
     E: Failure,
-    F: Fn(K, &V::NonNull, Option<&T>) -> Joined<K2, R, E>,
+    F: Fn(&K, &V::NonNull, Option<&T>) -> Joined<R, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
@@ -352,20 +369,27 @@ where
             cx.drop_record();
             return Ok(());
         };
-        let has_key = key.as_non_null().is_some();
-        let row = match key.as_non_null().map_or(Ok(None), |key| self.rows.get_as_of(key, timestamp)) {
-            Ok(row) => row.map(|(row, _)| row),
-            Err(error) => return cx.failed(self.node, error),
+        let (f, mut joined) = (&self.f, Ok(None));
+        let mut join = |row: Option<&T>| joined = f(&key, value, row);
+        let shown = match key.as_non_null() {
+            Some(key) => self.rows.show_as_of(key, timestamp, &mut join),
+            None => {
+                join(None);
+                Ok(())
+            }
         };
-        match (self.f)(key, value, row.as_ref()) {
-            Ok(Some((key, value))) => self.down.forward(cx, Record { key, value, timestamp, headers }),
-            Err(error) => cx.failed(self.node, error.into()),
+        match shown.and_then(|()| joined.map_err(E::into)) {
+            Ok(Some(value)) => {
+                let Some(key) = (self.key)(key) else { return Ok(()) };
+                self.down.forward(cx, Record { key, value, timestamp, headers })
+            }
             Ok(None) => {
-                if !has_key {
+                if key.as_non_null().is_none() {
                     cx.drop_record();
                 }
                 Ok(())
             }
+            Err(error) => cx.failed(self.node, error),
         }
     }
 }

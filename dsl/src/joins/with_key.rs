@@ -5,10 +5,10 @@ use millstream_core::Data;
 
 use crate::failure::sure;
 use crate::joins::stream_global::GlobalKTable;
+use crate::joins::stream_joined::StreamJoined;
 use crate::joins::stream_table::{inner, left};
 use crate::kstream::KStream;
 use crate::ktable::KTable;
-use crate::windows::JoinWindows;
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// As [`KStream::join`], with a function that sees the key too.
@@ -32,10 +32,10 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&K::NonNull, &V::NonNull, &W::NonNull) -> O + Send + Sync + 'static,
     ) -> KStream<K::NonNull, O> {
-        self.inner_join(name, other, windows, move |key: &K::NonNull, left: &V::NonNull, right: &W::NonNull| {
+        self.inner_join(name, other, windows.into(), move |key: &K::NonNull, left: &V::NonNull, right: &W::NonNull| {
             sure(f(key, left, right))
         })
     }
@@ -59,10 +59,10 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&K, &V::NonNull, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
-        self.join_left(name, other, windows, move |key: &K, left: &V::NonNull, right: Option<&W::NonNull>| {
+        self.join_left(name, other, windows.into(), move |key: &K, left: &V::NonNull, right: Option<&W::NonNull>| {
             sure(f(key, left, right))
         })
     }
@@ -89,11 +89,11 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         name: &str,
         other: &KStream<K, W>,
-        windows: JoinWindows,
+        windows: impl Into<StreamJoined<K, V, W>>,
         f: impl Fn(&K, Option<&V::NonNull>, Option<&W::NonNull>) -> O + Send + Sync + 'static,
     ) -> KStream<K, O> {
         let join = move |key: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| sure(f(key, left, right));
-        self.join_both(name, other, windows, join)
+        self.join_both(name, other, windows.into(), join)
     }
 
     /// As [`KStream::join_table`], with a function that sees the key too.
@@ -120,7 +120,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&K::NonNull, &V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
         let join = inner(move |key: &K::NonNull, value: &V::NonNull, row: &T| sure(f(key, value, row)));
-        self.keyed(name).table_join(name, table, None, join)
+        self.keyed(name).table_join(name, table, None, K::into_non_null, join)
     }
 
     /// As [`KStream::left_join_table`], with a function that sees the key too, which may be null if `K` has null.
@@ -145,7 +145,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(&K, &V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let join = left(move |key: &K, value: &V::NonNull, row: Option<&T>| sure(f(key, value, row)));
-        self.repartitioned(name).table_join(name, table, None, join)
+        self.repartitioned(name).table_join(name, table, None, Some, join)
     }
 
     /// As [`KStream::join_global`], with a function that sees the stream's key too, which may be null if `K` has null.

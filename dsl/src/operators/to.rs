@@ -90,9 +90,9 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
         &mut self,
         cx: &mut TaskContext,
         slot: SinkSlot,
-        record: Record<KS::Value, VS::Value>,
+        mut record: Record<KS::Value, VS::Value>,
     ) -> Result<()> {
-        match self.try_write(cx, slot, record) {
+        match self.try_write(cx, slot, &mut record) {
             Ok(()) => Ok(()),
             Err(error @ Error::User(_)) => cx.failed(self.node, error),
             Err(error) => cx.unwritten(self.node, error),
@@ -105,7 +105,7 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
         &mut self,
         cx: &mut TaskContext,
         slot: SinkSlot,
-        mut record: Record<KS::Value, VS::Value>,
+        record: &mut Record<KS::Value, VS::Value>,
     ) -> Result<()> {
         self.key_bytes.clear();
         self.value_bytes.clear();

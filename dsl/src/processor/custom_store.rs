@@ -12,7 +12,7 @@ use crate::processor::store::{ProcessorStore, StoreHandle};
 
 impl StreamsBuilder {
     /// A store of the program's own, made anew for every task, with a changelog of this configuration (Kafka's topic
-    /// configuration keys). `millstream_state::conformance` checks whether it does what the runtime asks of a store.
+    /// configuration keys). [`crate::conformance`] checks whether it does what the runtime asks of a store.
     ///
     /// ```
     /// # use millstream_dsl::{CustomStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};

@@ -2,6 +2,7 @@
 
 mod custom_store;
 mod global_store;
+mod key_value_iterator;
 mod kind;
 mod node;
 mod out;
@@ -16,6 +17,7 @@ mod versioned_store;
 mod window_store;
 
 pub use custom_store::CustomStore;
+pub use key_value_iterator::KeyValueIterator;
 pub use kind::Kind;
 pub use node::Children;
 pub use out::Out;

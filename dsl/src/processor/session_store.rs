@@ -93,11 +93,13 @@ impl StreamsBuilder {
 /// ```
 pub struct SessionStore<K: Data, V: Data> {
     rows: TimedStore<SessionBounds, K, V>,
+    /// The time of what is being processed: rows get it.
+    now: Rc<Cell<Timestamp>>,
 }
 
 impl<K: Data, V: Data> ProcessorStore for SessionStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
-        SessionStore { rows: TimedStore::of(instance.typed(), name) }
+    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
+        SessionStore { rows: TimedStore::of(instance.typed(), name), now }
     }
 }
 
@@ -115,7 +117,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
     /// # Errors
     /// When the key cannot be encoded.
     pub fn put(&self, session: &Windowed<K>, value: Option<V>) -> Result<bool> {
-        self.rows.put(&session.key, bounds(session.window), value, session.window.end)
+        self.rows.put(&session.key, bounds(session.window), value, self.now.get())
     }
 
     /// The value of a session.
@@ -145,7 +147,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> SessionStore<K, V> {
         Ok(found.map(|(place, value, _)| session(key.clone(), place, value)).collect())
     }
 
-    /// As [`SessionStore::find`] for a range of keys, in the order of the serialised keys. Looks at every key of the store.
+    /// As [`SessionStore::find`] for a range of keys, in the order of the serialised keys.
     ///
     /// # Errors
     /// When a key cannot be encoded or read back.

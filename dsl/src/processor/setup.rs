@@ -70,7 +70,7 @@ pub(crate) type OnTimer<P, X> = Rc<dyn Fn(&mut P, Timestamp, &mut OutOf<'_, P, X
 /// # }
 /// impl Total {
 ///     fn tell(&mut self, now: i64, out: &mut Out<'_, String, i64>) -> Result<()> {
-///         self.sum.all()?.into_iter().try_for_each(|(key, n)| out.forward(Record::new(key, n, now)))
+///         self.sum.all().try_for_each(|row| row.and_then(|(key, n)| out.forward(Record::new(key, n, now))))
 ///     }
 /// }
 /// # let b = StreamsBuilder::new();

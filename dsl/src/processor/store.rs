@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
-use std::ops::RangeBounds;
+use std::ops::{Bound, RangeBounds};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{Data, Result, StoreId, StoreInstance, Timestamp};
-use millstream_state::{Entry, KeyValueTable};
+use millstream_state::{Entry, KeyValueTable, Scan};
 
 use crate::builder::StreamsBuilder;
-use crate::keys::Keys;
+use crate::keys::{ByteRange, Keys};
+use crate::processor::key_value_iterator::KeyValueIterator;
+use crate::queries::ValueAndTimestamp;
 use crate::stored::Stored;
 
 /// A store of the program, for processors: given to [`crate::Setup::store`] it becomes the store of a task.
@@ -78,7 +80,7 @@ impl StreamsBuilder {
 /// A key-value store in its task. Changes take effect at once here, and in the changelog with the next commit.
 ///
 /// ```
-/// # use millstream_dsl::{KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver};
+/// # use millstream_dsl::{KeyValueIterator, KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver};
 /// # use millstream_dsl::core::{Record, Result};
 /// # struct Step { rows: KeyValueStore<String, i64> }
 /// # impl Processor for Step {
@@ -91,8 +93,14 @@ impl StreamsBuilder {
 /// assert_eq!(rows.put_if_absent(&a, 7)?, Some(5));
 /// assert_eq!(rows.update(&a, |n| n.replace(8))?, Some(5)); // one look-up
 /// rows.put(&b, Some(9))?;
-/// assert_eq!(rows.all()?, [(a.clone(), 8), (b.clone(), 9)]);
-/// assert_eq!(rows.range(b.clone()..)?, [(b.clone(), 9)]);
+/// let list = |rows: KeyValueIterator<'_, String, i64>| rows.collect::<Result<Vec<_>>>();
+/// assert_eq!(list(rows.all())?, [(a.clone(), 8), (b.clone(), 9)]);
+/// assert_eq!(list(rows.range(b.clone()..)?)?, [(b.clone(), 9)]);
+/// rows.put_all([("ab".to_owned(), Some(1)), ("ac".to_owned(), None)])?;
+/// assert_eq!(list(rows.prefix_scan(&a)?.descending())?, [("ab".to_owned(), 1), (a.clone(), 8)]);
+/// rows.put_at(&b, Some(9), 4)?; // the others have the time of the record
+/// assert_eq!(rows.get_with_timestamp(&b)?.map(|row| row.timestamp), Some(4));
+/// assert_eq!(rows.approximate_len(), 4);
 /// assert_eq!((rows.delete(&a)?, rows.get(&a)?), (Some(8), None));
 /// #         out.forward(r)
 /// #     }
@@ -106,6 +114,7 @@ impl StreamsBuilder {
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 pub struct KeyValueStore<K: Data, V: Data> {
+    name: Arc<str>,
     table: Rc<RefCell<KeyValueTable<V::Serde>>>,
     keys: Keys<K>,
     /// The time of the record, or punctuation, being processed: rows get it.
@@ -114,7 +123,7 @@ pub struct KeyValueStore<K: Data, V: Data> {
 
 impl<K: Data, V: Data> ProcessorStore for KeyValueStore<K, V> {
     fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
-        KeyValueStore { table: instance.typed(), keys: Keys::new(name), now }
+        KeyValueStore { name: name.clone(), table: instance.typed(), keys: Keys::new(name), now }
     }
 }
 
@@ -133,8 +142,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// # Errors
     /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>) -> Result<Option<V>> {
-        let key = self.keys.encode(key)?;
-        Ok(self.table.borrow_mut().put(&key, value, self.now.get())?.map(|(value, _)| value))
+        self.put_at(key, value, self.now.get())
     }
 
     /// Deletes a key and returns its value.
@@ -168,23 +176,65 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
         Ok(f(&mut entry.value))
     }
 
-    /// The rows of a range of keys, as the store is now, in the order of their serialised keys. Later changes do not
-    /// show in what was returned.
+    /// Sets the values of several keys; `None` deletes one.
     ///
     /// # Errors
-    /// When a key cannot be encoded or read back.
-    pub fn range(&self, keys: impl RangeBounds<K>) -> Result<Vec<(K, V)>> {
-        let (from, to) = self.keys.range(keys)?;
+    /// When a key cannot be encoded; those before it are set.
+    pub fn put_all(&self, rows: impl IntoIterator<Item = (K, Option<V>)>) -> Result<()> {
+        rows.into_iter().try_for_each(|(key, value)| self.put(&key, value).map(drop))
+    }
+
+    /// The value of a key, and the row's time: that of the record, or timer, that wrote it.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn get_with_timestamp(&self, key: &K) -> Result<Option<ValueAndTimestamp<V>>> {
+        let key = self.keys.encode(key)?;
         let mut table = self.table.borrow_mut();
-        let rows = table.range(from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice))?;
-        rows.map(|(key, value, _)| Ok((self.keys.decode(key)?, value.clone()))).collect()
+        Ok(table.get(&key)?.map(|(value, timestamp)| ValueAndTimestamp { value: value.clone(), timestamp }))
+    }
+
+    /// As [`KeyValueStore::put`], with a time of the row's own.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn put_at(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<Option<V>> {
+        let key = self.keys.encode(key)?;
+        Ok(self.table.borrow_mut().put(&key, value, time)?.map(|(value, _)| value))
+    }
+
+    /// The rows of a range of keys, in the order of their serialised keys.
+    ///
+    /// # Errors
+    /// When a key cannot be encoded.
+    pub fn range(&self, keys: impl RangeBounds<K>) -> Result<KeyValueIterator<'_, K, V>> {
+        Ok(self.scan(self.keys.range(keys)?))
+    }
+
+    /// The rows of keys whose serialised bytes begin with those of `prefix`, as [`KeyValueStore::range`] gives them.
+    ///
+    /// # Errors
+    /// When the prefix cannot be encoded.
+    pub fn prefix_scan<P: Data<NonNull = P>>(&self, prefix: &P) -> Result<KeyValueIterator<'_, K, V>> {
+        Ok(self.scan(Keys::new(&self.name).prefix(prefix)?))
     }
 
     /// All rows, as [`KeyValueStore::range`] gives them.
-    ///
-    /// # Errors
-    /// When a key cannot be encoded or read back.
-    pub fn all(&self) -> Result<Vec<(K, V)>> {
-        self.range(..)
+    pub fn all(&self) -> KeyValueIterator<'_, K, V> {
+        self.scan((Bound::Unbounded, Bound::Unbounded))
+    }
+
+    /// About how many rows there are: what was deleted and is not committed counts, and on disk it is a guess.
+    pub fn approximate_len(&self) -> usize {
+        self.table.borrow().approximate_len()
+    }
+
+    fn scan(&self, keys: ByteRange) -> KeyValueIterator<'_, K, V> {
+        KeyValueIterator { store: self, scan: self.table.borrow_mut().open_scan(keys), row: |value, _| value }
+    }
+
+    pub(crate) fn next_row(&self, scan: &mut Scan<V>) -> Result<Option<(K, V, Timestamp)>> {
+        let row = self.table.borrow_mut().next_row(scan)?;
+        row.map(|(key, value, time)| Ok((self.keys.decode(&key)?, value, time))).transpose()
     }
 }

@@ -1,6 +1,7 @@
 //! Versioned stores for processors (KIP-889).
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,8 @@ impl StreamsBuilder {
 /// assert_eq!(rows.put(&a, Some(6), 15)?, Put::UpTo(20)); // out of order
 /// assert_eq!(rows.get(&a)?.map(|row| row.value), Some(7));
 /// assert_eq!(rows.get_as_of(&a, 19)?.map(|row| (row.value, row.timestamp, row.valid_to)), Some((6, 15, Some(20))));
+/// let values = |times| rows.get_between(&a, times).map(|rows| rows.into_iter().map(|row| row.value).collect::<Vec<_>>());
+/// assert_eq!((values(12..=18)?, values(15..=20)?, values(0..=9)?), (vec![5, 6], vec![6, 7], vec![]));
 /// assert_eq!(rows.delete(&a, 30)?.map(|row| row.value), Some(7));
 /// assert_eq!((rows.get(&a)?, rows.get(&b)?), (None, None));
 /// #         out.forward(r)
@@ -131,6 +134,15 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> VersionedStore<K, V> {
     pub fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
         Ok(self.rows.table.borrow().get_as_of(&key, time).map(owned))
+    }
+
+    /// The values that were valid at some of the times, ascending; before the history as in [`VersionedStore::get_as_of`].
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn get_between(&self, key: &K, times: RangeInclusive<Timestamp>) -> Result<Vec<Version<V>>> {
+        let key = self.rows.keys.encode(key)?;
+        Ok(self.rows.table.borrow().get_between(&key, times).map(owned).collect())
     }
 }
 

@@ -1,7 +1,6 @@
 //! Window stores for processors: a value per key and window.
 
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use crate::aggregates::TimedStore;
 use crate::builder::StreamsBuilder;
 use crate::durations::Least;
 use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::queries::ValueAndTimestamp;
 
 impl StreamsBuilder {
     /// A store for processors with a value per key and time, kept for `retention` behind the newest, with a changelog.
@@ -77,6 +77,11 @@ impl StreamsBuilder {
 /// assert!(!rows.put(&a, Some(1), 20_000)?); // a minute behind 80,000: not taken
 /// assert_eq!((rows.get(&a, 70_000)?, rows.get(&a, 70_001)?), (Some(5), None));
 /// assert_eq!(rows.fetch(&a, 60_000..=90_000)?, [(70_000, 5)]);
+/// assert!(rows.put_at(&a, Some(6), 75_000, 4)?); // the others have the time of the record
+/// assert_eq!(rows.get_with_timestamp(&a, 75_000)?.map(|row| (row.value, row.timestamp)), Some((6, 4)));
+/// let backwards: Vec<_> = rows.fetch_with_timestamps(&a, 60_000..=90_000)?.into_iter().rev().collect();
+/// assert_eq!(backwards.iter().map(|(time, row)| (*time, row.timestamp)).collect::<Vec<_>>(), [(75_000, 4), (70_000, 9)]);
+/// rows.put(&a, None, 75_000)?;
 /// assert_eq!(rows.fetch_keys(b.clone().., 0..90_000)?, [(b.clone(), 80_000, 7)]);
 /// assert_eq!(rows.all()?, [(a.clone(), 70_000, 5), (b.clone(), 80_000, 7)]);
 /// #         out.forward(r)
@@ -86,18 +91,19 @@ impl StreamsBuilder {
 /// # let rows = b.window_store::<String, i64>("rows", MIN);
 /// # b.stream::<String, i64>("in").process("step", move |s| Step { rows: s.store(rows) }).to("out");
 /// # let t = TopologyTestDriver::new(b.build()?)?;
-/// # t.input::<String, i64>("in")?.pipe("a", 5);
+/// # t.input::<String, i64>("in")?.pipe_at(9, "a", 5);
 /// # assert_eq!(t.output::<String, i64>("out")?.read().len(), 1);
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 pub struct WindowStore<K: Data, V: Data> {
     rows: TimedStore<WindowStart, K, V>,
-    types: PhantomData<K>,
+    /// The time of what is being processed: rows get it.
+    now: Rc<Cell<Timestamp>>,
 }
 
 impl<K: Data, V: Data> ProcessorStore for WindowStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
-        WindowStore { rows: TimedStore::of(instance.typed(), name), types: PhantomData }
+    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
+        WindowStore { rows: TimedStore::of(instance.typed(), name), now }
     }
 }
 
@@ -107,7 +113,15 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
     /// # Errors
     /// When the key cannot be encoded.
     pub fn put(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<bool> {
-        self.rows.put(key, WindowStart(time), value, time)
+        self.put_at(key, value, time, self.now.get())
+    }
+
+    /// As [`WindowStore::put`], with a time of the row's own besides that of its window.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn put_at(&self, key: &K, value: Option<V>, time: Timestamp, row_time: Timestamp) -> Result<bool> {
+        self.rows.put(key, WindowStart(time), value, row_time)
     }
 
     /// The value of a key and time.
@@ -115,7 +129,16 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
     /// # Errors
     /// When the key cannot be encoded.
     pub fn get(&self, key: &K, time: Timestamp) -> Result<Option<V>> {
-        Ok(self.rows.get(key, WindowStart(time))?.map(|(value, _)| value))
+        Ok(self.get_with_timestamp(key, time)?.map(|row| row.value))
+    }
+
+    /// The value of a key and time, and the row's own time: that of the record, or timer, that wrote it.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn get_with_timestamp(&self, key: &K, time: Timestamp) -> Result<Option<ValueAndTimestamp<V>>> {
+        let row = self.rows.get(key, WindowStart(time))?;
+        Ok(row.map(|(value, timestamp)| ValueAndTimestamp { value, timestamp }))
     }
 
     /// The values of a key within a range of times, ascending.
@@ -123,12 +146,24 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> WindowStore<K, V> {
     /// # Errors
     /// When the key cannot be encoded.
     pub fn fetch(&self, key: &K, times: RangeInclusive<Timestamp>) -> Result<Vec<(Timestamp, V)>> {
-        let places = WindowStart(*times.start())..=WindowStart(*times.end());
-        Ok(self.rows.fetch(key, places)?.into_iter().map(|(place, value, _)| (place.0, value)).collect())
+        Ok(self.fetch_with_timestamps(key, times)?.into_iter().map(|(time, row)| (time, row.value)).collect())
     }
 
-    /// The values of a range of keys within a range of times, in the order of the serialised keys, then times. Looks at
-    /// every key of the store.
+    /// As [`WindowStore::fetch`], with the rows' own times.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn fetch_with_timestamps(
+        &self,
+        key: &K,
+        times: RangeInclusive<Timestamp>,
+    ) -> Result<Vec<(Timestamp, ValueAndTimestamp<V>)>> {
+        let rows = self.rows.fetch(key, WindowStart(*times.start())..=WindowStart(*times.end()))?;
+        let row = |(place, value, timestamp): (WindowStart, V, _)| (place.0, ValueAndTimestamp { value, timestamp });
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// The values of a range of keys within a range of times, in the order of the serialised keys, then times.
     ///
     /// # Errors
     /// When a key cannot be encoded or read back.

@@ -145,18 +145,7 @@ impl<P: Data, K: Data, V: Data> Query for PrefixQuery<P, K, V> {
     const KINDS: &'static [&'static str] = KEY_VALUE;
 
     fn encode(&self, store: &Arc<str>) -> Result<StoreQuery> {
-        let from = Keys::new(store).encode(&self.prefix)?.clone();
-        // The least bytes behind all that begin so; none are if it is of the largest bytes alone.
-        let mut to = from.clone();
-        while to.pop_if(|last| *last == u8::MAX).is_some() {}
-        let to = match to.last_mut() {
-            Some(last) => {
-                *last += 1;
-                Bound::Excluded(to)
-            }
-            None => Bound::Unbounded,
-        };
-        Ok(StoreQuery::range((Bound::Included(from), to)))
+        Ok(StoreQuery::range(Keys::<P>::new(store).prefix(&self.prefix)?))
     }
 
     fn answer<S: QueryStores>(found: StoreRows<S>) -> Result<Self::Answer<S>, QueryError> {

@@ -14,6 +14,7 @@ use crate::builder::{IntoTopics, StreamsBuilder};
 use crate::consumed::Consumed;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
+use crate::row_serde::RowSerde;
 use crate::stored::Stored;
 
 impl StreamsBuilder {
@@ -32,7 +33,7 @@ impl StreamsBuilder {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn table<K: Data<NonNull = K>, V: Data<NonNull = V>>(&self, topic: &str, store: &str) -> KTable<K, V> {
-        self.table_with(topic, store, Consumed::with(K::Serde::default(), V::Serde::default()))
+        self.table_with(topic, store, Consumed::of::<K, V>())
     }
 
     /// A table with serdes, event time, reset policy or idleness of its topic's own; its store has the serdes of the types.
@@ -60,8 +61,8 @@ impl StreamsBuilder {
         consumed: Consumed<KS, VS, X>,
     ) -> KTable<KS::Value, VS::Value>
     where
-        KS: Serde<Value: Data<NonNull = KS::Value>>,
-        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        KS: RowSerde,
+        VS: RowSerde,
         X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
         let port = self.port();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Change, Data, Downstream, Forward, NodeId, Port, Record, Result, Serde, StoreFormat, StoreId, TaskBuilder,
-    TaskContext, Timestamp, TimestampExtractor,
+    Change, Data, Downstream, Forward, NodeId, Port, Record, Result, StoreFormat, StoreId, TaskBuilder, TaskContext,
+    Timestamp, TimestampExtractor,
 };
 use millstream_state::{Put, VersionedTable};
 
@@ -18,6 +18,7 @@ use crate::durations::Least;
 use crate::keys::Keys;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp, Nature, OldValues};
+use crate::row_serde::RowSerde;
 
 impl StreamsBuilder {
     /// A table of a topic whose store keeps `history`: updates count by their time, not by their offset, and those older
@@ -44,7 +45,7 @@ impl StreamsBuilder {
         store: &str,
         history: Duration,
     ) -> KTable<K, V> {
-        self.versioned_table_with(topic, store, history, Consumed::with(K::Serde::default(), V::Serde::default()))
+        self.versioned_table_with(topic, store, history, Consumed::of::<K, V>())
     }
 
     /// As [`StreamsBuilder::versioned_table`], with serdes, event time, reset policy or idleness of its topic's own; its store
@@ -77,8 +78,8 @@ impl StreamsBuilder {
         consumed: Consumed<KS, VS, X>,
     ) -> KTable<KS::Value, VS::Value>
     where
-        KS: Serde<Value: Data<NonNull = KS::Value>>,
-        VS: Serde<Value: Data<NonNull = VS::Value>>,
+        KS: RowSerde,
+        VS: RowSerde,
         X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
         let port = self.port();

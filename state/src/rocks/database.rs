@@ -109,29 +109,17 @@ impl Database {
         for write in writes {
             let handle = self.handle(write.family)?;
             let order = self.families[write.family].order;
-            match &write.expired {
-                Expired::Nothing => {}
-                Expired::Before(time) => {
-                    // Once per part: what is removed by range costs every read a little until files are merged.
-                    let before = self.expired[write.family].swap(*time, Ordering::Relaxed);
-                    if let Some(end) = order.part_of(*time).filter(|end| order.part_of(before).as_ref() != Some(end)) {
-                        let (from, to) = ([ROW].to_vec(), [&[ROW], end.as_slice()].concat());
-                        batch.delete_range_cf(&handle, &from, &to);
-                        // Files that hold nothing else go at once.
-                        let gone = self.db.delete_file_in_range_cf(&handle, &from, &to);
-                        gone.map_err(|e| self.error("cannot be written", &e))?;
-                    }
-                }
-                Expired::Versions(versions) => {
-                    for (key, timestamp) in versions {
-                        rows.begin_key();
-                        order.disk_key(key, *timestamp, &mut rows.bytes);
-                        rows.begin_value();
-                        rows.end(false);
-                    }
+            if let Expired::Versions(versions) = &write.expired {
+                for (key, timestamp) in versions {
+                    rows.begin_key();
+                    order.disk_key(key, *timestamp, &mut rows.bytes);
+                    rows.begin_value();
+                    rows.end(false);
                 }
             }
             let mut latest = self.latest[write.family].load(Ordering::Relaxed);
+            // A row grows by its length and time, and shrinks by what the log has of it.
+            rows.reserve(write.batches.iter().map(|records| records.bytes() * 5 / 4).sum());
             for records in &write.batches {
                 let mut records = records.clone();
                 while let Some(record) = records.next() {
@@ -156,6 +144,7 @@ impl Database {
             let position = encode_position(write.position, latest, order);
             if rows.bytes.len() >= INGESTED {
                 self.ingest(&handle, &position, &mut rows).map_err(|e| self.error("cannot be written", &e))?;
+                self.expire(write, &mut batch)?;
                 continue;
             }
             rows.drain(|key, value| match value {
@@ -163,6 +152,7 @@ impl Database {
                 None => batch.delete_cf(&handle, key),
             });
             batch.put_cf(&handle, POSITION, position);
+            self.expire(write, &mut batch)?;
         }
         #[cfg(feature = "plant")]
         if millstream_core::Plant::ForgetOffsetRow.is_set() {
@@ -175,6 +165,22 @@ impl Database {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(batch, &options).map_err(|e| self.error("cannot be written", &e))
+    }
+
+    /// Removes the rows of a family that have expired, those that were just written too.
+    fn expire(&self, write: &FamilyWrite, batch: &mut WriteBatch) -> Result<()> {
+        let Expired::Before(time) = write.expired else { return Ok(()) };
+        let order = self.families[write.family].order;
+        // Once per part: what is removed by range costs every read a little until files are merged.
+        let before = self.expired[write.family].swap(time, Ordering::Relaxed);
+        let Some(end) = order.part_of(time).filter(|end| order.part_of(before).as_ref() != Some(end)) else {
+            return Ok(());
+        };
+        let (handle, from, to) = (self.handle(write.family)?, [ROW], [&[ROW], end.as_slice()].concat());
+        batch.delete_range_cf(&handle, from.as_slice(), &to);
+        // Files that hold nothing else go at once.
+        let gone = self.db.delete_file_in_range_cf(&handle, from.as_slice(), &to);
+        gone.map_err(|e| self.error("cannot be written", &e))
     }
 
     /// Writes rows, with the position that they stand for, as a file of the database: that costs a tenth of inserting them.

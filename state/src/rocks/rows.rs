@@ -47,6 +47,14 @@ impl DiskRows for RocksRows {
         self.database.has_rows(self.family).map(|has_rows| !has_rows)
     }
 
+    fn approximate_len(&self) -> usize {
+        let handle = self.database.handle(self.family).ok();
+        let guess = handle.and_then(|handle| {
+            self.database.db.property_int_value_cf(&handle, rocksdb::properties::ESTIMATE_NUM_KEYS).ok().flatten()
+        });
+        guess.unwrap_or(0) as usize
+    }
+
     fn latest(&self) -> Option<Timestamp> {
         self.database.latest(self.family)
     }

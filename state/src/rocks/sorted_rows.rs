@@ -1,17 +1,36 @@
 //! Rows on their way to a database, in the order of their keys.
 
+use std::hint::black_box;
+
 use super::row::ROW;
 
 /// Rows in one buffer, to be written in the order of their keys: that is twice as fast as any other.
 #[derive(Default)]
 pub(super) struct SortedRows {
     pub(super) bytes: Vec<u8>,
-    /// Begin of the key, begin of the value, end; whether there is a value.
-    rows: Vec<(usize, usize, usize, bool)>,
+    rows: Vec<RowAt>,
     open: (usize, usize),
 }
 
+/// Where a row lies in the buffer.
+struct RowAt {
+    /// What the key begins with behind what all keys begin with: most comparisons then need no look at the buffer.
+    head: u128,
+    key: usize,
+    value: usize,
+    end: usize,
+    has_value: bool,
+}
+
 impl SortedRows {
+    /// Rows that are read before the first of them is given.
+    const AHEAD: usize = 32;
+
+    /// Makes room for rows of so many bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     pub(super) fn begin_key(&mut self) {
         self.open.0 = self.bytes.len();
         self.bytes.push(ROW);
@@ -22,32 +41,105 @@ impl SortedRows {
     }
 
     pub(super) fn end(&mut self, has_value: bool) {
-        self.rows.push((self.open.0, self.open.1, self.bytes.len(), has_value));
+        let (key, value) = self.open;
+        self.rows.push(RowAt { head: 0, key, value, end: self.bytes.len(), has_value });
+    }
+
+    /// By key, rows of one key as they came.
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        let key = |row: &RowAt| &bytes[row.key..row.value];
+        let Some(first) = self.rows.first().map(key) else { return };
+        let shared = self.rows.iter().fold(first.len(), |shared, row| {
+            let same = first[..shared].iter().zip(key(row)).take_while(|(a, b)| a == b);
+            same.count()
+        });
+        for row in &mut self.rows {
+            let rest = &bytes[row.key + shared..row.value];
+            let mut head = [0; size_of::<u128>()];
+            let len = rest.len().min(head.len());
+            head[..len].copy_from_slice(&rest[..len]);
+            row.head = u128::from_be_bytes(head);
+        }
+        // A key that ends is padded like one that goes on with zeros: whole keys tell those apart.
+        self.rows.sort_unstable_by(|a, b| a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then(a.key.cmp(&b.key)));
     }
 
     /// Gives the last row of every key, by key.
-    pub(super) fn drain_last(&mut self, mut row: impl FnMut(&[u8], Option<&[u8]>)) {
+    pub(super) fn drain_last(&mut self, row: impl FnMut(&[u8], Option<&[u8]>)) {
+        self.drain_if(row, |at, next, bytes| {
+            next.is_none_or(|next| next.head != at.head || bytes[next.key..next.value] != bytes[at.key..at.value])
+        });
+    }
+
+    /// Gives the rows by key, those of one key as they came.
+    pub(super) fn drain(&mut self, row: impl FnMut(&[u8], Option<&[u8]>)) {
+        self.drain_if(row, |_, _, _| true);
+    }
+
+    /// Gives the rows by key that are wanted; that is decided with the next row in sight.
+    fn drain_if(
+        &mut self,
+        mut row: impl FnMut(&[u8], Option<&[u8]>),
+        wanted: impl Fn(&RowAt, Option<&RowAt>, &[u8]) -> bool,
+    ) {
+        self.sort();
         let bytes = &self.bytes;
-        self.rows.sort_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
-        let is_last = |at: usize| {
-            let key = |row: &(usize, usize, usize, bool)| &bytes[row.0..row.1];
-            self.rows.get(at + 1).is_none_or(|next| key(next) != key(&self.rows[at]))
-        };
-        for at in (0..self.rows.len()).filter(|at| is_last(*at)) {
-            let (key, value, end, has_value) = self.rows[at];
-            row(&bytes[key..value], has_value.then_some(&bytes[value..end]));
+        for (part, rows) in self.rows.chunks(Self::AHEAD).enumerate() {
+            // Memory fetches rows that are asked for in a row at once, but those that are written one after the other.
+            for at in rows {
+                black_box(bytes[at.key]);
+            }
+            for (at, found) in rows.iter().enumerate() {
+                if wanted(found, self.rows.get(part * Self::AHEAD + at + 1), bytes) {
+                    row(&bytes[found.key..found.value], found.has_value.then_some(&bytes[found.value..found.end]));
+                }
+            }
         }
         self.rows.clear();
         self.bytes.clear();
     }
+}
 
-    /// Gives the rows by key, those of one key as they came.
-    pub(super) fn drain(&mut self, mut row: impl FnMut(&[u8], Option<&[u8]>)) {
-        let bytes = &self.bytes;
-        self.rows.sort_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
-        for (key, value, end, has_value) in self.rows.drain(..) {
-            row(&bytes[key..value], has_value.then_some(&bytes[value..end]));
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Short keys, one the beginning of another, zeros, a shared beginning longer than any head.
+        #[test]
+        fn rows_come_by_key_and_those_of_a_key_as_they_came(
+            shared in 0..20usize,
+            keys in vec((vec(0..3u8, 0..20), any::<bool>()), 0..60),
+        ) {
+            let keys: Vec<_> = keys.iter().map(|(key, there)| ([&vec![7; shared], key.as_slice()].concat(), *there)).collect();
+            let fill = || {
+                let mut rows = SortedRows::default();
+                for (number, (key, there)) in keys.iter().enumerate() {
+                    rows.begin_key();
+                    rows.bytes.extend(key);
+                    rows.begin_value();
+                    rows.bytes.extend(number.to_be_bytes());
+                    rows.end(*there);
+                }
+                rows
+            };
+            let rows = keys.iter().enumerate().map(|(number, (key, there))| {
+                ([&[ROW], key.as_slice()].concat(), there.then(|| number.to_be_bytes().to_vec()))
+            });
+            let mut wanted: Vec<_> = rows.collect();
+            wanted.sort_by(|a, b| a.0.cmp(&b.0));
+            let mut all = Vec::new();
+            fill().drain(|key, value| all.push((key.to_vec(), value.map(<[u8]>::to_vec))));
+            prop_assert_eq!(&all, &wanted);
+            let mut last = Vec::new();
+            fill().drain_last(|key, value| last.push((key.to_vec(), value.map(<[u8]>::to_vec))));
+            let is_last = |at: usize| wanted.get(at + 1).is_none_or(|next| next.0 != wanted[at].0);
+            let wanted: Vec<_> = (0..wanted.len()).filter(|at| is_last(*at)).map(|at| wanted[at].clone()).collect();
+            prop_assert_eq!(last, wanted);
         }
-        self.bytes.clear();
     }
 }

@@ -366,6 +366,9 @@ where
         for (at, id) in due.iter().copied().enumerate() {
             if at % KEYS_AHEAD == 0 {
                 let runs = due[at..].iter().take(KEYS_AHEAD).map(|id| &self.runs[*id as usize]);
+                runs.clone().for_each(|run| {
+                    black_box(run.newest);
+                });
                 runs.flat_map(Run::places).for_each(|(_, row)| self.rows.touch(*row));
             }
             let run = &mut self.runs[id as usize];
@@ -538,6 +541,7 @@ where
         for (_, row) in runs.map(|run| run.and_then(|run| run.newest)).into_iter().flatten() {
             self.rows.touch(row);
         }
+        self.rows.touch_free();
         for run in runs.into_iter().flatten() {
             black_box(run.earlier.last().copied());
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_core::{
     ChangelogRecord, DiskPosition, DiskRows, Error, Expired, Family, FamilyWrite, Records, Result, RowOrder,
-    StateBudget, StateDisk, StateError, TaskDisk, Timestamp,
+    StateBudget, StateDisk, StateError, TaskDisk, Timestamp, is_empty_range,
 };
 
 use super::dice::Dice;
@@ -121,8 +121,8 @@ impl Content {
     }
 
     fn change(&mut self, change: &Change) {
-        self.expire(change.order, &change.expired);
         self.apply(change.order, &change.batches);
+        self.expire(change.order, &change.expired);
         self.position = Some(change.position);
     }
 
@@ -227,6 +227,15 @@ impl StateDisk for SimDisk {
             done: 0,
             failed: None,
         }))
+    }
+
+    fn clean_up(&self) -> Result<()> {
+        let mut disk = self.disk();
+        if let Some(task) = disk.open.first() {
+            return Err(Error::State(Box::new(error(task, "cannot be removed: its lock is held"))));
+        }
+        disk.tasks.clear();
+        Ok(())
     }
 
     fn budget(&self) -> &Arc<StateBudget> {
@@ -397,6 +406,10 @@ impl DiskRows for SimRows {
         self.rows(BTreeMap::is_empty)
     }
 
+    fn approximate_len(&self) -> usize {
+        self.rows(BTreeMap::len).unwrap_or(0)
+    }
+
     fn latest(&self) -> Option<Timestamp> {
         // It is in memory as long as the rows are open: asking for it finds no damage, or windows that are there would count as none.
         self.disk.disk().tasks.get(&self.task)?.get(&self.family.name)?.now.latest
@@ -408,12 +421,7 @@ impl DiskRows for SimRows {
         descending: bool,
         row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let is_empty = match range {
-            (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
-            _ => false,
-        };
-        if is_empty {
+        if is_empty_range(range) {
             return Ok(());
         }
         let mut found = self.rows(|rows| {

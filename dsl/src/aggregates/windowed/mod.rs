@@ -1,7 +1,6 @@
 //! Windowed aggregations: one node for windows of a fixed size, one for sessions, one store each.
 
 mod close;
-mod late;
 mod session;
 mod store;
 mod time;

@@ -15,13 +15,13 @@ use millstream_state::{Entry, KeyRows, SessionBounds};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
-use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::aggregates::windowed::time::WindowSpec;
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// A grouped stream in sessions.
@@ -95,7 +95,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
-        self.late = Some(LateStream::of(&self.grouped, use_it));
+        self.late = Some(LateStream::of(self.grouped.stream(), use_it));
         self
     }
 
@@ -117,7 +117,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
         self.grouped.builder().warn_of_nulls::<V>(store);
-        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(a.unwrap_or(0) + b))
+        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(Some(a.unwrap_or(0) + b)))
     }
 
     /// Folds the values of a session into one of their own type. A null value adds nothing, but the session grows by it.
@@ -140,17 +140,49 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         store: &str,
         f: impl Fn(V::NonNull, V::NonNull) -> V::NonNull + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, V::NonNull> {
+        self.reduce_or_delete(store, move |sum, value| Some(f(sum, value)))
+    }
+
+    /// As [`SessionWindowedStream::reduce`], with a function that returns `None` to delete the session's row: the session itself
+    /// goes on with the next record.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// amounts.reduce_or_delete("open", |sum, n| Some(sum + n).filter(|sum| *sum != 0)).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [5, -5, 3].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(5), None, Some(3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn reduce_or_delete(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Option<V::NonNull> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        self.reduce_fold(store, move |sum, value| sure(f(sum, value)))
+    }
+
+    fn reduce_fold<E: Failure + 'static>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<Option<V::NonNull>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
         let f = Arc::new(f);
         let merge = f.clone();
         self.fold(
             store,
             move |_, value: V, sum| match (sum, value.into_non_null()) {
-                (Some(sum), Some(value)) => sure(Some(f(sum, value))),
+                (Some(sum), Some(value)) => f(sum, value),
                 (sum, value) => Ok(sum.or(value)),
             },
             move |_, a, b| match a {
-                Some(a) => Ok(merge(a, b)),
-                None => Ok(b),
+                Some(a) => merge(a, b),
+                None => Ok(Some(b)),
             },
         )
     }
@@ -179,19 +211,33 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         store: &str,
         f: impl Fn(V::NonNull, V::NonNull) -> Result<V::NonNull, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, V::NonNull> {
-        let f = Arc::new(f);
-        let merge = f.clone();
-        self.fold(
-            store,
-            move |_, value: V, sum| match (sum, value.into_non_null()) {
-                (Some(sum), Some(value)) => f(sum, value).map(Some).map_err(Error::user),
-                (sum, value) => Ok(sum.or(value)),
-            },
-            move |_, a, b| match a {
-                Some(a) => merge(a, b).map_err(Error::user),
-                None => Ok(b),
-            },
-        )
+        self.try_reduce_or_delete(store, move |sum, value| f(sum, value).map(Some))
+    }
+
+    /// As [`SessionWindowedStream::try_reduce`]; `None` deletes the session's row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// let add = |sum: i64, n: i64| sum.checked_add(n).map(|sum| Some(sum).filter(|sum| *sum != 0)).ok_or("too much");
+    /// amounts.try_reduce_or_delete("open", add).to_stream().to("out");
+    /// # let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// # let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [5, i64::MAX, -5].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(5), None]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_reduce_or_delete<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        f: impl Fn(V::NonNull, V::NonNull) -> Result<Option<V::NonNull>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, V::NonNull> {
+        self.reduce_fold(store, move |sum, value| f(sum, value).map_err(Error::user))
     }
 
     /// Folds the values of a session into a value of another type, in place. `merge` makes one value of those of two
@@ -221,14 +267,39 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         f: impl Fn(&K, V, &mut A) + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
-        let init = Arc::new(init);
-        let first = init.clone();
-        let fold = move |key: &K, value, sum: Option<A>| {
-            let mut sum = sum.unwrap_or_else(&*init);
+        let fold = move |key: &K, value, mut sum: A| {
             f(key, value, &mut sum);
             sure(Some(sum))
         };
-        self.fold(store, fold, move |key, a: Option<A>, b| Ok(merge(key, a.unwrap_or_else(&*first), b)))
+        self.fold_from(store, init, fold, move |key, a, b| Ok(Some(merge(key, a, b))))
+    }
+
+    /// As [`SessionWindowedStream::aggregate`], with functions that take and return the value; `None` deletes the session's
+    /// row: the session itself goes on with the next record.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// let add = |_: &String, n: i64, sum: i64| Some(sum + n).filter(|sum| *sum != 0);
+    /// amounts.aggregate_or_delete("open", || 0, add, move |key, a, b| add(key, b, a)).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [5, -5, 3].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(5), None, Some(3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn aggregate_or_delete<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let fold = move |key: &K, value, sum| sure(f(key, value, sum));
+        self.fold_from(store, init, fold, move |key, a, b| Ok(merge(key, a, b)))
     }
 
     /// Folds with functions that may fail, and take and return the value; as [`SessionWindowedStream::try_reduce`].
@@ -257,20 +328,60 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         f: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> Result<A, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
+        let fold = move |key: &K, value, sum| f(key, value, sum).map(Some);
+        self.try_aggregate_or_delete(store, init, fold, move |key, a, b| merge(key, a, b).map(Some))
+    }
+
+    /// As [`SessionWindowedStream::try_aggregate`]; `None` deletes the session's row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// let add = |_: &String, n: i64, sum: i64| {
+    ///     sum.checked_add(n).map(|sum| Some(sum).filter(|sum| *sum != 0)).ok_or("too much")
+    /// };
+    /// amounts.try_aggregate_or_delete("open", || 0, add, move |key, a, b| add(key, b, a)).to_stream().to("out");
+    /// # let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// # let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [5, i64::MAX, -5].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(5), None]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_aggregate_or_delete<A: Data<NonNull = A>, E: Into<BoxError>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let fold = move |key: &K, value, sum| f(key, value, sum).map_err(Error::user);
+        self.fold_from(store, init, fold, move |key, a, b| merge(key, a, b).map_err(Error::user))
+    }
+
+    /// Folds what begins with `init`.
+    fn fold_from<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
         let init = Arc::new(init);
         let first = init.clone();
-        let fold = move |key: &K, value, sum: Option<A>| {
-            f(key, value, sum.unwrap_or_else(&*init)).map(Some).map_err(Error::user)
-        };
-        let merge = move |key: &K, a: Option<A>, b| merge(key, a.unwrap_or_else(&*first), b).map_err(Error::user);
-        self.fold(store, fold, merge)
+        let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(&*init));
+        self.fold(store, fold, move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(&*first), b))
     }
 
     fn fold<A: Data<NonNull = A>, E: Failure + 'static>(
         &self,
         store: &str,
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
-        merge: impl Fn(&K, Option<A>, A) -> Result<A, E> + Send + Sync + 'static,
+        merge: impl Fn(&K, Option<A>, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);
         let result = SessionTableBuilder::add(&stream.builder, store, self.spec);
@@ -315,7 +426,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
     pub(crate) fn subscribe<
         V: Data,
         E: Failure + 'static,
-        M: Fn(&K, Option<A>, A) -> Result<A, E> + Send + Sync + 'static,
+        M: Fn(&K, Option<A>, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     >(
         &self,
         node: NodeId,
@@ -398,7 +509,7 @@ where
     A: Data,
     E: Failure,
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
-    M: Fn(&K, Option<A>, A) -> Result<A, E>,
+    M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
@@ -415,7 +526,7 @@ where
     A: Data,
     E: Failure,
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
-    M: Fn(&K, Option<A>, A) -> Result<A, E>,
+    M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp: time, headers } = record;
@@ -451,7 +562,7 @@ where
         let changed = self.rows.move_newest(rows, to, |grown, entry| {
             let stored = entry.value.take();
             let old = if send_old { stored.clone() } else { None };
-            let sum = stored.map(|stored| functions.1(key, None, stored)).transpose()?;
+            let sum = stored.map_or(Ok(None), |stored| functions.1(key, None, stored))?;
             let new = functions.0(key, value.clone(), sum)?;
             *entry = Entry { value: new.clone(), timestamp: grown.end };
             Ok((grown, old, new))
@@ -480,10 +591,10 @@ where
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
         let mut found = self.rows.fetch_at(rows, from..=to);
         found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
-        let (f, merge) = (self.functions.0.clone(), self.functions.1.clone());
+        let (f, merge) = &self.functions;
         let (mut merged, mut sum) = (point(time), None);
         for (bounds, value, _) in &found {
-            sum = Some(merge(key, sum, value.clone()).map_err(E::into)?);
+            sum = merge(key, sum, value.clone()).map_err(E::into)?;
             merged = merged.with(*bounds);
         }
         if merged.end < close_time {
@@ -539,7 +650,7 @@ where
     A: Data,
     E: Failure,
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
-    M: Fn(&K, Option<A>, A) -> Result<A, E>,
+    M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
     fn due(&self, cx: &TaskContext) -> Timestamp {
         if self.spec.emit != EmitStrategy::OnWindowClose {

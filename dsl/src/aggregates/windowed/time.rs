@@ -16,13 +16,13 @@ use millstream_state::{Entry, KeyRows, WindowStart};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
-use crate::aggregates::windowed::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
 use crate::durations::{FirstBad, Least};
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::late::{Late, LateStream, keep, pass_on, too_late};
 use crate::windows::{EmitStrategy, SlidingWindows, TimeWindows, Window, Windowed};
 
 /// Windows of a fixed size.
@@ -238,7 +238,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
-        self.late = Some(LateStream::of(&self.grouped, use_it));
+        self.late = Some(LateStream::of(self.grouped.stream(), use_it));
         self
     }
 
@@ -408,6 +408,60 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         })
     }
 
+    /// As [`TimeWindowedStream::aggregate`], with a function that takes and returns the value; `None` deletes the window's row,
+    /// and the next record starts over (semantics.md 45).
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let amounts = b.stream::<String, i64>("in").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// let add = |_: &String, n: i64, sum: i64| Some(sum + n).filter(|sum| *sum != 0);
+    /// amounts.aggregate_or_delete("open", || 0, add).to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [5, -5, 3].into_iter().for_each(|n| input.pipe_at(0, "a", n));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(5), None, Some(3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn aggregate_or_delete<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold(store, move |key, value, sum| sure(f(key, value, sum.unwrap_or_else(&init))))
+    }
+
+    /// As [`TimeWindowedStream::try_aggregate`]; `None` deletes the window's row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let texts = b.stream::<String, String>("in").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// // A 0 deletes the row.
+    /// let add = |_: &String, text: String, sum: i64| text.parse::<i64>().map(|n| (n != 0).then_some(sum + n));
+    /// texts.try_aggregate_or_delete("sums", || 0, add).to_stream().to("out");
+    /// # let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// # let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// ["1", "one", "0"].into_iter().for_each(|text| input.pipe_at(0, "a", text));
+    /// let sums: Vec<Option<i64>> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(1), None]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_aggregate_or_delete<A: Data<NonNull = A>, E: Into<BoxError>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        f: impl Fn(&K, V, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold(store, move |key, value, sum| f(key, value, sum.unwrap_or_else(&init)).map_err(Error::user))
+    }
+
     /// Folds with a function that may fail, and takes and returns the value; as [`TimeWindowedStream::try_reduce`].
     ///
     /// ```
@@ -433,10 +487,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         init: impl Fn() -> A + Send + Sync + 'static,
         f: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
-        self.fold(store, move |key, value, sum| match f(key, value, sum.unwrap_or_else(&init)) {
-            Ok(sum) => Ok(Some(sum)),
-            Err(error) => Err(Error::user(error)),
-        })
+        self.try_aggregate_or_delete(store, init, move |key, value, sum| f(key, value, sum).map(Some))
     }
 
     fn fold<A: Data<NonNull = A>, E: Failure + 'static>(

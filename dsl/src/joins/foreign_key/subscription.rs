@@ -1,7 +1,7 @@
 //! Subscriptions: what a left row asks of a foreign key, kept where that key's row is.
 
 use std::cell::RefCell;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use millstream_state::{Entry, KeyValueTable};
 use crate::builder::{NewStore, StreamsBuilder};
 use crate::joins::foreign_key::response::Response;
 use crate::joins::foreign_key::row_hash::{NO_HASH, put_hash};
-use crate::keys::Keys;
+use crate::keys::{Keys, behind};
 use crate::ktable::LookUp;
 
 /// What the receiver does (semantics.md 53).
@@ -197,13 +197,14 @@ impl<F: Data, K: Data, W: Data> Forward<Record<F, Change<W>>> for Answer<F, K, W
         }
         let prefix = self.subscriptions.prefix(&record.key)?;
         let mut table = self.subscriptions.table.borrow_mut();
-        let rows = table.range(Bound::Included(&prefix), Bound::Unbounded)?;
-        for (_, subscription, _) in rows.take_while(|(key, ..)| key.starts_with(&prefix)) {
+        let to = behind(prefix.clone());
+        let range = (Bound::Included(&prefix[..]), to.as_ref().map(Vec::as_slice));
+        table.scan(range, false, &mut |_, subscription, _| {
             let Subscription { hash, key, partition, .. } = subscription.clone();
             let value = Response { hash, value: record.value.new.clone(), quiet: false, partition };
             let (timestamp, headers) = (record.timestamp, record.headers.clone());
             self.down.forward(cx, Record { key, value, timestamp, headers })?;
-        }
-        Ok(())
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }

@@ -2,8 +2,8 @@
 
 use millstream_core::{Record, Result, Timestamp};
 use millstream_dsl::{
-    KeyValueStore, Out, Processor, Put, SessionStore, StreamsBuilder, Version, VersionedStore, Window, WindowStore,
-    Windowed,
+    KeyValueIterator, KeyValueStore, Out, Processor, Put, SessionStore, StreamsBuilder, Version, VersionedStore,
+    Window, WindowStore, Windowed,
 };
 
 use crate::golden::topologies::{Params, Text, shown};
@@ -37,21 +37,21 @@ impl Answers {
                 self.rows.put(key, None)?;
                 return Ok(None);
             }
-            Some("at") => print(self.rows.all()?),
-            Some("bee") => print(self.rows.range(text("a1")..=text("b2"))?),
-            Some("bold") => print(self.rows.range(text("a1")..=text("b2"))?.into_iter().rev()),
-            Some("cat") => print(self.rows.all()?.into_iter().rev()),
+            Some("at") => print(self.rows.all())?,
+            Some("bee") => print(self.rows.range(text("a1")..=text("b2"))?)?,
+            Some("bold") => print(self.rows.range(text("a1")..=text("b2"))?.descending())?,
+            Some("cat") => print(self.rows.all().descending())?,
             Some("cabin") => format!("was:{}", shown(self.rows.put_if_absent(key, text("cabin"))?.as_ref())),
-            // Keys that begin with `a` are those from `a` to before `b`.
-            Some("dust") => print(self.rows.range(text("a")..text("b"))?),
-            Some("bb") => print(self.rows.range(..=text("b1"))?),
+            Some("dust") => print(self.rows.prefix_scan(&text("a"))?)?,
+            Some("bb") => print(self.rows.range(..=text("b1"))?)?,
             Some(value) => format!("{}>{value}", shown(self.rows.put(key, Some(text(value)))?.as_ref())),
         }))
     }
 }
 
-fn print(rows: impl IntoIterator<Item = (String, String)>) -> String {
-    format!("[{}]", rows.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","))
+fn print(rows: KeyValueIterator<'_, String, String>) -> Result<String> {
+    let rows: Vec<String> = rows.map(|row| row.map(|(k, v)| format!("{k}={v}"))).collect::<Result<_>>()?;
+    Ok(format!("[{}]", rows.join(",")))
 }
 
 struct VersionedAnswers {

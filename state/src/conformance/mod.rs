@@ -1,10 +1,13 @@
-//! What the runtime asks of a [`StateStore`], as a check that any store can be put to.
+//! What the runtime asks of a [`StateStore`], and of a disk for the rows of all stores, as checks that anybody's can be put to.
 //!
 //! A store is changed, flushed, committed, rolled back and restored in random orders, beside a plain map that does the
-//! same by copying.
+//! same by copying. A disk is written to, read, cleared, closed and opened again ([`check_disk`]).
+
+mod disk;
 
 use std::collections::BTreeMap;
 
+pub use disk::check_disk;
 use millstream_core::{ChangelogRecord, ChangelogWriter, StateStore, Timestamp};
 
 /// A store under the check.

@@ -1,7 +1,7 @@
 //! The key-value table: one row per key, found by one probe, kept decoded.
 
-use std::collections::VecDeque;
-use std::ops::{Bound, ControlFlow};
+mod scan;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,8 +16,9 @@ use crate::rows::{Entry, RowId, Rows};
 use crate::share::Share;
 use crate::sorted_keys::SortedKeys;
 
-/// A row of a scan: key bytes, value, time.
-pub type ScanRow<'a, V> = (&'a [u8], &'a V, Timestamp);
+pub(crate) use scan::OwnedRow;
+use scan::{Found, Scans};
+pub use scan::{Scan, ScannedRow, Visit};
 
 /// Rows by serialised key.
 ///
@@ -32,34 +33,12 @@ pub struct KeyValueTable<VS: Serde> {
     disk: Option<Disk>,
     /// Rows may leave memory.
     may_leave: bool,
+    scans: Scans<VS::Value>,
     scratch: Vec<u8>,
 }
 
 /// How many changes that are not committed are looked at in the time of a row.
 pub(crate) const UNDO_PER_ROW: usize = 8;
-
-/// Rows on disk, and the last key that was looked at if there are more.
-type DiskPart = (VecDeque<OwnedRow>, Option<Vec<u8>>);
-
-/// A row that was read from disk.
-pub(crate) struct OwnedRow {
-    key: Vec<u8>,
-    value: Option<Vec<u8>>,
-    timestamp: Timestamp,
-    headers: Vec<u8>,
-}
-
-impl OwnedRow {
-    pub(crate) fn of(record: ChangelogRecord<'_>) -> Self {
-        let (key, value) = (record.key.to_vec(), record.value.map(<[u8]>::to_vec));
-        OwnedRow { key, value, timestamp: record.timestamp, headers: record.headers.to_vec() }
-    }
-
-    pub(crate) fn record(&self) -> ChangelogRecord<'_> {
-        let (key, value) = (&self.key, self.value.as_deref());
-        ChangelogRecord { key, value, timestamp: self.timestamp, headers: &self.headers, offset: -1 }
-    }
-}
 
 /// The rows on disk of a table.
 struct Disk {
@@ -83,6 +62,7 @@ where
             rows: Rows::new(undo),
             disk: None,
             may_leave: false,
+            scans: Scans::default(),
             scratch: Vec::new(),
         }
     }
@@ -129,22 +109,6 @@ where
         let id = self.insert(hash, key);
         *self.rows.parts(id).1 = entry;
         Ok(Some(id))
-    }
-
-    /// Brings the rows of a range back from disk that are not in memory.
-    fn read_range(&mut self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<()> {
-        let Some(disk) = self.disk.take_if(|disk| disk.is_complete != Some(true)) else { return Ok(()) };
-        let read = disk.rows.scan(range, false, &mut |record| {
-            let hash = self.index.hash(record.key);
-            if self.find(hash, record.key).is_none() {
-                let entry = decode(&self.name, &self.serde, record)?;
-                let id = self.insert(hash, record.key);
-                *self.rows.parts(id).1 = entry;
-            }
-            Ok(ControlFlow::Continue(()))
-        });
-        self.disk = Some(disk);
-        read
     }
 
     /// Lets rows leave that the budget has no room for.
@@ -200,6 +164,9 @@ where
     #[inline]
     pub fn change(&mut self, key: &[u8]) -> Result<&mut Entry<VS::Value>> {
         let id = self.find_or_insert(key)?;
+        if !self.scans.is_empty() {
+            self.scans.keep(key, self.rows.content(id));
+        }
         Ok(self.rows.change(id))
     }
 
@@ -219,34 +186,6 @@ where
         Ok(old.value.map(|value| (value, old.timestamp)))
     }
 
-    /// Rows with keys in a range, in the order of their key bytes. The first scan of a table sorts it once. Rows of the range
-    /// that are on disk come into memory.
-    ///
-    /// # Errors
-    /// When they cannot be read from disk.
-    pub fn range(
-        &mut self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-    ) -> Result<impl DoubleEndedIterator<Item = ScanRow<'_, VS::Value>>> {
-        self.sort(usize::MAX);
-        // An inverted range is empty; the map would panic.
-        let empty = match (from, to) {
-            (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from >= to,
-            _ => false,
-        };
-        if !empty {
-            self.read_range((from, to))?;
-        }
-        let rows = &self.rows;
-        let sorted = self.sorted.iter().filter(move |_| !empty);
-        Ok(sorted.flat_map(move |sorted| sorted.range((from, to))).filter_map(move |(key, id)| {
-            let entry = rows.content(id);
-            Some((&**key, entry.value.as_ref()?, entry.timestamp))
-        }))
-    }
-
     /// Sorts the keys, at most so many at a time; `true` when they are.
     fn sort(&mut self, most: usize) -> bool {
         let (rows, index) = (&self.rows, &self.index);
@@ -257,9 +196,10 @@ where
         })
     }
 
-    /// Number of rows, counting deletions that are not committed yet.
+    /// About how many rows there are: deletions that are not committed yet are counted, and what the disk guesses.
     pub fn approximate_len(&self) -> usize {
-        self.index.len()
+        let on_disk = self.rows_on_disk().map_or(0, DiskRows::approximate_len);
+        self.index.len().max(on_disk)
     }
 
     /// The rows on disk, if there are any that are not in memory.
@@ -272,38 +212,6 @@ where
         let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
         let (Some(value), key) = (&entry.value, self.rows.identity(id)) else { return Ok(()) };
         write_value(&self.name, &self.serde, &mut self.scratch, key, Some(value), entry.timestamp, answer)
-    }
-
-    /// At most so many rows of a range that are on disk alone, and the last key that was looked at if there are more.
-    fn disk_part(&self, range: (Bound<&[u8]>, Bound<&[u8]>), descending: bool, most: usize) -> Result<DiskPart> {
-        let (mut part, mut looked, mut bytes, mut end) = (VecDeque::new(), 0, 0, None);
-        let Some(rows) = self.rows_on_disk() else { return Ok((part, end)) };
-        rows.scan(range, descending, &mut |record| {
-            looked += 1;
-            bytes += record.value.map_or(0, <[u8]>::len);
-            let is_enough = looked == most || bytes > ChangelogWriter::BATCH_BYTES;
-            if is_enough {
-                end = Some(record.key.to_vec());
-            }
-            if self.find(self.index.hash(record.key), record.key).is_none() {
-                part.push_back(OwnedRow::of(record));
-            }
-            Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok((part, end))
-    }
-
-    /// The same of those in memory.
-    fn memory_part(
-        &self,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        descending: bool,
-        most: usize,
-    ) -> (Vec<RowId>, Option<Vec<u8>>) {
-        let rows = self.sorted.iter().flat_map(|sorted| sorted.range(range)).map(|(_, id)| id);
-        let part: Vec<RowId> = if descending { rows.rev().take(most).collect() } else { rows.take(most).collect() };
-        let end = part.last().filter(|_| part.len() == most).map(|id| self.rows.identity(*id).to_vec());
-        (part, end)
     }
 
     fn forget(index: &mut Index<RowId>, sorted: &mut Option<SortedKeys<RowId>>, id: RowId, key: &KeyBytes) {
@@ -406,31 +314,14 @@ where
             return Ok(Some(query.clone()));
         }
         let Some(range) = query.keys_left(query.after.as_deref(), false) else { return Ok(None) };
-        let (mut on_disk, disk_end) = self.disk_part(range, query.descending, rows)?;
-        let (in_memory, memory_end) = self.memory_part(range, query.descending, rows);
-        // Behind the end of one part rows of it may come before the other's.
-        let is_before = |a: &[u8], b: &[u8]| if query.descending { a > b } else { a < b };
-        let ends = disk_end.into_iter().chain(memory_end);
-        let end = ends.reduce(|a, b| if is_before(&a, &b) { a } else { b });
-        let is_within = |key: &[u8]| end.as_ref().is_none_or(|end| !is_before(end, key));
-        let mut in_memory = in_memory.into_iter().peekable();
-        loop {
-            let id = in_memory.peek().copied();
-            let is_first = |row: &OwnedRow| id.is_none_or(|id| is_before(&row.key, self.rows.identity(id)));
-            let key = match on_disk.pop_front_if(|row| is_first(row)) {
-                Some(row) if is_within(&row.key) => {
-                    answer.copy(row.record());
-                    row.key
-                }
-                None if id.is_some_and(|id| is_within(self.rows.identity(id))) => {
-                    let Some(id) = in_memory.next() else { break };
-                    self.give(id, committed, answer)?;
-                    self.rows.identity(id).to_vec()
-                }
-                _ => break,
-            };
+        let (part, end) = self.part(range, query.descending, rows)?;
+        for found in part {
+            match &found {
+                Found::InMemory(id) => self.give(*id, committed, answer)?,
+                Found::OnDisk(row) => answer.copy(row.record()),
+            }
             if answer.is_full() {
-                return Ok(Some(query.after(&key)));
+                return Ok(Some(query.after(self.key_of(&found))));
             }
         }
         Ok(end.map(|end| query.after(&end)))

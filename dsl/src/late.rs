@@ -1,10 +1,9 @@
-//! `on_late`: the records that a windowed aggregation leaves out since they come too late.
+//! `on_late`: the records that a windowed aggregation leaves out, or a join counts, since they come too late.
 
 use std::sync::Arc;
 
 use millstream_core::{Data, Downstream, Forward, NodeId, Port, Record, Result, TaskBuilder, TaskContext};
 
-use crate::aggregates::grouped::GroupedStream;
 use crate::kstream::KStream;
 
 /// Where late records go.
@@ -13,12 +12,11 @@ pub(crate) struct LateStream<K, V> {
     port: Port<Record<K, V>>,
 }
 
-impl<K: Data<NonNull = K>, V: Data> LateStream<K, V> {
-    /// A stream of the late records of an aggregation that is still to come; `use_it` is given it.
-    pub(crate) fn of(grouped: &GroupedStream<K, V>, use_it: impl FnOnce(KStream<K, V>)) -> Arc<Self> {
-        let builder = grouped.builder();
+impl<K: Data, V: Data> LateStream<K, V> {
+    /// A stream of those records of a stream that are late for an operator that is still to come; `use_it` is given it.
+    pub(crate) fn of(stream: &KStream<K, V>, use_it: impl FnOnce(KStream<K, V>)) -> Arc<Self> {
+        let builder = &stream.builder;
         let late = LateStream { node: builder.node("KSTREAM-LATE", &[], &[]), port: builder.port() };
-        let stream = grouped.stream();
         use_it(KStream {
             builder: builder.clone(),
             node: late.node,
@@ -29,9 +27,9 @@ impl<K: Data<NonNull = K>, V: Data> LateStream<K, V> {
         Arc::new(late)
     }
 
-    /// Hangs it on the aggregation.
-    pub(crate) fn follow(&self, stream: &KStream<K, V>, aggregation: NodeId) {
-        stream.builder.connect(self.node, aggregation);
+    /// Hangs it on the operator.
+    pub(crate) fn follow(&self, stream: &KStream<K, V>, operator: NodeId) {
+        stream.builder.connect(self.node, operator);
     }
 
     pub(crate) fn open(&self, task: &mut TaskBuilder<'_>) -> Late<K, V> {
@@ -60,7 +58,7 @@ pub(crate) fn keep<K: Clone, V: Clone>(late: &Option<Late<K, V>>, record: &Recor
     late.as_ref().map(|_| record.clone())
 }
 
-/// Passes a record on if it was late for one of its windows at least.
+/// Passes a record on if it was late, for one of its windows at least.
 #[inline]
 pub(crate) fn pass_on<K: Clone, V: Clone>(
     cx: &mut TaskContext,

@@ -1,0 +1,97 @@
+//! `Materialized`: how a store is logged, and where its rows lie.
+
+use std::collections::BTreeMap;
+
+use millstream_core::StoreDescription;
+
+use crate::builder::StreamsBuilder;
+
+/// How the rows of one store are kept, where that is to be other than for all: [`StreamsBuilder::materialized`].
+#[derive(Debug, Clone, Default)]
+pub struct Materialized {
+    logging: Option<Logging>,
+    in_memory: bool,
+}
+
+/// What is said about the changelog.
+#[derive(Debug, Clone)]
+enum Logging {
+    Disabled,
+    /// With these configurations besides the store's own.
+    Enabled(BTreeMap<String, String>),
+}
+
+impl Materialized {
+    /// As all stores are.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Without a changelog: after a restart, and in another task, the store is empty, whatever `default.dsl.store` says. Within
+    /// a run it goes back with its task when a commit fails, as others do.
+    pub fn with_logging_disabled(mut self) -> Self {
+        self.logging = Some(Logging::Disabled);
+        self
+    }
+
+    /// With a changelog whose topic is created with these configurations, by Kafka's keys. They win over the store's own, such
+    /// as its `cleanup.policy`; a topic that is there already keeps what it has.
+    pub fn with_logging_enabled<'a>(mut self, configs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let configs = configs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        self.logging = Some(Logging::Enabled(configs));
+        self
+    }
+
+    /// With all its rows in memory, and none on disk, where `default.dsl.store` says `rocksDB`: a start reads its whole changelog.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// Changes a store accordingly; or says why not.
+    pub(crate) fn apply(&self, store: &mut StoreDescription) -> Option<String> {
+        store.in_memory |= self.in_memory;
+        match (&self.logging, &mut store.changelog) {
+            (None, _) | (Some(Logging::Disabled), None) => None,
+            (Some(Logging::Disabled), changelog) => {
+                *changelog = None;
+                None
+            }
+            (Some(Logging::Enabled(configs)), Some(changelog)) => {
+                changelog.extend(configs.clone());
+                None
+            }
+            (Some(Logging::Enabled(_)), None) => Some(format!(
+                "store `{}` has no changelog that could be configured: its rows are read from a topic of the program's\n  help: leave out with_logging_enabled",
+                store.name
+            )),
+        }
+    }
+}
+
+impl StreamsBuilder {
+    /// Says how the rows of a store are kept: of any that the program has, by the name it has there, before or after. Joins of
+    /// streams have the stores `<name>-left`, `<name>-right` and `<name>-held`.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Materialized, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.materialized("latest", Materialized::new().with_logging_disabled());
+    /// b.materialized("counts", Materialized::new().in_memory().with_logging_enabled([("segment.bytes", "1048576")]));
+    /// let words = b.stream::<String, String>("in").group_by_key();
+    /// words.reduce("latest", |_, word| word);
+    /// words.count("counts").to_stream().to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// input.pipe("a", "x");
+    /// t.restart()?; // `latest` is empty now, `counts` is not
+    /// input.pipe("a", "y");
+    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn materialized(&self, store: &str, how: Materialized) -> &Self {
+        self.materialize_as(store, how);
+        self
+    }
+}
