@@ -183,6 +183,10 @@ impl DiskRows for FailingRows {
         self.rows.latest()
     }
 
+    fn approximate_len(&self) -> usize {
+        self.rows.approximate_len()
+    }
+
     fn scan(
         &self,
         range: (Bound<&[u8]>, Bound<&[u8]>),
