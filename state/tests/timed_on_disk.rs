@@ -106,7 +106,7 @@ fn rows_of(writer: ChangelogWriter) -> Vec<Row> {
 enum Step {
     /// Key, time behind the latest, value.
     Put(u8, Timestamp, Option<i64>),
-    /// The newest row of a key goes to a place so much later, if it is behind a time by no more than 10.
+    /// The newest row of a key goes to a place so much later, if it is behind the latest by no more than 24.
     Move(u8, Timestamp),
     Pass(Timestamp),
     Flush,
@@ -133,21 +133,24 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let back = || -2..RETENTION;
+    // Few keys and places, so that steps meet.
+    let keys = || prop_oneof![3 => 0..2u8, 1 => 0..6u8];
+    let back = || (-1..RETENTION / 4).prop_map(|n| n * 4);
+    let ahead = || (0..3i64).prop_map(|n| n * 4);
     let step = prop_oneof![
-        12 => (0..6u8, back(), proptest::option::weighted(0.8, 0..100i64)).prop_map(|(k, t, v)| Step::Put(k, t, v)),
-        4 => (0..6u8, 0..9i64).prop_map(|(k, t)| Step::Move(k, t)),
-        2 => (0..9i64).prop_map(Step::Pass),
+        12 => (keys(), back(), proptest::option::weighted(0.8, 0..100i64)).prop_map(|(k, t, v)| Step::Put(k, t, v)),
+        4 => (keys(), ahead()).prop_map(|(k, t)| Step::Move(k, t)),
+        1 => ahead().prop_map(Step::Pass),
         2 => Just(Step::Flush),
         3 => Just(Step::Committed),
         3 => Just(Step::Write),
         3 => Just(Step::Written),
         1 => Just(Step::Rollback),
         1 => Just(Step::Restart),
-        3 => (0..6u8, back()).prop_map(|(k, t)| Step::Get(k, t)),
+        3 => (keys(), back()).prop_map(|(k, t)| Step::Get(k, t)),
         3 => (0..6u8, back(), 0..RETENTION).prop_map(|(k, t, n)| Step::Fetch(k, t, n)),
         1 => (0..6u8).prop_map(Step::Scan),
-        3 => (0..9i64).prop_map(Step::Close),
+        3 => ahead().prop_map(Step::Close),
         2 => Just(Step::First),
         3 => (proptest::option::of(0..6u8), 0..6u8, 1..9usize, any::<(bool, bool)>(), back()).prop_map(
             |(key, from, rows, (descending, committed), since)| Step::Ask { key, from, rows, descending, committed, since }
@@ -238,7 +241,7 @@ impl<P: Place> Pair<P> {
                 });
             }
             Step::Move(number, by) => {
-                let from = P::first_at(now - 10);
+                let from = P::first_at(now - 24);
                 self.both(|table| move_newest(table, key(number), from, |newest| place(newest.time() + by)));
                 self.now = self.now.max(now + by);
             }
@@ -400,4 +403,17 @@ proptest! {
     fn sessions_answer_as_if_they_were_in_memory(steps in steps(), budget in prop_oneof![Just(0), 0..4_000usize]) {
         check(steps, budget, |time| SessionBounds { end: time, start: time - time.rem_euclid(4) });
     }
+}
+
+/// The disk has the row for as long as it does not have the deletion: it was found there again.
+#[test]
+fn a_deletion_that_the_disk_does_not_have_outlives_a_rollback() {
+    let (put, get) = (|value| Step::Put(0, 0, value), || Step::Get(0, 0));
+    let written = [Step::Flush, Step::Committed, Step::Write, Step::Written];
+    let mut steps = vec![put(Some(1))];
+    steps.extend(written);
+    steps.extend([put(None), Step::Flush, Step::Committed, put(Some(2)), Step::Rollback, get()]);
+    steps.extend([Step::Write, Step::Written, get()]);
+    check(steps.clone(), 0, WindowStart);
+    check(steps, 0, |time| SessionBounds { end: time, start: time - 1 });
 }

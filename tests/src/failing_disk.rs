@@ -175,10 +175,6 @@ impl DiskRows for FailingRows {
         self.rows.is_empty()
     }
 
-    fn approximate_len(&self) -> usize {
-        self.rows.approximate_len()
-    }
-
     fn latest(&self) -> Option<Timestamp> {
         self.rows.latest()
     }

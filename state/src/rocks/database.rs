@@ -27,8 +27,8 @@ pub(super) struct Database {
     space: Arc<Space>,
     /// Of every family the largest time of its rows so far. Only the writer writes it.
     latest: Vec<AtomicI64>,
-    /// Of every family the time before which rows were removed last. Only the writer knows it.
-    expired: Vec<AtomicI64>,
+    /// Of every family a time that none of its rows is before. Only the writer knows it.
+    earliest: Vec<AtomicI64>,
     damaged: AtomicBool,
 }
 
@@ -38,8 +38,8 @@ const NO_ROW: Timestamp = Timestamp::MIN;
 impl Database {
     pub(super) fn new(db: DB, folder: PathBuf, families: Vec<Family>, options: Options, space: Arc<Space>) -> Self {
         let times = || families.iter().map(|_| AtomicI64::new(NO_ROW)).collect();
-        let (latest, expired) = (times(), times());
-        Database { db, families, folder, options, space, latest, expired, damaged: AtomicBool::new(false) }
+        let (latest, earliest) = (times(), times());
+        Database { db, families, folder, options, space, latest, earliest, damaged: AtomicBool::new(false) }
     }
 
     pub(super) fn handle(&self, family: usize) -> Result<Arc<BoundColumnFamily<'_>>> {
@@ -118,6 +118,7 @@ impl Database {
                 }
             }
             let mut latest = self.latest[write.family].load(Ordering::Relaxed);
+            let mut earliest = self.earliest[write.family].load(Ordering::Relaxed);
             // A row grows by its length and time, and shrinks by what the log has of it.
             rows.reserve(write.batches.iter().map(|records| records.bytes() * 5 / 4).sum());
             for records in &write.batches {
@@ -129,7 +130,9 @@ impl Database {
                     };
                     rows.begin_key();
                     order.disk_key(key.as_slice(), record.timestamp, &mut rows.bytes);
-                    latest = latest.max(order.time_of(key.as_slice()).unwrap_or(NO_ROW));
+                    if let Some(time) = order.time_of(key.as_slice()) {
+                        (latest, earliest) = (latest.max(time), earliest.min(time));
+                    }
                     rows.begin_value();
                     let value = record.value.map(|value| value.as_slice());
                     // A deletion is a version too.
@@ -141,6 +144,7 @@ impl Database {
                 }
             }
             self.latest[write.family].store(latest, Ordering::Relaxed);
+            self.earliest[write.family].store(earliest, Ordering::Relaxed);
             let position = encode_position(write.position, latest, order);
             if rows.bytes.len() >= INGESTED {
                 self.ingest(&handle, &position, &mut rows).map_err(|e| self.error("cannot be written", &e))?;
@@ -171,11 +175,11 @@ impl Database {
     fn expire(&self, write: &FamilyWrite, batch: &mut WriteBatch) -> Result<()> {
         let Expired::Before(time) = write.expired else { return Ok(()) };
         let order = self.families[write.family].order;
+        let earliest = &self.earliest[write.family];
         // Once per part: what is removed by range costs every read a little until files are merged.
-        let before = self.expired[write.family].swap(time, Ordering::Relaxed);
-        let Some(end) = order.part_of(time).filter(|end| order.part_of(before).as_ref() != Some(end)) else {
-            return Ok(());
-        };
+        let is_any = order.part_of(earliest.load(Ordering::Relaxed)) < order.part_of(time);
+        let Some(end) = order.part_of(time).filter(|_| is_any) else { return Ok(()) };
+        earliest.store(time, Ordering::Relaxed);
         let (handle, from, to) = (self.handle(write.family)?, [ROW], [&[ROW], end.as_slice()].concat());
         batch.delete_range_cf(&handle, from.as_slice(), &to);
         // Files that hold nothing else go at once.
