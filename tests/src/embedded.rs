@@ -47,17 +47,22 @@ impl Embedded {
         Ok(self.log.create_topic(&spec)?)
     }
 
-    /// Appends text records, each with a time, a key or none, and a value, to one partition.
+    /// Appends text records, each with a time, a key or none, and a value or none, to one partition.
     ///
     /// # Errors
     /// When there is no such partition.
-    pub fn write(&self, topic: &str, partition: i32, records: &[(Timestamp, Option<&str>, &str)]) -> Result<()> {
+    pub fn write<'a>(
+        &self,
+        topic: &str,
+        partition: i32,
+        records: &[(Timestamp, Option<&str>, impl Into<Option<&'a str>> + Copy)],
+    ) -> Result<()> {
         let options = ProducerOptions::plain("input");
         let mut producer = self.log.producer(&options, Arc::new(Wakeup::default()))?;
         for records in records.chunks(1_000) {
             let mut batch = BatchBuilder::new();
             for (time, key, value) in records {
-                batch.push(*time, key.map(str::as_bytes), Some(value.as_bytes()), &[]);
+                batch.push(*time, key.map(str::as_bytes), (*value).into().map(str::as_bytes), &[]);
             }
             producer.send(&TopicPartition::new(topic, partition), batch)?;
         }
