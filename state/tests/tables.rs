@@ -66,8 +66,11 @@ fn closed<P: Place>(
     table: &mut TimedTable<P, NumberSerde<i64>>,
     times: RangeInclusive<Timestamp>,
 ) -> Vec<(P, Vec<u8>, i64)> {
-    let (mut closing, mut found) = (table.closing(times).unwrap(), Vec::new());
-    while table.closed(&mut closing, |key, place, value, _| found.push((place, key.to_vec(), *value))).unwrap() {}
+    let (mut closing, mut found) = (table.closing(times).expect("in memory"), Vec::new());
+    while table
+        .closed(&mut closing, |key, place, value, _| found.push((place, key.to_vec(), *value)))
+        .expect("in memory")
+    {}
     let order = |(place, key, _): &(P, Vec<u8>, i64)| (place.time(), key.clone(), *place);
     assert!(found.is_sorted_by(|a, b| order(a) < order(b)), "{found:?}");
     found

@@ -10,7 +10,6 @@
 //!   no key    ───────────── on disk ────────────────┤known├── there is none ──►   time
 //! ```
 
-use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
@@ -21,6 +20,9 @@ use crate::index::Index;
 use crate::key_value::decode;
 use crate::rows::{Entry, RowId};
 use crate::share::Share;
+
+/// Sees a row: key, place and what is on disk.
+type RowSeen<'a, P> = dyn FnMut(&[u8], P, ChangelogRecord<'_>) -> Result<()> + 'a;
 
 /// The rows on disk of a table.
 pub(super) struct Disk<P> {
@@ -145,11 +147,7 @@ where
     }
 
     /// Gives the rows of all keys that are on disk alone, in the order of parts of time, then keys; it begins in the part of a time.
-    pub(super) fn for_each_in_part(
-        &self,
-        time: Timestamp,
-        row: &mut dyn FnMut(&[u8], P, ChangelogRecord<'_>) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn for_each_in_part(&self, time: Timestamp, row: &mut RowSeen<'_, P>) -> Result<()> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let order = self.row_order();
         let from = order.part_of(time).unwrap_or_default();
@@ -171,8 +169,11 @@ where
         let (from, to) = (from.max(self.kept_from()), to.min(self.known.time()));
         let length = self.part_length();
         let is_any = self.disk.is_some() && self.known > P::FIRST && from <= to;
-        let parts = if is_any { from.div_euclid(length)..=to.div_euclid(length) } else { 1..=0 };
-        parts.map(move |part| part.saturating_mul(length)..=part.saturating_mul(length).saturating_add(length - 1))
+        let parts = is_any.then(|| from.div_euclid(length)..=to.div_euclid(length));
+        parts
+            .into_iter()
+            .flatten()
+            .map(move |part| part.saturating_mul(length)..=part.saturating_mul(length).saturating_add(length - 1))
     }
 
     /// Behind the part that a time is in.
@@ -277,7 +278,7 @@ where
             }
         }
         if !listed.is_empty() {
-            self.expiring.entry(part).or_insert_with(VecDeque::new).append(&mut listed);
+            self.expiring.entry(part).or_default().append(&mut listed);
         }
         too_many
     }
