@@ -166,17 +166,20 @@ pub fn run(folder: &Path, length: Duration, every: Duration, tell: &mut dyn FnMu
     Ok(samples)
 }
 
+/// What may grow: its name, how much of it a sample has, and the part and the amount by which it may.
+type Limit = (&'static str, fn(&Sample) -> u64, f64, f64);
+
 /// What has grown in the last two thirds of the samples, when everything has been there for a while: memory by more than a tenth and 8 MiB,
 /// handles or threads by more than a tenth and 4, files by more than a half.
 pub fn grown(samples: &[Sample]) -> Vec<String> {
     let warm = &samples[samples.len() / 3..];
-    let limits: [(&str, fn(&Sample) -> u64, f64, f64); 4] = [
+    let limits: [Limit; 4] = [
         ("memory", |s| s.usage.memory, 0.1, 8.0 * 1024.0 * 1024.0),
         ("handles", |s| s.usage.handles, 0.1, 4.0),
         ("threads", |s| s.usage.threads, 0.1, 4.0),
         ("files", |s| s.files, 0.5, 0.0),
     ];
-    let check = |(what, of, part, more): (&str, fn(&Sample) -> u64, f64, f64)| {
+    let check = |(what, of, part, more): Limit| {
         let mean = warm.iter().map(of).sum::<u64>() as f64 / warm.len().max(1) as f64;
         let (grown, most) = (growth(warm.iter().map(of)), part * mean + more);
         (grown > most).then(|| format!("{what} grew by {grown:.0}, from {mean:.0} on average; {most:.0} is the most"))
