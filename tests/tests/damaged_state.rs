@@ -13,8 +13,10 @@ use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::{Embedded, folder};
 use millstream_tests::stored::{PROGRAMS, Stored};
 
+type Damage = fn(&Path) -> io::Result<()>;
+
 /// Ways to damage a file. It stays the same file, which a program may have open.
-const DAMAGES: [(&str, fn(&Path) -> io::Result<()>); 5] = [
+const DAMAGES: [(&str, Damage); 5] = [
     ("cut", |path| fs::File::options().write(true).open(path)?.set_len(fs::metadata(path)?.len() / 2)),
     ("empty", |path| fs::File::options().write(true).open(path)?.set_len(0)),
     ("gone", |path| fs::remove_file(path)),
