@@ -15,8 +15,8 @@ use millstream_state::{Entry, KeyRows, SessionBounds};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::close::WindowClock;
+use crate::aggregates::windowed::spec::WindowSpec;
 use crate::aggregates::windowed::store::{TimedStore, WindowedRows};
-use crate::aggregates::windowed::time::WindowSpec;
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
