@@ -75,7 +75,7 @@ impl<P: Place> Closes<P> {
     }
 
     /// From which time on rows that are on disk alone are to be listed, so that those from a time on are.
-    pub(crate) fn list_from(&mut self, from: Timestamp) -> Timestamp {
+    pub(crate) fn next_to_list(&mut self, from: Timestamp) -> Timestamp {
         if !(self.listed.start..=self.listed.end).contains(&from) {
             self.away.clear();
             self.listed = from..from;

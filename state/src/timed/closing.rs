@@ -154,7 +154,7 @@ where
         if self.known == P::FIRST || from > self.known.time() {
             return None;
         }
-        Some(closes.list_from(from)).filter(|next| *next <= to.min(self.known.time()))
+        Some(closes.next_to_list(from)).filter(|next| *next <= to.min(self.known.time()))
     }
 
     /// What closes, taken out; all rows that are in memory are listed.

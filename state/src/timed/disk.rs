@@ -21,9 +21,6 @@ use crate::key_value::decode;
 use crate::rows::{Entry, RowId};
 use crate::share::Share;
 
-/// Sees a row: key, place and what is on disk.
-type RowSeen<'a, P> = dyn FnMut(&[u8], P, ChangelogRecord<'_>) -> Result<()> + 'a;
-
 /// The rows on disk of a table.
 pub(super) struct Disk<P> {
     pub(super) rows: Box<dyn DiskRows>,
@@ -31,6 +28,9 @@ pub(super) struct Disk<P> {
     /// Of every run the place from which on all rows of its key are in memory; the first place of all for those behind the end.
     known: Vec<P>,
 }
+
+/// Is given rows of a part of time: key, place, row.
+pub(super) type RowOfPart<'a, P> = dyn FnMut(&[u8], P, ChangelogRecord<'_>) -> Result<()> + 'a;
 
 impl<P: Place> Disk<P> {
     pub(super) fn new(rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> Self {
@@ -147,7 +147,7 @@ where
     }
 
     /// Gives the rows of all keys that are on disk alone, in the order of parts of time, then keys; it begins in the part of a time.
-    pub(super) fn for_each_in_part(&self, time: Timestamp, row: &mut RowSeen<'_, P>) -> Result<()> {
+    pub(super) fn for_each_in_part(&self, time: Timestamp, row: &mut RowOfPart<'_, P>) -> Result<()> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let order = self.row_order();
         let from = order.part_of(time).unwrap_or_default();

@@ -368,10 +368,6 @@ struct SimRows {
 impl SimRows {
     /// The rows now. What is done with them may ask for rows again.
     fn rows<R>(&self, read: impl FnOnce(&BTreeMap<Vec<u8>, Row>) -> R) -> Result<R> {
-        self.content(|content| read(&content.rows))
-    }
-
-    fn content<R>(&self, read: impl FnOnce(&Content) -> R) -> Result<R> {
         let mut disk = self.disk.disk();
         let is_damaged = disk.process == self.process && self.disk.dice.per_mille(disk.mishaps.damaged);
         if is_damaged {
@@ -380,7 +376,7 @@ impl SimRows {
         let stored = disk.tasks.get(&self.task).and_then(|stored| stored.get(&self.family.name));
         let stored = stored.filter(|_| disk.process == self.process && !disk.damaged.contains(&self.task));
         let stored = stored.ok_or_else(|| Error::Damaged(Box::new(error(&self.task, "is damaged"))))?;
-        Ok(read(&stored.now))
+        Ok(read(&stored.now.rows))
     }
 
     fn record<'a>(key: &'a [u8], row: &'a Row) -> ChangelogRecord<'a> {
