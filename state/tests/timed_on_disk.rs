@@ -30,9 +30,6 @@ struct Disk {
 
 impl Disk {
     fn write(&mut self, rows: &[Row], expired: &Expired) {
-        if let Expired::Before(time) = expired {
-            self.rows = self.rows.split_off(&self.order.part_of(*time).expect("rows lie by time"));
-        }
         for row in rows {
             let mut key = Vec::new();
             self.order.disk_key(&row.0, row.2, &mut key);
@@ -41,6 +38,9 @@ impl Disk {
                 Some(_) => drop(self.rows.insert(key, row.clone())),
                 None => drop(self.rows.remove(&key)),
             }
+        }
+        if let Expired::Before(time) = expired {
+            self.rows = self.rows.split_off(&self.order.part_of(*time).expect("rows lie by time"));
         }
     }
 }
