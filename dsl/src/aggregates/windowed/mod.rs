@@ -4,6 +4,8 @@ mod aggregate;
 mod close;
 mod fixed_windows;
 mod session;
+mod session_aggregate;
+mod session_table;
 mod slide;
 mod spec;
 mod store;
@@ -11,8 +13,8 @@ mod table;
 mod time;
 
 pub use fixed_windows::FixedWindows;
-pub(crate) use session::SessionTableBuilder;
 pub use session::SessionWindowedStream;
+pub(crate) use session_table::SessionTableBuilder;
 pub(crate) use spec::WindowSpec;
 pub(crate) use store::TimedStore;
 pub(crate) use table::WindowedTable;
