@@ -42,6 +42,7 @@
 //! operator does.
 
 mod console;
+mod restoring;
 mod run;
 
 pub use millstream_broker as broker;

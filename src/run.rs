@@ -11,6 +11,7 @@ use millstream_core::{
 };
 
 use crate::console::{Printer, check_topic, feed};
+use crate::restoring::Restoring;
 
 /// Flags of [`run`] besides the settings.
 const FLAGS: [&str; 3] = ["stdin", "stdout", "help"];
@@ -74,8 +75,9 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
         ProcessingGuarantee::ExactlyOnceV2 => "exactly_once_v2",
     };
     let interval = config.commit_interval;
-    let mut streams = Streams::new(topology, config, Arc::new(log.clone()) as Arc<dyn Log>, clock)?;
+    let mut streams = Streams::new(topology, config, Arc::new(log.clone()) as Arc<dyn Log>, clock.clone())?;
     streams.on_held_up(|error| eprintln!("waiting: {error}"));
+    streams.on_restore(Restoring::new(clock, |line| eprintln!("{line}")));
     let context = streams.context();
     eprintln!(
         "{}: {} on {}, {guarantee} every {interval:?}",

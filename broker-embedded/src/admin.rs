@@ -25,6 +25,10 @@ impl Admin for Broker {
         self.create(spec)
     }
 
+    fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError> {
+        Ok(self.topic_config(topic).unwrap_or_default())
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         self.check_open()?;
         self.alter(topic, configs)

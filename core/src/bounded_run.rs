@@ -60,10 +60,14 @@ impl BoundedRun {
                 Some(_) => return Ok(false),
             },
         };
-        thread.commit_now(clock.now())?;
+        if !thread.commit_now(clock.now())? {
+            return Ok(false);
+        }
         if ended {
             group.iter().try_for_each(|s| thread.end_input(*s))?;
-            thread.commit_now(clock.now())?;
+            if !thread.commit_now(clock.now())? {
+                return Ok(false);
+            }
         }
         *round += 1;
         let mut run = self.progress();

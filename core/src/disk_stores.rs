@@ -19,9 +19,8 @@ use crate::store::{StateStore, StoreInstance};
 use crate::time::Timestamp;
 use crate::topology::StoreId;
 
-/// A position this old cannot be trusted: deletions that it does not know of may be gone from the changelog
-/// (`delete.retention.ms` of a compacted topic, a day).
-const TRUSTED_FOR: Timestamp = 24 * 3_600_000;
+/// Kafka's default of `delete.retention.ms`, a day.
+const DELETE_RETENTION: Timestamp = 24 * 3_600_000;
 
 /// Bytes of a restore that are written at once.
 const RESTORED_AT_ONCE: usize = 64 << 20;
@@ -97,11 +96,11 @@ impl DiskStores {
         let mut on_disk = Vec::new();
         for (family, (mut store, _, instance, end)) in known.into_iter().enumerate() {
             let found = task.position(family);
-            let fits = |p: &DiskPosition| {
-                let is_young = p.offset == end || wall.saturating_sub(p.written) < TRUSTED_FOR;
-                p.topic_id == store.topic_id && p.offset <= end && is_young
-            };
-            store.position = found.filter(fits).map(|p| p.offset);
+            if let Some(p) = found.filter(|p| p.topic_id == store.topic_id && p.offset <= end) {
+                let age = wall.saturating_sub(p.written);
+                let is_whole = p.offset == end || age < keeps_deletions(&store.topic, admin)?;
+                store.position = is_whole.then_some(p.offset);
+            }
             if found.is_some() && store.position.is_none() {
                 task.clear(family)?;
             }
@@ -265,6 +264,12 @@ impl DiskStores {
     pub(crate) fn close(&mut self) -> Result<()> {
         self.disk.close()
     }
+}
+
+/// For how long a changelog keeps deletions, in milliseconds: an older position does not know of those that are gone.
+fn keeps_deletions(changelog: &TopicPartition, admin: &dyn Admin) -> Result<Timestamp> {
+    let configs = admin.topic_configs(&changelog.topic)?;
+    Ok(configs.get("delete.retention.ms").and_then(|ms| ms.parse().ok()).unwrap_or(DELETE_RETENTION))
 }
 
 /// Hands a store all of its rows.

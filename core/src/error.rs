@@ -31,6 +31,8 @@ pub enum Error {
     State(Box<StateError>),
     /// State on disk is not what was written: it is rebuilt from the changelog.
     Damaged(Box<StateError>),
+    /// A disk for state is full. What it did not take is in the changelogs: the tasks are restored when there is space.
+    NoSpace(Box<StateError>),
     /// A closure or processor failed, and the handler says fail.
     Processing(Box<NodeFailure>),
     /// A record could not be written to its topic, and the handler says fail.
@@ -56,6 +58,7 @@ impl Error {
         match self {
             Error::Log(e) => e.is_retriable(),
             Error::Production(e) => e.retry,
+            Error::NoSpace(_) => true,
             _ => false,
         }
     }
@@ -239,7 +242,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),
-            Error::State(e) | Error::Damaged(e) => write!(f, "store `{}`: {}", e.store, e.problem),
+            Error::State(e) | Error::Damaged(e) | Error::NoSpace(e) => write!(f, "store `{}`: {}", e.store, e.problem),
             Error::Processing(e) => node_failure(f, e, "processing"),
             Error::Production(e) => node_failure(f, e, "production"),
             Error::TooLarge(e) => write!(

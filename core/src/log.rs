@@ -270,6 +270,12 @@ pub trait Admin: Send + Sync {
     /// [`LogError::TopicExists`], [`LogError::InvalidTopic`] or [`LogError::InvalidConfig`]; nothing is created then.
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError>;
 
+    /// The configuration keys of a topic that are known; the others have Kafka's defaults.
+    ///
+    /// # Errors
+    /// When the log cannot answer.
+    fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError>;
+
     /// Sets some of a topic's configuration keys; the others stay as they are.
     ///
     /// # Errors

@@ -148,6 +148,10 @@ impl Admin for MemoryLog {
         Ok(())
     }
 
+    fn topic_configs(&self, _topic: &str) -> Result<BTreeMap<String, String>, LogError> {
+        Ok(BTreeMap::new())
+    }
+
     fn alter_configs(&self, topic: &str, _: &BTreeMap<String, String>) -> Result<(), LogError> {
         // It keeps everything, whatever a topic's configuration says.
         self.state().partition(&TopicPartition::new(topic, 0)).map(drop)

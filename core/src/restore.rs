@@ -11,6 +11,7 @@ use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
 use crate::log::{Consumer, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::rebuilt_from::{Row, RowOf};
+use crate::restore_listener::StateRestoreListener;
 use crate::store::ChangelogRecord;
 use crate::task::Task;
 use crate::thread::{ThreadContext, consumer_options};
@@ -21,13 +22,18 @@ use crate::wakeup::Wakeup;
 pub(crate) struct Restore {
     consumer: Box<dyn Consumer>,
     changelogs: Vec<Changelog>,
+    listener: Option<Arc<dyn StateRestoreListener>>,
 }
 
 struct Changelog {
     task: usize,
     store: usize,
+    name: String,
+    topic: TopicPartition,
     end: Offset,
     done: bool,
+    /// Records so far.
+    restored: u64,
     /// How the records of a topic become rows, if it stands for the changelog.
     row: Option<RowOf>,
 }
@@ -53,6 +59,7 @@ impl Restore {
         tasks: &mut [Task],
         wakeup: Arc<Wakeup>,
         wall: Timestamp,
+        listener: Option<Arc<dyn StateRestoreListener>>,
     ) -> Result<Self> {
         let mut options = consumer_options(shared, &format!("{name}-restore"));
         options.isolation = Isolation::ReadCommitted;
@@ -85,12 +92,17 @@ impl Restore {
                 let start = admin.start_offset(&topic)?;
                 let on_disk = t.disk.as_ref().and_then(|disk| disk.position(store));
                 let start = on_disk.map_or(start, |position| position.max(start));
-                changelogs.push(Changelog { task, store, end, done: start >= end, row });
-                assignment.push((topic, start));
+                let name = shared.topology.stores()[t.stores[store].0.0].name.clone();
+                assignment.push((topic.clone(), start));
+                changelogs.push(Changelog { task, store, name, topic, end, done: start >= end, restored: 0, row });
             }
         }
         consumer.assign(&assignment)?;
-        Ok(Restore { consumer, changelogs })
+        for (changelog, (_, start)) in changelogs.iter().zip(&assignment).filter(|(changelog, _)| !changelog.done) {
+            let Changelog { topic, name, end, .. } = changelog;
+            listener.iter().for_each(|listener| listener.on_restore_start(topic, name, *start, *end));
+        }
+        Ok(Restore { consumer, changelogs, listener })
     }
 
     /// Reads on.
@@ -154,7 +166,17 @@ impl Restore {
                 }
             }
             task.cx().counters.restore += restored;
+            changelog.restored += restored;
             changelog.done = position >= changelog.end;
+            if let Some(listener) = &self.listener {
+                let Changelog { topic, name, end, done, restored: in_all, .. } = &*changelog;
+                if restored > 0 {
+                    listener.on_batch_restored(topic, name, position.min(*end), restored);
+                }
+                if *done {
+                    listener.on_restore_end(topic, name, *in_all);
+                }
+            }
         }
         for task in tasks.iter_mut() {
             task.exchange_with_disk(shared.log.admin(), producer, wall)?;
@@ -165,6 +187,15 @@ impl Restore {
             false if has_read => Progress::Reading,
             false => Progress::Waiting,
         })
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        for Changelog { topic, name, restored, .. } in self.changelogs.iter().filter(|changelog| !changelog.done) {
+            listener.on_restore_suspended(topic, name, *restored);
+        }
     }
 }
 

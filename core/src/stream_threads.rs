@@ -13,6 +13,7 @@ use crate::counters::Counters;
 use crate::error::{Error, Result, panic_message};
 use crate::plan::Plan;
 use crate::rebalance::{Generation, Rebalance};
+use crate::restore_listener::StateRestoreListener;
 use crate::streams::Uncaught;
 use crate::thread::{Next, StreamThread, ThreadContext};
 use crate::time::{Clock, Now};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     /// Locked during a change of state and the call for it, so that it hears the changes in their order.
     pub(crate) listener: Mutex<Option<Listener>>,
     pub(crate) held_up: Mutex<Option<HeldUpListener>>,
+    pub(crate) restore: Mutex<Option<Arc<dyn StateRestoreListener>>>,
     pub(crate) uncaught: Mutex<Option<UncaughtHandler>>,
 }
 
@@ -88,6 +90,7 @@ impl Shared {
             progress: Mutex::new(progress),
             listener: Mutex::new(None),
             held_up: Mutex::new(None),
+            restore: Mutex::new(None),
             uncaught: Mutex::new(None),
         }
     }
@@ -280,6 +283,9 @@ fn run(
     let (context, member) = (&generation.context, &generation.members[number]);
     let (wakeup, begin) = (member.wakeup.clone(), shared.clock.now());
     let thread = thread.insert(StreamThread::new(context.clone(), name.to_owned(), &member.tasks, wakeup, begin)?);
+    if let Some(listener) = &*shared.restore.lock().unwrap_or_else(PoisonError::into_inner) {
+        thread.on_restore(listener.clone());
+    }
     // One thread looks for all.
     let looks = number == 0 && context.topology.reads_patterns();
     let mut last_look = begin.ticks;
@@ -302,23 +308,29 @@ fn run(
         }
         thread.pause(shared.paused.load(Ordering::Relaxed));
         let was_held_up = thread.held_up().is_some();
-        let next = thread.step(now)?;
+        let mut next = thread.step(now)?;
+        shared.publish(number, thread);
+        // Before it waits: the step may have brought what a query waits for.
+        thread.answer_queries(&member.mailbox, shared.clock.as_ref());
+        match shared.bounded.finish_round(context, shared.clock.as_ref(), round, thread) {
+            Ok(false) => {}
+            Ok(true) => {
+                shared.change(State::PendingShutdown);
+                thread.close(shared.clock.now())?;
+                shared.publish(number, thread);
+                return Ok(End::Stopped);
+            }
+            // The round is not finished: its records are read again.
+            Err(error) => next = thread.recover(error, now)?,
+        }
         if let (Some(error), false) = (thread.held_up(), was_held_up)
             && let Some(listener) = &*shared.held_up.lock().unwrap_or_else(PoisonError::into_inner)
         {
             listener(error);
         }
-        shared.publish(number, thread);
-        // Before it waits: the step may have brought what a query waits for.
-        thread.answer_queries(&member.mailbox, shared.clock.as_ref());
-        if shared.bounded.finish_round(context, shared.clock.as_ref(), round, thread)? {
-            shared.change(State::PendingShutdown);
-            thread.close(shared.clock.now())?;
-            shared.publish(number, thread);
-            return Ok(End::Stopped);
-        }
         if let Next::Wait(until) = next {
-            let longest = if shared.bounded.is_asked_for() { Duration::from_millis(1) } else { LONGEST_SLEEP };
+            let is_bounded = shared.bounded.is_asked_for() && thread.held_up().is_none();
+            let longest = if is_bounded { Duration::from_millis(1) } else { LONGEST_SLEEP };
             let timeout = until.map_or(longest, |until| until.saturating_sub(shared.clock.now().ticks).min(longest));
             member.wakeup.wait(timeout);
         }

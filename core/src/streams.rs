@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::plan::Plan;
 use crate::query::{Ask, Part, QueryError, QueryStores};
 use crate::rebalance::Generation;
+use crate::restore_listener::StateRestoreListener;
 use crate::stream_threads::{Shared, drive};
 use crate::thread::ThreadContext;
 use crate::time::Clock;
@@ -76,6 +77,11 @@ impl Streams {
     /// replaces an earlier one.
     pub fn on_held_up(&mut self, listener: impl Fn(&Error) + Send + Sync + 'static) {
         *self.shared.held_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
+    }
+
+    /// Tells `listener` how stores are restored, on the threads that do it, from their next restore on. It replaces an earlier one.
+    pub fn on_restore(&mut self, listener: impl StateRestoreListener + 'static) {
+        *self.shared.restore.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(listener));
     }
 
     /// Asks `handler` what to do when a thread has failed: it calls `handler` with the error, on that thread. The default is

@@ -14,7 +14,7 @@ pub(crate) struct LateStream<K, V> {
 
 impl<K: Data, V: Data> LateStream<K, V> {
     /// A stream of those records of a stream that are late for an operator that is still to come; `use_it` is given it.
-    pub(crate) fn of(stream: &KStream<K, V>, use_it: impl FnOnce(KStream<K, V>)) -> Arc<Self> {
+    pub(crate) fn of<W>(stream: &KStream<K, W>, use_it: impl FnOnce(KStream<K, V>)) -> Arc<Self> {
         let builder = &stream.builder;
         let late = LateStream { node: builder.node("KSTREAM-LATE", &[], &[]), port: builder.port() };
         use_it(KStream {
@@ -28,7 +28,7 @@ impl<K: Data, V: Data> LateStream<K, V> {
     }
 
     /// Hangs it on the operator.
-    pub(crate) fn follow(&self, stream: &KStream<K, V>, operator: NodeId) {
+    pub(crate) fn follow<W>(&self, stream: &KStream<K, W>, operator: NodeId) {
         stream.builder.connect(self.node, operator);
     }
 

@@ -7,6 +7,21 @@ use millstream_core::StoreDescription;
 use crate::builder::StreamsBuilder;
 
 /// How the rows of one store are kept, where that is to be other than for all: [`StreamsBuilder::materialized`].
+///
+/// ```
+/// # use millstream_dsl::{Materialized, StreamsBuilder};
+/// # let b = StreamsBuilder::new();
+/// let words = b.stream::<String, String>("in").group_by_key();
+/// words.count("of-this-run");
+/// words.count("counts");
+/// b.materialized("of-this-run", Materialized::new().with_logging_disabled());
+/// b.materialized("counts", Materialized::new().in_memory().with_logging_enabled([("segment.bytes", "1048576")]));
+/// let topology = b.build()?;
+/// let [of_this_run, counts] = topology.stores() else { panic!("two stores") };
+/// assert!(of_this_run.changelog.is_none());
+/// assert_eq!(counts.changelog.as_ref().map(|configs| configs["segment.bytes"].as_str()), Some("1048576"));
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Materialized {
     logging: Option<Logging>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_core::{Admin, CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, ConfigEntry, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -28,6 +28,16 @@ impl ClusterAdmin {
     fn watermarks(&self, partition: &TopicPartition) -> Result<(Offset, Offset), LogError> {
         let found = self.client.fetch_watermarks(&partition.topic, partition.partition, TIMEOUT);
         found.map_err(|e| failed(&format!("asking for the ends of {partition}"), &e))
+    }
+
+    /// A topic's configuration, its defaults among it.
+    fn described(&self, topic: &str, doing: &str) -> Result<Vec<ConfigEntry>, LogError> {
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
+        let found =
+            futures_executor::block_on(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options));
+        let found = found.map_err(|e| failed(doing, &e))?.into_iter().next().transpose();
+        let refused = |code| LogError::Other { message: format!("{doing}: {code}"), retriable: false };
+        Ok(found.map_err(refused)?.map(|resource| resource.entries).unwrap_or_default())
     }
 }
 
@@ -68,16 +78,19 @@ impl Admin for ClusterAdmin {
         }
     }
 
+    fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError> {
+        let entries = self.described(topic, &format!("asking for the configuration of topic {topic}"))?.into_iter();
+        Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let doing = format!("altering the configuration of topic {topic}");
         let refused = |code| LogError::Other { message: format!("{doing}: {code}"), retriable: false };
         let resource = ResourceSpecifier::Topic(topic);
-        let found = futures_executor::block_on(self.admin.describe_configs([&resource], &options));
-        let found = found.map_err(|e| failed(&doing, &e))?.into_iter().next();
         // The request replaces what was set before, so all of that goes with it.
-        let entries = found.transpose().map_err(refused)?.map(|resource| resource.entries).unwrap_or_default();
-        let set = entries.into_iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
+        let entries = self.described(topic, &doing)?.into_iter();
+        let set = entries.filter(|entry| entry.source == ConfigSource::DynamicTopic);
         let mut all: BTreeMap<String, String> = set.filter_map(|entry| Some((entry.name, entry.value?))).collect();
         all.extend(configs.clone());
         let alter = all.iter().fold(AlterConfig::new(resource), |alter, (key, value)| alter.set(key, value));

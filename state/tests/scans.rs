@@ -16,10 +16,16 @@ use proptest::prelude::*;
 
 type Table = KeyValueTable<NumberSerde<i64>>;
 
+/// Values and times by key.
+type RowsByKey = BTreeMap<Vec<u8>, (Vec<u8>, i64)>;
+
+/// A scan under way, and the rows that it must give.
+type Open = (Scan<i64>, std::vec::IntoIter<(u8, i64, i64)>);
+
 /// Rows as a disk has them: value and time.
 #[derive(Clone, Default)]
 struct Disk {
-    rows: Rc<RefCell<BTreeMap<Vec<u8>, (Vec<u8>, i64)>>>,
+    rows: Rc<RefCell<RowsByKey>>,
     looked: Rc<Cell<usize>>,
 }
 
@@ -161,7 +167,7 @@ fn check(with_disk: bool, steps: Vec<Step>) {
         world.table.put(&[key], Some(i64::from(key)), 0).expect("a row");
         map.insert(key, (i64::from(key), 0));
     }
-    let mut open: Vec<(Scan<i64>, std::vec::IntoIter<(u8, i64, i64)>)> = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
     for (time, step) in (1i64..).zip(steps) {
         match step {
             Step::Put(key, value) => {

@@ -66,10 +66,10 @@ fn closed<P: Place>(
     table: &mut TimedTable<P, NumberSerde<i64>>,
     times: RangeInclusive<Timestamp>,
 ) -> Vec<(P, Vec<u8>, i64)> {
-    let (mut closing, mut found) = (table.closing(times).expect("there is no disk"), Vec::new());
+    let (mut closing, mut found) = (table.closing(times).expect("in memory"), Vec::new());
     while table
         .closed(&mut closing, |key, place, value, _| found.push((place, key.to_vec(), *value)))
-        .expect("there is no disk")
+        .expect("in memory")
     {}
     let order = |(place, key, _): &(P, Vec<u8>, i64)| (place.time(), key.clone(), *place);
     assert!(found.is_sorted_by(|a, b| order(a) < order(b)), "{found:?}");
@@ -265,11 +265,11 @@ proptest! {
 fn what_is_older_than_the_retention_is_gone_at_once_and_comes_back_with_a_rollback() {
     let mut table = TimedTable::<WindowStart, _>::new("t", NumberSerde::<i64>::default(), 100);
     table.observe(0);
-    table.change(b"k", WindowStart(0)).expect("there is no disk").value = Some(1);
+    table.change(b"k", WindowStart(0)).unwrap().value = Some(1);
     flush(&mut table);
     table.committed();
     let seen = |table: &mut TimedTable<WindowStart, NumberSerde<i64>>| {
-        table.get(b"k", WindowStart(0)).expect("there is no disk").map(|(v, _)| *v)
+        table.get(b"k", WindowStart(0)).unwrap().map(|(v, _)| *v)
     };
     table.observe(99);
     assert_eq!(seen(&mut table), Some(1));
@@ -279,7 +279,7 @@ fn what_is_older_than_the_retention_is_gone_at_once_and_comes_back_with_a_rollba
     assert_eq!(seen(&mut table), Some(1));
     // Passed over for good, it is removed.
     table.observe(1_000);
-    table.change(b"k", WindowStart(1_000)).expect("there is no disk").value = Some(2);
+    table.change(b"k", WindowStart(1_000)).unwrap().value = Some(2);
     flush(&mut table);
     table.committed();
     table.rollback();

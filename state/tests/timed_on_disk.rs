@@ -30,9 +30,6 @@ struct Disk {
 
 impl Disk {
     fn write(&mut self, rows: &[Row], expired: &Expired) {
-        if let Expired::Before(time) = expired {
-            self.rows = self.rows.split_off(&self.order.part_of(*time).expect("rows lie by time"));
-        }
         for row in rows {
             let mut key = Vec::new();
             self.order.disk_key(&row.0, row.2, &mut key);
@@ -41,6 +38,9 @@ impl Disk {
                 Some(_) => drop(self.rows.insert(key, row.clone())),
                 None => drop(self.rows.remove(&key)),
             }
+        }
+        if let Expired::Before(time) = expired {
+            self.rows = self.rows.split_off(&self.order.part_of(*time).expect("rows lie by time"));
         }
     }
 }
@@ -236,7 +236,7 @@ impl<P: Place> Pair<P> {
                 self.both(|table| {
                     table.observe(at.time());
                     if table.is_live(&at) {
-                        *table.change(key(number), at).expect("the disk is read") =
+                        *table.change(key(number), at).expect("the disk of the test answers") =
                             Entry { value, timestamp: at.time() };
                     }
                 });
@@ -253,7 +253,7 @@ impl<P: Place> Pair<P> {
             Step::Flush if self.flushed.is_none() => {
                 let mut written = self.tables.iter_mut().map(|table| {
                     let mut writer = ChangelogWriter::default();
-                    table.flush(&mut writer).expect("the disk is read");
+                    table.flush(&mut writer).expect("the disk of the test answers");
                     rows_of(writer)
                 });
                 let rows: Vec<_> = written.by_ref().collect();
@@ -293,7 +293,7 @@ impl<P: Place> Pair<P> {
                 for row in self.log.values() {
                     // A row that expired before a time which nothing was written at would be back.
                     let row = if is_kept(row) { row } else { &(row.0.clone(), None, row.2) };
-                    model.restore(record(row)).expect("the disk is read");
+                    model.restore(record(row)).expect("the disk of the test answers");
                 }
                 drop(disk);
                 self.tables = [Self::attached(&self.disk, &self.budget), model];
@@ -306,19 +306,24 @@ impl<P: Place> Pair<P> {
             Step::Get(number, back) => {
                 let at = place(now - back);
                 self.both(|table| {
-                    table.get(key(number), at).expect("the disk is read").map(|(value, time)| (*value, time))
+                    table
+                        .get(key(number), at)
+                        .expect("the disk of the test answers")
+                        .map(|(value, time)| (*value, time))
                 });
             }
             Step::Fetch(number, back, long) => {
                 let places = P::first_at(now - back)..=P::first_at(now - back + long);
                 self.both(|table| {
-                    let found = table.fetch(key(number), places.clone()).expect("the disk is read");
+                    let found = table.fetch(key(number), places.clone()).expect("the disk of the test answers");
                     found.map(|(at, value, time)| (at, *value, time)).collect::<Vec<_>>()
                 });
             }
             Step::Scan(from) => {
                 let from = Bound::Included(key(from));
-                self.both(|table| table.scan((from, Bound::Unbounded), |_| true).expect("the disk is read"));
+                self.both(|table| {
+                    table.scan((from, Bound::Unbounded), |_| true).expect("the disk of the test answers")
+                });
             }
             Step::Close(long) => {
                 self.pass_over_what_expired(self.committed[0]);
@@ -329,7 +334,7 @@ impl<P: Place> Pair<P> {
             Step::First => {
                 self.pass_over_what_expired(self.committed[0]);
                 let from = self.open;
-                self.both(|table| table.first_from(from).expect("the disk is read"));
+                self.both(|table| table.first_from(from).expect("the disk of the test answers"));
             }
             Step::Ask { key: single, from, rows, descending, committed, since } => {
                 let query = match single {
@@ -347,7 +352,7 @@ impl<P: Place> Pair<P> {
 
 /// Moves the newest row of a key from a place on, as a session that grows: at once if it can, or by a deletion and a row.
 fn move_newest<P: Place>(table: &mut Table<P>, key: &[u8], from: P, to: impl Fn(P) -> P) -> Option<(P, Option<i64>)> {
-    let rows = table.rows_from(key, from, from).expect("the disk is read");
+    let rows = table.rows_from(key, from, from).expect("the disk of the test answers");
     let later = |newest: P| Some(to(newest)).filter(|to| newest >= from && *to > newest);
     if let Some((to, entry)) = table.move_newest(rows, |newest, _| later(newest)) {
         let was = entry.value;
@@ -357,16 +362,16 @@ fn move_newest<P: Place>(table: &mut Table<P>, key: &[u8], from: P, to: impl Fn(
     let (newest, was, time) = table.fetch_at(rows, from..=P::LAST).next_back().map(|(at, v, time)| (at, *v, time))?;
     let to = later(newest)?;
     table.observe(to.time());
-    table.change_at(rows, newest).expect("the disk is read").value = None;
-    *table.change_at(rows, to).expect("the disk is read") = Entry { value: Some(was + 1), timestamp: time };
+    table.change_at(rows, newest).expect("the disk of the test answers").value = None;
+    *table.change_at(rows, to).expect("the disk of the test answers") = Entry { value: Some(was + 1), timestamp: time };
     Some((to, Some(was)))
 }
 
 fn closed<P: Place>(table: &mut Table<P>, times: RangeInclusive<Timestamp>) -> Vec<(Vec<u8>, P, i64, Timestamp)> {
-    let (mut closing, mut found) = (table.closing(times).expect("the disk is read"), Vec::new());
+    let (mut closing, mut found) = (table.closing(times).expect("the disk of the test answers"), Vec::new());
     while table
         .closed(&mut closing, |key, place, value, time| found.push((key.to_vec(), place, *value, time)))
-        .expect("the disk is read")
+        .expect("the disk of the test answers")
     {}
     found
 }
@@ -375,7 +380,7 @@ fn ask<P: Place>(table: &mut Table<P>, query: StoreQuery, isolation: Isolation, 
     let (mut left, mut found) = (Some(query), Vec::new());
     while let Some(query) = left {
         let mut answer = ChangelogWriter::default();
-        left = table.query(&query, isolation, rows, &mut answer).expect("the disk is read");
+        left = table.query(&query, isolation, rows, &mut answer).expect("the disk of the test answers");
         let part = rows_of(answer);
         assert!(part.len() <= rows, "{part:?}");
         found.extend(part);
@@ -392,7 +397,9 @@ fn check<P: Place>(steps: Vec<Step>, budget: usize, place: impl Fn(Timestamp) ->
     pair.pass_over_what_expired(pair.committed[0]);
     let open = pair.open;
     pair.both(|table| closed(table, open..=Timestamp::MAX / 2));
-    pair.both(|table| table.scan((Bound::Unbounded, Bound::Unbounded), |_| true).expect("the disk is read"));
+    pair.both(|table| {
+        table.scan((Bound::Unbounded, Bound::Unbounded), |_| true).expect("the disk of the test answers")
+    });
 }
 
 proptest! {

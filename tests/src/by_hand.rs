@@ -106,6 +106,11 @@ impl Admin for FailingCalls {
         self.log.admin().create_topic(spec)
     }
 
+    fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError> {
+        self.call()?;
+        self.log.admin().topic_configs(topic)
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         self.log.admin().alter_configs(topic, configs)
     }
@@ -272,18 +277,19 @@ impl ByHand {
         Ok(true)
     }
 
-    /// Steps until everything is processed and committed.
+    /// Steps until everything is processed and committed. Returns after how many of the steps the thread was held up.
     ///
     /// # Errors
     /// As [`ByHand::step`], and when that takes too long.
-    pub fn run(&mut self) -> Result<()> {
-        let mut idle = 0;
+    pub fn run(&mut self) -> Result<usize> {
+        let (mut idle, mut held_up) = (0, 0);
         for _ in 0..2_000 {
             let is_busy = self.step()?;
+            held_up += usize::from(self.thread.as_ref().is_some_and(|t| t.held_up().is_some()));
             let thread = self.thread.as_ref().filter(|t| t.is_running() && !t.needs_commit() && t.held_up().is_none());
             idle = if thread.is_some() && !is_busy { idle + 1 } else { 0 };
             if idle > 5 {
-                return Ok(());
+                return Ok(held_up);
             }
         }
         Err(millstream_core::Error::user("it does not come to an end"))

@@ -1,6 +1,7 @@
 //! Whole programs on an embedded log in memory: topics, records in, `Streams` on real threads, records out. The clock
 //! stands still, so that commits come from a program's end alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_broker::{Broker, BrokerOptions};
@@ -8,6 +9,16 @@ use millstream_core::{
     Admin, BatchBuilder, ConsumerOptions, Data, Error, Half, Headers, Isolation, Log, ManualClock, ProducerOptions,
     Result, RuntimeConfig, Serde, SerdeContext, Streams, Timestamp, TopicPartition, TopicSpec, Topology, Wakeup,
 };
+
+/// A folder in memory, if there is such a thing: where what a power cut leaves is not asked, and starts would wait for disks.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn folder() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.map_err(Error::user)
+}
 
 /// A log and the clock that it and its programs share.
 pub struct Embedded {
@@ -36,17 +47,22 @@ impl Embedded {
         Ok(self.log.create_topic(&spec)?)
     }
 
-    /// Appends text records, each with a time, a key or none, and a value, to one partition.
+    /// Appends text records, each with a time, a key or none, and a value or none, to one partition.
     ///
     /// # Errors
     /// When there is no such partition.
-    pub fn write(&self, topic: &str, partition: i32, records: &[(Timestamp, Option<&str>, &str)]) -> Result<()> {
+    pub fn write<'a>(
+        &self,
+        topic: &str,
+        partition: i32,
+        records: &[(Timestamp, Option<&str>, impl Into<Option<&'a str>> + Copy)],
+    ) -> Result<()> {
         let options = ProducerOptions::plain("input");
         let mut producer = self.log.producer(&options, Arc::new(Wakeup::default()))?;
         for records in records.chunks(1_000) {
             let mut batch = BatchBuilder::new();
             for (time, key, value) in records {
-                batch.push(*time, key.map(str::as_bytes), Some(value.as_bytes()), &[]);
+                batch.push(*time, key.map(str::as_bytes), (*value).into().map(str::as_bytes), &[]);
             }
             producer.send(&TopicPartition::new(topic, partition), batch)?;
         }

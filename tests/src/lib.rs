@@ -3,7 +3,11 @@
 
 pub mod by_hand;
 pub mod embedded;
+pub mod failing_disk;
 pub mod faults;
 pub mod golden;
 pub mod reference;
 pub mod simulation;
+pub mod soak;
+pub mod stored;
+pub mod usage;

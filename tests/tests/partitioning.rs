@@ -101,7 +101,7 @@ fn records_without_a_key_keep_the_number_of_their_partition() -> Result<()> {
     embedded.create("more", 6)?;
     for partition in 0..4 {
         let value = partition.to_string();
-        embedded.write("in", partition, &[(0, None, &value), (1, None, &value)])?;
+        embedded.write("in", partition, &[(0, None, value.as_str()), (1, None, value.as_str())])?;
     }
     let b = StreamsBuilder::new();
     let stream = b.stream::<Option<String>, String>("in");

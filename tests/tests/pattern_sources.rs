@@ -25,7 +25,7 @@ fn every_partition_of_every_topic_that_matches_is_read() -> Result<()> {
     for (topic, partitions) in [("orders-eu", 3), ("orders-us", 2), ("old-orders-eu", 2), ("orders", 1)] {
         embedded.create(topic, partitions)?;
         for partition in 0..partitions {
-            embedded.write(topic, partition, &[(0, None, &format!("{topic}-{partition}"))])?;
+            embedded.write(topic, partition, &[(0, None, format!("{topic}-{partition}").as_str())])?;
         }
     }
     run(&embedded, "orders-.*")?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Counters, Result, RuntimeConfig, State, StateDisk, Topology};
+use millstream_core::{Admin as _, Counters, Result, RuntimeConfig, State, StateDisk, Topology};
 use millstream_dsl::StreamsBuilder;
 use millstream_state::{RocksDisk, RocksOptions};
 use millstream_tests::embedded::Embedded;
@@ -248,6 +248,26 @@ fn rows_that_are_older_than_the_changelog_keeps_deletions_are_not_used() -> Resu
     world.write()?;
     assert_eq!(world.run(count("counts")?)?.restore, 2 * 2 * KEYS as u64, "both rounds of both tasks");
     world.check()
+}
+
+/// As above, and the changelog says for how long that is.
+#[test]
+fn how_old_rows_may_be_is_the_changelogs_to_say() -> Result<()> {
+    let hours = |hours: u64| std::time::Duration::from_secs(hours * 3600);
+    for (kept, passed, rounds) in [(hours(72), hours(24), 1), (hours(1), hours(2), 2)] {
+        let mut world = World::new()?;
+        world.write()?;
+        world.run(count("counts")?)?;
+        let configs = [("delete.retention.ms".to_owned(), kept.as_millis().to_string())].into();
+        world.embedded.log.alter_configs("app-counts-changelog", &configs)?;
+        world.write()?;
+        world.embedded.streams(count("counts")?, RuntimeConfig::embedded("app"))?.run_to_end()?;
+        world.embedded.clock.advance(passed);
+        world.write()?;
+        assert_eq!(world.run(count("counts")?)?.restore, rounds * 2 * KEYS as u64, "{kept:?}");
+        world.check()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -25,7 +25,7 @@ const HELP: &str = "\
 
 Runs Kafka Streams' six workloads through the public DSL on the embedded log, at durability os, and prints their figures
 with how many times Kafka Streams' own they are; then figures of ours. Without --only, everything: about a quarter of an hour
-on two cores, and 12 GB of $TMPDIR.
+on two cores (twelve minutes were seen, on a machine that did other work too), and several GB of $TMPDIR.
 
   --only NAME   of the workloads and figures below
   --store KIND  the workloads with one kind of store only

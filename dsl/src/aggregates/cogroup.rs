@@ -2,22 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_core::{Change, Data, Error, NodeId, Port, Record, Result, StoreId, TaskBuilder};
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::key_value::Aggregate;
-use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowSpec, WindowedTable};
+use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowedTable};
+use crate::aggregates::windowed_cogroup::{LateInputs, SessionCogroup, WindowedCogroup};
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
-use crate::windows::{EmitStrategy, SessionWindows, Windowed};
+use crate::windows::SessionWindows;
 
-type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
-type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
+pub(super) type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
+pub(super) type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
 
 /// Several grouped streams that share one row per key. Null values are left out and counted.
 ///
@@ -46,8 +46,8 @@ type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 pub struct CogroupedStream<K, A> {
-    builder: StreamsBuilder,
-    inputs: Vec<Arc<dyn Input<K, A>>>,
+    pub(super) builder: StreamsBuilder,
+    pub(super) inputs: Vec<Arc<dyn Input<K, A>>>,
 }
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
@@ -213,7 +213,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn windowed_by(self, windows: impl Into<FixedWindows>) -> WindowedCogroup<K, A> {
-        WindowedCogroup { streams: self, spec: WindowSpec::new(windows.into()) }
+        WindowedCogroup::new(self, windows.into())
     }
 
     /// Folds in sessions.
@@ -236,11 +236,11 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn in_sessions(self, windows: SessionWindows) -> SessionCogroup<K, A> {
-        SessionCogroup { streams: self, spec: WindowSpec::new(windows) }
+        SessionCogroup::new(self, windows)
     }
 
     /// Adds every input's node in front of one merge node, and the co-partitioning of their sources.
-    fn hang(
+    pub(super) fn hang(
         &self,
         store: &str,
         id: StoreId,
@@ -260,117 +260,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
     }
 }
 
-/// A cogroup in windows of a fixed size.
-///
-/// ```
-/// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
-/// # let b = StreamsBuilder::new();
-/// let bought = b.stream::<String, i64>("in").group_by_key();
-/// bought
-///     .cogroup(|_, n, sum| *sum += n)
-///     .windowed_by(TimeWindows::of(MIN))
-///     .retention(HOUR)
-///     .emit_on_close()
-///     .aggregate("sums", || 0)
-///     .to_stream()
-///     .to("out");
-/// # let t = TopologyTestDriver::new(b.build()?)?;
-/// # let input = t.input::<String, i64>("in")?;
-/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
-/// [(0, 3), (1, 4), (120_000, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
-/// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(7)]);
-/// # Ok::<(), millstream_dsl::core::Error>(())
-/// ```
-pub struct WindowedCogroup<K, A> {
-    streams: CogroupedStream<K, A>,
-    spec: WindowSpec<FixedWindows>,
-}
-
-impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
-    /// Keeps windows readable for so long behind the newest; at least size and grace.
-    pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.keep_for(retention);
-        self
-    }
-
-    /// Passes every window on once, when its grace is over.
-    pub fn emit_on_close(mut self) -> Self {
-        self.spec.emit = EmitStrategy::OnWindowClose;
-        self
-    }
-
-    /// Folds all streams; `init` makes the value of a key and window that has none.
-    pub fn aggregate(self, store: &str, init: impl Fn() -> A + Send + Sync + 'static) -> KTable<Windowed<K>, A> {
-        let target = WindowedTable::add(&self.streams.builder, store, self.spec);
-        let init: Init<A> = Arc::new(init);
-        let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
-            input.fold_windows(node, &target, init.clone())
-        };
-        let (node, sources) = self.streams.hang(store, target.id, attach);
-        target.into_table(node, Arc::new(sources), self.streams.builder)
-    }
-}
-
-/// A cogroup in sessions.
-///
-/// ```
-/// # use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
-/// # let b = StreamsBuilder::new();
-/// let bought = b.stream::<String, i64>("in").group_by_key();
-/// bought
-///     .cogroup(|_, n, sum| *sum += n)
-///     .in_sessions(SessionWindows::of(MIN))
-///     .retention(HOUR)
-///     .emit_on_close()
-///     .aggregate("sums", || 0, |_, a, b| a + b)
-///     .to_stream()
-///     .to("out");
-/// # let t = TopologyTestDriver::new(b.build()?)?;
-/// # let input = t.input::<String, i64>("in")?;
-/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
-/// [(0, 3), (1, 4), (120_000, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
-/// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(7)]);
-/// # Ok::<(), millstream_dsl::core::Error>(())
-/// ```
-pub struct SessionCogroup<K, A> {
-    streams: CogroupedStream<K, A>,
-    spec: WindowSpec<SessionWindows>,
-}
-
-impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
-    /// Keeps sessions readable for so long behind the newest; at least gap and grace.
-    pub fn retention(mut self, retention: Duration) -> Self {
-        self.spec.keep_for(retention);
-        self
-    }
-
-    /// Passes every session on once, when gap and grace are over.
-    pub fn emit_on_close(mut self) -> Self {
-        self.spec.emit = EmitStrategy::OnWindowClose;
-        self
-    }
-
-    /// Folds all streams; `merge` makes one value of those of two sessions that grow together.
-    pub fn aggregate(
-        self,
-        store: &str,
-        init: impl Fn() -> A + Send + Sync + 'static,
-        merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
-    ) -> KTable<Windowed<K>, A> {
-        let target = SessionTableBuilder::add(&self.streams.builder, store, self.spec);
-        let init: Init<A> = Arc::new(init);
-        let first = init.clone();
-        let merge: Merge<K, A> = Arc::new(move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b));
-        let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
-            input.fold_sessions(node, &target, init.clone(), merge.clone());
-        };
-        let (node, sources) = self.streams.hang(store, target.id, attach);
-        target.into_table(node, Arc::new(sources), self.streams.builder)
-    }
-}
-
 /// Where unwindowed folds go.
-struct KeyValueTarget<K, A> {
+pub(super) struct KeyValueTarget<K, A> {
     id: StoreId,
     store: Arc<str>,
     port: Port<Record<K, Change<A>>>,
@@ -378,13 +269,22 @@ struct KeyValueTarget<K, A> {
 }
 
 /// One input of a cogroup, whose value type only it knows.
-trait Input<K, A>: Send + Sync {
+pub(super) trait Input<K, A>: Send + Sync {
+    /// The stream, as it was given.
+    fn stream(&self) -> NodeId;
     fn fold_rows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &KeyValueTarget<K, A>, init: Init<A>);
-    fn fold_windows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &WindowedTable<K, A>, init: Init<A>);
+    fn fold_windows(
+        &self,
+        node: &mut dyn FnMut(NodeId) -> NodeId,
+        target: &WindowedTable<K, A>,
+        late: &LateInputs,
+        init: Init<A>,
+    );
     fn fold_sessions(
         &self,
         node: &mut dyn FnMut(NodeId) -> NodeId,
         target: &SessionTableBuilder<K, A>,
+        late: &LateInputs,
         init: Init<A>,
         merge: Merge<K, A>,
     );
@@ -396,7 +296,7 @@ struct Folded<K, V, F> {
 }
 
 impl<K: Data<NonNull = K>, V: Data, F> Folded<K, V, F> {
-    fn stream(&self, store: &str, node: &mut dyn FnMut(NodeId) -> NodeId) -> (NodeId, KStream<K, V>) {
+    fn placed(&self, store: &str, node: &mut dyn FnMut(NodeId) -> NodeId) -> (NodeId, KStream<K, V>) {
         let stream = self.grouped.stream_for(store);
         (node(stream.node), stream)
     }
@@ -410,8 +310,12 @@ where
     A: Data<NonNull = A>,
     F: Fn(&K, V::NonNull, A) -> Result<Option<A>, E> + Send + Sync + 'static,
 {
+    fn stream(&self) -> NodeId {
+        self.grouped.stream().node
+    }
+
     fn fold_rows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &KeyValueTarget<K, A>, init: Init<A>) {
-        let (node, stream) = self.stream(&target.store, node);
+        let (node, stream) = self.placed(&target.store, node);
         let (id, out, wanted, name) = (target.id, target.port.clone(), target.old_values.clone(), target.store.clone());
         let f = self.f.clone();
         stream.port.subscribe(move |task: &mut TaskBuilder<'_>| {
@@ -428,11 +332,18 @@ where
         });
     }
 
-    fn fold_windows(&self, node: &mut dyn FnMut(NodeId) -> NodeId, target: &WindowedTable<K, A>, init: Init<A>) {
-        let (node, stream) = self.stream(&target.store, node);
+    fn fold_windows(
+        &self,
+        node: &mut dyn FnMut(NodeId) -> NodeId,
+        target: &WindowedTable<K, A>,
+        late: &LateInputs,
+        init: Init<A>,
+    ) {
+        let (node, stream) = self.placed(&target.store, node);
+        let late = late.take(self.grouped.stream().node, &stream, node);
         let stream = stream.without_null_values();
         let f = self.f.clone();
-        target.subscribe(node, &stream, None, move |key, value, sum: Option<A>| {
+        target.subscribe(node, &stream, late, move |key, value, sum: Option<A>| {
             f(key, value, sum.unwrap_or_else(|| init()))
         });
     }
@@ -441,17 +352,19 @@ where
         &self,
         node: &mut dyn FnMut(NodeId) -> NodeId,
         target: &SessionTableBuilder<K, A>,
+        late: &LateInputs,
         init: Init<A>,
         merge: Merge<K, A>,
     ) {
-        let (node, stream) = self.stream(&target.store, node);
+        let (node, stream) = self.placed(&target.store, node);
+        let late = late.take(self.grouped.stream().node, &stream, node);
         let stream = stream.without_null_values();
         let f = self.f.clone();
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
         target.subscribe(
             node,
             &stream,
-            None,
+            late,
             fold,
             Arc::new(move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)))),
         );

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError, Timestamp};
 use rocksdb::{
-    BoundColumnFamily, DB, ErrorKind, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch,
-    WriteOptions,
+    BoundColumnFamily, DB, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch, WriteOptions,
 };
 
-use super::error::{DAMAGED, failed};
+use super::error::{DAMAGED, failed, is_damage};
 use super::row::{POSITION, ROW, decode_position, encode_position, encode_row};
 use super::sorted_rows::SortedRows;
+use super::space::Space;
 
 /// Bytes of rows that are written as a file of their own: a restore's, not a commit's.
 const INGESTED: usize = 16 << 20;
@@ -24,6 +24,7 @@ pub(super) struct Database {
     pub(super) families: Vec<Family>,
     folder: PathBuf,
     options: Options,
+    space: Arc<Space>,
     /// Of every family the largest time of its rows so far. Only the writer writes it.
     latest: Vec<AtomicI64>,
     /// Of every family a time that none of its rows is before. Only the writer knows it.
@@ -35,10 +36,10 @@ pub(super) struct Database {
 const NO_ROW: Timestamp = Timestamp::MIN;
 
 impl Database {
-    pub(super) fn new(db: DB, folder: PathBuf, families: Vec<Family>, options: Options) -> Self {
+    pub(super) fn new(db: DB, folder: PathBuf, families: Vec<Family>, options: Options, space: Arc<Space>) -> Self {
         let times = || families.iter().map(|_| AtomicI64::new(NO_ROW)).collect();
         let (latest, earliest) = (times(), times());
-        Database { db, families, folder, options, latest, earliest, damaged: AtomicBool::new(false) }
+        Database { db, families, folder, options, space, latest, earliest, damaged: AtomicBool::new(false) }
     }
 
     pub(super) fn handle(&self, family: usize) -> Result<Arc<BoundColumnFamily<'_>>> {
@@ -48,8 +49,8 @@ impl Database {
 
     /// What an error of RocksDB means. Damage is marked, so that the next start empties the folder.
     pub(super) fn error(&self, what: &str, error: &rocksdb::Error) -> Error {
-        if error.kind() != ErrorKind::Corruption {
-            return failed(&self.folder, what, error);
+        if !is_damage(error) {
+            return self.space.learn(failed(&self.folder, what, error));
         }
         if !self.damaged.swap(true, Ordering::Relaxed) {
             // Without the mark the damage is found once more.
@@ -68,9 +69,12 @@ impl Database {
         let found = self.db.get_cf(&self.handle(family)?, POSITION).map_err(|e| self.error("cannot be read", &e))?;
         #[cfg(feature = "plant")]
         let found = fs::read(self.folder.join(format!("planted-{family}"))).ok().or(found);
-        let Some(bytes) = found else { return Ok(None) };
-        let Some((position, latest)) = decode_position(&bytes, self.families[family].order) else {
-            self.clear(family)?;
+        let position = found.as_ref().and_then(|bytes| decode_position(bytes, self.families[family].order));
+        let Some((position, latest)) = position else {
+            // Rows that nothing vouches for: a restore would leave those that are deleted.
+            if found.is_some() || self.has_rows(family)? {
+                self.clear(family)?;
+            }
             return Ok(None);
         };
         self.latest[family].store(latest, Ordering::Relaxed);
@@ -80,6 +84,14 @@ impl Database {
     /// The largest time of the rows that were ever written.
     pub(super) fn latest(&self, family: usize) -> Option<Timestamp> {
         Some(self.latest[family].load(Ordering::Relaxed)).filter(|latest| *latest != NO_ROW)
+    }
+
+    /// Whether a family has any rows.
+    pub(super) fn has_rows(&self, family: usize) -> Result<bool> {
+        let mut rows = self.db.raw_iterator_cf(&self.handle(family)?);
+        rows.seek([ROW]);
+        let has_rows = rows.valid();
+        rows.status().map(|()| has_rows).map_err(|e| self.error("cannot be read", &e))
     }
 
     /// Empties a family.
@@ -195,7 +207,11 @@ impl Database {
                 };
             }
         });
-        written.and_then(|()| file.finish())?;
+        if let Err(error) = written.and_then(|()| file.finish()) {
+            // It takes space that others may need. Without that the next such file takes its place.
+            let _left_there = fs::remove_file(&path);
+            return Err(error);
+        }
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         self.db.ingest_external_file_cf_opts(handle, &options, vec![path])

@@ -14,7 +14,8 @@ use rocksdb::{
 };
 
 use super::database::Database;
-use super::error::{DAMAGED, failed, state_error};
+use super::error::{DAMAGED, failed, is_damage, state_error};
+use super::space::Space;
 use super::task::RocksTask;
 use super::writer::Writer;
 
@@ -44,6 +45,7 @@ pub struct RocksDisk {
     family: Options,
     budget: Arc<StateBudget>,
     writer: Writer,
+    space: Arc<Space>,
 }
 
 impl fmt::Debug for RocksDisk {
@@ -102,6 +104,7 @@ impl RocksDisk {
             family,
             budget: Arc::new(StateBudget::new(options.rows)),
             writer: Writer::new(options.background).map_err(|e| failed(folder, "no thread to write it", &e))?,
+            space: Arc::new(Space::new(folder, options.unflushed / 4)),
         })
     }
 
@@ -125,25 +128,31 @@ impl RocksDisk {
     }
 }
 
-impl StateDisk for RocksDisk {
-    fn open(&self, task: &str, families: Vec<Family>) -> Result<Box<dyn TaskDisk>> {
-        let folder = self.folder.join(task);
+impl RocksDisk {
+    fn open_folder(&self, folder: PathBuf, families: Vec<Family>) -> Result<Box<dyn TaskDisk>> {
         make_folder(&folder).map_err(|e| failed(&folder, "cannot be made", &e))?;
         check_format(&folder)?;
         if folder.join(DAMAGED).exists() {
             remove(&folder)?;
         }
         let db = match self.try_open(&folder, &families) {
-            Err(error) if is_damage(&error) => {
+            Err(error) if is_unreadable(&error) => {
                 remove(&folder)?;
                 self.try_open(&folder, &families)
             }
             opened => opened,
         };
         let db = db.map_err(|e| failed(&folder, "cannot be opened", &e))?;
-        let database = Arc::new(Database::new(db, folder, families, self.family.clone()));
+        let database = Arc::new(Database::new(db, folder, families, self.family.clone(), self.space.clone()));
         let positions = (0..database.families.len()).map(|family| database.position(family)).collect::<Result<_>>()?;
         Ok(Box::new(RocksTask::new(database, positions, self.writer.clone())))
+    }
+}
+
+impl StateDisk for RocksDisk {
+    fn open(&self, task: &str, families: Vec<Family>) -> Result<Box<dyn TaskDisk>> {
+        self.space.look()?;
+        self.open_folder(self.folder.join(task), families).map_err(|error| self.space.learn(error))
     }
 
     fn clean_up(&self) -> Result<()> {
@@ -201,16 +210,15 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 /// Whether the files are not what was written, as opposed to files that may not be opened now.
-fn is_damage(error: &rocksdb::Error) -> bool {
-    match error.kind() {
-        ErrorKind::Corruption | ErrorKind::NotSupported | ErrorKind::InvalidArgument => true,
-        ErrorKind::IOError => error.as_ref().contains("No such file or directory"),
-        _ => false,
-    }
+fn is_unreadable(error: &rocksdb::Error) -> bool {
+    is_damage(error) || matches!(error.kind(), ErrorKind::NotSupported | ErrorKind::InvalidArgument)
 }
 
 #[cfg(test)]
 mod tests {
+    use millstream_core::{BatchBuilder, DiskPosition, Expired, FamilyWrite, RowOrder};
+
+    use super::super::row::{POSITION, encode_position};
     use super::*;
 
     /// A process that was killed between making this file and writing it left an empty one, which no version knew: the state
@@ -226,5 +234,70 @@ mod tests {
         let names = fs::read_dir(&task).expect("a folder").map(|e| e.expect("an entry").file_name());
         assert!(!names.collect::<Vec<_>>().contains(&"millstream-state.new".into()));
         assert_eq!(fs::read_to_string(task.join(FORMAT.0)).expect("a file"), FORMAT.1);
+    }
+
+    fn family() -> Vec<Family> {
+        vec![Family { name: "rows".to_owned(), order: RowOrder::Key }]
+    }
+
+    /// A write of a row.
+    fn row() -> Vec<FamilyWrite> {
+        let mut batch = BatchBuilder::new();
+        batch.push(1, Some(b"key"), Some(b"value"), &[]);
+        let position = DiskPosition { topic_id: 1, offset: 1, written: 1 };
+        vec![FamilyWrite { family: 0, batches: vec![batch.into_records(0)], position, expired: Expired::Nothing }]
+    }
+
+    /// Kafka Streams' bug KAFKA-7192: rows were taken for whole although nothing said how far they reached.
+    #[test]
+    fn rows_that_no_position_vouches_for_are_not_used() {
+        let position = encode_position(DiskPosition { topic_id: 1, offset: 1, written: 1 }, 1, RowOrder::Key);
+        let cut = (0..position.len()).map(|length| Some(position[..length].to_vec()));
+        let other = [vec![9; position.len()], [position.as_slice(), &[0]].concat()];
+        for tampered in cut.chain(other.into_iter().map(Some)).chain([None]) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let disk = RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk");
+            let mut task = disk.open("rows-0", family()).expect("it opens");
+            task.write(row());
+            task.close().expect("written");
+            drop(task);
+            let db = disk.try_open(&folder.path().join("rows-0"), &family()).expect("it opens");
+            {
+                let rows = db.cf_handle("rows").expect("it is there");
+                match &tampered {
+                    Some(bytes) => db.put_cf(&rows, POSITION, bytes),
+                    None => db.delete_cf(&rows, POSITION),
+                }
+                .expect("written");
+            }
+            drop(db);
+            let task = disk.open("rows-0", family()).expect("it opens");
+            assert_eq!(task.position(0), None, "{tampered:?}");
+            assert!(task.rows(0).is_empty().expect("it can be read"), "{tampered:?}");
+        }
+    }
+
+    /// Kafka Streams' bugs KAFKA-9618 and KAFKA-17098: who came next found the folder locked. What a failed write has left in the
+    /// queue held it here.
+    #[test]
+    fn a_folder_is_free_as_soon_as_its_task_is_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk");
+        for round in 0..50 {
+            let mut task = disk.open("rows-0", family()).expect("nobody holds it");
+            let mut without_key = BatchBuilder::new();
+            without_key.push(1, None, Some(b"value"), &[]);
+            for write in 0..20 {
+                let mut writes = row();
+                if (round, write) == (round / 2 * 2, 5) {
+                    writes[0].batches = vec![without_key.clone().into_records(0)];
+                }
+                task.write(writes);
+            }
+            drop(task);
+            if round % 5 == 0 {
+                fs::remove_dir_all(folder.path().join("rows-0")).expect("nobody writes to it");
+            }
+        }
     }
 }

@@ -4,19 +4,35 @@ use std::fmt;
 use std::path::Path;
 
 use millstream_core::{Error, StateError};
+use rocksdb::ErrorKind;
 
 /// The file that marks a database which was found damaged while it was in use.
 pub(super) const DAMAGED: &str = "damaged";
 
+/// Whether an error says that files are not what was written, or are gone.
+pub(super) fn is_damage(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption => true,
+        ErrorKind::IOError => error.as_ref().contains("No such file or directory"),
+        _ => false,
+    }
+}
+
+/// What the operating system says when a disk, a user's part of it, or a file is as large as it may be.
+const NO_SPACE: [&str; 3] = ["No space left", "quota exceeded", "File too large"];
+
 /// An error that names the folder and, where it is known, the remedy.
 pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Error {
     let text = error.to_string();
+    if NO_SPACE.iter().any(|no_space| text.contains(no_space)) {
+        let help =
+            "free space, or let the files be larger: nothing is lost, what is missing is read from the changelogs";
+        return Error::NoSpace(problem(folder, &format!("{what}: {text}\n  help: {help}")));
+    }
     let help = if text.contains("lock") {
         "another process, or another application of this process, has it open: stop that one, or set another `state.dir`"
-    } else if text.contains("No space left") {
-        "free space and start again: nothing is lost, what is missing is read from the changelogs"
     } else if text.contains("ermission denied") || text.contains("Read-only") {
-        "set `state.dir` to a folder that this user may write"
+        "let this user write the folder, or set another `state.dir`, and start again: nothing is lost, what is missing is read from the changelogs"
     } else {
         "the folder may be removed: its rows are in the changelogs too"
     };
@@ -24,5 +40,9 @@ pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Err
 }
 
 pub(super) fn state_error(folder: &Path, problem: &str) -> Error {
-    Error::State(Box::new(StateError { store: folder.display().to_string(), problem: problem.to_owned() }))
+    Error::State(self::problem(folder, problem))
+}
+
+fn problem(folder: &Path, problem: &str) -> Box<StateError> {
+    Box::new(StateError { store: folder.display().to_string(), problem: problem.to_owned() })
 }

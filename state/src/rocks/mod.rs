@@ -9,6 +9,7 @@ mod error;
 mod row;
 mod rows;
 mod sorted_rows;
+mod space;
 mod task;
 mod writer;
 

@@ -44,11 +44,7 @@ impl DiskRows for RocksRows {
     }
 
     fn is_empty(&self) -> Result<bool> {
-        let handle = self.database.handle(self.family)?;
-        let mut rows = self.database.db.raw_iterator_cf(&handle);
-        rows.seek([ROW]);
-        let is_empty = !rows.valid();
-        rows.status().map(|()| is_empty).map_err(|e| self.database.error("cannot be read", &e))
+        self.database.has_rows(self.family).map(|has_rows| !has_rows)
     }
 
     fn approximate_len(&self) -> usize {

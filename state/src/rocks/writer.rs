@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use millstream_core::{Error, FamilyWrite, Result, StateError};
 
@@ -25,31 +25,33 @@ pub(super) struct Pending {
 #[derive(Default)]
 struct Progress {
     given: u64,
+    /// Written, or left out after a failure.
+    over: u64,
     done: u64,
     failed: Option<Failure>,
 }
 
 /// A failure that several callers are told of.
 struct Failure {
+    kind: fn(Box<StateError>) -> Error,
     problem: StateError,
-    is_damage: bool,
 }
 
 impl Failure {
     fn of(error: Error) -> Self {
         match error {
-            Error::Damaged(problem) => Failure { problem: *problem, is_damage: true },
-            Error::State(problem) => Failure { problem: *problem, is_damage: false },
+            Error::Damaged(problem) => Failure { kind: Error::Damaged, problem: *problem },
+            Error::NoSpace(problem) => Failure { kind: Error::NoSpace, problem: *problem },
+            Error::State(problem) => Failure { kind: Error::State, problem: *problem },
             other => {
                 let problem = StateError { store: "state".to_owned(), problem: other.to_string() };
-                Failure { problem, is_damage: false }
+                Failure { kind: Error::State, problem }
             }
         }
     }
 
     fn error(&self) -> Error {
-        let problem = Box::new(self.problem.clone());
-        if self.is_damage { Error::Damaged(problem) } else { Error::State(problem) }
+        (self.kind)(Box::new(self.problem.clone()))
     }
 }
 
@@ -67,10 +69,10 @@ impl Pending {
         self.bytes.load(Ordering::Relaxed) > MUCH
     }
 
-    /// Waits until nothing waits.
+    /// Waits until nothing waits: nobody but the task holds the database then.
     pub(super) fn wait(&self) -> Result<()> {
         let mut progress = self.progress();
-        while progress.done < progress.given && progress.failed.is_none() {
+        while progress.over < progress.given {
             progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
         progress.failed.as_ref().map_or(Ok(()), |failure| Err(failure.error()))
@@ -84,6 +86,7 @@ impl Pending {
         drop((database, writes));
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let mut progress = self.progress();
+        progress.over += 1;
         match result {
             Ok(()) => progress.done += u64::from(!has_failed),
             Err(error) => progress.failed = Some(Failure::of(error)),
@@ -100,11 +103,24 @@ struct Job {
     bytes: usize,
 }
 
-/// Writes in the order in which it is asked to. The thread ends with the last of its callers.
+/// Writes in the order in which it is asked to. The thread ends with the last of its callers, who waits for that.
 #[derive(Clone)]
 pub(super) struct Writer {
     /// `None`: the caller writes.
-    thread: Option<Sender<Job>>,
+    thread: Option<Arc<WriterThread>>,
+}
+
+struct WriterThread {
+    /// `None` at the end, which tells the thread of it.
+    jobs: Option<Sender<Job>>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let _panicked = self.handle.take().map(JoinHandle::join);
+    }
 }
 
 impl Writer {
@@ -113,12 +129,12 @@ impl Writer {
             return Ok(Writer { thread: None });
         }
         let (sender, jobs) = channel::<Job>();
-        thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
+        let handle = thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
             for Job { database, pending, writes, bytes } in jobs {
                 pending.carry_out(database, writes, bytes);
             }
         })?;
-        Ok(Writer { thread: Some(sender) })
+        Ok(Writer { thread: Some(Arc::new(WriterThread { jobs: Some(sender), handle: Some(handle) })) })
     }
 
     pub(super) fn write(&self, database: &Arc<Database>, pending: &Arc<Pending>, writes: Vec<FamilyWrite>) {
@@ -126,8 +142,8 @@ impl Writer {
         pending.bytes.fetch_add(bytes, Ordering::Relaxed);
         pending.progress().given += 1;
         let job = Job { database: database.clone(), pending: pending.clone(), writes, bytes };
-        let refused = match &self.thread {
-            Some(thread) => thread.send(job).err().map(|refused| refused.0),
+        let refused = match self.thread.as_ref().and_then(|thread| thread.jobs.as_ref()) {
+            Some(jobs) => jobs.send(job).err().map(|refused| refused.0),
             None => Some(job),
         };
         // Without the thread, which has ended if it panicked, the caller does it.

@@ -14,6 +14,7 @@ use millstream_core::{
 use millstream_dsl::{TestInput, TestOutput, TopologyTestDriver};
 use millstream_state::{RocksDisk, RocksOptions};
 
+use crate::embedded::folder;
 use crate::faults::FailingCommits;
 use crate::golden::case::Emitted;
 use crate::golden::replay::Store;
@@ -59,13 +60,6 @@ impl Commits {
             if self.within_fetch { RuntimeConfig { poll_records: 7, uncommitted_bytes: 1, ..config } } else { config };
         Ok(config)
     }
-}
-
-/// A folder in memory, if there is such a thing: what a power cut leaves is not asked here, and starts wait for disks.
-fn folder() -> Result<tempfile::TempDir> {
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    folder.map_err(millstream_core::Error::user)
 }
 
 /// The test driver.

@@ -10,6 +10,7 @@ mod foreign_key;
 mod key_value;
 mod program;
 mod row;
+mod runs;
 mod session_windows;
 mod sliding_windows;
 mod stream_stream;

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use millstream_core::partition_for_key;
 
-use crate::reference::catalogue::{PROGRAMS, Params};
+use crate::reference::catalogue::{PROGRAMS, Params, WITHOUT_TRACE};
 use crate::reference::row::Row;
+
+/// The topic of what is no record: time has come to its time without one.
+pub(crate) const CLOCK: &str = "the wall clock";
 
 /// What a stage does with a record of a topic.
 pub(crate) type Run = Box<dyn FnMut(&str, &Row) -> Vec<Row>>;
@@ -17,6 +20,8 @@ pub(crate) enum Order {
     Known,
     /// Records of several partitions meet where they are sent to.
     OpenBetweenPartitions,
+    /// They do, but what is left in the end is the same in every order.
+    SettlesBetweenPartitions,
     /// Some records are sent elsewhere, and meet others that are not.
     Open,
     /// They are, and answered: what comes out depends on what meets what, but what is left in the end does not.
@@ -30,21 +35,49 @@ pub(crate) struct Stages {
     runs: Vec<Run>,
     /// No operator in it has a stream time of its own, and all records are looked at in one place.
     gathered: bool,
+    /// The last of them hears the clock.
+    idle: bool,
+}
+
+impl Stages {
+    /// A source of this idleness: when it has been silent for so long, its largest time goes on with the wall clock
+    /// (semantics.md 1).
+    pub(crate) fn idle(self, after: Option<i64>) -> Self {
+        let Some(after) = after else { return self };
+        let mut runs = self.runs;
+        let mut last = runs.pop().expect("a program has a stage");
+        let (mut largest, mut silent) = (None, 0);
+        runs.push(Box::new(move |topic, row| {
+            if topic != CLOCK {
+                (largest, silent) = (largest.max(Some(row.time)), 0);
+                return last(topic, row);
+            }
+            silent += row.time;
+            let time = largest.filter(|_| silent >= after).map(|largest| largest + silent);
+            time.map_or(Vec::new(), |time| last(topic, &row.with(None, time)))
+        }));
+        Stages { runs, idle: true, ..self }
+    }
 }
 
 /// Records stay in their partition.
 pub(crate) fn stays(run: Run) -> Stages {
-    Stages { order: Order::Known, runs: vec![run], gathered: false }
+    Stages { order: Order::Known, runs: vec![run], gathered: false, idle: false }
 }
 
 /// Records change partitions; as no operator has a stream time, it is the same whether all keys are in one place or not.
 pub(crate) fn gathered(order: Order, run: Run) -> Stages {
-    Stages { order, runs: vec![run], gathered: true }
+    Stages { order, runs: vec![run], gathered: true, idle: false }
 }
 
 /// Records go to the partition of their new key.
 pub(crate) fn through(before: Run, after: Run) -> Stages {
-    Stages { order: Order::OpenBetweenPartitions, runs: vec![before, after], gathered: false }
+    Stages { order: Order::OpenBetweenPartitions, runs: vec![before, after], gathered: false, idle: false }
+}
+
+/// The same, where the order of records shows only on the way.
+pub(crate) fn through_in_any_order(before: Run, after: Run) -> Stages {
+    Stages { order: Order::SettlesBetweenPartitions, ..through(before, after) }
 }
 
 /// Records of one topic go to the partition of their new key, where those of another already are.
@@ -55,6 +88,7 @@ pub(crate) fn around(before: Run, after: Run) -> Stages {
 /// A program that runs.
 pub struct Program {
     order: Order,
+    idle: bool,
     /// Stages, and their partitions.
     stages: Vec<Vec<Run>>,
 }
@@ -65,16 +99,20 @@ impl Program {
     /// # Panics
     /// When the interpreter does not know it, or a parameter is missing.
     pub fn new(name: &str, params: &BTreeMap<String, i64>, partitions: i32) -> Self {
-        let (_, build) = PROGRAMS.iter().find(|(known, _)| *known == name).expect("a program that is known");
+        let (_, build) =
+            PROGRAMS.iter().chain(WITHOUT_TRACE).find(|(known, _)| *known == name).expect("a program that is known");
         let params = Params { given: params, partitions };
-        let Stages { order, runs, gathered } = build(&params);
+        let Stages { order, runs, gathered, idle } = build(&params);
         let mut stages: Vec<Vec<Run>> = runs.into_iter().map(|run| vec![run]).collect();
         for _ in 1..if gathered { 1 } else { partitions } {
             stages.iter_mut().zip(build(&params).runs).for_each(|(stage, run)| stage.push(run));
         }
         // Of one partition there is only one order, but for what makes a detour.
-        let order = if partitions == 1 && order == Order::OpenBetweenPartitions { Order::Known } else { order };
-        Program { order, stages }
+        let order = match order {
+            Order::OpenBetweenPartitions | Order::SettlesBetweenPartitions if partitions == 1 => Order::Known,
+            order => order,
+        };
+        Program { order, idle, stages }
     }
 
     /// Whether it is known which of two records that arrive at once is processed first: of each partition's topics, the
@@ -85,7 +123,14 @@ impl Program {
 
     /// Whether the last row of each key is known however records meet on the way.
     pub fn settles(&self) -> bool {
-        self.order == Order::Settles
+        matches!(self.order, Order::Settles | Order::SettlesBetweenPartitions)
+    }
+
+    /// What comes out while the wall clock goes on for so many milliseconds.
+    pub fn wait(&mut self, ms: i64) -> Vec<Row> {
+        let silence = Row { key: None, value: None, time: ms, headers: Vec::new() };
+        let hears = self.stages.last_mut().filter(|_| self.idle && ms > 0);
+        hears.into_iter().flatten().flat_map(|run| run(CLOCK, &silence)).collect()
     }
 
     /// What comes out for a record, in order.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::reference::fold::Fold;
+use crate::reference::program::CLOCK;
 use crate::reference::row::{Row, Windowed};
 
 pub(crate) struct SessionWindows {
@@ -11,7 +12,7 @@ pub(crate) struct SessionWindows {
     /// Each session once, when it closes, instead of every update.
     on_close: bool,
     fold: Fold,
-    /// The largest time of a record with a key, of each input.
+    /// The largest time of a record with a key, of each input; on close, of all (semantics.md 3).
     now: BTreeMap<String, i64>,
     /// Sessions that end before this were emitted.
     closed: i64,
@@ -48,10 +49,16 @@ impl SessionWindows {
     }
 
     pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
+        if topic == CLOCK {
+            let closed = self.close(row, row.time);
+            if !closed.is_empty() {
+                self.observe("", row.time);
+            }
+            return closed;
+        }
         let Some(key) = &row.key else { return Vec::new() };
-        let now = self.now.entry(topic.to_owned()).or_default();
-        *now = row.time.max(*now);
-        let close = *now - self.gap - self.grace;
+        let now = self.observe(if self.on_close { "" } else { topic }, row.time);
+        let close = now - self.gap - self.grace;
         let near = |s: &Windowed| s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap;
         let readable = self.newest.saturating_sub(self.kept);
         let mut absorbed: Vec<(Windowed, String)> =
@@ -79,17 +86,26 @@ impl SessionWindows {
             }
             out.push(bare(merged, sum));
         }
-        if self.on_close {
-            // What was emitted stays, and may still grow into a later session.
-            let closed_before = self.closed;
-            self.closed = closed_before.max(close);
-            let mut closing: Vec<_> =
-                self.sessions.iter().filter(|(s, _)| closed_before <= s.end && s.end < close).cloned().collect();
-            closing.sort_by_key(|(session, _)| (session.end, session.key.clone(), session.start));
-            let with_headers = |(s, sum)| Row { headers: row.headers.clone(), ..bare(s, Some(sum)) };
-            out = closing.into_iter().map(with_headers).collect();
+        if self.on_close { self.close(row, now) } else { out }
+    }
+
+    fn observe(&mut self, input: &str, time: i64) -> i64 {
+        let now = self.now.entry(input.to_owned()).or_default();
+        *now = time.max(*now);
+        *now
+    }
+
+    /// What closes now. It stays, and may still grow into a later session.
+    fn close(&mut self, row: &Row, now: i64) -> Vec<Row<Windowed>> {
+        let close = now - self.gap - self.grace;
+        let closes = |session: &Windowed| self.on_close && self.closed <= session.end && session.end < close;
+        let mut closing: Vec<_> = self.sessions.iter().filter(|(session, _)| closes(session)).cloned().collect();
+        if !closing.is_empty() {
+            self.closed = close;
         }
-        out
+        closing.sort_by_key(|(session, _)| (session.end, session.key.clone(), session.start));
+        let with_headers = |(s, sum)| Row { headers: row.headers.clone(), ..bare(s, Some(sum)) };
+        closing.into_iter().map(with_headers).collect()
     }
 }
 

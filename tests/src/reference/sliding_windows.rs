@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
 use crate::reference::fold::Fold;
+use crate::reference::program::CLOCK;
 use crate::reference::row::{Row, Windowed};
 
 /// A key's windows by their start: the aggregate, and the time of the newest record.
@@ -40,7 +41,14 @@ impl SlidingWindows {
         SlidingWindows { on_close: true, ..self }
     }
 
-    pub(crate) fn process(&mut self, row: &Row) -> Vec<Row<Windowed>> {
+    pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
+        if topic == CLOCK {
+            let closed = self.close(row, row.time);
+            if !closed.is_empty() {
+                self.now = self.now.max(row.time);
+            }
+            return closed;
+        }
         let (Some(key), Some(_)) = (&row.key, &row.value) else { return Vec::new() };
         self.now = self.now.max(row.time);
         let close = self.now - self.grace;
@@ -52,19 +60,22 @@ impl SlidingWindows {
                 self.slide(key, row, close, &mut out);
             }
         }
-        if self.on_close {
-            // What was emitted stays: new windows may begin with what it holds.
-            let closed_before = self.closed;
-            self.closed = closed_before.max(close);
-            out.clear();
-            for ((start, key), (sum, time)) in &self.rows {
-                let end = start + self.difference;
-                if closed_before <= end && end < close {
-                    out.push(
-                        row.with_key(Windowed { key: key.clone(), start: *start, end }).with(Some(sum.clone()), *time),
-                    );
-                }
+        if self.on_close { self.close(row, self.now) } else { out }
+    }
+
+    /// What closes now. It stays: new windows may begin with what it holds.
+    fn close(&mut self, row: &Row, now: i64) -> Vec<Row<Windowed>> {
+        let close = now - self.grace;
+        let mut out = Vec::new();
+        for ((start, key), (sum, time)) in &self.rows {
+            let end = start + self.difference;
+            if self.on_close && self.closed <= end && end < close {
+                let window = Windowed { key: key.clone(), start: *start, end };
+                out.push(row.with_key(window).with(Some(sum.clone()), *time));
             }
+        }
+        if !out.is_empty() {
+            self.closed = close;
         }
         out
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::reference::fold::Fold;
+use crate::reference::program::CLOCK;
 use crate::reference::row::{Row, Windowed};
 
 pub(crate) struct TimeWindows {
@@ -20,7 +21,7 @@ pub(crate) struct TimeWindows {
 
 #[derive(Default)]
 struct State {
-    /// The largest time of a record with a key, of each input.
+    /// The largest time of a record with a key, of each input; on close, of all (semantics.md 3).
     now: BTreeMap<String, i64>,
     /// The newest start of a window that was written.
     newest: i64,
@@ -47,10 +48,16 @@ impl TimeWindows {
     }
 
     pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
+        if topic == CLOCK {
+            let closed = self.close(row, row.time);
+            if !closed.is_empty() {
+                self.observe("", row.time);
+            }
+            return closed;
+        }
         let Some(key) = &row.key else { return Vec::new() };
-        let now = self.state.now.entry(topic.to_owned()).or_default();
-        *now = row.time.max(*now);
-        let close = *now - self.grace;
+        let now = self.observe(if self.on_close { "" } else { topic }, row.time);
+        let close = now - self.grace;
         let mut out = Vec::new();
         for start in (row.time - self.size + 1).max(0)..=row.time {
             let end = start + self.size;
@@ -69,16 +76,27 @@ impl TimeWindows {
                 out.push(row.with_key(Windowed { key: key.clone(), start, end }).with(new, time));
             }
         }
-        if self.on_close {
-            let (closed, open) = std::mem::take(&mut self.state.rows)
-                .into_iter()
-                .partition(|((start, _), _)| start + self.size <= close);
-            self.state.rows = open;
-            let closed: BTreeMap<(i64, String), (String, i64)> = closed;
-            for ((start, key), (sum, time)) in closed {
-                out.push(row.with_key(Windowed { key, start, end: start + self.size }).with(Some(sum), time));
-            }
-        }
+        out.extend(self.close(row, now));
         out
+    }
+
+    fn observe(&mut self, input: &str, time: i64) -> i64 {
+        let now = self.state.now.entry(input.to_owned()).or_default();
+        *now = time.max(*now);
+        *now
+    }
+
+    /// What closes now.
+    fn close(&mut self, row: &Row, now: i64) -> Vec<Row<Windowed>> {
+        if !self.on_close {
+            return Vec::new();
+        }
+        let rows = std::mem::take(&mut self.state.rows).into_iter();
+        let (closed, open) = rows.partition(|((start, _), _)| start + self.size <= now - self.grace);
+        self.state.rows = open;
+        let closed: BTreeMap<(i64, String), (String, i64)> = closed;
+        let window = |start, key| Windowed { key, start, end: start + self.size };
+        let closed = closed.into_iter();
+        closed.map(|((start, key), (sum, time))| row.with_key(window(start, key)).with(Some(sum), time)).collect()
     }
 }

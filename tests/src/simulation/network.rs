@@ -175,6 +175,11 @@ impl Admin for Network {
         self.broker.create_topic(spec)
     }
 
+    fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError> {
+        self.fails("asking for a topic", |w| w.unanswered)?;
+        self.broker.topic_configs(topic)
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         self.broker.alter_configs(topic, configs)
     }

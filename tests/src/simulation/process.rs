@@ -186,7 +186,7 @@ pub(super) fn is_to_be_expected(error: &Error) -> bool {
         Error::Log(error) => {
             matches!(**error, LogError::Full { .. } | LogError::Io { .. } | LogError::Other { .. })
         }
-        Error::Damaged(_) => true,
+        Error::Damaged(_) | Error::NoSpace(_) => true,
         Error::State(error) => error.problem == "cannot be written",
         _ => false,
     }

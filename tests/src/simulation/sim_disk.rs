@@ -20,7 +20,7 @@ pub struct Mishaps {
     pub late: u64,
     /// A family is flushed after a write: a crash leaves it no further behind.
     pub flushed: u64,
-    /// A write fails.
+    /// A write fails: the disk is broken, or full.
     pub failed: u64,
     /// A read finds damage.
     pub damaged: u64,
@@ -225,7 +225,7 @@ impl StateDisk for SimDisk {
             process,
             queue: VecDeque::new(),
             done: 0,
-            failed: false,
+            failed: None,
         }))
     }
 
@@ -251,8 +251,11 @@ struct SimTask {
     process: u64,
     queue: VecDeque<Vec<FamilyWrite>>,
     done: u64,
-    failed: bool,
+    failed: Option<Kind>,
 }
+
+/// What kind of error a failed write is.
+type Kind = fn(Box<StateError>) -> Error;
 
 impl SimTask {
     /// Writes that wait before the task waits too.
@@ -266,7 +269,7 @@ impl SimTask {
         }
         let mishaps = disk.mishaps;
         if self.disk.dice.per_mille(mishaps.failed) {
-            self.failed = true;
+            self.failed = Some(self.disk.dice.pick(&[Error::State as Kind, Error::NoSpace]));
             return;
         }
         let Some(stored) = disk.tasks.get_mut(&self.task) else { return };
@@ -286,14 +289,14 @@ impl SimTask {
     }
 
     fn write_all(&mut self) -> Result<()> {
-        while !self.queue.is_empty() && !self.failed {
+        while !self.queue.is_empty() && self.failed.is_none() {
             self.write_one();
         }
         self.outcome()
     }
 
     fn outcome(&self) -> Result<()> {
-        if self.failed { Err(Error::State(Box::new(error(&self.task, "cannot be written")))) } else { Ok(()) }
+        self.failed.map_or(Ok(()), |kind| Err(kind(Box::new(error(&self.task, "cannot be written")))))
     }
 }
 
@@ -324,7 +327,7 @@ impl TaskDisk for SimTask {
 
     fn written(&mut self) -> Result<u64> {
         let late = self.disk.disk().mishaps.late;
-        while !self.queue.is_empty() && !self.failed && !self.disk.dice.per_mille(late) {
+        while !self.queue.is_empty() && self.failed.is_none() && !self.disk.dice.per_mille(late) {
             self.write_one();
         }
         self.outcome().map(|()| self.done)
@@ -404,9 +407,8 @@ impl DiskRows for SimRows {
     }
 
     fn latest(&self) -> Option<Timestamp> {
-        // As it was read with the position: what is damaged says so when rows are.
-        let disk = self.disk.disk();
-        disk.tasks.get(&self.task).and_then(|stored| stored.get(&self.family.name))?.now.latest
+        // It is in memory as long as the rows are open: asking for it finds no damage, or windows that are there would count as none.
+        self.disk.disk().tasks.get(&self.task)?.get(&self.family.name)?.now.latest
     }
 
     fn scan(

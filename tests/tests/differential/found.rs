@@ -20,7 +20,7 @@ fn step(record: &'static str) -> Step {
     let (record, time) = record.split_once('@').expect("topic key:value@time");
     let (key, value) = record.split_once(':').expect("topic key:value@time");
     let time = time.parse().expect("a time is a number");
-    Step { topic, key: not_null(key), value: not_null(value), time, headers: Vec::new() }
+    Step { topic, key: not_null(key), value: not_null(value), time, wait: 0, headers: Vec::new() }
 }
 
 #[test]

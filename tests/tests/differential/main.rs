@@ -1,7 +1,8 @@
 //! The product says what the naive interpreter says: random programs' input, step by step, with key, value, time,
-//! headers and the order within each partition; of a foreign-key join over records that arrive at once, what is left in
-//! the end.
+//! headers and the order within each partition; where it is open how records that arrive at once meet on their way, what
+//! is left in the end.
 
+mod at_once;
 mod found;
 mod product;
 mod script;
@@ -35,8 +36,14 @@ fn windows() {
         ("session-aggregate", &["in"]),
         ("session-count-final", &["in"]),
         ("cogroup-tumbling", &["left", "right"]),
+        ("cogroup-tumbling-final", &["left", "right"]),
+        ("cogroup-hopping", &["left", "right"]),
+        ("cogroup-hopping-final", &["left", "right"]),
+        ("cogroup-sliding-final", &["left", "right"]),
         ("cogroup-session", &["left", "right"]),
+        ("cogroup-session-final", &["left", "right"]),
         ("two-level-aggregate", &["in"]),
+        ("rekey-then-tumbling-final", &["in"]),
         ("enrich-then-window", &["stream", "table"]),
     ]);
 }
@@ -154,8 +161,9 @@ fn difference(name: &str, topics: &[&str], script: &Script, rollbacks: &Cell<u64
         }
         let at =
             || format!("  at {}, fetch {number}", fetch.iter().map(Step::to_string).collect::<Vec<_>>().join(", "));
-        let mut wanted: Vec<Row> =
-            in_order(fetch, script.partitions).flat_map(|step| program.process(step.topic, &step.row())).collect();
+        let wait = fetch.first().map_or(0, |step| step.wait);
+        let mut wanted = program.wait(wait);
+        wanted.extend(in_order(fetch, script.partitions).flat_map(|step| program.process(step.topic, &step.row())));
         let mut found = match product.process(fetch) {
             Ok(found) => found,
             Err(error) => return Some(format!("{}: {error}", at())),
@@ -166,7 +174,7 @@ fn difference(name: &str, topics: &[&str], script: &Script, rollbacks: &Cell<u64
                 rows_of(&tables[side])
             });
             (wanted, found) = (wanted_rows, found_rows);
-        } else if fetch.len() == 1 {
+        } else if fetch.len() == 1 && wait == 0 {
             wanted.sort_by_key(|row| partition(&row.key, script.partitions));
             found.sort_by_key(|row| partition(&row.key, script.partitions));
         } else {
@@ -203,7 +211,7 @@ fn rows_of(table: &BTreeMap<Option<String>, String>) -> Vec<Row> {
     table.iter().map(row).collect()
 }
 
-/// What arrives at once. Where it would be open which of two records is processed first, they do not.
+/// What arrives at once, a wait before it. Where it would be open which of two records is processed first, they do not.
 fn fetches<'a>(program: &Program, script: &'a Script) -> Vec<&'a [Step]> {
     if program.settles() {
         return script.steps.chunks(script.fetch).collect();
@@ -214,7 +222,7 @@ fn fetches<'a>(program: &Program, script: &'a Script) -> Vec<&'a [Step]> {
     while !rest.is_empty() {
         let tie = (1..rest.len().min(most)).find(|end| {
             let next = &rest[*end];
-            rest[..*end].iter().any(|step| step.topic != next.topic && step.time == next.time)
+            next.wait > 0 || rest[..*end].iter().any(|step| step.topic != next.topic && step.time == next.time)
         });
         let (fetch, later) = rest.split_at(tie.unwrap_or(most).min(rest.len()));
         fetches.push(fetch);

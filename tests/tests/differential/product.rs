@@ -1,6 +1,7 @@
 //! A program of the catalogue as the product runs it, in the test driver.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use millstream_core::{Headers, Record, Result, RuntimeConfig};
 use millstream_dsl::{StreamsBuilder, TestOutput, TopologyTestDriver};
@@ -36,8 +37,11 @@ impl Product {
         Ok(Product { driver, out, rollbacks_before: Cell::new(0) })
     }
 
-    /// What comes out for records that arrive at once, partition by partition.
+    /// What comes out for records that arrive at once, and while nothing came before them, partition by partition.
     pub(crate) fn process(&self, steps: &[Step]) -> Result<Vec<Row>> {
+        if let Some(wait) = steps.first().map(|step| step.wait).filter(|wait| *wait > 0) {
+            self.driver.advance(Duration::from_millis(wait.unsigned_abs()))?;
+        }
         for step in steps {
             let Row { key, value, time: timestamp, headers } = step.row();
             let mut section = Headers::new();

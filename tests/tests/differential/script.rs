@@ -27,6 +27,8 @@ pub(crate) struct Step {
     pub(crate) key: Option<&'static str>,
     pub(crate) value: Option<&'static str>,
     pub(crate) time: i64,
+    /// For how many milliseconds nothing came before it.
+    pub(crate) wait: i64,
     pub(crate) headers: Vec<(String, String)>,
 }
 
@@ -92,9 +94,10 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
     let windows = (1..=15i64).prop_flat_map(|size| (Just(size), 1..=size));
     let rooms = prop_oneof![1..=4i64, Just(1000)];
     let joins = (0..=12i64, 0..=12i64, 0..=40i64);
-    let options = (any::<bool>(), any::<bool>());
+    let options = (any::<bool>(), any::<bool>(), prop::option::of(1..=20i64));
     (windows, 0..=20i64, 0..=12i64, 1..=8i64, joins, 0..=15i64, rooms, options).prop_map(
-        |((size, advance), grace, difference, gap, (before, after, history), limit, max_records, (kept, exact))| {
+        |((size, advance), grace, difference, gap, (before, after, history), limit, max_records, options)| {
+            let (kept, exact, idleness) = options;
             let all = [
                 ("size", size),
                 ("advance", advance),
@@ -109,20 +112,22 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
             ];
             let kept = (!kept).then_some(("default_retention", 1));
             let exact = exact.then_some(("exact", 1));
-            all.into_iter().chain(kept).chain(exact).map(|(name, ms)| (name.to_owned(), ms)).collect()
+            let idleness = idleness.map(|after| ("idleness", after));
+            all.into_iter().chain(kept).chain(exact).chain(idleness).map(|(name, ms)| (name.to_owned(), ms)).collect()
         },
     )
 }
 
 /// A record without its time and number.
-type Blank = (&'static str, Option<&'static str>, Option<&'static str>, usize, Move);
+type Blank = (&'static str, Option<&'static str>, Option<&'static str>, usize, Move, i64);
 
 fn blanks(topics: &'static [&'static str]) -> impl Strategy<Value = Vec<Blank>> {
     // Few keys meet each other often.
     (1..=KEYS.len()).prop_flat_map(move |keys| {
         let key = prop::option::weighted(0.93, prop::sample::select(&KEYS[..keys]));
         let value = prop::option::weighted(0.85, prop::sample::select(&VALUES[..]));
-        prop::collection::vec((prop::sample::select(topics), key, value, 0..=2usize, moves()), 1..60)
+        let wait = prop_oneof![6 => Just(0), 1 => 1..60i64];
+        prop::collection::vec((prop::sample::select(topics), key, value, 0..=2usize, moves(), wait), 1..60)
     })
 }
 
@@ -134,7 +139,7 @@ pub(crate) fn scripts(topics: &'static [&'static str]) -> impl Strategy<Value = 
         |(partitions, params, (fetch, restart_every, abort_every), blanks)| {
             let mut steps: Vec<Step> = Vec::new();
             let distances = distances(&params);
-            for (number, (topic, key, value, headers, moved)) in blanks.into_iter().enumerate() {
+            for (number, (topic, key, value, headers, moved, wait)) in blanks.into_iter().enumerate() {
                 let times: Vec<i64> = steps.iter().map(|step| step.time).chain([0]).collect();
                 let newest = times.iter().copied().max().unwrap_or_default();
                 let time = match moved {
@@ -148,7 +153,7 @@ pub(crate) fn scripts(topics: &'static [&'static str]) -> impl Strategy<Value = 
                     Move::Jump => newest + JUMP,
                 };
                 let headers = (0..headers).map(|n| ("h".to_owned(), format!("{number}.{n}"))).collect();
-                steps.push(Step { topic, key, value, time: time.max(0), headers });
+                steps.push(Step { topic, key, value, time: time.max(0), wait, headers });
             }
             Script { partitions, params, fetch, restart_every, abort_every, steps }
         },
@@ -179,12 +184,14 @@ impl Script {
     pub(crate) fn simplest(self, fails: impl Fn(&Script) -> bool) -> Script {
         let plain = |script: &Script| {
             let blank = |step: &Step| Step { headers: Vec::new(), ..step.clone() };
+            let at_once = |step: &Step| Step { wait: 0, ..step.clone() };
             [
                 Script { partitions: 1, ..script.clone() },
                 Script { fetch: 1, ..script.clone() },
                 Script { restart_every: None, ..script.clone() },
                 Script { abort_every: None, ..script.clone() },
                 Script { steps: script.steps.iter().map(blank).collect(), ..script.clone() },
+                Script { steps: script.steps.iter().map(at_once).collect(), ..script.clone() },
             ]
         };
         let shorter = |script: &Script, without: usize| {
@@ -210,6 +217,9 @@ impl Script {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key, value) = (self.key.unwrap_or("null"), self.value.unwrap_or("null"));
+        if self.wait > 0 {
+            write!(f, "{} ms later ", self.wait)?;
+        }
         write!(f, "{} {key}:{value}@{}", self.topic, self.time)?;
         self.headers.iter().try_for_each(|(name, value)| write!(f, " {name}={value}"))
     }

@@ -32,6 +32,7 @@ fn every_record_of_an_outer_join_comes_out() {
                 key: Some("z"),
                 value: Some("end"),
                 time: newest + far,
+                wait: 0,
                 headers: Vec::new(),
             });
         }

@@ -1,7 +1,7 @@
 //! Section *Aggregations*, and the compositions of two of them.
 
 use millstream_dsl::{
-    GroupedStream, SessionWindowedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream,
+    Consumed, GroupedStream, SessionWindowedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream,
     TimeWindows, WindowsOf,
 };
 
@@ -43,7 +43,11 @@ fn append(_: &String, v: Text, a: &mut String) {
 }
 
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
-    let grouped = || -> GroupedStream<String, Text> { b.stream::<Text, Text>("in").group_by_key() };
+    let consumed = || match p.idleness() {
+        Some(after) => Consumed::of::<Text, Text>().idleness(after),
+        None => Consumed::of::<Text, Text>(),
+    };
+    let grouped = || -> GroupedStream<String, Text> { b.stream_with("in", consumed()).group_by_key() };
     match name {
         "count" => counts_out(&grouped().count("counts")),
         "reduce" => table_out(&grouped().reduce_or_delete("reduced", reducer)),
@@ -79,7 +83,11 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
         "tumbling-count-final" => count_out(&in_windows(grouped(), tumbling(p), p).emit_on_close().count("counts")),
         "sliding-count-final" => count_out(&in_windows(grouped(), sliding(p), p).emit_on_close().count("counts")),
         "session-count-final" => count_out(&in_sessions(grouped(), p).emit_on_close().count("counts")),
-        "cogroup" | "cogroup-tumbling" | "cogroup-session" => cogroup(name, b, p),
+        "rekey-then-tumbling-final" => {
+            let by_first = b.stream_with("in", consumed()).group_by("by-first", |_, v| v.as_deref().map(first));
+            count_out(&in_windows(by_first, tumbling(p), p).emit_on_close().count("counts"));
+        }
+        name if name.starts_with("cogroup") => cogroup(name, b, p),
         "two-level-aggregate" => {
             let counts = in_windows(grouped(), tumbling(p), p).count("counts").to_stream();
             let by_window = counts.group_by("by-window", |k, _| k.window.start.to_string());
@@ -103,14 +111,21 @@ fn cogroup(name: &str, b: &StreamsBuilder, p: &Params<'_>) {
         return;
     }
     let both = both.cogroup(&right, |_, v: String, a| *a += &format!("R{}", first(&v)));
-    if name == "cogroup-tumbling" {
-        let windowed = both.windowed_by(tumbling(p));
-        let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
-        text_out(&windowed.aggregate("cogrouped", String::new));
-    } else {
+    let (name, on_close) = name.strip_suffix("-final").map_or((name, false), |name| (name, true));
+    if name == "cogroup-session" {
         let merge = |_: &String, x: String, y: String| format!("{x}|{y}");
         let windowed = both.in_sessions(sessions(p));
         let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
+        let windowed = if on_close { windowed.emit_on_close() } else { windowed };
         text_out(&windowed.aggregate("cogrouped", String::new, merge));
+        return;
     }
+    let windowed = match name {
+        "cogroup-sliding" => both.windowed_by(sliding(p)),
+        "cogroup-hopping" => both.windowed_by(tumbling(p).advance_by(p.ms("advance"))),
+        _ => both.windowed_by(tumbling(p)),
+    };
+    let windowed = if p.keeps_no_more_than_it_must() { windowed } else { windowed.retention(KEPT) };
+    let windowed = if on_close { windowed.emit_on_close() } else { windowed };
+    text_out(&windowed.aggregate("cogrouped", String::new));
 }

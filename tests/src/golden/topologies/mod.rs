@@ -42,6 +42,11 @@ impl Params<'_> {
         self.given.contains_key("default_retention")
     }
 
+    /// After how long a silence the time of the aggregations' source goes on. In no trace it does.
+    pub(crate) fn idleness(&self) -> Option<Duration> {
+        self.given.contains_key("idleness").then(|| self.ms("idleness"))
+    }
+
     /// Whether windows of joins are exact. In no trace they are, as Kafka Streams' are not.
     pub(crate) fn is_exact(&self) -> bool {
         self.given.contains_key("exact")

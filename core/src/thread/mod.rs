@@ -8,38 +8,37 @@
 //! The commit is a state: `Idle`, or `UnderWay` from the hand-over to the log until its outcome. Meanwhile records are
 //! processed, but nothing is sent. The order within a commit is written in [`StreamThread::begin_commit`] and nowhere else.
 
+mod commit;
+mod queries;
+mod recovery;
+mod start;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::commit::Commit;
+use self::start::first_offset;
 use crate::alignment::{Head, TimeAlignment};
 use crate::collector::Collector;
 use crate::config::{ProcessingGuarantee, RuntimeConfig};
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
-use crate::exception_handler::Handlers;
-use crate::input::Input;
 use crate::log::{
-    CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset,
-    Producer, ProducerOptions, TopicPartition,
+    Consumer, ConsumerOptions, Isolation, Log, LogError, Offset, Producer, ProducerOptions, TopicPartition,
 };
-use crate::mailbox::{Letter, Mailbox};
-use crate::offset_metadata::OffsetMetadata;
-use crate::offset_reset::OffsetReset;
+use crate::mailbox::Letter;
 use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
-use crate::query::{Ask, Part, QueryError};
 use crate::restore::{Progress, Restore};
+use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
 use crate::task::{Ready, Task, TaskId};
-use crate::time::{Clock, Now, Timestamp};
-use crate::topology::{StoreId, TopicName, Topology};
+use crate::time::{Now, Timestamp};
+use crate::topology::{StoreId, Topology};
 use crate::wakeup::Wakeup;
-
-/// `repartition.purge.interval.ms`.
-const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a driver does after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,28 +70,11 @@ pub struct ThreadContext {
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_TRANSACTION: Duration = Duration::from_secs(15 * 60);
 
-/// How long a thread waits after an error that may pass, such as a full disk.
-const RETRY_BACKOFF: Duration = Duration::from_millis(500);
-
-/// How long queries may keep a thread from its records, between two polls.
-const TURN: Duration = Duration::from_millis(1);
-
-/// The same in rows.
-const TURN_ROWS: usize = 1_000;
-
 /// How soon a restore that waits for the disk looks at it again.
 const LOOK_AT_DISK: Duration = Duration::from_millis(1);
 
 /// How soon a silence that others have to prove is looked for again.
 const LOOK_FOR_SILENCE: Duration = Duration::from_millis(100);
-
-/// The commit that is under way, if any, with its positions.
-enum Commit {
-    Idle,
-    UnderWay(Vec<(TopicPartition, CommittedOffset)>),
-    /// It may have been done or not: the log has to be asked.
-    Unknown(Vec<(TopicPartition, CommittedOffset)>),
-}
 
 /// A thread's work. The driver around it owns the real thread, or a test steps it by hand.
 pub struct StreamThread {
@@ -106,6 +88,7 @@ pub struct StreamThread {
     globals: Option<(Task, Box<dyn Consumer>)>,
     global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
+    restore_listener: Option<Arc<dyn StateRestoreListener>>,
     consumer: Box<dyn Consumer>,
     producer: Box<dyn Producer>,
     wakeup: Arc<Wakeup>,
@@ -175,6 +158,7 @@ impl StreamThread {
             globals,
             global_stores,
             restore: None,
+            restore_listener: None,
             consumer,
             producer,
             wakeup,
@@ -207,39 +191,8 @@ impl StreamThread {
                 self.held_up = None;
                 Ok(next)
             }
-            Err(error) => {
-                self.broken = true;
-                // The first error is the one to report, unless the rollback says that another has taken over; one that
-                // fails for another reason is tried again by the next step.
-                let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
-                let error = second.filter(Error::is_task_migrated).unwrap_or(error);
-                if let Error::Log(fenced) = &error
-                    && fenced.is_task_migrated()
-                {
-                    self.fenced = Some((**fenced).clone());
-                }
-                if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
-                    return Ok(Next::Again);
-                }
-                if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
-                    self.rebuild();
-                    return Ok(Next::Again);
-                }
-                if error.is_retriable() {
-                    self.held_up = Some(error);
-                    return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
-                }
-                Err(error)
-            }
+            Err(error) => self.recover(error, now),
         }
-    }
-
-    /// Starts the tasks anew: what is damaged on disk was marked, and is emptied when it is opened again.
-    fn rebuild(&mut self) {
-        // Before new ones open the same folders.
-        self.tasks.clear();
-        self.tasks = new_tasks(&self.shared, &self.planned, &self.global_stores);
-        (self.running, self.restore) = (false, None);
     }
 
     /// Lets later steps process nothing, and fire no timer, or lets them go on. What is processed is committed all the same.
@@ -319,32 +272,6 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Ends the open transaction after a failure or a panic: its readers would wait for it, and the next run may have
-    /// no thread of this name that ends it.
-    pub(crate) fn abandon(&mut self) {
-        // Without the log there are no readers either; the log ends the transaction when it is opened again.
-        let _unreachable = self.producer.abort();
-    }
-
-    /// Commits now, if there is anything to commit, and waits for the outcome.
-    ///
-    /// # Errors
-    /// When the commit fails; it has been rolled back then.
-    pub fn commit_now(&mut self, now: Now) -> Result<()> {
-        self.settle_blocking(now)?;
-        if self.tasks.iter().any(Task::needs_commit) {
-            self.exchange_with_disk(now)?;
-            self.begin_commit(now)?;
-            self.settle_blocking(now)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a commit would write anything.
-    pub fn needs_commit(&self) -> bool {
-        self.tasks.iter().any(Task::needs_commit)
-    }
-
     /// Whether every input of the sub-topology's tasks here has reached its end offset.
     pub(crate) fn has_consumed(&self, sub_topology: usize, ends: &HashMap<TopicPartition, Offset>) -> bool {
         let mut inputs = self.tasks.iter().filter(|t| t.id().sub_topology == sub_topology).flat_map(|t| &t.inputs);
@@ -354,6 +281,11 @@ impl StreamThread {
     /// Closes windows as if time had gone on, for the tasks of one sub-topology.
     pub(crate) fn end_input(&mut self, sub_topology: usize) -> Result<()> {
         self.tasks.iter_mut().filter(|t| t.id().sub_topology == sub_topology).try_for_each(Task::end)
+    }
+
+    /// Tells this listener how stores are restored, from the next restore on.
+    pub fn on_restore(&mut self, listener: Arc<dyn StateRestoreListener>) {
+        self.restore_listener = Some(listener);
     }
 
     /// Whether the tasks are restored and processing.
@@ -371,197 +303,6 @@ impl StreamThread {
         let mut sum = Counters::default();
         self.tasks.iter().for_each(|task| sum += task.counters());
         sum
-    }
-
-    /// Answers what it was asked, for a turn: about [`TURN_ROWS`] rows or [`TURN`] at most.
-    pub(crate) fn answer_queries(&mut self, mailbox: &Mailbox, clock: &dyn Clock) {
-        mailbox.take(&mut self.letters);
-        if self.letters.is_empty() {
-            return;
-        }
-        let (begin, mut rows, mut is_over) = (clock.now().ticks, 0, false);
-        for letter in std::mem::take(&mut self.letters) {
-            if letter.is_abandoned() {
-                continue;
-            }
-            if is_over {
-                self.letters.push(letter);
-                continue;
-            }
-            match self.answer_query(&letter.ask) {
-                Err(QueryError::NotUpToBound { .. } | QueryError::Restoring) if letter.patient => {
-                    self.letters.push(letter);
-                }
-                answer => {
-                    let given = answer.iter().flat_map(|part| &part.rows).map(|rows| rows.remaining() as usize);
-                    rows += given.sum::<usize>();
-                    letter.answer(answer);
-                }
-            }
-            is_over = rows >= TURN_ROWS || clock.now().ticks.saturating_sub(begin) >= TURN;
-        }
-        if is_over && !self.letters.is_empty() {
-            self.wakeup.wake();
-        }
-    }
-
-    /// Answers a part of a query.
-    ///
-    /// # Errors
-    /// [`QueryError`], for whatever stands in the way.
-    pub fn answer_query(&mut self, ask: &Ask) -> Result<Part, QueryError> {
-        if !self.running {
-            return Err(QueryError::Restoring);
-        }
-        if self.shared.topology.stores()[ask.store.0].global {
-            let (task, _) = self.globals.as_mut().ok_or(QueryError::Stopped)?;
-            // They are changed by nobody's commit.
-            return task.query(&Ask { isolation: Isolation::ReadUncommitted, ..ask.clone() }, TURN_ROWS);
-        }
-        let has_store = |task: &&mut Task| {
-            task.id().partition == ask.partition && task.stores.iter().any(|(id, _, _)| *id == ask.store)
-        };
-        self.tasks.iter_mut().find(has_store).ok_or(QueryError::Stopped)?.query(ask, TURN_ROWS)
-    }
-
-    /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.
-    fn settle(&mut self, now: Now) -> Result<bool> {
-        if !matches!(self.commit, Commit::UnderWay(_)) {
-            return Ok(true);
-        }
-        let Some(outcome) = self.producer.poll_commit() else { return Ok(true) };
-        let Commit::UnderWay(offsets) = std::mem::replace(&mut self.commit, Commit::Idle) else { return Ok(true) };
-        match outcome {
-            CommitOutcome::Done => {
-                self.tasks.iter_mut().for_each(Task::committed);
-                self.rebuilt = false;
-                self.purge(now, &offsets)?;
-            }
-            CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),
-            // Trying again at once would not make space.
-            CommitOutcome::Failed(error @ LogError::Full { .. }) => return Err(error.into()),
-            CommitOutcome::Failed(_) => {
-                self.rollback(now.wall)?;
-                return Ok(false);
-            }
-            CommitOutcome::Unknown(_) => {
-                self.commit = Commit::Unknown(offsets);
-                if !self.resolve()? {
-                    self.rollback(now.wall)?;
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Gives what was committed to the disk, before the next commit begins.
-    fn exchange_with_disk(&mut self, now: Now) -> Result<()> {
-        let (admin, producer) = (self.shared.log.admin(), self.producer.as_ref());
-        self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, producer, now.wall))
-    }
-
-    /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
-    /// that the group's positions tell. `true`: it was done. After an error it is unknown still.
-    fn resolve(&mut self) -> Result<bool> {
-        let Commit::Unknown(offsets) = &self.commit else { return Ok(true) };
-        self.producer = self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
-        let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
-        let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-        let done = found.iter().zip(offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted));
-        self.commit = Commit::Idle;
-        if done {
-            self.tasks.iter_mut().for_each(Task::committed);
-        }
-        Ok(done)
-    }
-
-    /// Forgets records of repartition topics that are committed: nobody else reads them (semantics.md 11).
-    fn purge(&mut self, now: Now, committed: &[(TopicPartition, CommittedOffset)]) -> Result<()> {
-        if now.ticks.saturating_sub(self.last_purge) < PURGE_INTERVAL {
-            return Ok(());
-        }
-        self.last_purge = now.ticks;
-        let names = self.shared.topology.repartitions().iter().map(|r| TopicName::Repartition(r.name.clone()));
-        let names: Vec<String> = names.map(|n| n.resolve(&self.shared.config.application_id)).collect();
-        for (partition, offset) in committed.iter().filter(|(p, _)| names.iter().any(|n| *n == *p.topic)) {
-            self.shared.log.admin().delete_records(partition, offset.offset)?;
-        }
-        Ok(())
-    }
-
-    fn settle_blocking(&mut self, now: Now) -> Result<()> {
-        while matches!(self.commit, Commit::UnderWay(_)) {
-            self.settle(now)?;
-            if matches!(self.commit, Commit::UnderWay(_)) {
-                self.wakeup.wait(Duration::from_millis(5));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes up stores and positions: when that is done the tasks run.
-    fn start(&mut self, now: Now) -> Result<Progress> {
-        if self.restore.is_none() {
-            let (shared, wakeup) = (&self.shared, self.wakeup.clone());
-            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall)?);
-        }
-        if let Some(restore) = &mut self.restore {
-            match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
-                Progress::Done => {}
-                progress => return Ok(progress),
-            }
-        }
-        if let Some((task, consumer)) = &mut self.globals {
-            let admin = self.shared.log.admin();
-            let starts: Result<Vec<Offset>, LogError> =
-                task.inputs.iter().map(|i| admin.start_offset(&i.partition)).collect();
-            let starts = starts?;
-            let assignment: Vec<(TopicPartition, Offset)> =
-                task.inputs.iter().map(|i| i.partition.clone()).zip(starts.iter().copied()).collect();
-            consumer.assign(&assignment)?;
-            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), Handlers::FAIL, now.wall)?;
-        }
-        self.read_globals(now.wall)?;
-        let mut assignment = Vec::new();
-        for task in &mut self.tasks {
-            let partitions: Vec<TopicPartition> = task.inputs.iter().map(|i| i.partition.clone()).collect();
-            let committed = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-            let mut positions = Vec::new();
-            for (input, committed) in task.inputs.iter().zip(committed) {
-                let position = match committed {
-                    Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
-                    None => (first_offset(&self.shared, task, input, "no committed position", now.wall)?, None),
-                };
-                assignment.push((input.partition.clone(), position.0));
-                positions.push(position);
-            }
-            task.start(&positions, Handlers::new(&self.shared.config), now.wall)?;
-        }
-        self.consumer.assign(&assignment)?;
-        // Not before: should anything above fail, the next try must not restore the same rows once more.
-        self.restore = None;
-        self.last_commit = now.ticks;
-        self.running = true;
-        Ok(Progress::Done)
-    }
-
-    /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
-    fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
-        let Some((task, consumer)) = &mut self.globals else { return Ok(()) };
-        loop {
-            let mut any = false;
-            for (slot, input) in task.inputs.iter_mut().enumerate() {
-                let fetch = consumer.fetch(slot, self.shared.config.fetch_bytes)?;
-                any |= !fetch.batches.is_empty();
-                input.take(fetch);
-            }
-            if !any {
-                return Ok(());
-            }
-            task.cx().wall = wall;
-            while task.process(Timestamp::MAX, usize::MAX)? > 0 {}
-        }
     }
 
     /// Fills the queues that run low. `true` if anything came.
@@ -676,112 +417,6 @@ impl StreamThread {
         news
     }
 
-    /// Hands the batches over, unless a commit is under way.
-    fn send(&mut self) -> Result<()> {
-        if !matches!(self.commit, Commit::Idle) {
-            return Ok(());
-        }
-        self.unsent_since = None;
-        let producer = &mut self.producer;
-        for task in &mut self.tasks {
-            task.cx().collector.take(true, |to, batch| Ok(producer.send(&to, batch)?))?;
-        }
-        Ok(())
-    }
-
-    fn commit_if_due(&mut self, now: Now) -> Result<()> {
-        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
-            self.begin_commit(now)?;
-            self.settle(now)?;
-            self.exchange_with_disk(now)?;
-        }
-        Ok(())
-    }
-
-    fn commit_is_due(&self, now: Now) -> bool {
-        let config = &self.shared.config;
-        let due = now.ticks.saturating_sub(self.last_commit) >= config.commit_interval
-            || self.span_is_full
-            || self.tasks.iter().any(Task::wants_commit)
-            || self.tasks.iter().map(Task::dirty_bytes).sum::<usize>() > config.uncommitted_bytes / 2;
-        due && self.tasks.iter().any(Task::needs_commit)
-    }
-
-    /// The order of a commit, written once: (1) nodes forward what they held back, (2) changelogs are sent, (3) with
-    /// every other batch; (4) then the offsets, which the log writes only when everything before is acknowledged.
-    /// (5) The stores keep their committed rows until [`StreamThread::settle`] sees `Done`.
-    fn begin_commit(&mut self, now: Now) -> Result<()> {
-        self.last_commit = now.ticks;
-        (self.uncommitted_since, self.span_is_full) = (None, false);
-        let mut offsets = Vec::new();
-        for task in &mut self.tasks {
-            task.flush_nodes()?;
-        }
-        self.send()?;
-        let producer = &mut self.producer;
-        for task in &mut self.tasks {
-            task.flush_stores(|to, batch| Ok(producer.send(to, batch)?))?;
-            offsets.extend(task.prepare());
-        }
-        #[cfg(feature = "plant")]
-        if crate::Plant::DoubleApply.is_set() && now.wall % 4 != 0 {
-            self.producer.commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: vec![] });
-            self.commit = Commit::UnderWay(offsets);
-            return Ok(());
-        }
-        self.producer
-            .commit(GroupOffsets { group: self.shared.config.application_id.clone(), offsets: offsets.clone() });
-        self.commit = Commit::UnderWay(offsets);
-        Ok(())
-    }
-
-    /// Does the rollback that a failed step needs.
-    fn mend(&mut self, wall: Timestamp) -> Result<()> {
-        if self.broken {
-            self.rollback(wall)?;
-            self.broken = false;
-        }
-        Ok(())
-    }
-
-    /// Every failure ends here: the transaction is ended, every task goes back to its last commit, reading goes on
-    /// from there. A commit that is under way may yet have been done: the log is asked first.
-    fn rollback(&mut self, wall: Timestamp) -> Result<()> {
-        match std::mem::replace(&mut self.commit, Commit::Idle) {
-            Commit::Idle => {
-                if !self.spent {
-                    match self.producer.abort() {
-                        // A new producer would fence whoever has taken over.
-                        Err(error) if error.is_task_migrated() => return Err(error.into()),
-                        aborted => self.spent = aborted.is_err(),
-                    }
-                }
-                if self.spent {
-                    let options = producer_options(&self.shared, &self.name);
-                    self.producer = self.shared.log.producer(&options, self.wakeup.clone())?;
-                    self.spent = false;
-                }
-            }
-            Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
-                self.commit = Commit::Unknown(offsets);
-                self.resolve()?;
-            }
-        }
-        (self.uncommitted_since, self.span_is_full, self.unsent_since) = (None, false, None);
-        if !self.running {
-            return Ok(());
-        }
-        let mut slot = 0;
-        for task in &mut self.tasks {
-            task.cx().wall = wall;
-            for offset in task.rollback()? {
-                self.consumer.seek(slot, offset);
-                slot += 1;
-            }
-        }
-        Ok(())
-    }
-
     /// When to come back if nothing wakes us: for the commit, for punctuation, for a task that waits for another or for time.
     fn deadline(&self, now: Now, news: bool) -> Next {
         let until_wall =
@@ -858,31 +493,4 @@ fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {
     // Nobody waits for a task's commits but its next ones, and the log keeps their order. Rows on disk are held until a
     // commit is kept.
     ProducerOptions { client_id: name.to_owned(), transactional_id, transaction_timeout, durable: false }
-}
-
-/// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
-fn first_offset(shared: &ThreadContext, task: &Task, input: &Input, why: &str, wall: Timestamp) -> Result<Offset> {
-    let (admin, partition) = (shared.log.admin(), &input.partition);
-    let source = shared.topology.sub_topologies()[task.id().sub_topology].sources[input.source];
-    let source = &shared.topology.sources()[source];
-    // What the application itself has sent on is read from its first record, whatever the setting says.
-    let reset = if shared.topology.repartitions().iter().any(|r| r.source == source.node) {
-        OffsetReset::Earliest
-    } else {
-        source.reset.unwrap_or(shared.config.offset_reset)
-    };
-    let offset = match reset {
-        OffsetReset::Earliest => admin.start_offset(partition)?,
-        OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
-        OffsetReset::ByDuration(age) => {
-            let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
-            admin.offset_for_time(partition, wall.saturating_sub(age))?
-        }
-        OffsetReset::None => {
-            return Err(Error::Config(Box::new(vec![format!(
-                "{partition} has {why} and its offset reset is `none`\n  help: set auto.offset.reset, or the source's Consumed::reset, to `earliest` or `latest`"
-            )])));
-        }
-    };
-    Ok(offset)
 }

@@ -1,0 +1,112 @@
+//! How a thread's tasks come to run: stores restored, positions taken up, global stores read.
+
+use super::{StreamThread, ThreadContext, consumer_options};
+use crate::error::{Error, Result};
+use crate::exception_handler::Handlers;
+use crate::input::Input;
+use crate::log::{LogError, Offset, TopicPartition};
+use crate::offset_metadata::OffsetMetadata;
+use crate::offset_reset::OffsetReset;
+use crate::restore::{Progress, Restore};
+use crate::task::Task;
+use crate::time::{Now, Timestamp};
+
+/// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
+pub(super) fn first_offset(
+    shared: &ThreadContext,
+    task: &Task,
+    input: &Input,
+    why: &str,
+    wall: Timestamp,
+) -> Result<Offset> {
+    let (admin, partition) = (shared.log.admin(), &input.partition);
+    let source = shared.topology.sub_topologies()[task.id().sub_topology].sources[input.source];
+    let source = &shared.topology.sources()[source];
+    // What the application itself has sent on is read from its first record, whatever the setting says.
+    let reset = if shared.topology.repartitions().iter().any(|r| r.source == source.node) {
+        OffsetReset::Earliest
+    } else {
+        source.reset.unwrap_or(shared.config.offset_reset)
+    };
+    let offset = match reset {
+        OffsetReset::Earliest => admin.start_offset(partition)?,
+        OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
+        OffsetReset::ByDuration(age) => {
+            let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
+            admin.offset_for_time(partition, wall.saturating_sub(age))?
+        }
+        OffsetReset::None => {
+            return Err(Error::Config(Box::new(vec![format!(
+                "{partition} has {why} and its offset reset is `none`\n  help: set auto.offset.reset, or the source's Consumed::reset, to `earliest` or `latest`"
+            )])));
+        }
+    };
+    Ok(offset)
+}
+
+impl StreamThread {
+    /// Takes up stores and positions: when that is done the tasks run.
+    pub(super) fn start(&mut self, now: Now) -> Result<Progress> {
+        if self.restore.is_none() {
+            let (shared, wakeup) = (&self.shared, self.wakeup.clone());
+            let listener = self.restore_listener.clone();
+            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall, listener)?);
+        }
+        if let Some(restore) = &mut self.restore {
+            match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
+                Progress::Done => {}
+                progress => return Ok(progress),
+            }
+        }
+        if let Some((task, consumer)) = &mut self.globals {
+            let admin = self.shared.log.admin();
+            let starts: Result<Vec<Offset>, LogError> =
+                task.inputs.iter().map(|i| admin.start_offset(&i.partition)).collect();
+            let starts = starts?;
+            let assignment: Vec<(TopicPartition, Offset)> =
+                task.inputs.iter().map(|i| i.partition.clone()).zip(starts.iter().copied()).collect();
+            consumer.assign(&assignment)?;
+            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), Handlers::FAIL, now.wall)?;
+        }
+        self.read_globals(now.wall)?;
+        let mut assignment = Vec::new();
+        for task in &mut self.tasks {
+            let partitions: Vec<TopicPartition> = task.inputs.iter().map(|i| i.partition.clone()).collect();
+            let committed = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+            let mut positions = Vec::new();
+            for (input, committed) in task.inputs.iter().zip(committed) {
+                let position = match committed {
+                    Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
+                    None => (first_offset(&self.shared, task, input, "no committed position", now.wall)?, None),
+                };
+                assignment.push((input.partition.clone(), position.0));
+                positions.push(position);
+            }
+            task.start(&positions, Handlers::new(&self.shared.config), now.wall)?;
+        }
+        self.consumer.assign(&assignment)?;
+        // Not before: should anything above fail, the next try must not restore the same rows once more.
+        self.restore = None;
+        self.last_commit = now.ticks;
+        self.running = true;
+        Ok(Progress::Done)
+    }
+
+    /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
+    pub(super) fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
+        let Some((task, consumer)) = &mut self.globals else { return Ok(()) };
+        loop {
+            let mut any = false;
+            for (slot, input) in task.inputs.iter_mut().enumerate() {
+                let fetch = consumer.fetch(slot, self.shared.config.fetch_bytes)?;
+                any |= !fetch.batches.is_empty();
+                input.take(fetch);
+            }
+            if !any {
+                return Ok(());
+            }
+            task.cx().wall = wall;
+            while task.process(Timestamp::MAX, usize::MAX)? > 0 {}
+        }
+    }
+}

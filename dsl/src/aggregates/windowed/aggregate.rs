@@ -1,0 +1,194 @@
+//! The node of an aggregation in windows of a fixed size (semantics.md 35, 37, 42, 45).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    Change, Data, Downstream, Forward, Headers, Lifecycle, NodeId, Record, Result, TaskContext, Timestamp,
+};
+use millstream_state::{Entry, KeyRows, WindowStart};
+
+use super::close::WindowClock;
+use super::fixed_windows::FixedWindows;
+use super::spec::WindowSpec;
+use super::store::TimedStore;
+use crate::failure::Failure;
+use crate::late::{Late, keep, pass_on, too_late};
+use crate::windows::{EmitStrategy, Windowed};
+
+/// The node: a fold per window, late records, and what closes.
+pub(super) struct WindowAggregate<K: Data, V, A: Data, F> {
+    pub(super) node: NodeId,
+    pub(super) rows: TimedStore<WindowStart, K, A>,
+    pub(super) clock: WindowClock,
+    pub(super) f: Arc<F>,
+    pub(super) spec: WindowSpec<FixedWindows>,
+    pub(super) send_old: bool,
+    pub(super) late: Option<Late<K, V>>,
+    /// The rows of the key of the record under way.
+    pub(super) found: Option<KeyRows>,
+    pub(super) down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// It is called by its input and by time.
+pub(super) struct SharedAggregate<N>(pub(super) Rc<RefCell<N>>);
+
+impl<K, V, A, E, F> Forward<Record<K, V>> for SharedAggregate<WindowAggregate<K, V, A, F>>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+{
+    #[inline]
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let node = &mut *self.0.borrow_mut();
+        let kept = keep(&node.late, &record);
+        node.process(cx, record).or_else(|error| cx.failed(node.node, error))?;
+        pass_on(cx, &mut node.late, kept)
+    }
+}
+
+impl<K, V, A, E, F> WindowAggregate<K, V, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+{
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        if matches!(self.spec.windows, FixedWindows::Sliding(_)) && record.value.as_non_null().is_none() {
+            // It does not even move the operator's time.
+            cx.drop_record();
+            return Ok(());
+        }
+        let now = self.clock.observe(cx, record.timestamp);
+        let close_time = now - self.spec.windows.grace();
+        self.found = None;
+        match self.spec.windows {
+            FixedWindows::Time(windows) => {
+                let Record { key, value, timestamp, headers } = record;
+                let record = Record { key, value: (), timestamp, headers };
+                // The last window takes the value, the others copies.
+                let (mut value, mut starts) = (Some(value), windows.starts(timestamp).peekable());
+                while let Some(start) = starts.next() {
+                    let value = if starts.peek().is_some() { value.clone() } else { value.take() };
+                    match value.filter(|_| start + windows.size > close_time) {
+                        Some(value) => self.update(cx, &record, value, start, None)?,
+                        None => too_late(cx, &mut self.late),
+                    }
+                }
+                return self.emit_closed(cx, close_time, &record.headers);
+            }
+            FixedWindows::Sliding(windows) => {
+                if record.timestamp + windows.difference < close_time {
+                    too_late(cx, &mut self.late);
+                    return Ok(());
+                }
+                if record.timestamp < windows.difference {
+                    self.slide_early(cx, &record, windows.difference, close_time)?;
+                } else {
+                    self.slide(cx, &record, windows.difference, close_time)?;
+                }
+            }
+        }
+        self.emit_closed(cx, close_time, &record.headers)
+    }
+
+    /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
+    /// of another.
+    pub(super) fn update<W>(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, W>,
+        value: V,
+        start: Timestamp,
+        from: Option<Option<(A, Timestamp)>>,
+    ) -> Result<()> {
+        let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
+        let rows = match self.found {
+            Some(rows) => rows,
+            None => *self.found.insert(self.rows.rows_of(&record.key, WindowStart(start))?),
+        };
+        let changed = self.rows.change_at(rows, WindowStart(start), |entry: &mut Entry<A>| {
+            // What fails leaves the row as it was.
+            let kept = if E::POSSIBLE { entry.value.clone() } else { None };
+            let (stored, time) = match from {
+                None => (entry.value.take(), entry.timestamp),
+                Some(None) => (None, timestamp),
+                Some(Some((value, time))) => (Some(value), time),
+            };
+            let old = if send_old { stored.clone() } else { None };
+            let time = if stored.is_some() { timestamp.max(time) } else { timestamp };
+            let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
+            *entry = Entry { value: new.clone(), timestamp: time };
+            Ok((Change { old, new }, time))
+        })?;
+        let (change, timestamp) = changed.map_err(E::into)?;
+        self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
+    }
+
+    pub(super) fn pass_on(
+        &mut self,
+        cx: &mut TaskContext,
+        key: &K,
+        start: Timestamp,
+        change: Change<A>,
+        timestamp: Timestamp,
+        headers: Headers,
+    ) -> Result<()> {
+        if self.spec.emit == EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        let key = Windowed { key: key.clone(), window: self.spec.windows.window(start) };
+        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+    }
+
+    fn emit_closed(&mut self, cx: &mut TaskContext, close_time: Timestamp, headers: &Headers) -> Result<()> {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
+        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time))?;
+        while let Some(rows) = self.rows.closed(&mut closing)? {
+            for (WindowStart(start), key, value, timestamp) in rows {
+                let key = Windowed { key, window: self.spec.windows.window(start) };
+                let value = Change { old: None, new: Some(value) };
+                self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<K, V, A, E, F> Lifecycle for WindowAggregate<K, V, A, F>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+{
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Timestamp::MAX;
+        }
+        let windows = &self.spec.windows;
+        let open = windows.first_open(self.clock.closed(cx));
+        // What cannot be read now is due: then it is read again, and the failure told.
+        let first = self.rows.first_from(open).unwrap_or(Some(open));
+        first.map_or(Timestamp::MAX, |start| start + windows.closes_behind() + windows.grace())
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - self.spec.windows.grace(), &Headers::new())
+    }
+
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
+    }
+}

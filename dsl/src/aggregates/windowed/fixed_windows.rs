@@ -1,0 +1,110 @@
+//! Windows of a fixed size: where they begin, when they close, how long their rows are needed.
+
+use std::ops::RangeInclusive;
+
+use millstream_core::{StoreFormat, Timestamp};
+
+use crate::windows::{SlidingWindows, TimeWindows, Window};
+
+/// Windows of a fixed size.
+#[derive(Debug, Clone, Copy)]
+pub enum FixedWindows {
+    /// At multiples.
+    Time(TimeWindows),
+    /// With the records.
+    Sliding(SlidingWindows),
+}
+
+impl From<TimeWindows> for FixedWindows {
+    fn from(windows: TimeWindows) -> Self {
+        FixedWindows::Time(windows)
+    }
+}
+impl From<SlidingWindows> for FixedWindows {
+    fn from(windows: SlidingWindows) -> Self {
+        FixedWindows::Sliding(windows)
+    }
+}
+
+impl FixedWindows {
+    pub(super) fn size(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size,
+            FixedWindows::Sliding(w) => w.difference,
+        }
+    }
+
+    pub(crate) fn grace(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.grace,
+            FixedWindows::Sliding(w) => w.grace,
+        }
+    }
+
+    /// The least retention that may be asked for (semantics.md 44).
+    pub(crate) fn retention(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size + w.grace,
+            FixedWindows::Sliding(w) => 2 * w.difference + w.grace,
+        }
+    }
+
+    /// For how much longer rows are needed. A record that is only just not late opens the right window of the record
+    /// before it, which it knows by a window that begins `2 * difference + grace + 1` before stream time.
+    pub(super) fn needed_beyond(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(_) => 0,
+            FixedWindows::Sliding(_) => 2,
+        }
+    }
+
+    /// How many windows a record is in, as far as that is known.
+    pub(super) fn at_once(&self) -> usize {
+        match self {
+            FixedWindows::Time(w) => (w.size / w.advance.max(1)).clamp(1, 64) as usize,
+            FixedWindows::Sliding(_) => 1,
+        }
+    }
+
+    pub(super) fn format<KS, VS>(&self) -> StoreFormat {
+        match self {
+            FixedWindows::Time(w) => {
+                let format = StoreFormat::of::<KS, VS>("window");
+                format.with("window.size.ms", w.size).with("window.advance.ms", w.advance)
+            }
+            FixedWindows::Sliding(w) => {
+                StoreFormat::of::<KS, VS>("sliding-window").with("window.difference.ms", w.difference)
+            }
+        }
+    }
+
+    pub(super) fn window(&self, start: Timestamp) -> Window {
+        Window { start, end: start + self.size() }
+    }
+
+    /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
+    /// whose end is inclusive, when it is passed.
+    pub(super) fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {
+        self.first_open(last)..=close_time - self.closes_behind()
+    }
+
+    /// The start of the first window that is open behind a close time.
+    pub(super) fn first_open(&self, last: Option<Timestamp>) -> Timestamp {
+        last.map_or(0, |last| (last - self.closes_behind() + 1).max(0))
+    }
+
+    /// How far behind the start of a window the close time is that closes it.
+    pub(super) fn closes_behind(&self) -> Timestamp {
+        match self {
+            FixedWindows::Time(w) => w.size,
+            FixedWindows::Sliding(w) => w.difference + 1,
+        }
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        match self {
+            FixedWindows::Time(w) => w.problem(),
+            FixedWindows::Sliding(w) => w.bad.get().map(|bad| bad.to_string()),
+        }
+    }
+}

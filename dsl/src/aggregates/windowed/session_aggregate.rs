@@ -1,0 +1,219 @@
+//! The node of an aggregation in sessions (semantics.md 41, 42).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{
+    Change, Data, Downstream, Forward, Headers, Lifecycle, NodeId, Record, Result, TaskContext, Timestamp,
+};
+use millstream_state::{Entry, KeyRows, SessionBounds};
+
+use super::close::WindowClock;
+use super::spec::WindowSpec;
+use super::store::TimedStore;
+use crate::failure::Failure;
+use crate::late::{Late, keep, pass_on, too_late};
+use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
+
+/// The node: sessions that begin, grow, merge and close, and late records.
+pub(super) struct SessionAggregate<K: Data, V, A: Data, F, M> {
+    pub(super) node: NodeId,
+    pub(super) rows: TimedStore<SessionBounds, K, A>,
+    pub(super) clock: WindowClock,
+    pub(super) functions: (Arc<F>, Arc<M>),
+    pub(super) spec: WindowSpec<SessionWindows>,
+    pub(super) send_old: bool,
+    pub(super) late: Option<Late<K, V>>,
+    pub(super) down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// The first end of sessions that are open behind a close time.
+fn first_open(last: Option<Timestamp>) -> Timestamp {
+    last.unwrap_or(0).max(0)
+}
+
+/// The first place of sessions that a record at a time can reach: they end a gap before it, or later.
+fn first_reached(time: Timestamp, gap: Timestamp) -> SessionBounds {
+    SessionBounds { end: time - gap, start: Timestamp::MIN }
+}
+
+/// The session of one record.
+fn point(time: Timestamp) -> SessionBounds {
+    SessionBounds { end: time, start: time }
+}
+
+/// It is called by its input and by time.
+pub(super) struct SharedSessions<N>(pub(super) Rc<RefCell<N>>);
+
+impl<K, V, A, E, F, M> Forward<Record<K, V>> for SharedSessions<SessionAggregate<K, V, A, F, M>>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
+{
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let node = &mut *self.0.borrow_mut();
+        let kept = keep(&node.late, &record);
+        node.process(cx, record).or_else(|error| cx.failed(node.node, error))?;
+        pass_on(cx, &mut node.late, kept)
+    }
+}
+
+impl<K, V, A, E, F, M> SessionAggregate<K, V, A, F, M>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
+{
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+        let Record { key, value, timestamp: time, headers } = record;
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let close_time = self.clock.observe(cx, time) - grace - gap;
+        // What may fail is computed before anything is moved.
+        let rows = self.rows.rows_from(&key, point(time), first_reached(time, gap))?;
+        if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
+            self.merge(cx, rows, &key, value, time, close_time)?;
+        }
+        self.emit_closed(cx, close_time, &headers)
+    }
+
+    /// The usual record grows the newest session of its key and reaches no other: one row, changed in place. Whether
+    /// this is such a record.
+    #[inline]
+    fn grow(
+        &mut self,
+        cx: &mut TaskContext,
+        rows: KeyRows,
+        key: &K,
+        value: &V,
+        time: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<bool> {
+        let (gap, send_old, functions) = (self.spec.windows.gap, self.send_old, &self.functions);
+        let mut from = point(time);
+        let to = |newest: SessionBounds, before: Option<SessionBounds>| {
+            let alone = before.is_none_or(|before| before.end < time - gap);
+            from = newest;
+            Some(newest.with(point(time))).filter(|to| alone && newest.reaches(time, gap) && to.end >= close_time)
+        };
+        let changed = self.rows.move_newest(rows, to, |grown, entry| {
+            let stored = entry.value.take();
+            let old = if send_old { stored.clone() } else { None };
+            let sum = stored.map_or(Ok(None), |stored| functions.1(key, None, stored))?;
+            let new = functions.0(key, value.clone(), sum)?;
+            *entry = Entry { value: new.clone(), timestamp: grown.end };
+            Ok((grown, old, new))
+        });
+        let Some((grown, old, new)) = changed.transpose().map_err(E::into)? else { return Ok(false) };
+        if from != point(time) {
+            self.pass_on(cx, key, from, Change { old, new: None })?;
+        }
+        self.pass_on(cx, key, grown, Change { old: None, new })?;
+        Ok(true)
+    }
+
+    /// Any record: the sessions that it reaches go, and one comes that holds them all.
+    fn merge(
+        &mut self,
+        cx: &mut TaskContext,
+        rows: KeyRows,
+        key: &K,
+        value: V,
+        time: Timestamp,
+        close_time: Timestamp,
+    ) -> Result<()> {
+        let gap = self.spec.windows.gap;
+        // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
+        let from = first_reached(time, gap);
+        let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
+        let mut found = self.rows.fetch_at(rows, from..=to);
+        found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
+        let (f, merge) = &self.functions;
+        let (mut merged, mut sum) = (point(time), None);
+        for (bounds, value, _) in &found {
+            sum = merge(key, sum, value.clone()).map_err(E::into)?;
+            merged = merged.with(*bounds);
+        }
+        if merged.end < close_time {
+            too_late(cx, &mut self.late);
+            return Ok(());
+        }
+        let new = f(key, value, sum).map_err(E::into)?;
+        if merged != point(time) {
+            for (bounds, old, _) in found {
+                self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
+                self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
+            }
+        }
+        let entry = Entry { value: new.clone(), timestamp: merged.end };
+        self.rows.change_at(rows, merged, |row| *row = entry)?;
+        self.pass_on(cx, key, merged, Change { old: None, new })
+    }
+
+    /// A session's result has the time of its end and no headers (semantics.md 39).
+    fn pass_on(&mut self, cx: &mut TaskContext, key: &K, bounds: SessionBounds, mut change: Change<A>) -> Result<()> {
+        if self.spec.emit == EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        if !self.send_old {
+            change.old = None;
+        }
+        let key = Windowed { key: key.clone(), window: Window { start: bounds.start, end: bounds.end } };
+        self.down.forward(cx, Record::new(key, change, bounds.end))
+    }
+
+    fn emit_closed(&mut self, cx: &mut TaskContext, close_time: Timestamp, headers: &Headers) -> Result<()> {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
+        // The end is inclusive: a session closes when its end is passed.
+        let mut closing = self.rows.closing(first_open(last)..=close_time - 1)?;
+        while let Some(rows) = self.rows.closed(&mut closing)? {
+            for (bounds, key, value, _) in rows {
+                let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
+                let value = Change { old: None, new: Some(value) };
+                self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<K, V, A, E, F, M> Lifecycle for SessionAggregate<K, V, A, F, M>
+where
+    K: Data,
+    V: Data,
+    A: Data,
+    E: Failure,
+    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
+{
+    fn due(&self, cx: &TaskContext) -> Timestamp {
+        if self.spec.emit != EmitStrategy::OnWindowClose {
+            return Timestamp::MAX;
+        }
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let open = first_open(self.clock.closed(cx));
+        // What cannot be read now is due: then it is read again, and the failure told.
+        let first = self.rows.first_from(open).unwrap_or(Some(open));
+        first.map_or(Timestamp::MAX, |end| end + 1 + gap + grace)
+    }
+
+    fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
+        let SessionWindows { gap, grace, .. } = self.spec.windows;
+        let now = self.clock.observe(cx, time);
+        self.emit_closed(cx, now - grace - gap, &Headers::new())
+    }
+
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
+    }
+}

@@ -1,0 +1,101 @@
+//! The result of an aggregation in sessions.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{Change, Data, NodeId, Port, Record, Result, StoreFormat, StoreId};
+use millstream_state::SessionBounds;
+
+use super::close::WindowClock;
+use super::session_aggregate::{SessionAggregate, SharedSessions};
+use super::spec::WindowSpec;
+use super::store::{TimedStore, WindowedRows};
+use crate::builder::StreamsBuilder;
+use crate::failure::Failure;
+use crate::kstream::KStream;
+use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::late::LateStream;
+use crate::windows::{SessionWindows, Window, Windowed};
+
+/// The result of a session aggregation under construction, that several inputs may share.
+pub(crate) struct SessionTableBuilder<K, A> {
+    pub(crate) id: StoreId,
+    port: Port<Record<Windowed<K>, Change<A>>>,
+    old_values: OldValues,
+    pub(crate) store: Arc<str>,
+    spec: WindowSpec<SessionWindows>,
+    inputs: Cell<usize>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
+    pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<SessionWindows>) -> Self {
+        let least = spec.windows.gap + spec.windows.grace;
+        let problem = spec.windows.bad.get().map(|bad| bad.to_string());
+        let retention = spec.kept(builder, store, problem, ("sessions", "gap and grace"), least);
+        // A session that ended gap and grace ago may still merge (semantics.md 41): a record a gap later, which is late by
+        // itself, can bring it into a session that is open.
+        let format = StoreFormat::of::<K::Serde, A::Serde>("session").with("session.gap.ms", spec.windows.gap);
+        let id = TimedStore::<SessionBounds, K, A>::add(builder, store, retention + spec.windows.gap + 1, 1, format);
+        SessionTableBuilder {
+            id,
+            port: builder.port(),
+            old_values: OldValues::stored(),
+            store: store.into(),
+            spec,
+            inputs: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn subscribe<
+        V: Data,
+        E: Failure + 'static,
+        M: Fn(&K, Option<A>, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    >(
+        &self,
+        node: NodeId,
+        stream: &KStream<K, V>,
+        late: Option<Arc<LateStream<K, V>>>,
+        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+        merge: Arc<M>,
+    ) {
+        let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
+        let input = self.inputs.replace(self.inputs.get() + 1);
+        let clock = WindowClock::name(&store, input, spec.emit);
+        stream.port.subscribe(move |task| {
+            let down = task.open_shared(&out);
+            let node = SessionAggregate {
+                node,
+                rows: TimedStore::open(task, id, &store),
+                clock: WindowClock::new(task, &clock),
+                functions: (f.clone(), merge.clone()),
+                spec,
+                send_old: wanted.wanted(),
+                late: late.as_ref().map(|late| late.open(task)),
+                down,
+            };
+            let node = Rc::new(RefCell::new(node));
+            task.lifecycle(id_of_node, node.clone());
+            Box::new(SharedSessions(node))
+        });
+    }
+
+    pub(crate) fn into_table(
+        self,
+        node: NodeId,
+        sources: Arc<BTreeSet<NodeId>>,
+        builder: StreamsBuilder,
+    ) -> KTable<Windowed<K>, A> {
+        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), history: None };
+        let (id, store) = (self.id, self.store);
+        let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
+            let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);
+            let place = |w: Window| SessionBounds { end: w.end, start: w.start };
+            Box::new(WindowedRows { store, place, types: PhantomData })
+        });
+        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values, nature }
+    }
+}

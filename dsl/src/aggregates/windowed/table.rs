@@ -1,0 +1,97 @@
+//! The result of an aggregation in windows of a fixed size.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use millstream_core::{Change, Data, NodeId, Port, Record, Result, StoreId};
+use millstream_state::WindowStart;
+
+use super::aggregate::{SharedAggregate, WindowAggregate};
+use super::close::WindowClock;
+use super::fixed_windows::FixedWindows;
+use super::spec::WindowSpec;
+use super::store::{TimedStore, WindowedRows};
+use crate::builder::StreamsBuilder;
+use crate::failure::Failure;
+use crate::kstream::KStream;
+use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::late::LateStream;
+use crate::windows::{Window, Windowed};
+
+/// The result of a windowed aggregation under construction: its store and port, that several inputs may share.
+pub(crate) struct WindowedTable<K, A> {
+    pub(crate) id: StoreId,
+    port: Port<Record<Windowed<K>, Change<A>>>,
+    old_values: OldValues,
+    pub(crate) store: Arc<str>,
+    spec: WindowSpec<FixedWindows>,
+    inputs: Cell<usize>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
+    pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<FixedWindows>) -> Self {
+        let least = spec.windows.retention();
+        let problem = spec.windows.problem();
+        let retention = spec.kept(builder, store, problem, ("windows", "size and grace"), least);
+        let format = spec.windows.format::<K::Serde, A::Serde>();
+        let (kept, at_once) = (retention + spec.windows.needed_beyond(), spec.windows.at_once());
+        let id = TimedStore::<WindowStart, K, A>::add(builder, store, kept, at_once, format);
+        WindowedTable {
+            id,
+            port: builder.port(),
+            old_values: OldValues::stored(),
+            store: store.into(),
+            spec,
+            inputs: Cell::new(0),
+        }
+    }
+
+    /// Hangs a fold on an input.
+    pub(crate) fn subscribe<V: Data, E: Failure + 'static>(
+        &self,
+        node: NodeId,
+        stream: &KStream<K, V>,
+        late: Option<Arc<LateStream<K, V>>>,
+        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) {
+        let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
+        let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
+        let input = self.inputs.replace(self.inputs.get() + 1);
+        let clock = WindowClock::name(&store, input, spec.emit);
+        stream.port.subscribe(move |task| {
+            let down = task.open_shared(&out);
+            let node = WindowAggregate {
+                node,
+                rows: TimedStore::open(task, id, &store),
+                clock: WindowClock::new(task, &clock),
+                f: f.clone(),
+                spec,
+                send_old: wanted.wanted(),
+                late: late.as_ref().map(|late| late.open(task)),
+                found: None,
+                down,
+            };
+            let node = Rc::new(RefCell::new(node));
+            task.lifecycle(id_of_node, node.clone());
+            Box::new(SharedAggregate(node))
+        });
+    }
+
+    pub(crate) fn into_table(
+        self,
+        node: NodeId,
+        sources: Arc<BTreeSet<NodeId>>,
+        builder: StreamsBuilder,
+    ) -> KTable<Windowed<K>, A> {
+        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None };
+        let (id, store) = (self.id, self.store);
+        let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
+            let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
+            Box::new(WindowedRows { store, place: |w: Window| WindowStart(w.start), types: PhantomData })
+        });
+        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values, nature }
+    }
+}

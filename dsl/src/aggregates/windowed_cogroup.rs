@@ -1,0 +1,234 @@
+//! Cogroups in windows and sessions, and the records that come too late for them.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Data, NodeId};
+
+use crate::aggregates::cogroup::{CogroupedStream, Init, Input, Merge};
+use crate::aggregates::grouped::GroupedStream;
+use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowSpec, WindowedTable};
+use crate::kstream::KStream;
+use crate::ktable::KTable;
+use crate::late::LateStream;
+use crate::windows::{EmitStrategy, SessionWindows, Windowed};
+
+/// A cogroup in windows of a fixed size.
+///
+/// ```
+/// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let bought = b.stream::<String, i64>("in").group_by_key();
+/// bought
+///     .cogroup(|_, n, sum| *sum += n)
+///     .windowed_by(TimeWindows::of(MIN))
+///     .retention(HOUR)
+///     .emit_on_close()
+///     .aggregate("sums", || 0)
+///     .to_stream()
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [(0, 3), (1, 4), (120_000, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+/// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(7)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
+pub struct WindowedCogroup<K, A> {
+    streams: CogroupedStream<K, A>,
+    late: LateInputs,
+    spec: WindowSpec<FixedWindows>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
+    pub(super) fn new(streams: CogroupedStream<K, A>, windows: FixedWindows) -> Self {
+        WindowedCogroup { streams, late: LateInputs::default(), spec: WindowSpec::new(windows) }
+    }
+
+    /// Keeps windows readable for so long behind the newest; at least size and grace.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.spec.keep_for(retention);
+        self
+    }
+
+    /// Passes every window on once, when its grace is over.
+    pub fn emit_on_close(mut self) -> Self {
+        self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
+    /// value is null. They are counted as dropped all the same.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, TimeWindows, StreamsBuilder, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("bought").group_by_key();
+    /// let returned = b.stream::<String, String>("returned").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, owned| *owned += n)
+    ///     .cogroup(&returned, |_, _, owned| *owned -= 1)
+    ///     .windowed_by(TimeWindows::of(MIN))
+    ///     .on_late(&bought, |late| late.to("bought-late"))
+    ///     .on_late(&returned, |late| late.to("returned-late"))
+    ///     .aggregate("owned", || 0);
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let bought = t.input::<String, i64>("bought")?;
+    /// # let late = t.output::<String, i64>("bought-late")?;
+    /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| bought.pipe_at(time, "ann", n));
+    /// assert_eq!(late.read(), [("ann".to_owned(), 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn on_late<V: Data>(
+        mut self,
+        stream: &GroupedStream<K, V>,
+        use_it: impl FnOnce(KStream<K, V::NonNull>),
+    ) -> Self {
+        self.late.add(&self.streams, stream, use_it);
+        self
+    }
+
+    /// Folds all streams; `init` makes the value of a key and window that has none.
+    pub fn aggregate(self, store: &str, init: impl Fn() -> A + Send + Sync + 'static) -> KTable<Windowed<K>, A> {
+        let target = WindowedTable::add(&self.streams.builder, store, self.spec);
+        let init: Init<A> = Arc::new(init);
+        let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
+            input.fold_windows(node, &target, &self.late, init.clone())
+        };
+        let (node, sources) = self.streams.hang(store, target.id, attach);
+        target.into_table(node, Arc::new(sources), self.streams.builder)
+    }
+}
+
+/// A cogroup in sessions.
+///
+/// ```
+/// # use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let bought = b.stream::<String, i64>("in").group_by_key();
+/// bought
+///     .cogroup(|_, n, sum| *sum += n)
+///     .in_sessions(SessionWindows::of(MIN))
+///     .retention(HOUR)
+///     .emit_on_close()
+///     .aggregate("sums", || 0, |_, a, b| a + b)
+///     .to_stream()
+///     .to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [(0, 3), (1, 4), (120_000, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+/// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(7)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
+pub struct SessionCogroup<K, A> {
+    streams: CogroupedStream<K, A>,
+    late: LateInputs,
+    spec: WindowSpec<SessionWindows>,
+}
+
+impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
+    pub(super) fn new(streams: CogroupedStream<K, A>, windows: SessionWindows) -> Self {
+        SessionCogroup { streams, late: LateInputs::default(), spec: WindowSpec::new(windows) }
+    }
+
+    /// Keeps sessions readable for so long behind the newest; at least gap and grace.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.spec.keep_for(retention);
+        self
+    }
+
+    /// Passes every session on once, when gap and grace are over.
+    pub fn emit_on_close(mut self) -> Self {
+        self.spec.emit = EmitStrategy::OnWindowClose;
+        self
+    }
+
+    /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
+    /// value is null. They are counted as dropped all the same.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("bought").group_by_key();
+    /// let returned = b.stream::<String, String>("returned").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, owned| *owned += n)
+    ///     .cogroup(&returned, |_, _, owned| *owned -= 1)
+    ///     .in_sessions(SessionWindows::of(MIN))
+    ///     .on_late(&bought, |late| late.to("bought-late"))
+    ///     .on_late(&returned, |late| late.to("returned-late"))
+    ///     .aggregate("owned", || 0, |_, a, b| a + b);
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let bought = t.input::<String, i64>("bought")?;
+    /// # let late = t.output::<String, i64>("bought-late")?;
+    /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| bought.pipe_at(time, "ann", n));
+    /// assert_eq!(late.read(), [("ann".to_owned(), 3)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn on_late<V: Data>(
+        mut self,
+        stream: &GroupedStream<K, V>,
+        use_it: impl FnOnce(KStream<K, V::NonNull>),
+    ) -> Self {
+        self.late.add(&self.streams, stream, use_it);
+        self
+    }
+
+    /// Folds all streams; `merge` makes one value of those of two sessions that grow together.
+    pub fn aggregate(
+        self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let target = SessionTableBuilder::add(&self.streams.builder, store, self.spec);
+        let init: Init<A> = Arc::new(init);
+        let first = init.clone();
+        let merge: Merge<K, A> = Arc::new(move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b));
+        let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
+            input.fold_sessions(node, &target, &self.late, init.clone(), merge.clone());
+        };
+        let (node, sources) = self.streams.hang(store, target.id, attach);
+        target.into_table(node, Arc::new(sources), self.streams.builder)
+    }
+}
+
+/// The late records of a cogroup's streams, whose value types only these know.
+#[derive(Default)]
+pub(super) struct LateInputs(RefCell<Vec<(NodeId, Box<dyn Any>)>>);
+
+impl LateInputs {
+    fn add<K: Data<NonNull = K>, A, V: Data>(
+        &mut self,
+        streams: &CogroupedStream<K, A>,
+        stream: &GroupedStream<K, V>,
+        use_it: impl FnOnce(KStream<K, V::NonNull>),
+    ) {
+        let stream = stream.stream();
+        let inputs = self.0.get_mut();
+        inputs.retain(|(input, _)| *input != stream.node);
+        if streams.inputs.iter().any(|input| input.stream() == stream.node) {
+            inputs.push((stream.node, Box::new(LateStream::of(stream, use_it))));
+        } else {
+            let help = "help: give it one that was given to `cogroup`, or began it";
+            streams.builder.problem(format!("`on_late` of a cogroup is given a stream that is not in it\n  {help}"));
+        }
+    }
+
+    /// The late records of an input, hung on its operator. A stream that is there twice has them once.
+    pub(super) fn take<K: Data, V: Data, W: Data>(
+        &self,
+        input: NodeId,
+        stream: &KStream<K, W>,
+        operator: NodeId,
+    ) -> Option<Arc<LateStream<K, V>>> {
+        let mut inputs = self.0.borrow_mut();
+        let found = inputs.iter().position(|(late, _)| *late == input)?;
+        let late = inputs.swap_remove(found).1.downcast::<Arc<LateStream<K, V>>>().ok()?;
+        late.follow(stream, operator);
+        Some(*late)
+    }
+}

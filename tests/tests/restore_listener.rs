@@ -1,0 +1,126 @@
+//! A listener hears how stores are restored: each store of each partition, from where to where, also when that is given up and begun
+//! anew.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use millstream_core::{Offset, Result, RuntimeConfig, StateRestoreListener, TopicPartition, Topology};
+use millstream_dsl::StreamsBuilder;
+use millstream_tests::by_hand::ByHand;
+use millstream_tests::embedded::Embedded;
+
+/// What was heard of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Start(Offset, Offset),
+    Batch(Offset, u64),
+    End(u64),
+    Suspended(u64),
+}
+
+/// By changelog partition and store, in order.
+type All = BTreeMap<(String, String), Vec<Heard>>;
+
+#[derive(Clone, Default)]
+struct Listening(Arc<Mutex<All>>);
+
+impl Listening {
+    fn hear(&self, changelog: &TopicPartition, store: &str, heard: Heard) {
+        let mut all = self.0.lock().expect("nobody has panicked");
+        all.entry((changelog.to_string(), store.to_owned())).or_default().push(heard);
+    }
+
+    fn heard(&self) -> All {
+        std::mem::take(&mut self.0.lock().expect("nobody has panicked"))
+    }
+}
+
+impl StateRestoreListener for Listening {
+    fn on_restore_start(&self, changelog: &TopicPartition, store: &str, starting: Offset, ending: Offset) {
+        self.hear(changelog, store, Heard::Start(starting, ending));
+    }
+
+    fn on_batch_restored(&self, changelog: &TopicPartition, store: &str, batch_end: Offset, restored: u64) {
+        self.hear(changelog, store, Heard::Batch(batch_end, restored));
+    }
+
+    fn on_restore_end(&self, changelog: &TopicPartition, store: &str, restored: u64) {
+        self.hear(changelog, store, Heard::End(restored));
+    }
+
+    fn on_restore_suspended(&self, changelog: &TopicPartition, store: &str, restored: u64) {
+        self.hear(changelog, store, Heard::Suspended(restored));
+    }
+}
+
+/// Two stores of two partitions.
+fn program() -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    b.topic("in", 2).topic("out", 2);
+    let input = b.stream::<String, String>("in");
+    input.clone().group_by_key().count("counts").to_stream().to("out");
+    input.group_by_key().reduce("last", |_, value| value).to_stream().map_values(|_| 0_i64).to("out");
+    b.build()
+}
+
+fn counted() -> Result<Embedded> {
+    let embedded = Embedded::in_memory()?;
+    let streams = embedded.streams(program()?, RuntimeConfig::embedded("app"))?;
+    for partition in 0..2 {
+        embedded.write("in", partition, &[(0, Some("a"), "x"), (0, Some("b"), "x"), (0, Some("c"), "x")])?;
+    }
+    streams.run_to_end()?;
+    Ok(embedded)
+}
+
+/// The two rows and the marker of the commit that each changelog has.
+const WHOLE: [Heard; 3] = [Heard::Start(0, 4), Heard::Batch(4, 3), Heard::End(3)];
+
+fn all(heard: &[Heard]) -> All {
+    let stores = ["counts", "last"].into_iter().flat_map(|store| [(store, 0), (store, 1)]);
+    stores
+        .map(|(store, partition)| ((format!("app-{store}-changelog-{partition}"), store.to_owned()), heard.to_vec()))
+        .collect()
+}
+
+#[test]
+fn each_store_of_each_partition_is_told_of() -> Result<()> {
+    let embedded = counted()?;
+    let listening = Listening::default();
+    let mut streams = embedded.streams(program()?, RuntimeConfig::embedded("app"))?;
+    streams.on_restore(listening.clone());
+    streams.run_to_end()?;
+    assert_eq!(listening.heard(), all(&WHOLE));
+    Ok(())
+}
+
+#[test]
+fn what_misses_nothing_is_not_told_of() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    let listening = Listening::default();
+    let mut streams = embedded.streams(program()?, RuntimeConfig::embedded("app"))?;
+    streams.on_restore(listening.clone());
+    streams.run_to_end()?;
+    assert_eq!(listening.heard(), All::new());
+    Ok(())
+}
+
+#[test]
+fn a_restore_that_is_given_up_is_suspended() -> Result<()> {
+    let listening = Listening::default();
+    let mut program = ByHand::new(counted()?, program()?, RuntimeConfig::embedded("app"))?;
+    program.thread()?.on_restore(Arc::new(listening.clone()));
+    // A first step reads one batch of each changelog; the last says that the marker behind it is no row.
+    program.step()?;
+    program.kill();
+    let heard = listening.heard();
+    assert!(heard.values().all(|heard| heard[0] == Heard::Start(0, 4)), "{heard:?}");
+    assert!(heard.values().all(|heard| matches!(heard.last(), Some(Heard::Suspended(_) | Heard::End(3)))), "{heard:?}");
+    assert!(heard.values().any(|heard| matches!(heard.last(), Some(Heard::Suspended(_)))), "{heard:?}");
+    program.thread()?.on_restore(Arc::new(listening.clone()));
+    program.run()?;
+    let heard = listening.heard();
+    assert!(heard.values().all(|heard| heard[0] == Heard::Start(0, 4) && heard.last() == Some(&Heard::End(3))));
+    assert_eq!(heard.len(), 4);
+    Ok(())
+}
