@@ -208,7 +208,7 @@ pub struct FamilyWrite {
     pub batches: Vec<Records>,
     /// Where the store stands after it.
     pub position: DiskPosition,
-    /// The rows that go.
+    /// The rows that go, also if they are among the batches.
     pub expired: Expired,
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::log::{Isolation, Offset};
 use crate::query::StoreQuery;
 use crate::state_budget::StateBudget;
-use crate::time::Timestamp;
+use crate::time::{NO_TIME, Timestamp};
 
 /// How many keys a store is told ahead.
 pub const KEYS_AHEAD: usize = 16;
@@ -61,6 +61,15 @@ pub trait StateStore: 'static {
 
     /// Told that its rows are complete, before the first record is processed: those on disk that it reads itself too.
     fn restored(&mut self) {}
+
+    /// The largest time that a store with a retention has seen. It is committed with the positions of the input: the row that
+    /// brought it may never have been written, or be deleted.
+    fn observed(&self) -> Timestamp {
+        NO_TIME
+    }
+
+    /// Told at a start what it had seen at the last commit.
+    fn resume(&mut self, _observed: Timestamp) {}
 
     /// What the earliest commit changed that was not on disk yet, is.
     fn written(&mut self) {}

@@ -222,11 +222,21 @@ impl Task {
             let slot = self.slot(name);
             self.cx.advance_time(slot, *time);
         }
+        for (name, store) in self.store_times() {
+            let slot = self.slot(&name);
+            store.state.borrow_mut().resume(self.cx.times[slot.0]);
+        }
         let reached = self.idle.iter().map(|idle| idle.reached(&self.cx)).max();
         self.cx.stream_time = self.cx.stream_time.max(reached.unwrap_or(NO_TIME));
         self.build()?;
         self.committed = self.snapshot();
         Ok(())
+    }
+
+    /// The name under which what each store has seen is committed, and the store. No operator has such a name.
+    fn store_times(&self) -> Vec<(String, StoreInstance)> {
+        let name = |id: &StoreId| format!("{}/rows", self.topology.stores()[id.0].name);
+        self.stores.iter().map(|(id, store, _)| (name(id), store.clone())).collect()
     }
 
     /// A time of the task by its name.
@@ -607,6 +617,13 @@ impl Task {
 
     /// Step (4): the positions to commit. From here until [`Task::committed`] or [`Task::rollback`] a commit is under way.
     pub(crate) fn prepare(&mut self) -> Vec<(TopicPartition, CommittedOffset)> {
+        for (name, store) in self.store_times() {
+            let observed = store.state.borrow().observed();
+            if observed != NO_TIME {
+                let slot = self.slot(&name);
+                self.cx.advance_time(slot, observed);
+            }
+        }
         let snapshot = self.snapshot();
         let mut times: Vec<(String, Timestamp)> =
             self.times.iter().map(|(name, slot)| (name.clone(), snapshot.times[slot.0])).collect();

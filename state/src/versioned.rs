@@ -276,6 +276,15 @@ where
         self.expire();
     }
 
+    fn observed(&self) -> Timestamp {
+        self.observed
+    }
+
+    fn resume(&mut self, observed: Timestamp) {
+        self.observed = self.observed.max(observed);
+        (self.committed_observed, self.flushed_observed) = (self.observed, self.observed);
+    }
+
     fn rollback(&mut self) {
         let index = &mut self.index;
         self.rows.rollback(|id, key, entry| {

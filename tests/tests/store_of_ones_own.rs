@@ -122,16 +122,6 @@ impl TaskDisk for Task {
         for FamilyWrite { family, batches, position, expired } in writes {
             let store = self.store(family);
             store.with(|rows| {
-                match expired {
-                    Expired::Nothing => {}
-                    Expired::Before(time) => {
-                        let end = store.order.part_of(time).expect("only rows by time expire by it");
-                        rows.rows = rows.rows.split_off(&end);
-                    }
-                    Expired::Versions(versions) => versions.iter().for_each(|(key, time)| {
-                        rows.rows.remove(&store.disk_key(key, *time));
-                    }),
-                }
                 for mut batch in batches {
                     while let Some(record) = batch.next() {
                         let record = record.expect("a whole record");
@@ -146,6 +136,16 @@ impl TaskDisk for Task {
                             rows.rows.remove(&disk_key);
                         }
                     }
+                }
+                match expired {
+                    Expired::Nothing => {}
+                    Expired::Before(time) => {
+                        let end = store.order.part_of(time).expect("only rows by time expire by it");
+                        rows.rows = rows.rows.split_off(&end);
+                    }
+                    Expired::Versions(versions) => versions.iter().for_each(|(key, time)| {
+                        rows.rows.remove(&store.disk_key(key, *time));
+                    }),
                 }
                 rows.position = Some(position);
             });

@@ -112,6 +112,12 @@ fn write_of(dice: &mut Dice, family: usize, offset: i64, should: &mut Should) ->
         should.expired = should.expired.max(dice.next(40) as Timestamp);
         expired = Expired::Before(should.expired);
     }
+    if order == RowOrder::Versions && dice.next(3) == 0 {
+        // Those that are written now go too.
+        let gone: Vec<_> = should.rows.values().filter(|_| dice.next(4) == 0).cloned().collect();
+        should.rows.retain(|_, row| !gone.contains(row));
+        expired = Expired::Versions(gone.into_iter().map(|(key, _, time)| (key.into(), time)).collect());
+    }
     let position = DiskPosition { topic_id: 7, offset, written: offset };
     should.position = Some(position);
     FamilyWrite { family, batches: vec![batch.into_records(0)], position, expired }

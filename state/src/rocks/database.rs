@@ -109,14 +109,6 @@ impl Database {
         for write in writes {
             let handle = self.handle(write.family)?;
             let order = self.families[write.family].order;
-            if let Expired::Versions(versions) = &write.expired {
-                for (key, timestamp) in versions {
-                    rows.begin_key();
-                    order.disk_key(key, *timestamp, &mut rows.bytes);
-                    rows.begin_value();
-                    rows.end(false);
-                }
-            }
             let mut latest = self.latest[write.family].load(Ordering::Relaxed);
             let mut earliest = self.earliest[write.family].load(Ordering::Relaxed);
             // A row grows by its length and time, and shrinks by what the log has of it.
@@ -141,6 +133,15 @@ impl Database {
                         encode_row(record.timestamp, record.headers, value, &mut rows.bytes);
                     }
                     rows.end(is_row);
+                }
+            }
+            // After the rows: a version may have been put again, out of order, before it expired.
+            if let Expired::Versions(versions) = &write.expired {
+                for (key, timestamp) in versions {
+                    rows.begin_key();
+                    order.disk_key(key, *timestamp, &mut rows.bytes);
+                    rows.begin_value();
+                    rows.end(false);
                 }
             }
             self.latest[write.family].store(latest, Ordering::Relaxed);

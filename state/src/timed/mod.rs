@@ -444,6 +444,15 @@ where
         self.expire();
     }
 
+    fn observed(&self) -> Timestamp {
+        self.observed
+    }
+
+    fn resume(&mut self, observed: Timestamp) {
+        self.observed = self.observed.max(observed);
+        (self.committed_observed, self.flushed_observed) = (self.observed, self.observed);
+    }
+
     fn rollback(&mut self) {
         let (runs, closes, has_disk) = (&mut self.runs, &mut self.closes, self.disk.is_some());
         self.rows.rollback(|row, run, content| {
