@@ -364,7 +364,13 @@ fn pausing_under_load_loses_and_repeats_nothing() -> Result<()> {
             };
             wait_for(&told, State::Running);
             let before = seen.load(Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(5));
+            // A query is answered behind a step: every thread has taken several.
+            for n in 0..5 {
+                for partition in 0..PARTITIONS {
+                    let query = KeyQuery::<String, i64>::with_key(word(partition, n));
+                    streams.query(in_store("words", query)).expect("an answer");
+                }
+            }
             assert_eq!(seen.load(Ordering::Relaxed), before);
         }
         let before = seen.load(Ordering::Relaxed);
