@@ -68,6 +68,8 @@ pub struct Task {
     pub(crate) disk: Option<DiskStores>,
     globals: Rc<HashMap<StoreId, StoreInstance>>,
     times: HashMap<String, TimeSlot>,
+    /// Of every store, what it has seen: committed with the positions.
+    store_times: Vec<TimeSlot>,
     cx: TaskContext,
     program: Program,
     idle: Vec<IdleSource>,
@@ -134,6 +136,7 @@ impl Task {
             disk: None,
             globals,
             times: HashMap::new(),
+            store_times: Vec::new(),
             program: Program::default(),
             idle: Vec::new(),
             panics: Vec::new(),
@@ -222,8 +225,11 @@ impl Task {
             let slot = self.slot(name);
             self.cx.advance_time(slot, *time);
         }
-        for (name, store) in self.store_times() {
-            let slot = self.slot(&name);
+        // No operator has such a name.
+        let name = |id: &StoreId| format!("{}/rows", self.topology.stores()[id.0].name);
+        let names: Vec<String> = self.stores.iter().map(|(id, _, _)| name(id)).collect();
+        self.store_times = names.iter().map(|name| self.slot(name)).collect();
+        for ((_, store, _), slot) in self.stores.iter().zip(&self.store_times) {
             store.state.borrow_mut().resume(self.cx.times[slot.0]);
         }
         let reached = self.idle.iter().map(|idle| idle.reached(&self.cx)).max();
@@ -231,12 +237,6 @@ impl Task {
         self.build()?;
         self.committed = self.snapshot();
         Ok(())
-    }
-
-    /// The name under which what each store has seen is committed, and the store. No operator has such a name.
-    fn store_times(&self) -> Vec<(String, StoreInstance)> {
-        let name = |id: &StoreId| format!("{}/rows", self.topology.stores()[id.0].name);
-        self.stores.iter().map(|(id, store, _)| (name(id), store.clone())).collect()
     }
 
     /// A time of the task by its name.
@@ -617,12 +617,8 @@ impl Task {
 
     /// Step (4): the positions to commit. From here until [`Task::committed`] or [`Task::rollback`] a commit is under way.
     pub(crate) fn prepare(&mut self) -> Vec<(TopicPartition, CommittedOffset)> {
-        for (name, store) in self.store_times() {
-            let observed = store.state.borrow().observed();
-            if observed != NO_TIME {
-                let slot = self.slot(&name);
-                self.cx.advance_time(slot, observed);
-            }
+        for ((_, store, _), slot) in self.stores.iter().zip(&self.store_times) {
+            self.cx.advance_time(*slot, store.state.borrow().observed());
         }
         let snapshot = self.snapshot();
         let mut times: Vec<(String, Timestamp)> =
