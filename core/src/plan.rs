@@ -414,15 +414,19 @@ impl Planner<'_> {
         let sources = sub.sources.iter().enumerate().filter_map(|(index, source)| {
             let node = topology.sources()[*source].node;
             let sink = topology.repartitions().iter().find(|r| r.source == node).map(|r| r.sink);
-            let writers = sink.and_then(|sink| topology.writer(sink)).map(|sub| self.task_indices(sub));
-            idleness[*source].map(|after| IdlePlan {
-                source: index,
-                node,
-                after,
-                writers: writers.unwrap_or_default().collect(),
-            })
+            let writers = sink.map(|sink| self.writers(sink)).unwrap_or_default();
+            idleness[*source].map(|after| IdlePlan { source: index, node, after, writers })
         });
         sources.collect()
+    }
+
+    /// The tasks that write to a sink, each with a source of its whose records reach it.
+    fn writers(&self, sink: NodeId) -> Vec<(usize, usize)> {
+        let Some(sub) = self.topology.writer(sink) else { return Vec::new() };
+        let (above, sources) = (self.topology.sources_above(sink), &self.topology.sub_topologies()[sub].sources);
+        let above = sources.iter().enumerate().filter(|(_, source)| above.contains(source)).map(|(index, _)| index);
+        let above: Vec<usize> = above.collect();
+        self.task_indices(sub).flat_map(|task| above.iter().map(move |source| (task, *source))).collect()
     }
 
     /// Where the tasks of a sub-topology are among all.

@@ -195,7 +195,7 @@ impl Shared {
         let plan = Plan::new(topology, config, log.admin())?;
         plan.create_topics(log.admin())?;
         let context = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: topology.clone(),
             plan: Arc::new(plan),
             config: config.clone(),

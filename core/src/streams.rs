@@ -56,7 +56,7 @@ impl Streams {
         changes.write(log.as_ref(), clock.now().wall)?;
         let threads = config.threads.clamp(1, plan.tasks.len().max(1));
         let context = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -86,9 +86,6 @@ pub struct Task {
     dirty: bool,
     /// Since when an empty input holds the task up, on the wall clock.
     idle_since: Option<Timestamp>,
-    /// Up to when on the wall clock all that was there has been passed on: in the commit under way, and in the last one.
-    passing_on: Option<Timestamp>,
-    passed_on: Option<Timestamp>,
 }
 
 /// A record that is left out.
@@ -146,8 +143,6 @@ impl Task {
             pending: None,
             dirty: false,
             idle_since: None,
-            passing_on: None,
-            passed_on: None,
         };
         for idle in &plan.idle {
             let topics = &task.topology.sources()[task.sources[idle.source]].topics;
@@ -505,17 +500,19 @@ impl Task {
         next.min()
     }
 
-    /// Up to when, on the wall clock, all that was there has been passed on and committed.
-    pub(crate) fn passed_on(&mut self) -> Option<Timestamp> {
-        if !self.needs_commit() && self.pending.is_none() {
-            self.passed_on = self.found_nothing_at();
+    /// Up to when, on the wall clock, all that was there for an idle source has been passed on and committed.
+    pub(crate) fn passed_on(&mut self) -> impl Iterator<Item = (usize, Timestamp)> {
+        if !self.idle.is_empty() && !self.needs_commit() && self.pending.is_none() {
+            self.note_passing_on();
+            self.idle.iter_mut().for_each(IdleSource::has_passed_on);
         }
-        self.passed_on
+        self.idle.iter().filter_map(|idle| Some((idle.plan.source, idle.passed_on()?)))
     }
 
-    /// When the last look was that has found nothing that is not processed.
-    fn found_nothing_at(&self) -> Option<Timestamp> {
-        self.idle.iter().map(IdleSource::proven).min().filter(|_| self.is_quiet())
+    /// What the last look has found is all processed, or not.
+    fn note_passing_on(&mut self) {
+        let all = self.is_quiet();
+        self.idle.iter_mut().for_each(|idle| idle.passing_on(all));
     }
 
     /// When wall-clock punctuation is due next.
@@ -630,7 +627,7 @@ impl Task {
         });
         let offsets = offsets.collect();
         self.pending = Some(snapshot);
-        self.passing_on = self.found_nothing_at();
+        self.note_passing_on();
         self.dirty = false;
         self.cx.commit_requested = false;
         offsets
@@ -642,7 +639,7 @@ impl Task {
             self.committed = pending;
             let offsets = &self.committed.offsets;
             self.panics.retain(|p| p.offset >= offsets[p.input].0);
-            self.passed_on = self.passing_on;
+            self.idle.iter_mut().for_each(IdleSource::has_passed_on);
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
             self.disk.iter_mut().for_each(DiskStores::committed);
             self.cx.counters.commit += 1;

@@ -73,7 +73,7 @@ impl TopologyTestDriver {
         let plan = Plan::new(&topology, &config, admin)?;
         plan.create_topics(admin)?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -214,7 +214,7 @@ impl ByHand {
         let plan = Plan::new(&topology, &config, calls.admin())?;
         plan.create_topics(calls.admin())?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -44,7 +44,7 @@ impl Platform {
         let plan = Plan::new(&topology, &config, broker.admin())?;
         plan.create_topics(broker.admin())?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -30,7 +30,7 @@ fn allocations_per_record(topology: Topology) -> Result<f64> {
         }
     }
     let shared = ThreadContext {
-        alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+        alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
         topology: Arc::new(topology),
         plan: Arc::new(plan),
         config: Arc::new(config),

@@ -27,7 +27,7 @@ fn a_repartition_topic_is_purged_after_commits() -> Result<()> {
     let wakeup = Arc::new(Wakeup::default());
     let mut input = log.producer(&ProducerOptions::plain("input"), wakeup.clone())?;
     let shared = ThreadContext {
-        alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+        alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
         topology: Arc::new(topology),
         plan: Arc::new(plan),
         config: Arc::new(config),

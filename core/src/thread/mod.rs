@@ -410,8 +410,8 @@ impl StreamThread {
     fn publish_passed_on(&mut self) -> bool {
         let mut news = false;
         for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
-            if let Some(wall) = task.passed_on() {
-                news |= self.shared.alignment.publish_passed_on(*planned, wall);
+            for (source, wall) in task.passed_on() {
+                news |= self.shared.alignment.publish_passed_on(*planned, source, wall);
             }
         }
         news

@@ -161,7 +161,7 @@ impl Thread {
         let compacted = broker.topics()?.into_iter().filter(compacts).collect();
         let log: Arc<dyn Log> = Arc::new(FailingCommits::new(Arc::new(broker), commits.abort_every.unwrap_or(0)));
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

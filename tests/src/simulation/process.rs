@@ -113,7 +113,7 @@ impl Instance {
         let plan = Arc::new(Plan::new(&topology, &config, network.admin())?);
         plan.create_topics(network.admin())?;
         let context = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
             topology: Arc::new(topology),
             plan: plan.clone(),
             config: Arc::new(config),
