@@ -59,6 +59,8 @@ pub struct RuntimeConfig {
     pub processing: ExceptionHandler,
     /// `production.exception.handler`, and `errors.dead.letter.queue.topic.name`.
     pub production: ExceptionHandler,
+    /// `processing.exception.handler.global.enabled`: whether that handler is asked about global tables and stores too.
+    pub processing_global: bool,
     /// `metadata.max.age.ms`: how often topics are looked for that a pattern matches.
     pub metadata_max_age: Duration,
     /// `auto.offset.reset`, for sources that do not say.
@@ -90,6 +92,7 @@ impl RuntimeConfig {
             production: ExceptionHandler::Fail,
             metadata_max_age: Duration::from_secs(300),
             offset_reset: OffsetReset::Earliest,
+            processing_global: false,
             compatibility: Compatibility::Refuse,
             create_topics: Some(1),
         }

@@ -26,6 +26,10 @@ use crate::time::Timestamp;
 /// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
 /// record always fails the task.
 ///
+/// Global tables and stores ask too: the deserialization handler always, the processing handler if
+/// `processing.exception.handler.global.enabled` says so (KIP-1270). What they leave out is counted by every thread that reads
+/// it, and at every start; dead letters are not written for it, and a panic there always fails the thread.
+///
 /// What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the thread goes back to its
 /// last commit and tries again until it has passed. What is asked about stays: the same bytes, the same record, the same
 /// size; only a topic that a record has named may come to be, see [`HandlerResponse::Retry`].
@@ -159,6 +163,8 @@ pub(crate) struct Handlers {
     pub(crate) deserialization: ExceptionHandler,
     pub(crate) processing: ExceptionHandler,
     pub(crate) production: ExceptionHandler,
+    /// Whether what they leave out may be written elsewhere, with the commit.
+    pub(crate) letters: bool,
 }
 
 impl Handlers {
@@ -166,6 +172,7 @@ impl Handlers {
         deserialization: ExceptionHandler::Fail,
         processing: ExceptionHandler::Fail,
         production: ExceptionHandler::Fail,
+        letters: true,
     };
 
     pub(crate) fn new(config: &RuntimeConfig) -> Self {
@@ -173,7 +180,14 @@ impl Handlers {
             deserialization: config.undecodable.clone(),
             processing: config.processing.clone(),
             production: config.production.clone(),
+            letters: true,
         }
+    }
+
+    /// Those of global stores, which commit nothing.
+    pub(crate) fn of_globals(config: &RuntimeConfig) -> Self {
+        let processing = if config.processing_global { config.processing.clone() } else { ExceptionHandler::Fail };
+        Handlers { processing, letters: false, ..Handlers::new(config) }
     }
 
     /// The one that is asked about an error.

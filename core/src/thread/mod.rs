@@ -9,6 +9,7 @@
 //! processed, but nothing is sent. The order within a commit is written in [`StreamThread::begin_commit`] and nowhere else.
 
 mod commit;
+mod globals;
 mod queries;
 mod recovery;
 mod start;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::commit::Commit;
+use self::globals::Globals;
 use self::start::first_offset;
 use crate::alignment::{Head, TimeAlignment};
 use crate::collector::Collector;
@@ -85,7 +87,7 @@ pub struct StreamThread {
     planned: Vec<usize>,
     /// Task and input of every slot of the consumer.
     slots: Vec<(usize, usize)>,
-    globals: Option<(Task, Box<dyn Consumer>)>,
+    globals: Option<Globals>,
     global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
     restore_listener: Option<Arc<dyn StateRestoreListener>>,
@@ -127,23 +129,8 @@ impl StreamThread {
     pub fn new(shared: ThreadContext, name: String, tasks: &[usize], wakeup: Arc<Wakeup>, now: Now) -> Result<Self> {
         let consumer = shared.log.consumer(&consumer_options(&shared, &name), wakeup.clone())?;
         let producer = shared.log.producer(&producer_options(&shared, &name), wakeup.clone())?;
-        let mut globals = None;
-        let mut global_stores = HashMap::new();
-        if !shared.plan.globals.sources.is_empty() {
-            let task = Task::new(
-                &shared.plan.globals,
-                shared.topology.clone(),
-                shared.config.application_id.clone(),
-                collector(&shared),
-                Rc::default(),
-            );
-            global_stores = task.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
-            globals = Some((
-                task,
-                shared.log.consumer(&consumer_options(&shared, &format!("{name}-global")), wakeup.clone())?,
-            ));
-        }
-        let global_stores = Rc::new(global_stores);
+        let globals = Globals::new(&shared, &name, &wakeup)?;
+        let global_stores = Rc::new(globals.as_ref().map(Globals::stores).unwrap_or_default());
         shared.alignment.register(&wakeup);
         let planned = tasks.to_vec();
         let tasks = new_tasks(&shared, &planned, &global_stores);
@@ -298,10 +285,11 @@ impl StreamThread {
         self.tasks.iter().map(Task::id)
     }
 
-    /// Totals over the tasks here.
+    /// Totals over the tasks here, and what the global stores have left out.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         self.tasks.iter().for_each(|task| sum += task.counters());
+        sum.dropped_records += self.globals.as_ref().map_or(0, |globals| globals.task.counters().dropped_records);
         sum
     }
 
