@@ -93,8 +93,8 @@ impl Plan {
     /// Which tasks each of `threads` threads runs: partition by partition, so that one thread has whole
     /// co-partitions where it can, and every sub-topology is spread.
     pub fn assign(&self, threads: usize) -> Vec<Vec<usize>> {
-        let mut assigned = vec![Vec::new(); threads.max(1)];
-        for (index, task) in self.tasks.iter().enumerate() {
+        let mut assigned = vec![Vec::new(); threads];
+        for (index, task) in self.tasks.iter().enumerate().filter(|_| threads > 0) {
             assigned[Self::thread_for(task.id.partition, threads)].push(index);
         }
         assigned

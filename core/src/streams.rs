@@ -150,13 +150,15 @@ impl Streams {
     }
 
     /// Removes the stream thread that was added last (KIP-663) and returns its name. The tasks are divided anew, as by
-    /// [`Streams::add_stream_thread`].
+    /// [`Streams::add_stream_thread`]. Without any thread the application is still `Running`: it processes nothing and answers no
+    /// query until one is added.
+            self.shared.rebalance.give_up();
+            self.shared.rest();
     ///
     /// # Errors
-    /// When the application does not run, or is to end with its input; or when the thread is the only one.
+    /// When the application does not run, or is to end with its input; or when it has no thread.
     pub fn remove_stream_thread(&mut self) -> Result<String> {
-        let but_one = |threads: usize| threads.checked_sub(1).filter(|left| *left > 0);
-        let (left, _) = self.rebalance("a thread is removed from", but_one)?;
+        let (left, _) = self.rebalance("a thread is removed from", |threads| threads.checked_sub(1))?;
         Ok(thread_name(&self.context(), left))
     }
 
@@ -174,7 +176,7 @@ impl Streams {
             return Err(Error::user(if shared.bounded.is_asked_for() {
                 format!("{what} an application that ends with its input\n  help: before drain() or run_to_end()")
             } else {
-                format!("{what} an application that has one\n  help: pause() lets it rest, close() ends it")
+                format!("{what} an application that has none\n  help: add_stream_thread() adds one, close() ends it")
             }));
         };
         shared.change(State::Rebalancing);
@@ -228,7 +230,7 @@ impl Streams {
     /// Lets a started application end with its input: what is in the input topics now is the last that is processed.
     ///
     /// # Errors
-    /// When the log cannot say where the topics end.
+    /// When the log cannot say where the topics end, or when there is no thread.
     pub fn drain(&self) -> Result<()> {
         let begin = |generation: &Generation| {
             let begun = self.shared.bounded.begin(&generation.context, generation.members.len());
@@ -238,6 +240,11 @@ impl Streams {
         self.shared.rebalance.while_settled(|| self.shared.is_stopped(), begin).unwrap_or(Ok(()))
     }
 
+            if generation.members.is_empty() {
+                return Err(Error::user(
+                    "an application without threads cannot process what is there\n  help: add_stream_thread() before drain()",
+                ));
+            }
     /// Waits until the threads have ended by themselves, or by [`Streams::stopper`].
     ///
     /// # Errors
@@ -256,6 +263,8 @@ impl Streams {
         }
     }
 
+        self.shared.rebalance.rest(|| self.shared.is_stopped());
+        self.shared.rest();
     /// Ends the threads in order, after a last commit.
     ///
     /// # Errors
@@ -337,7 +346,8 @@ impl QueryStores for Queries {
             }
             let generation = shared.rebalance.generation();
             // Every thread has the global stores: they are asked for as partition 0.
-            let member = &generation.members[Plan::thread_for(ask.partition, generation.members.len())];
+            let number = Plan::thread_for(ask.partition, generation.members.len());
+            let Some(member) = generation.members.get(number) else { return Err(QueryError::Stopped) };
             match member.mailbox.ask(ask.clone(), wait, &member.wakeup) {
                 // Its tasks are on their way to another thread.
                 Err(QueryError::Stopped) if shared.rebalance.is_over(&generation) && !shared.is_stopped() => {
