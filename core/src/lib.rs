@@ -53,6 +53,7 @@ mod source;
 mod state_budget;
 mod store;
 mod store_format;
+mod store_place;
 mod stream_threads;
 mod streams;
 mod task;
@@ -104,6 +105,7 @@ pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampE
 pub use state_budget::StateBudget;
 pub use store::{ChangelogRecord, ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use store_format::{StoreFormat, serde_name};
+pub use store_place::StorePlace;
 pub use streams::{Queries, Stopper, Streams, Uncaught};
 pub use task::{Task, TaskId};
 pub use task_builder::{Lifecycle, TaskBuilder};

@@ -50,6 +50,12 @@ impl Streams {
     /// [`Error::Build`] with every problem at once, before any topic is created; also when the application's state was left
     /// by a program that this one does not fit.
     pub fn new(topology: Topology, config: RuntimeConfig, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<Self> {
+        if let Some(store) = topology.wants_disk().filter(|_| config.disk.is_none()) {
+            return Err(Error::Build(Box::new(vec![format!(
+                "store `{}` is to be on disk, and the application has none\n  help: the feature `rocksdb` where `run` starts it; else RuntimeConfig::disk",
+                store.name
+            )])));
+        }
         let plan = Plan::new(&topology, &config, log.admin())?;
         let changes = Changes::find(&topology, &config, log.as_ref())?;
         plan.create_topics(log.admin())?;
@@ -145,6 +151,8 @@ impl Streams {
             // The one that was counted does not come.
             self.shared.rebalance.ask(|threads| Some(threads - 1));
             self.shared.leave(1);
+            self.shared.rebalance.give_up();
+            self.shared.rest();
             Error::user(format!("no further stream thread: {error}\n  help: a higher limit of the system's"))
         })
     }
@@ -152,8 +160,6 @@ impl Streams {
     /// Removes the stream thread that was added last (KIP-663) and returns its name. The tasks are divided anew, as by
     /// [`Streams::add_stream_thread`]. Without any thread the application is still `Running`: it processes nothing and answers no
     /// query until one is added.
-            self.shared.rebalance.give_up();
-            self.shared.rest();
     ///
     /// # Errors
     /// When the application does not run, or is to end with its input; or when it has no thread.
@@ -213,7 +219,8 @@ impl Streams {
                 "the application is {state:?}: its state is in use\n  help: clean_up() before start() or behind close()"
             )));
         }
-        self.context().config.disk.as_ref().map_or(Ok(()), |disk| disk.clean_up())
+        let context = self.context();
+        context.topology.disks(&context.config).into_iter().try_for_each(|disk| disk.clean_up())
     }
 
     /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been
@@ -233,6 +240,11 @@ impl Streams {
     /// When the log cannot say where the topics end, or when there is no thread.
     pub fn drain(&self) -> Result<()> {
         let begin = |generation: &Generation| {
+            if generation.members.is_empty() {
+                return Err(Error::user(
+                    "an application without threads cannot process what is there\n  help: add_stream_thread() before drain()",
+                ));
+            }
             let begun = self.shared.bounded.begin(&generation.context, generation.members.len());
             generation.wake();
             begun
@@ -240,11 +252,6 @@ impl Streams {
         self.shared.rebalance.while_settled(|| self.shared.is_stopped(), begin).unwrap_or(Ok(()))
     }
 
-            if generation.members.is_empty() {
-                return Err(Error::user(
-                    "an application without threads cannot process what is there\n  help: add_stream_thread() before drain()",
-                ));
-            }
     /// Waits until the threads have ended by themselves, or by [`Streams::stopper`].
     ///
     /// # Errors
@@ -256,6 +263,8 @@ impl Streams {
                     self.shared.progress().error.get_or_insert_with(|| Error::user("a stream thread panicked"));
             }
         }
+        self.shared.rebalance.rest(|| self.shared.is_stopped());
+        self.shared.rest();
         let mut progress = self.shared.progress();
         match progress.error.take() {
             Some(error) => Err(error),
@@ -263,8 +272,6 @@ impl Streams {
         }
     }
 
-        self.shared.rebalance.rest(|| self.shared.is_stopped());
-        self.shared.rest();
     /// Ends the threads in order, after a last commit.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ pub struct Task {
     sources: Vec<usize>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) stores: Vec<(StoreId, StoreInstance, Option<TopicPartition>)>,
-    pub(crate) disk: Option<DiskStores>,
+    /// Its stores on disk, by disk.
+    pub(crate) disks: Vec<DiskStores>,
     globals: Rc<HashMap<StoreId, StoreInstance>>,
     times: HashMap<String, TimeSlot>,
     /// Of every store, what it has seen: committed with the positions.
@@ -130,7 +131,7 @@ impl Task {
             sources: plan.sources.clone(),
             inputs: plan.inputs.iter().map(|(partition, source)| Input::new(partition.clone(), *source)).collect(),
             stores,
-            disk: None,
+            disks: Vec::new(),
             globals,
             times: HashMap::new(),
             store_times: Vec::new(),
@@ -167,7 +168,7 @@ impl Task {
         &mut self.cx
     }
 
-    /// Opens the rows that its stores have on disk. `restored`: which stores are restored, from which topic and up to which offset.
+    /// Opens the rows that its stores have on a disk. `restored`: which stores are restored, from which topic and up to which offset.
     pub(crate) fn open_disk(
         &mut self,
         disk: &dyn StateDisk,
@@ -180,10 +181,10 @@ impl Task {
             (*index, self.topology.stores()[id.0].name.as_str(), store, topic.clone(), *end)
         });
         // A start that failed later on may have opened them: the stores have their rows.
-        if self.disk.is_some() {
+        if self.disks.iter().any(|disk| restored.iter().any(|(store, ..)| disk.has(*store))) {
             return Ok(());
         }
-        self.disk = DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?;
+        self.disks.extend(DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?);
         Ok(())
     }
 
@@ -194,10 +195,10 @@ impl Task {
         producer: &dyn Producer,
         wall: Timestamp,
     ) -> Result<()> {
-        let Some(disk) = &mut self.disk else { return Ok(()) };
         let positions = self.inputs.iter().map(|i| &i.partition).zip(&self.committed.offsets);
         let position = |topic: &TopicPartition| positions.clone().find(|(t, _)| *t == topic).map(|(_, (o, _))| *o);
-        disk.exchange(&self.stores, &position, admin, producer, wall)
+        let stores = &self.stores;
+        self.disks.iter_mut().try_for_each(|disk| disk.exchange(stores, &position, admin, producer, wall))
     }
 
     /// Builds the nodes and takes up the committed positions, one per input.
@@ -600,9 +601,7 @@ impl Task {
                 let mut writer = ChangelogWriter::default();
                 store.state.borrow_mut().flush(&mut writer)?;
                 for batch in writer.into_batches() {
-                    if let Some(disk) = &mut task.disk {
-                        disk.keep(index, &batch);
-                    }
+                    task.disks.iter_mut().for_each(|disk| disk.keep(index, &batch));
                     if let Some(changelog) = changelog {
                         send(changelog, batch)?;
                     }
@@ -641,7 +640,7 @@ impl Task {
             self.panics.retain(|p| p.offset >= offsets[p.input].0);
             self.idle.iter_mut().for_each(IdleSource::has_passed_on);
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
-            self.disk.iter_mut().for_each(DiskStores::committed);
+            self.disks.iter_mut().for_each(DiskStores::committed);
             self.cx.counters.commit += 1;
         }
     }
@@ -657,7 +656,7 @@ impl Task {
         self.cx.collector.clear();
         self.cx.failures.clear();
         self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().rollback());
-        self.disk.iter_mut().for_each(DiskStores::rollback);
+        self.disks.iter_mut().for_each(DiskStores::rollback);
         for (input, (offset, time)) in self.inputs.iter_mut().zip(&self.committed.offsets) {
             input.reset(*offset, *time);
         }

@@ -15,6 +15,7 @@ use crate::serde::Serde;
 use crate::source::SourceNode;
 use crate::store::StoreInstance;
 use crate::store_format::{StoreFormat, serde_name};
+use crate::store_place::StorePlace;
 use crate::task_builder::TaskBuilder;
 use crate::topic_pattern::TopicPattern;
 
@@ -153,8 +154,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
-    /// Its rows are all in memory, also if others' are on disk.
-    pub in_memory: bool,
+    /// Where its rows lie.
+    pub place: StorePlace,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.

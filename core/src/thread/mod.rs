@@ -250,11 +250,11 @@ impl StreamThread {
             self.settle_blocking(now)?;
         }
         self.exchange_with_disk(now)?;
-        if self.tasks.iter().any(|task| task.disk.is_some()) {
+        if self.tasks.iter().any(|task| !task.disks.is_empty()) {
             self.producer.keep(self.producer.last_commit())?;
             self.exchange_with_disk(now)?;
         }
-        self.tasks.iter_mut().filter_map(|task| task.disk.as_mut()).try_for_each(DiskStores::close)?;
+        self.tasks.iter_mut().flat_map(|task| &mut task.disks).try_for_each(DiskStores::close)?;
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
     }
@@ -345,7 +345,7 @@ impl StreamThread {
         let config = self.shared.config.clone();
         // What is processed while a commit is under way waits here for it; more than this, and processing waits.
         let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
-        let disk_is_behind = self.tasks.iter().filter_map(|t| t.disk.as_ref()).any(DiskStores::is_behind);
+        let disk_is_behind = self.tasks.iter().flat_map(|task| &task.disks).any(DiskStores::is_behind);
         if waiting > config.uncommitted_bytes || !self.producer.has_room() || disk_is_behind {
             return Ok(0);
         }
