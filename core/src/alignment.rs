@@ -10,7 +10,6 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::plan::TaskPlan;
 use crate::time::Timestamp;
 use crate::wakeup::Wakeup;
 
@@ -52,15 +51,15 @@ struct Shared {
 // Relaxed is enough for heads: a value that is seen late only makes a task wait a little longer. Heads of a task move
 // forward, and back only by a rollback; what `seen` says was true when it was read.
 impl TimeAlignment {
-    /// For the tasks of a plan; `skew` `None` is no bound.
-    pub fn new(tasks: &[TaskPlan], skew: Option<Timestamp>) -> Self {
+    /// For tasks with so many sources each; `skew` `None` is no bound.
+    pub(crate) fn new(sources: &[usize], skew: Option<Timestamp>) -> Self {
         fn times<T: FromIterator<AtomicI64>>(count: usize) -> T {
             (0..count).map(|_| AtomicI64::new(Timestamp::MIN)).collect()
         }
         let shared = Shared {
-            heads: times(tasks.len()),
-            seen: times(tasks.len()),
-            passed_on: tasks.iter().map(|task| times(task.sources.len())).collect(),
+            heads: times(sources.len()),
+            seen: times(sources.len()),
+            passed_on: sources.iter().map(|count| times(*count)).collect(),
             latest: AtomicI64::new(Timestamp::MIN),
             wakeups: Mutex::default(),
         };

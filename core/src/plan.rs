@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::alignment::TimeAlignment;
 use crate::config::RuntimeConfig;
 use crate::error::{Error, Result};
 use crate::exception_handler::ExceptionHandler;
 use crate::idleness::IdlePlan;
 use crate::log::{Admin, TopicPartition, TopicSpec};
-use crate::task::TaskId;
+use crate::task_id::TaskId;
 use crate::time::Timestamp;
-use crate::topology::{NodeId, NodeKind, StoreId, SubTopology, TopicName, Topics, Topology};
+use crate::topic_name::TopicName;
+use crate::topology::{NodeKind, SubTopology, Topics, Topology};
+use crate::topology_index::{NodeId, StoreId};
 use crate::topology_topic::topology_topic;
 
 /// What one task reads and keeps.
@@ -98,6 +101,12 @@ impl Plan {
             assigned[Self::thread_for(task.id.partition, threads)].push(index);
         }
         assigned
+    }
+
+    /// What its tasks tell each other about time; `skew` `None` is no bound.
+    pub fn alignment(&self, skew: Option<Timestamp>) -> TimeAlignment {
+        let sources: Vec<usize> = self.tasks.iter().map(|task| task.sources.len()).collect();
+        TimeAlignment::new(&sources, skew)
     }
 
     /// The thread, of so many, that has the tasks of a partition.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use millstream_wire::{BatchBuilder, Records};
 
+use crate::changelog_record::ChangelogRecord;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
 use crate::log::{Consumer, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::rebuilt_from::{Row, RowOf};
 use crate::restore_listener::StateRestoreListener;
-use crate::store::ChangelogRecord;
 use crate::task::Task;
-use crate::thread::{ThreadContext, consumer_options};
+use crate::thread_context::ThreadContext;
 use crate::time::Timestamp;
 use crate::wakeup::Wakeup;
 
@@ -61,7 +61,7 @@ impl Restore {
         wall: Timestamp,
         listener: Option<Arc<dyn StateRestoreListener>>,
     ) -> Result<Self> {
-        let mut options = consumer_options(shared, &format!("{name}-restore"));
+        let mut options = shared.consumer_options(&format!("{name}-restore"));
         options.isolation = Isolation::ReadCommitted;
         let mut consumer = shared.log.consumer(&options, wakeup)?;
         let mut changelogs = Vec::new();
@@ -82,7 +82,7 @@ impl Restore {
                 let end = committed.into_iter().flatten().next().map_or(0, |committed| committed.offset);
                 restored.push((store, input.clone(), end, Some(from.row.clone())));
             }
-            for disk in shared.topology.disks(&shared.config) {
+            for disk in shared.config.disks(shared.topology.places()) {
                 let place = |store: usize| &shared.topology.stores()[t.stores[store].0.0].place;
                 let is_here = |store| place(store).disk(&shared.config).is_some_and(|its| Arc::ptr_eq(its, disk));
                 let here = restored.iter().filter(|(store, ..)| is_here(*store));

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::config::RuntimeConfig;
 use crate::disk::StateDisk;
-use crate::topology::{StoreDescription, Topology};
 
 /// Where the rows of a store lie.
 #[derive(Debug, Clone, Default)]
@@ -32,17 +31,12 @@ impl StorePlace {
     }
 }
 
-impl Topology {
-    /// A store that the program wants on the application's disk.
-    pub fn wants_disk(&self) -> Option<&StoreDescription> {
-        self.stores().iter().find(|store| matches!(store.place, StorePlace::OnDisk))
-    }
-
-    /// All disks that stores may lie on, each once.
-    pub(crate) fn disks<'a>(&'a self, config: &'a RuntimeConfig) -> Vec<&'a Arc<dyn StateDisk>> {
-        let mut disks: Vec<&Arc<dyn StateDisk>> = config.disk.iter().collect();
-        for store in self.stores() {
-            if let StorePlace::On(disk) = &store.place
+impl RuntimeConfig {
+    /// All disks that stores in these places may lie on, each once.
+    pub(crate) fn disks<'a>(&'a self, places: impl Iterator<Item = &'a StorePlace>) -> Vec<&'a Arc<dyn StateDisk>> {
+        let mut disks: Vec<&Arc<dyn StateDisk>> = self.disk.iter().collect();
+        for place in places {
+            if let StorePlace::On(disk) = place
                 && !disks.iter().any(|known| Arc::ptr_eq(known, disk))
             {
                 disks.push(disk);

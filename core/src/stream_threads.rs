@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::alignment::{Head, TimeAlignment};
+use crate::alignment::Head;
 use crate::bounded_run::BoundedRun;
 use crate::client_state::State;
 use crate::counters::Counters;
@@ -14,9 +14,10 @@ use crate::error::{Error, Result, panic_message};
 use crate::plan::Plan;
 use crate::rebalance::{Generation, Rebalance};
 use crate::restore_listener::StateRestoreListener;
-use crate::streams::Uncaught;
-use crate::thread::{Next, StreamThread, ThreadContext};
+use crate::thread::{Next, StreamThread};
+use crate::thread_context::ThreadContext;
 use crate::time::{Clock, Now};
+use crate::uncaught::Uncaught;
 
 pub(crate) type Listener = Box<dyn Fn(State, State) + Send + Sync>;
 pub(crate) type UncaughtHandler = Box<dyn Fn(&Error) -> Uncaught + Send + Sync>;
@@ -209,7 +210,7 @@ impl Shared {
         let plan = Plan::new(topology, config, log.admin())?;
         plan.create_topics(log.admin())?;
         let context = ThreadContext {
-            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: topology.clone(),
             plan: Arc::new(plan),
             config: config.clone(),

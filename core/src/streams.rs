@@ -7,35 +7,23 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::alignment::TimeAlignment;
 use crate::client_state::State;
 use crate::config::RuntimeConfig;
 use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::query::{Ask, Part, QueryError, QueryStores};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
+use crate::query_stores::QueryStores;
 use crate::rebalance::Generation;
 use crate::restore_listener::StateRestoreListener;
 use crate::stream_threads::{Shared, drive};
-use crate::thread::ThreadContext;
+use crate::thread_context::ThreadContext;
 use crate::time::Clock;
 use crate::topology::Topology;
 use crate::topology_topic::Changes;
-
-/// What happens after an error that no other handler took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Uncaught {
-    /// The failed thread's tasks go on in a new one, from their last commit. How often, the handler decides: what fails for a
-    /// lasting reason fails again at once.
-    ReplaceThread,
-    /// All threads of this process end, and [`Streams::join`] returns the error.
-    #[default]
-    StopClient,
-    /// As `StopClient`: all threads of this process end. In Kafka Streams every other process of the application ends too;
-    /// here an application is one process, and other processes are not told of anything.
-    StopApplication,
-}
+use crate::uncaught::Uncaught;
 
 /// An application.
 pub struct Streams {
@@ -62,7 +50,7 @@ impl Streams {
         changes.write(log.as_ref(), clock.now().wall)?;
         let threads = config.threads.clamp(1, plan.tasks.len().max(1));
         let context = ThreadContext {
-            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),
@@ -220,7 +208,7 @@ impl Streams {
             )));
         }
         let context = self.context();
-        context.topology.disks(&context.config).into_iter().try_for_each(|disk| disk.clean_up())
+        context.config.disks(context.topology.places()).into_iter().try_for_each(|disk| disk.clean_up())
     }
 
     /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been

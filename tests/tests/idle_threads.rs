@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_core::{
     BatchBuilder, Clock, Log, ManualClock, MemoryLog, Next, Plan, Result, RuntimeConfig, StreamThread, ThreadContext,
-    TimeAlignment, TopicPartition, Topology, Wakeup,
+    TopicPartition, Topology, Wakeup,
 };
 use millstream_dsl::{Consumed, StreamsBuilder, TimeWindows};
 
@@ -46,7 +46,7 @@ impl World {
         let plan = Plan::new(&topology, &config, log.admin())?;
         plan.create_topics(log.admin())?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(&plan.tasks, config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

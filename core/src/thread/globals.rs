@@ -7,15 +7,17 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::{ThreadContext, collector, consumer_options};
+use crate::collector::Collector;
 use crate::error::Result;
-use crate::exception_handler::Handlers;
+use crate::handlers::Handlers;
 use crate::log::{Consumer, LogError, Offset, TopicPartition};
 use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
 use crate::task::Task;
+use crate::thread_context::ThreadContext;
 use crate::time::Timestamp;
-use crate::topology::{StoreId, Topology};
+use crate::topology::Topology;
+use crate::topology_index::StoreId;
 use crate::wakeup::Wakeup;
 
 /// The global stores of a thread and who fills them.
@@ -35,7 +37,12 @@ struct GlobalRestore {
 
 impl Globals {
     /// `None` if the program has none.
-    pub(super) fn new(shared: &ThreadContext, name: &str, wakeup: &Arc<Wakeup>) -> Result<Option<Self>> {
+    pub(super) fn new(
+        shared: &ThreadContext,
+        name: &str,
+        wakeup: &Arc<Wakeup>,
+        collector: Collector,
+    ) -> Result<Option<Self>> {
         if shared.plan.globals.sources.is_empty() {
             return Ok(None);
         }
@@ -43,10 +50,10 @@ impl Globals {
             &shared.plan.globals,
             shared.topology.clone(),
             shared.config.application_id.clone(),
-            collector(shared),
+            collector,
             Rc::default(),
         );
-        let options = consumer_options(shared, &format!("{name}-global"));
+        let options = shared.consumer_options(&format!("{name}-global"));
         let consumer = shared.log.consumer(&options, wakeup.clone())?;
         Ok(Some(Globals { task, consumer, restores: Vec::new() }))
     }
@@ -71,7 +78,7 @@ impl Globals {
             task.inputs.iter().map(|input| input.partition.clone()).zip(starts.iter().copied()).collect();
         self.consumer.assign(&assignment)?;
         self.restores.clear();
-        let isolation = consumer_options(shared, "").isolation;
+        let isolation = shared.consumer_options("").isolation;
         for (input, (partition, start)) in task.inputs.iter().zip(&assignment) {
             let end = admin.end_offset(partition, isolation)?;
             let source = shared.plan.globals.sources[input.source];
