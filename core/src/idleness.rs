@@ -18,7 +18,8 @@ use crate::alignment::TimeAlignment;
 use crate::context::{TaskContext, TimeSlot};
 use crate::input::Input;
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{NodeId, Topology};
+use crate::topology::Topology;
+use crate::topology_index::NodeId;
 
 /// A source of a task that has idleness.
 #[derive(Debug, Clone)]

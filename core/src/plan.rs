@@ -11,9 +11,11 @@ use crate::error::{Error, Result};
 use crate::exception_handler::ExceptionHandler;
 use crate::idleness::IdlePlan;
 use crate::log::{Admin, TopicPartition, TopicSpec};
-use crate::task::TaskId;
+use crate::task_id::TaskId;
 use crate::time::Timestamp;
-use crate::topology::{NodeId, NodeKind, StoreId, SubTopology, TopicName, Topics, Topology};
+use crate::topic_name::TopicName;
+use crate::topology::{NodeKind, SubTopology, Topics, Topology};
+use crate::topology_index::{NodeId, StoreId};
 use crate::topology_topic::topology_topic;
 
 /// What one task reads and keeps.

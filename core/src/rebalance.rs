@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::mailbox::Mailbox;
-use crate::thread::ThreadContext;
+use crate::thread_context::ThreadContext;
 use crate::wakeup::Wakeup;
 
 /// The tasks and threads between two rebalances.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use millstream_wire::{BatchBuilder, Records};
 
+use crate::changelog_record::ChangelogRecord;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
 use crate::log::{Consumer, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::rebuilt_from::{Row, RowOf};
 use crate::restore_listener::StateRestoreListener;
-use crate::store::ChangelogRecord;
 use crate::task::Task;
-use crate::thread::{ThreadContext, consumer_options};
+use crate::thread_context::ThreadContext;
 use crate::time::Timestamp;
 use crate::wakeup::Wakeup;
 
@@ -61,7 +61,7 @@ impl Restore {
         wall: Timestamp,
         listener: Option<Arc<dyn StateRestoreListener>>,
     ) -> Result<Self> {
-        let mut options = consumer_options(shared, &format!("{name}-restore"));
+        let mut options = shared.consumer_options(&format!("{name}-restore"));
         options.isolation = Isolation::ReadCommitted;
         let mut consumer = shared.log.consumer(&options, wakeup)?;
         let mut changelogs = Vec::new();

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
+use crate::changelog_record::ChangelogRecord;
 use crate::disk::{DiskRows, Expired, RowOrder};
 use crate::error::{Error, Result};
-use crate::log::{Isolation, Offset};
-use crate::query::StoreQuery;
+use crate::log::Isolation;
 use crate::state_budget::StateBudget;
+use crate::store_query::StoreQuery;
 use crate::time::{NO_TIME, Timestamp};
 
 /// How many keys a store is told ahead.
@@ -99,21 +100,6 @@ pub trait StateStore: 'static {
     /// Told the keys of the records that come next, [`KEYS_AHEAD`] at most, it reads the rows that it has for them: memory fetches rows that are
     /// asked for in a row at once, but those of records being processed one after the other.
     fn touch(&self, _keys: &[&[u8]]) {}
-}
-
-/// One record of a changelog, as it is read back.
-#[derive(Debug, Clone, Copy)]
-pub struct ChangelogRecord<'a> {
-    /// Row key.
-    pub key: &'a [u8],
-    /// Row, or `None` for a deletion.
-    pub value: Option<&'a [u8]>,
-    /// The row's time.
-    pub timestamp: Timestamp,
-    /// Encoded header section.
-    pub headers: &'a [u8],
-    /// Offset in the changelog.
-    pub offset: Offset,
 }
 
 /// Builds the changelog batches of one store partition.

@@ -14,9 +14,10 @@ use crate::error::{Error, Result, panic_message};
 use crate::plan::Plan;
 use crate::rebalance::{Generation, Rebalance};
 use crate::restore_listener::StateRestoreListener;
-use crate::streams::Uncaught;
-use crate::thread::{Next, StreamThread, ThreadContext};
+use crate::thread::{Next, StreamThread};
+use crate::thread_context::ThreadContext;
 use crate::time::{Clock, Now};
+use crate::uncaught::Uncaught;
 
 pub(crate) type Listener = Box<dyn Fn(State, State) + Send + Sync>;
 pub(crate) type UncaughtHandler = Box<dyn Fn(&Error) -> Uncaught + Send + Sync>;

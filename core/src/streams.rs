@@ -14,28 +14,17 @@ use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::query::{Ask, Part, QueryError, QueryStores};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
+use crate::query_stores::QueryStores;
 use crate::rebalance::Generation;
 use crate::restore_listener::StateRestoreListener;
 use crate::stream_threads::{Shared, drive};
-use crate::thread::ThreadContext;
+use crate::thread_context::ThreadContext;
 use crate::time::Clock;
 use crate::topology::Topology;
 use crate::topology_topic::Changes;
-
-/// What happens after an error that no other handler took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Uncaught {
-    /// The failed thread's tasks go on in a new one, from their last commit. How often, the handler decides: what fails for a
-    /// lasting reason fails again at once.
-    ReplaceThread,
-    /// All threads of this process end, and [`Streams::join`] returns the error.
-    #[default]
-    StopClient,
-    /// As `StopClient`: all threads of this process end. In Kafka Streams every other process of the application ends too;
-    /// here an application is one process, and other processes are not told of anything.
-    StopApplication,
-}
+use crate::uncaught::Uncaught;
 
 /// An application.
 pub struct Streams {

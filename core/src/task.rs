@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,36 +17,27 @@ use crate::context::{TaskContext, TimeSlot};
 use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, panic_message};
-use crate::exception_handler::{ExceptionHandler, Handlers, RawRecord};
+use crate::error_handler_context::RawRecord;
+use crate::exception_handler::ExceptionHandler;
+use crate::handlers::Handlers;
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
 use crate::log::{Admin, CommittedOffset, Isolation, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
+use crate::position::Position;
 use crate::punctuation::{self, PunctuationType};
-use crate::query::{Ask, Part, Position, QueryError};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
 use crate::serde::Payload;
 use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
 use crate::task_builder::{Program, TaskBuilder};
+use crate::task_id::TaskId;
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{StoreId, Topology};
-
-/// Names a task: `<sub-topology>_<partition>`, for display only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId {
-    /// Index of the sub-topology.
-    pub sub_topology: usize,
-    /// The partition.
-    pub partition: i32,
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}", self.sub_topology, self.partition)
-    }
-}
+use crate::topology::Topology;
+use crate::topology_index::StoreId;
 
 /// What a commit makes permanent besides records and rows.
 #[derive(Debug, Clone)]
@@ -127,7 +117,7 @@ impl Task {
         let nodes = plan.inputs.iter().map(|(_, source)| topology.sources()[plan.sources[*source]].node).collect();
         let mut task = Task {
             id: plan.id,
-            cx: TaskContext::new(plan.id, topology.clone(), collector, partitions, nodes),
+            cx: TaskContext::new(plan.id, topology.node_names().clone(), collector, partitions, nodes),
             topology,
             application_id,
             sources: plan.sources.clone(),
@@ -274,8 +264,7 @@ impl Task {
         // The old nodes hold the stores too; they go before new ones come.
         self.program = Program::default();
         self.program = TaskBuilder::build(
-            &self.topology,
-            &self.sources,
+            self.sources.iter().map(|source| &self.topology.sources()[*source].supplier),
             &self.application_id,
             &stores,
             &mut self.times,

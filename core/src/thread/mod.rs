@@ -20,24 +20,23 @@ use std::time::Duration;
 
 use self::commit::Commit;
 use self::start::first_offset;
-use crate::alignment::{Head, TimeAlignment};
+use crate::alignment::Head;
 use crate::collector::Collector;
-use crate::config::{ProcessingGuarantee, RuntimeConfig};
+use crate::config::ProcessingGuarantee;
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
-use crate::log::{
-    Consumer, ConsumerOptions, Isolation, Log, LogError, Offset, Producer, ProducerOptions, TopicPartition,
-};
+use crate::log::{Consumer, LogError, Offset, Producer, ProducerOptions, TopicPartition};
 use crate::mailbox::Letter;
-use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::restore::{Progress, Restore};
 use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
-use crate::task::{Ready, Task, TaskId};
+use crate::task::{Ready, Task};
+use crate::task_id::TaskId;
+use crate::thread_context::ThreadContext;
 use crate::time::{Now, Timestamp};
-use crate::topology::{StoreId, Topology};
+use crate::topology_index::StoreId;
 use crate::wakeup::Wakeup;
 
 /// What a driver does after a step.
@@ -47,23 +46,6 @@ pub enum Next {
     Again,
     /// Wait until woken, at most until the clock's ticks show this; `None` is until woken.
     Wait(Option<Duration>),
-}
-
-/// What a stream thread shares with the process around it.
-#[derive(Clone)]
-pub struct ThreadContext {
-    /// The program.
-    pub topology: Arc<Topology>,
-    /// Its tasks and topics.
-    pub plan: Arc<Plan>,
-    /// Settings.
-    pub config: Arc<RuntimeConfig>,
-    /// The log.
-    pub log: Arc<dyn Log>,
-    /// Event-time drift between tasks.
-    pub alignment: TimeAlignment,
-    /// Names this process among those of the application; part of transactional ids.
-    pub process_id: String,
 }
 
 /// `transaction.timeout.ms` of Kafka Streams' producers, and the most that a log allows unless it is told otherwise.
@@ -125,7 +107,7 @@ impl StreamThread {
     /// # Errors
     /// When the log cannot be reached.
     pub fn new(shared: ThreadContext, name: String, tasks: &[usize], wakeup: Arc<Wakeup>, now: Now) -> Result<Self> {
-        let consumer = shared.log.consumer(&consumer_options(&shared, &name), wakeup.clone())?;
+        let consumer = shared.log.consumer(&shared.consumer_options(&name), wakeup.clone())?;
         let producer = shared.log.producer(&producer_options(&shared, &name), wakeup.clone())?;
         let mut globals = None;
         let mut global_stores = HashMap::new();
@@ -138,10 +120,8 @@ impl StreamThread {
                 Rc::default(),
             );
             global_stores = task.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
-            globals = Some((
-                task,
-                shared.log.consumer(&consumer_options(&shared, &format!("{name}-global")), wakeup.clone())?,
-            ));
+            globals =
+                Some((task, shared.log.consumer(&shared.consumer_options(&format!("{name}-global")), wakeup.clone())?));
         }
         let global_stores = Rc::new(global_stores);
         shared.alignment.register(&wakeup);
@@ -473,14 +453,6 @@ fn collector(shared: &ThreadContext) -> Collector {
         shared.config.max_request_bytes,
         Arc::new(move |topic: &str| log.admin().partitions(topic)),
     )
-}
-
-pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOptions {
-    let isolation = match shared.config.guarantee {
-        ProcessingGuarantee::ExactlyOnceV2 => Isolation::ReadCommitted,
-        ProcessingGuarantee::AtLeastOnce => Isolation::ReadUncommitted,
-    };
-    ConsumerOptions { client_id: name.to_owned(), group: shared.config.application_id.clone(), isolation }
 }
 
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {

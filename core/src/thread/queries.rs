@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::StreamThread;
 use crate::log::Isolation;
 use crate::mailbox::Mailbox;
-use crate::query::{Ask, Part, QueryError};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
 use crate::task::Task;
 use crate::time::Clock;
 

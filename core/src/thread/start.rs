@@ -1,14 +1,15 @@
 //! How a thread's tasks come to run: stores restored, positions taken up, global stores read.
 
-use super::{StreamThread, ThreadContext, consumer_options};
+use super::StreamThread;
 use crate::error::{Error, Result};
-use crate::exception_handler::Handlers;
+use crate::handlers::Handlers;
 use crate::input::Input;
 use crate::log::{LogError, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
 use crate::restore::{Progress, Restore};
 use crate::task::Task;
+use crate::thread_context::ThreadContext;
 use crate::time::{Now, Timestamp};
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
@@ -30,7 +31,7 @@ pub(super) fn first_offset(
     };
     let offset = match reset {
         OffsetReset::Earliest => admin.start_offset(partition)?,
-        OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
+        OffsetReset::Latest => admin.end_offset(partition, shared.consumer_options("").isolation)?,
         OffsetReset::ByDuration(age) => {
             let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
             admin.offset_for_time(partition, wall.saturating_sub(age))?
