@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 
-use millstream_core::Error;
+use millstream_core::{Error, NodeId, TaskContext};
 
 /// Any error: what the closures of `try_` methods may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -27,4 +27,17 @@ impl Failure for Error {
 #[inline]
 pub(crate) fn sure<T>(value: T) -> Result<T, Infallible> {
     Ok(value)
+}
+
+/// A row that a closure of a table makes: none if it fails and the handler leaves that out (semantics.md 76).
+#[inline]
+pub(crate) fn row_or_none<T, E: Failure>(
+    cx: &mut TaskContext,
+    node: NodeId,
+    tried: Result<Option<T>, E>,
+) -> Result<Option<T>, Error> {
+    match tried {
+        Ok(row) => Ok(row),
+        Err(error) => cx.failed(node, error.into()).map(|()| None),
+    }
 }

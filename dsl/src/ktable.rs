@@ -55,10 +55,10 @@ impl<K, V> Clone for KTable<K, V> {
 
 /// Looks a row up in one task.
 pub trait LookUp<K, V> {
-    /// The row of `key` and its time.
+    /// The row of `key` and its time. A row on which a function that computes it fails is none (semantics.md 76).
     ///
     /// # Errors
-    /// When the key cannot be encoded, or a function that computes the row fails.
+    /// When the key cannot be encoded, or a store cannot be read.
     fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>>;
 
     /// The row of `key` that was valid at `time` and the time from which on it was; the present row of a table without

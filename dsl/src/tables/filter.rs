@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_core::{Change, Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 use millstream_state::Entry;
 
-use crate::failure::{BoxError, Failure, sure};
+use crate::failure::{BoxError, Failure, row_or_none, sure};
 use crate::ktable::{KTable, LookUp, Nature, OldValues};
 use crate::stored::Stored;
 
@@ -28,8 +28,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.filtered(move |k, v| sure(keep(k, v)))
     }
 
-    /// As [`KTable::filter`], with a predicate that may fail: `processing.exception.handler` decides then. A change that is
-    /// left out leaves what is below as it was.
+    /// As [`KTable::filter`], with a predicate that may fail: `processing.exception.handler` decides then. A row that is left
+    /// out is no row: what was passed on before is deleted (semantics.md 76).
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
@@ -42,7 +42,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let input = t.input::<String, String>("in")?;
     /// # let out = t.output::<String, Option<String>>("out")?;
     /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", "1".to_owned())]);
+    /// let text = |text: &str| Some(text.to_owned());
+    /// assert_eq!(out.read(), [kv("a", text("1")), kv("a", None), kv("a", text("3"))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_filter<E: Into<BoxError>>(
@@ -115,7 +116,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let input = t.input::<String, String>("in")?;
     /// # let out = t.output::<String, Option<String>>("out")?;
     /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", "1".to_owned())]);
+    /// let text = |text: &str| Some(text.to_owned());
+    /// assert_eq!(out.read(), [kv("a", text("1")), kv("a", None), kv("a", text("3"))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_filter_not<E: Into<BoxError>>(
@@ -200,13 +202,10 @@ struct Filter<K, V, F> {
 impl<K: Data, V: Data, E: Failure, F: Fn(&K, &V) -> Result<bool, E>> Forward<Record<K, Change<V>>> for Filter<K, V, F> {
     fn forward(&mut self, cx: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, .. } = &mut record;
-        for value in [&mut change.new, &mut change.old] {
-            match value.as_ref().map_or(Ok(true), |value| (self.keep)(key, value)) {
-                Ok(true) => {}
-                Ok(false) => *value = None,
-                Err(error) => return cx.failed(self.node, error.into()),
-            }
-        }
+        let kept = |value: V| Ok::<_, E>((self.keep)(key, &value)?.then_some(value));
+        change.new = row_or_none(cx, self.node, change.new.take().map_or(Ok(None), kept))?;
+        // Where it fails, nothing has been passed on.
+        change.old = change.old.take().and_then(|old| kept(old).ok().flatten());
         if self.knows_old && change.old.is_none() && change.new.is_none() {
             return Ok(());
         }
@@ -225,7 +224,7 @@ struct FilteredRows<K, V, F> {
 impl<K, V, E: Failure, F: Fn(&K, &V) -> Result<bool, E>> FilteredRows<K, V, F> {
     fn kept(&self, key: &K, row: Option<(V, Timestamp)>) -> Result<Option<(V, Timestamp)>> {
         let Some(row) = row else { return Ok(None) };
-        Ok((self.keep)(key, &row.0).map_err(E::into)?.then_some(row))
+        Ok((self.keep)(key, &row.0).is_ok_and(|kept| kept).then_some(row))
     }
 }
 

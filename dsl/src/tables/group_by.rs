@@ -9,7 +9,7 @@ use millstream_core::{
 use millstream_state::Entry;
 
 use crate::consumed::{Consumed, Produced};
-use crate::failure::{BoxError, Failure, sure};
+use crate::failure::{BoxError, Failure, row_or_none, sure};
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
@@ -44,8 +44,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.grouped(name, move |k, v| sure(f(k, v)))
     }
 
-    /// As [`KTable::group_by`], with a function that may fail: `processing.exception.handler` decides then. A change that is
-    /// left out is neither subtracted nor added.
+    /// As [`KTable::group_by`], with a function that may fail: `processing.exception.handler` decides then. A row that is
+    /// left out is in no group (semantics.md 76).
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
@@ -143,14 +143,13 @@ where
             return Ok(());
         }
         let Record { key, value: change, timestamp, headers } = record;
-        let pair = |value: Option<V>| {
+        let pair = |value: Option<V>| -> Result<Option<(K2::NonNull, V2::NonNull)>, E> {
             let Some((key, value)) = value.map(|value| (self.f)(&key, value)).transpose()? else { return Ok(None) };
             Ok(key.into_non_null().zip(value.into_non_null()))
         };
-        let (old, new) = match pair(change.old).and_then(|old| Ok((old, pair(change.new)?))) {
-            Ok(pairs) => pairs,
-            Err(error) => return cx.failed(self.node, E::into(error)),
-        };
+        let new = row_or_none(cx, self.node, pair(change.new))?;
+        // Where it fails, nothing has been added.
+        let old = pair(change.old).ok().flatten();
         let mut send = |key, old, new, headers: Headers| {
             self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
         };

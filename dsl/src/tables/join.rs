@@ -8,7 +8,7 @@ use millstream_core::{
     Change, Data, Downstream, Error, Forward, NodeId, Port, Record, Result, TaskBuilder, TaskContext, Timestamp,
 };
 
-use crate::failure::{BoxError, Failure, sure};
+use crate::failure::{BoxError, Failure, row_or_none, sure};
 use crate::ktable::{KTable, LookUp, Nature, OldValues, Rows};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -40,8 +40,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         })
     }
 
-    /// As [`KTable::join`], with a function that may fail: `processing.exception.handler` decides then. A change that is
-    /// left out leaves what is below as it was.
+    /// As [`KTable::join`], with a function that may fail: `processing.exception.handler` decides then. A result that
+    /// is left out is no row: what was passed on before is deleted (semantics.md 76).
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
@@ -57,7 +57,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let out = t.output::<String, Option<i64>>("out")?;
     /// right.pipe("a", 10);
     /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", 11), kv("a", 13)]);
+    /// assert_eq!(out.read(), [kv("a", Some(11)), kv("a", None), kv("a", Some(13))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
@@ -112,7 +112,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let right = t.input::<String, i64>("right")?;
     /// # let out = t.output::<String, Option<i64>>("out")?;
     /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// assert_eq!(out.read(), [kv("a", Some(1)), kv("a", None), kv("a", Some(3))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_left_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
@@ -170,7 +170,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let out = t.output::<String, Option<i64>>("out")?;
     /// right.pipe("a", 10);
     /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", 0), kv("a", 1), kv("a", 3)]);
+    /// assert_eq!(out.read(), [kv("a", Some(0)), kv("a", Some(1)), kv("a", None), kv("a", Some(3))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_outer_join<W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
@@ -196,12 +196,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let stores: Vec<_> = stores.into_iter().collect();
         let node = builder.node("KTABLE-JOIN", &[self.node, other.node], &stores);
         // A deletion is passed on only where there was a result: the old row tells.
-        if !needs.right {
-            self.old_values.ask();
-        }
-        if !needs.left {
-            other.old_values.ask();
-        }
+        let left_knows_old = (E::POSSIBLE || !needs.right) && self.old_values.ask();
+        let right_knows_old = (E::POSSIBLE || !needs.left) && other.old_values.ask();
         let port: Port<Record<K, Change<O>>> = builder.port();
         let old_values = OldValues::derived(&[&self.old_values, &other.old_values]);
         let f = Arc::new(f);
@@ -211,6 +207,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             out: port.clone(),
             wanted: old_values.clone(),
             needs_other: needs.right,
+            knows_old: left_knows_old,
             versioned: self.nature.is_versioned(),
         };
         side.subscribe(&self.port, there, move |this: Option<&V>, other: Option<&W>| join(this, other));
@@ -220,6 +217,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             out: port.clone(),
             wanted: old_values.clone(),
             needs_other: needs.left,
+            knows_old: right_knows_old,
             versioned: other.nature.is_versioned(),
         };
         side.subscribe(&other.port, there, move |this: Option<&W>, other: Option<&V>| join(other, this));
@@ -249,6 +247,7 @@ struct JoinedSide<K, O> {
     out: Port<Record<K, Change<O>>>,
     wanted: OldValues,
     needs_other: bool,
+    knows_old: bool,
     /// Changes of this side that are out of order are left out (KIP-914).
     versioned: bool,
 }
@@ -267,6 +266,7 @@ impl<K: Data<NonNull = K>, O: Data<NonNull = O>> JoinedSide<K, O> {
                 node: self.node,
                 other: there(task),
                 needs_other: self.needs_other,
+                knows_old: self.knows_old,
                 versioned: self.versioned,
                 send_old: self.wanted.wanted(),
                 f: f.clone(),
@@ -281,6 +281,7 @@ struct TableJoin<K, T, U, O, F> {
     node: NodeId,
     other: Box<dyn LookUp<K, U>>,
     needs_other: bool,
+    knows_old: bool,
     versioned: bool,
     send_old: bool,
     f: Arc<F>,
@@ -311,11 +312,21 @@ where
             None => (None, timestamp),
         };
         let join = |this: Option<&T>| (self.f)(this, other.as_ref());
-        let old = || if self.send_old { join(change.old.as_ref()) } else { Ok(None) };
-        match join(change.new.as_ref()).and_then(|new| Ok(Change { old: old()?, new })) {
-            Ok(value) => self.down.forward(cx, Record { key, value, timestamp, headers }),
-            Err(error) => cx.failed(self.node, error.into()),
+        let new = join(change.new.as_ref());
+        // To know whether anything was passed on, the old row is asked too.
+        let old = if self.send_old || (E::POSSIBLE && !matches!(new, Ok(Some(_)))) {
+            join(change.old.as_ref())
+        } else {
+            Ok(None)
+        };
+        let failed = new.is_err() || old.is_err();
+        let new = row_or_none(cx, self.node, new)?;
+        let old = old.ok().flatten();
+        if failed && self.knows_old && new.is_none() && old.is_none() {
+            return Ok(());
         }
+        let value = Change { old: old.filter(|_| self.send_old), new };
+        self.down.forward(cx, Record { key, value, timestamp, headers })
     }
 }
 
@@ -334,7 +345,7 @@ where
     fn get(&self, key: &K) -> Result<Option<(O, Timestamp)>> {
         let (left, right) = (self.left.get(key)?, self.right.get(key)?);
         let time = left.as_ref().map(|l| l.1).max(right.as_ref().map(|r| r.1));
-        let joined = (self.f)(left.as_ref().map(|l| &l.0), right.as_ref().map(|r| &r.0)).map_err(E::into)?;
-        Ok(joined.zip(time))
+        let joined = (self.f)(left.as_ref().map(|l| &l.0), right.as_ref().map(|r| &r.0));
+        Ok(joined.ok().flatten().zip(time))
     }
 }

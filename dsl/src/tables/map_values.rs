@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_core::{Change, Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 
-use crate::failure::{BoxError, Failure, sure};
+use crate::failure::{BoxError, Failure, row_or_none, sure};
 use crate::ktable::{KTable, LookUp, OldValues};
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -46,8 +46,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.mapped_values(move |k, v| sure(f(k, v)))
     }
 
-    /// As [`KTable::map_values`], with a function that may fail: `processing.exception.handler` decides then. A change that
-    /// is left out leaves what is below as it was.
+    /// As [`KTable::map_values`], with a function that may fail: `processing.exception.handler` decides then. A row that is
+    /// left out is no row: what was passed on before is deleted (semantics.md 76).
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
@@ -60,7 +60,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let input = t.input::<String, String>("in")?;
     /// # let out = t.output::<String, Option<i64>>("out")?;
     /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// assert_eq!(out.read(), [kv("a", Some(1)), kv("a", None), kv("a", Some(3))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_map_values<V2: Data<NonNull = V2>, E: Into<BoxError>>(
@@ -83,7 +83,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// # let input = t.input::<String, String>("in")?;
     /// # let out = t.output::<String, Option<i64>>("out")?;
     /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
-    /// assert_eq!(out.read(), [kv("a", 1), kv("a", 3)]);
+    /// assert_eq!(out.read(), [kv("a", Some(1)), kv("a", None), kv("a", Some(3))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn try_map_values_with_key<V2: Data<NonNull = V2>, E: Into<BoxError>>(
@@ -97,6 +97,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         &self,
         f: impl Fn(&K, V) -> Result<V2, E> + Send + Sync + 'static,
     ) -> KTable<K, V2> {
+        // As a filter: where the function may fail, the rows above tell whether this one was ever passed on.
+        let asked = E::POSSIBLE && !self.nature.is_versioned() && self.old_values.ask();
         let node = self.builder.node("KTABLE-MAPVALUES", &[self.node], &[]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
@@ -104,7 +106,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let (out, mapper, wanted) = (port.clone(), f.clone(), old_values.clone());
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            Box::new(MapValues { node, f: mapper.clone(), send_old: wanted.wanted(), down })
+            let send_old = wanted.wanted();
+            Box::new(MapValues { node, f: mapper.clone(), knows_old: asked || send_old, send_old, down })
         });
         let above = self.rows.clone();
         let rows = Arc::new(move |task: &mut millstream_core::TaskBuilder<'_>| -> Box<dyn LookUp<K, V2>> {
@@ -126,6 +129,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 struct MapValues<K, V2, F> {
     node: NodeId,
     f: Arc<F>,
+    knows_old: bool,
     send_old: bool,
     down: Downstream<Record<K, Change<V2>>>,
 }
@@ -136,11 +140,16 @@ impl<K: Data, V, V2: Data, E: Failure, F: Fn(&K, V) -> Result<V2, E>> Forward<Re
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
         let map = |value: Option<V>| value.map(|value| (self.f)(&key, value)).transpose();
-        let old = change.old.filter(|_| self.send_old);
-        match map(change.new).and_then(|new| Ok(Change { old: map(old)?, new })) {
-            Ok(value) => self.down.forward(cx, Record { key, value, timestamp, headers }),
-            Err(error) => cx.failed(self.node, error.into()),
+        let (is_row, was_row) = (change.new.is_some(), change.old.is_some());
+        let new = row_or_none(cx, self.node, map(change.new))?;
+        // Where it fails, nothing has been passed on. To know that, it is asked too.
+        let ask = self.send_old || (E::POSSIBLE && new.is_none());
+        let old = change.old.filter(|_| ask).and_then(|old| map(Some(old)).ok().flatten());
+        if E::POSSIBLE && self.knows_old && (is_row || was_row) && new.is_none() && old.is_none() {
+            return Ok(());
         }
+        let value = Change { old: old.filter(|_| self.send_old), new };
+        self.down.forward(cx, Record { key, value, timestamp, headers })
     }
 }
 
@@ -155,7 +164,7 @@ impl<K, V, F> MappedRows<K, V, F> {
         F: Fn(&K, V) -> Result<V2, E>,
     {
         let Some((value, time)) = row else { return Ok(None) };
-        Ok(Some(((self.f)(key, value).map_err(E::into)?, time)))
+        Ok((self.f)(key, value).ok().map(|value| (value, time)))
     }
 }
 

@@ -5,16 +5,18 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Change, Data, Downstream, Forward, Record, Result, TaskContext, Timestamp};
+use millstream_core::{Change, Data, Downstream, Forward, NodeId, Record, Result, TaskContext, Timestamp};
 use millstream_state::Entry;
 
+use crate::failure::row_or_none;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::processor::Stores;
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Makes another value of every row with a function that may hold stores; it is called for deletions too, with `None`,
-    /// and deletes the row by returning `None`. `make` makes the function of one task; it is also called once while the
+    /// and deletes the row by returning `None`. If it fails, `processing.exception.handler` decides; a row that is left out is no
+    /// row (semantics.md 76). `make` makes the function of one task; it is also called once while the
     /// program is built, to learn its stores. The rows are kept in the store `store`.
     ///
     /// ```
@@ -57,7 +59,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             let now = Rc::new(Cell::new(0));
             let f = Stores::of_task(task, &graph, &now, |mut stores| make(&mut stores));
             let rows = Stored::<K, V2>::open(task, id, &name);
-            Box::new(TransformValues { f, now, rows, send_old: wanted.wanted(), down, values: PhantomData::<fn(V)> })
+            let send_old = wanted.wanted();
+            Box::new(TransformValues { node, f, now, rows, send_old, down, values: PhantomData::<fn(V)> })
         });
         KTable {
             builder: builder.clone(),
@@ -73,6 +76,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 }
 
 struct TransformValues<K: Data, V, V2: Data, F> {
+    node: NodeId,
     f: F,
     now: Rc<Cell<Timestamp>>,
     rows: Stored<K, V2>,
@@ -90,8 +94,13 @@ where
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
         self.now.set(timestamp);
-        let new = (self.f)(&key, change.new)?;
+        let made = (self.f)(&key, change.new);
+        let failed = made.is_err();
+        let new = row_or_none(cx, self.node, made)?;
         let old = self.rows.change(&key, |entry| std::mem::replace(entry, Entry { value: new.clone(), timestamp }))?;
+        if failed && old.value.is_none() {
+            return Ok(());
+        }
         let old = old.value.filter(|_| self.send_old);
         self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
     }

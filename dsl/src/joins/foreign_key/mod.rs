@@ -70,8 +70,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.foreign_join(name, other, false, move |_, row| sure(foreign_key(row)), join)
     }
 
-    /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A change that is
-    /// left out leaves what is below as it was.
+    /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A row that is
+    /// left out, or a result, is no row: what was passed on before is deleted (semantics.md 76).
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};

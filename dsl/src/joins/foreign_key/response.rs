@@ -8,7 +8,7 @@ use millstream_core::{
 };
 use millstream_state::Entry;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, row_or_none};
 use crate::joins::foreign_key::row_hash::{NO_HASH, RowHash, put_hash};
 use crate::ktable::LookUp;
 use crate::stored::Stored;
@@ -106,7 +106,6 @@ impl<K: Data, V: Data, Key, F, O: Data> ResponseJoin<K, V, Key, F, O> {
     {
         match row {
             // Rows without a foreign key have asked as if they were gone: one may have followed another without a word.
-            // One whose key cannot be found has not asked.
             Some(row) if hash.is_none() && !self.left => Ok(matches!((self.foreign_key)(key, row), Ok(None))),
             row => Ok(self.hash.of(row)? == hash),
         }
@@ -126,7 +125,8 @@ where
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Response<W>>) -> Result<()> {
         let Record { key, value: response, timestamp, headers } = record;
         let row = match self.rows.get(&key) {
-            Ok(row) => row.map(|(row, _)| row),
+            // One whose foreign key cannot be found is no row (semantics.md 76).
+            Ok(row) => row.map(|(row, _)| row).filter(|row| !E::POSSIBLE || (self.foreign_key)(&key, row).is_ok()),
             Err(error) => return cx.failed(self.node, error),
         };
         if !self.asked(&key, row.as_ref(), response.hash)? {
@@ -137,12 +137,14 @@ where
         if response.quiet && self.results.get(&key)?.is_none() {
             return Ok(());
         }
-        let new = match row.map_or(Ok(None), |row| (self.f)(&key, &row, response.value.as_ref())) {
-            Ok(joined) => joined,
-            Err(error) => return cx.failed(self.node, error.into()),
-        };
+        let joined = row.map_or(Ok(None), |row| (self.f)(&key, &row, response.value.as_ref()));
+        let failed = joined.is_err();
+        let new = row_or_none(cx, self.node, joined)?;
         let kept = Entry { value: new.clone(), timestamp };
         let old = self.results.change(&key, |entry| std::mem::replace(entry, kept))?.value;
+        if failed && old.is_none() {
+            return Ok(());
+        }
         let old = old.filter(|_| self.send_old);
         self.down.forward(cx, Record { key, value: Change { old, new }, timestamp, headers })
     }

@@ -47,14 +47,17 @@ where
             cx.drop_record();
             return Ok(());
         }
-        let Record { key, value: Change { old, new }, timestamp, headers } = record;
+        let Record { key, value: Change { mut old, mut new }, timestamp, headers } = record;
         let foreign = |row: Option<&V>| row.map_or(Ok(None), |row| (self.foreign_key)(&key, row));
-        let after = match foreign(new.as_ref()) {
-            Ok(after) => after,
-            Err(error) => return cx.failed(self.node, E::into(error)),
-        };
-        // A row whose foreign key could not be found was left out: what is kept is of one before it, not known which.
-        let (before, known) = foreign(old.as_ref()).map_or((None, false), |before| (before, true));
+        let after = foreign(new.as_ref()).or_else(|error| {
+            // It is no row.
+            new = None;
+            cx.failed(self.node, E::into(error)).map(|()| None)
+        })?;
+        let before = foreign(old.as_ref()).unwrap_or_else(|_| {
+            old = None;
+            None
+        });
         let asks = new.as_ref().filter(|_| self.left || after.is_some());
         let hash = self.hash.of(asks)?;
         let partition = cx.partition();
@@ -82,7 +85,7 @@ where
                 if old.is_some() || new.is_some() {
                     cx.drop_record();
                 }
-                if known { Ok(()) } else { send(cx, None, Instruction::AnswerIfThere) }
+                Ok(())
             }
             (Some(before), None) => {
                 if new.is_some() {
