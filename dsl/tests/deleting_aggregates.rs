@@ -1,7 +1,7 @@
-//! Windowed folds that delete their row: `None` is a tombstone for the window, and the next record starts over.
+//! Folds that delete their row: `None` is a tombstone for the window, group or session, and the next record starts over.
 
 use millstream_core::Result;
-use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
+use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed, kv};
 
 /// Window's start and end, and its sum.
 type Told = Vec<(i64, i64, Option<i64>)>;
@@ -92,5 +92,30 @@ fn a_window_whose_fold_deletes_its_row_starts_over() -> Result<()> {
     assert_eq!(told(&driver, "updated-out")?, updates.map(|(window, sum)| row(window, sum)));
     // A window without a row has no result.
     assert_eq!(told(&driver, "closed-out")?, [row(second, Some(12))]);
+    Ok(())
+}
+
+/// As an adder or subtractor of Kafka Streams that returns null.
+#[test]
+fn a_group_of_a_table_whose_row_is_deleted_starts_over() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let grouped = b.table::<String, i64>("in", "rows").group_by("g", |key, n| (key[..1].to_owned(), n));
+    grouped.reduce_or_delete("reduced", |sum, n| open(sum + n), |sum, n| open(sum - n)).to_stream().to("reduced-out");
+    let (add, subtract) = (|_: &String, n, sum: i64| open(sum + n), |_: &String, n, sum: i64| open(sum - n));
+    grouped.aggregate_or_delete("folded", || 0, add, subtract).to_stream().to("folded-out");
+    let add = |_: &String, n, sum: i64| Ok::<_, String>(open(sum + n));
+    let subtract = |_: &String, n, sum: i64| Ok::<_, String>(open(sum - n));
+    grouped.try_aggregate_or_delete("tried", || 0, add, subtract).to_stream().to("tried-out");
+    let driver = TopologyTestDriver::new(b.build()?)?;
+    let input = driver.input::<String, Option<i64>>("in")?;
+    for (key, n) in [("a1", Some(5)), ("a2", Some(-5)), ("a1", Some(7)), ("a1", Some(3)), ("a1", None), ("a2", None)] {
+        input.pipe(key, n);
+        driver.restart()?;
+    }
+    // 5; 5 - 5; 7, as the 5 is subtracted from nothing; 7 - 7 + 3; 3 - 3; nothing.
+    let wanted = [Some(5), None, Some(7), Some(3), None, None].map(|sum| kv("a", sum));
+    for topic in ["reduced-out", "folded-out", "tried-out"] {
+        assert_eq!(driver.output::<String, Option<i64>>(topic)?.read(), wanted, "{topic}");
+    }
     Ok(())
 }

@@ -325,9 +325,41 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         add: impl Fn(V, V) -> V + Send + Sync + 'static,
         subtract: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> KTable<K, V> {
+        self.reduce_or_delete(
+            store,
+            move |sum, value| Some(add(sum, value)),
+            move |sum, value| Some(subtract(sum, value)),
+        )
+    }
+
+    /// As [`GroupedTable::reduce`]; `None` deletes the group's row, and the next value added starts over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// people
+    ///     .group_by("by-town", |_, town| (town, 1))
+    ///     .reduce_or_delete("per-town", |sum, n| Some(sum + n), |sum, n| Some(sum - n).filter(|sum| *sum > 0))
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let out = t.output::<String, Option<i32>>("out")?;
+    /// people.pipe("ann", "Oslo");
+    /// people.pipe("ann", "Voss"); // nobody is left in Oslo
+    /// assert_eq!(out.read(), [kv("Oslo", Some(1)), kv("Oslo", None), kv("Voss", Some(1))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn reduce_or_delete(
+        &self,
+        store: &str,
+        add: impl Fn(V, V) -> Option<V> + Send + Sync + 'static,
+        subtract: impl Fn(V, V) -> Option<V> + Send + Sync + 'static,
+    ) -> KTable<K, V> {
         let add = move |_: &K, value, sum: Option<V>| match sum {
             Some(sum) => sure(add(sum, value)),
-            None => Ok(value),
+            None => Ok(Some(value)),
         };
         self.fold(store, add, move |_, value, sum| Ok(subtract(sum, value)))
     }
@@ -358,9 +390,41 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         add: impl Fn(V, V) -> Result<V, E> + Send + Sync + 'static,
         subtract: impl Fn(V, V) -> Result<V, E> + Send + Sync + 'static,
     ) -> KTable<K, V> {
+        self.try_reduce_or_delete(
+            store,
+            move |sum, value| add(sum, value).map(Some),
+            move |sum, value| subtract(sum, value).map(Some),
+        )
+    }
+
+    /// As [`GroupedTable::reduce_or_delete`], with functions that may fail; as [`GroupedTable::try_reduce`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let grouped = b.table::<String, i64>("in", "rows").group_by("all", |_, n| ("all".to_owned(), n));
+    /// let add = |sum: i64, n: i64| sum.checked_add(n).map(Some).ok_or("too much");
+    /// let subtract = |sum: i64, n: i64| sum.checked_sub(n).map(|sum| Some(sum).filter(|sum| *sum != 0)).ok_or("too little");
+    /// grouped.try_reduce_or_delete("sum", add, subtract).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [("a", Some(i64::MAX)), ("b", Some(1)), ("a", None)].into_iter().for_each(|(key, n)| input.pipe(key, n));
+    /// assert_eq!(out.read(), [kv("all", Some(i64::MAX)), kv("all", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_reduce_or_delete<E: Into<BoxError>>(
+        &self,
+        store: &str,
+        add: impl Fn(V, V) -> Result<Option<V>, E> + Send + Sync + 'static,
+        subtract: impl Fn(V, V) -> Result<Option<V>, E> + Send + Sync + 'static,
+    ) -> KTable<K, V> {
         let add = move |_: &K, value, sum: Option<V>| match sum {
             Some(sum) => add(sum, value).map_err(Error::user),
-            None => Ok(value),
+            None => Ok(Some(value)),
         };
         self.fold(store, add, move |_, value, sum| subtract(sum, value).map_err(Error::user))
     }
@@ -394,13 +458,44 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         let add = move |key: &K, value, sum: Option<A>| {
             let mut sum = sum.unwrap_or_else(&init);
             add(key, value, &mut sum);
-            sure(sum)
+            sure(Some(sum))
         };
         let subtract = move |key: &K, value, mut sum| {
             subtract(key, value, &mut sum);
-            Ok(sum)
+            Ok(Some(sum))
         };
         self.fold(store, add, subtract)
+    }
+
+    /// As [`GroupedTable::aggregate`], but takes and returns the value; `None` deletes the group's row, and the next value
+    /// added starts over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let people = b.table::<String, String>("people", "people"); // name, town
+    /// people
+    ///     .group_by("by-town", |name, town| (town, name.clone()))
+    ///     .aggregate_or_delete("per-town", || 0, |_, _, n| Some(n + 1), |_, _, n| Some(n - 1).filter(|n| *n > 0))
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let people = t.input::<String, String>("people")?;
+    /// # let out = t.output::<String, Option<i32>>("out")?;
+    /// people.pipe("ann", "Oslo");
+    /// people.pipe("ann", "Voss"); // nobody is left in Oslo
+    /// assert_eq!(out.read(), [kv("Oslo", Some(1)), kv("Oslo", None), kv("Voss", Some(1))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn aggregate_or_delete<A: Data<NonNull = A>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
+        let add = move |key: &K, value, sum: Option<A>| sure(add(key, value, sum.unwrap_or_else(&init)));
+        self.fold(store, add, move |key, value, sum| Ok(subtract(key, value, sum)))
     }
 
     /// Folds with functions that may fail, and take and return the value; as [`GroupedTable::try_reduce`].
@@ -429,6 +524,40 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
         add: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
         subtract: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
     ) -> KTable<K, A> {
+        self.try_aggregate_or_delete(
+            store,
+            init,
+            move |key, value, sum| add(key, value, sum).map(Some),
+            move |key, value, sum| subtract(key, value, sum).map(Some),
+        )
+    }
+
+    /// As [`GroupedTable::aggregate_or_delete`], with functions that may fail; as [`GroupedTable::try_reduce`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let grouped = b.table::<String, i64>("in", "rows").group_by("all", |_, n| ("all".to_owned(), n));
+    /// let add = |_: &String, n: i64, sum: i64| sum.checked_add(n).map(Some).ok_or("too much");
+    /// let subtract = |_: &String, n, sum: i64| sum.checked_sub(n).map(|sum| Some(sum).filter(|sum| *sum != 0)).ok_or("too little");
+    /// grouped.try_aggregate_or_delete("sum", || 0, add, subtract).to_stream().to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, Option<i64>>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [("a", Some(i64::MAX)), ("b", Some(1)), ("a", None)].into_iter().for_each(|(key, n)| input.pipe(key, n));
+    /// assert_eq!(out.read(), [kv("all", Some(i64::MAX)), kv("all", None)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_aggregate_or_delete<A: Data<NonNull = A>, E: Into<BoxError>>(
+        &self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        add: impl Fn(&K, V, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<K, A> {
         let add = move |key: &K, value, sum: Option<A>| add(key, value, sum.unwrap_or_else(&init)).map_err(Error::user);
         self.fold(store, add, move |key, value, sum| subtract(key, value, sum).map_err(Error::user))
     }
@@ -436,8 +565,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
     fn fold<A: Data<NonNull = A>, E: Failure + 'static>(
         &self,
         store: &str,
-        add: impl Fn(&K, V, Option<A>) -> Result<A, E> + Send + Sync + 'static,
-        subtract: impl Fn(&K, V, A) -> Result<A, E> + Send + Sync + 'static,
+        add: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+        subtract: impl Fn(&K, V, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<K, A> {
         let changes = &self.changes;
         let id = Stored::<K, A>::add(&changes.builder, store);
@@ -482,8 +611,8 @@ where
     K: Data,
     A: Data,
     E: Failure,
-    Add: Fn(&K, V, Option<A>) -> Result<A, E>,
-    Subtract: Fn(&K, V, A) -> Result<A, E>,
+    Add: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    Subtract: Fn(&K, V, A) -> Result<Option<A>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
@@ -496,10 +625,10 @@ where
             let kept = if E::POSSIBLE { entry.value.clone() } else { None };
             let step = |mut sum: Option<A>| {
                 if let Some(value) = change.old {
-                    sum = sum.map(|sum| subtract(&key, value, sum)).transpose()?;
+                    sum = sum.map_or(Ok(None), |sum| subtract(&key, value, sum))?;
                 }
                 match change.new {
-                    Some(value) => add(&key, value, sum).map(Some),
+                    Some(value) => add(&key, value, sum),
                     None => Ok(sum),
                 }
             };
