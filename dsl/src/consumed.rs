@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use millstream_core::{Data, Nullable, OffsetReset, PlacedBy, RecordTime, Serde};
 
+use crate::failure::BoxError;
+
 /// How a source reads: serdes, event time, where it starts.
 ///
 /// ```
@@ -184,7 +186,8 @@ pub struct Produced<KS: Serde, VS: Serde> {
 
 /// Chooses partitions of a record: given key, value and the number of partitions. None is the default partitioner; an
 /// empty list drops the record and counts it; several send a copy to each.
-pub type Partitioner<K, V> = std::sync::Arc<dyn Fn(&K, &V, i32) -> Option<Vec<i32>> + Send + Sync>;
+pub type Partitioner<K, V> =
+    std::sync::Arc<dyn Fn(&K, &V, i32) -> millstream_core::Result<Option<Vec<i32>>> + Send + Sync>;
 
 impl<KS: Serde, VS: Serde> Produced<KS, VS> {
     /// These serdes, the default partitioner.
@@ -198,7 +201,37 @@ impl<KS: Serde, VS: Serde> Produced<KS, VS> {
         F: Fn(&KS::Value, &VS::Value, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
     {
         self.placed_by = Some(PlacedBy::function::<F>());
-        self.partitioner = Some(std::sync::Arc::new(partitioner));
+        self.partitioner =
+            Some(std::sync::Arc::new(move |key, value, partitions| Ok(partitioner(key, value, partitions))));
+        self
+    }
+
+    /// As [`Produced::partitioner`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Produced, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// b.topic("out", 4);
+    /// let by_number = |_: &String, n: &String, partitions: i32| n.parse::<i32>().map(|n| Some(vec![n % partitions]));
+    /// b.stream::<String, String>("in").to_with("out", Produced::of::<String, String>().try_partitioner(by_number));
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", "1".to_owned()), kv("a", "3".to_owned())]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_partitioner<F, E: Into<BoxError>>(mut self, partitioner: F) -> Self
+    where
+        F: Fn(&KS::Value, &VS::Value, i32) -> Result<Option<Vec<i32>>, E> + Send + Sync + 'static,
+    {
+        self.placed_by = Some(PlacedBy::function::<F>());
+        self.partitioner = Some(std::sync::Arc::new(move |key, value, partitions| {
+            partitioner(key, value, partitions).map_err(millstream_core::Error::user)
+        }));
         self
     }
 }

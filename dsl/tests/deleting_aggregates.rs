@@ -119,3 +119,21 @@ fn a_group_of_a_table_whose_row_is_deleted_starts_over() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn the_first_stream_of_a_cogroup_and_a_merger_delete_too() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let numbers = b.stream::<String, i64>("in").group_by_key();
+    numbers.cogroup_or_delete(|_, n, sum: i64| open(sum + n)).aggregate("sums", || 0).to_stream().to("sums-out");
+    let sessions = numbers.cogroup(|_, n, sum: &mut i64| *sum += n);
+    let sessions = sessions.in_sessions(SessionWindows::of(MIN).grace(10 * MIN));
+    sessions.aggregate_or_delete("merged", || 0, |_, a, b| open(a + b)).to_stream().to("merged-out");
+    let driver = TopologyTestDriver::new(b.build()?)?;
+    let input = driver.input::<String, i64>("in")?;
+    for (time, n) in [(0, 5), (100_000, -5), (50_000, 7)] {
+        input.pipe_at(time, "a", n);
+    }
+    assert_eq!(driver.output::<String, Option<i64>>("sums-out")?.read(), [Some(5), None, Some(7)].map(|n| kv("a", n)));
+    assert_eq!(told(&driver, "merged-out")?[2..], [(0, 0, None), (100_000, 100_000, None), (0, 100_000, Some(7))]);
+    Ok(())
+}

@@ -9,8 +9,7 @@ const WITHOUT: &[(&str, &str)] = &[
     ("on_late_left", "is called while the program is built"),
     ("on_late_right", "is called while the program is built"),
     ("transform_values", "its function may fail as it is"),
-    ("cogroup_or_delete", "try_cogroup may delete too"),
-    ("repartition_by", "says what else may be: no partition, or the default one"),
+    ("cogroup_or_delete", "try_cogroup is its twin too: it may delete"),
 ];
 
 /// What a cogroup begins with is made of nothing.
@@ -25,6 +24,22 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// What the functions that a method takes are given, in order.
+fn given(takes: &str) -> Vec<String> {
+    let functions = takes.match_indices("Fn(").map(|(at, found)| &takes[at + found.len()..]);
+    functions
+        .map(|rest| {
+            let mut open = 1;
+            let end = rest.find(|c| {
+                open += i32::from(c == '(') - i32::from(c == ')');
+                open == 0
+            });
+            // What is folded in place is given and returned where that may fail.
+            rest[..end.unwrap_or(rest.len())].replace("&mut A", "A")
+        })
+        .collect()
 }
 
 /// The public methods of a file with what they take.
@@ -43,21 +58,30 @@ fn methods(code: &str) -> Vec<(&str, &str)> {
 fn every_operator_with_a_function_has_one_that_may_fail() {
     let dsl = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dsl/src");
     let (mut problems, mut twins) = (Vec::new(), 0);
-    for folder in ["operators", "joins", "tables", "aggregates"] {
+    for part in ["operators", "joins", "tables", "aggregates", "consumed.rs"] {
         let mut files = Vec::new();
-        sources(&dsl.join(folder), &mut files);
+        if part.ends_with(".rs") {
+            files.push(dsl.join(part));
+        } else {
+            sources(&dsl.join(part), &mut files);
+        }
         for file in files {
             let code = fs::read_to_string(&file).expect("a source");
             let methods = methods(&code);
             for (name, takes) in &methods {
                 let functions = takes.replace(MADE_OF_NOTHING, "");
-                let takes_none = !functions.contains("Fn(") && !functions.contains("FnOnce(");
+                let takes_none =
+                    !functions.contains("Fn(") && !functions.contains("FnMut(") && !functions.contains("FnOnce(");
                 if takes_none || name.starts_with("try_") || WITHOUT.iter().any(|(known, _)| known == name) {
                     continue;
                 }
                 let twin = format!("try_{name}");
                 match methods.iter().find(|(other, _)| **other == twin) {
-                    Some((_, takes)) if takes.contains("Result<") => twins += 1,
+                    Some((_, tried)) if tried.contains("Result<") && given(tried) == given(takes) => twins += 1,
+                    Some((_, tried)) if tried.contains("Result<") => {
+                        let (tried, given) = (given(tried), given(takes));
+                        problems.push(format!("{}: {name} gives {given:?}, {twin} {tried:?}", file.display()));
+                    }
                     Some(_) => problems.push(format!("{}: {twin} takes no function that may fail", file.display())),
                     None => problems.push(format!("{}: {name} has no {twin}", file.display())),
                 }

@@ -20,10 +20,10 @@ pub(super) type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
 
 type Merger<K, A, R> = Arc<dyn Fn(&K, Option<A>, A) -> R + Send + Sync>;
 
-/// What makes one value of those of two sessions.
+/// What makes one value of those of two sessions, or none.
 pub(super) enum Merge<K, A> {
-    Sure(Merger<K, A, A>),
-    MayFail(Merger<K, A, Result<A>>),
+    Sure(Merger<K, A, Option<A>>),
+    MayFail(Merger<K, A, Result<Option<A>>>),
 }
 
 impl<K, A> Clone for Merge<K, A> {
@@ -94,6 +94,36 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
         f: impl Fn(&K, V::NonNull, &mut A) + Send + Sync + 'static,
     ) -> CogroupedStream<K, A> {
         CogroupedStream { builder: self.builder().clone(), inputs: Vec::new() }.cogroup(self, f)
+    }
+
+    /// Starts a cogroup with this stream, whose function takes and returns the value; `None` deletes the row.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let closed = b.stream::<String, String>("closed").group_by_key();
+    /// let bought = b.stream::<String, i64>("bought").group_by_key();
+    /// closed
+    ///     .cogroup_or_delete(|_, _, _: i64| None)
+    ///     .cogroup(&bought, |_, n, owned| *owned += n)
+    ///     .aggregate("owned", || 0)
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let closed = t.input::<String, String>("closed")?;
+    /// # let bought = t.input::<String, i64>("bought")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// bought.pipe("ann", 3);
+    /// closed.pipe("ann", "today");
+    /// bought.pipe("ann", 4);
+    /// assert_eq!(out.read(), [kv("ann", Some(3)), kv("ann", None), kv("ann", Some(4))]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn cogroup_or_delete<A: Data<NonNull = A>>(
+        &self,
+        f: impl Fn(&K, V::NonNull, A) -> Option<A> + Send + Sync + 'static,
+    ) -> CogroupedStream<K, A> {
+        CogroupedStream { builder: self.builder().clone(), inputs: Vec::new() }.cogroup_or_delete(self, f)
     }
 
     /// Starts a cogroup with this stream, whose function takes and returns the value, and may fail; as
@@ -379,13 +409,12 @@ where
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
         match merge {
             Merge::Sure(merge) => {
-                let merge = move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)));
+                let merge = move |key: &K, a: Option<A>, b: A| Ok(merge(key, a, b));
                 target.subscribe(node, &stream, late, fold, Arc::new(merge));
             }
             Merge::MayFail(merge) => {
                 let fold = move |key: &K, value, sum| fold(key, value, sum).map_err(E::into);
-                let merge = move |key: &K, a: Option<A>, b: A| merge(key, a, b).map(Some);
-                target.subscribe(node, &stream, late, fold, Arc::new(merge));
+                target.subscribe(node, &stream, late, fold, Arc::new(move |key: &K, a, b| merge(key, a, b)));
             }
         }
     }

@@ -185,6 +185,36 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
         init: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
+        self.aggregate_or_delete(store, init, move |key, a, b| Some(merge(key, a, b)))
+    }
+
+    /// As [`SessionCogroup::aggregate`]; a merger that returns `None` leaves nothing of the sessions so far, and the record that
+    /// brought them together starts over.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("in").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, sum: &mut i64| *sum += n)
+    ///     .in_sessions(SessionWindows::of(MIN))
+    ///     .aggregate_or_delete("sums", || 0, |_, a, b| Some(a + b).filter(|sum| *sum != 0))
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [(0, 3), (90_000, -3), (50_000, 1)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+    /// let sums: Vec<_> = out.read().into_iter().map(|(_, sum)| sum).collect();
+    /// assert_eq!(sums, [Some(3), Some(-3), None, None, Some(1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn aggregate_or_delete(
+        self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Option<A> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
         let init: Init<A> = Arc::new(init);
         let first = init.clone();
         let merge = move |key: &K, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b);
@@ -220,6 +250,38 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
         store: &str,
         init: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> Result<A, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.try_aggregate_or_delete(store, init, move |key, a, b| merge(key, a, b).map(Some))
+    }
+
+    /// As [`SessionCogroup::aggregate_or_delete`], with a merger that may fail; as [`SessionCogroup::try_aggregate`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("in").group_by_key();
+    /// let merge = |_: &String, a: i64, b| a.checked_add(b).map(|sum| Some(sum).filter(|sum| *sum != 0)).ok_or("too many");
+    /// bought
+    ///     .cogroup(|_, n, sum: &mut i64| *sum += n)
+    ///     .in_sessions(SessionWindows::of(MIN))
+    ///     .try_aggregate_or_delete("sums", || 0, merge)
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// [(0, i64::MAX), (90_000, i64::MAX), (50_000, 1)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+    /// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(i64::MAX); 2]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_aggregate_or_delete<E: Into<BoxError>>(
+        self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let init: Init<A> = Arc::new(init);
         let first = init.clone();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millstream_core::{Data, Downstream, Forward, Record, RecordTime, Result, TaskContext, TopicName, Topics};
 
 use crate::consumed::{Consumed, Produced};
+use crate::failure::BoxError;
 use crate::kstream::KStream;
 
 impl<K: Data, V: Data> KStream<K, V> {
@@ -65,6 +66,31 @@ impl<K: Data, V: Data> KStream<K, V> {
         partitioner: impl Fn(&K, &V, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
     ) -> KStream<K, V> {
         self.through(name, None, Produced::of::<K, V>().partitioner(partitioner))
+    }
+
+    /// As [`KStream::repartition_by`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let by_number = |_: &String, n: &String, partitions: i32| n.parse::<i32>().map(|n| Some(vec![n % partitions]));
+    /// b.stream::<String, String>("in").try_repartition_by("by-number", by_number).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// ["1", "one", "3"].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(out.read(), [kv("a", "1".to_owned()), kv("a", "3".to_owned())]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_repartition_by<E: Into<BoxError>>(
+        &self,
+        name: &str,
+        partitioner: impl Fn(&K, &V, i32) -> Result<Option<Vec<i32>>, E> + Send + Sync + 'static,
+    ) -> KStream<K, V> {
+        self.through(name, None, Produced::of::<K, V>().try_partitioner(partitioner))
     }
 
     fn through(&self, name: &str, partitions: Option<i32>, produced: Produced<K::Serde, V::Serde>) -> KStream<K, V> {

@@ -123,7 +123,7 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
         let headers = record.headers.section();
         if let Some(partitioner) = &self.partitioner {
             let partitions = cx.collector.partitions(slot);
-            if let Some(chosen) = partitioner(&record.key, &record.value, partitions) {
+            if let Some(chosen) = partitioner(&record.key, &record.value, partitions)? {
                 if chosen.is_empty() {
                     cx.drop_record();
                 }
