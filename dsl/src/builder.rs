@@ -257,6 +257,33 @@ impl StreamsBuilder {
         }
     }
 
+    /// Warns of a join whose sides come of one table, and whose look-ups read rows that have changed before both sides have
+    /// heard of it (semantics.md 77).
+    pub(crate) fn warn_of_rows_on_both_sides(&self, sides: [NodeId; 2], read: &[StoreId]) {
+        let mut graph = self.graph();
+        let parts = &mut graph.parts;
+        let above = |node: NodeId| {
+            let (mut found, mut next) = (BTreeSet::from([node]), vec![node]);
+            while let Some(node) = next.pop() {
+                next.extend(parts.nodes[node.0].inputs.iter().filter(|input| found.insert(**input)));
+            }
+            found
+        };
+        let both = sides.map(above);
+        let above_both: BTreeSet<_> =
+            both[0].intersection(&both[1]).flat_map(|node| parts.nodes[node.0].stores.iter().copied()).collect();
+        let shared = read.iter().filter(|store| above_both.contains(store));
+        let names: Vec<_> = shared.map(|store| format!("`{}`", parts.stores[store.0].name)).collect();
+        if !names.is_empty() {
+            parts.warnings.push(format!(
+                "both sides of a join of tables come of {}, whose rows change before either side hears of it: as in Kafka Streams, \
+                 deletions may not be passed on, and what is grouped below may be added twice\n  help: give both sides rows of \
+                 their own with .materialize(name), right before the join",
+                names.join(", ")
+            ));
+        }
+    }
+
     /// Warns of a windowed count whose values may be null: it counts them, and an unwindowed one does not (semantics.md 35).
     pub(crate) fn warn_of_nulls<V: Data>(&self, store: &str) {
         if TypeId::of::<V>() != TypeId::of::<V::NonNull>() {
