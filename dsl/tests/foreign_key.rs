@@ -105,3 +105,42 @@ fn a_row_whose_foreign_key_cannot_be_found_is_no_row() -> Result<()> {
     }
     Ok(())
 }
+
+/// A subscription goes with the foreign key that it was for. No result shows one that stays, but the store and its changelog grow.
+#[test]
+fn a_row_has_one_subscription_or_none() -> Result<()> {
+    for inner in [true, false] {
+        let b = StreamsBuilder::new();
+        let (left, right) = (b.table::<String, String>("left", "l"), b.table::<String, String>("right", "r"));
+        let joined = match inner {
+            true => left.try_join_on("joined", &right, |row| key_of(row), |row, of| Ok(format!("{row}+{of}"))),
+            false => left.try_left_join_on("joined", &right, |row| key_of(row), |row, of| Ok(format!("{row}+{of:?}"))),
+        };
+        joined.to_stream().to("out");
+        let config = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+        let t = TopologyTestDriver::with_config(b.build()?, config)?;
+        let rows = t.input::<String, Option<String>>("left")?;
+        let kept = t.output::<Vec<u8>, Option<Vec<u8>>>("test-joined-subscription-changelog")?;
+        let mut subscriptions = BTreeMap::new();
+        let steps = [
+            (Some("x1"), 1),
+            (Some("y1"), 1),
+            (Some("y2"), 1),
+            (Some("-1"), 0),
+            (Some("z1"), 1),
+            (Some("?"), 0),
+            (Some("?"), 0),
+            (Some("x1"), 1),
+            (None, 0),
+            (Some("y1"), 1),
+            (None, 0),
+        ];
+        for (row, count) in steps {
+            rows.pipe("p", row.map(str::to_owned));
+            subscriptions.extend(kept.read());
+            let live = subscriptions.values().filter(|subscription| subscription.is_some()).count();
+            assert_eq!(live, count, "{row:?}, inner {inner}: {subscriptions:?}");
+        }
+    }
+    Ok(())
+}
