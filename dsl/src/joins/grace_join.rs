@@ -17,6 +17,10 @@ use crate::builder::{NewStore, StreamsBuilder};
 use crate::framed;
 use crate::keys::Keys;
 
+/// A place in the buffer: a time, the record's key, a number, each time and number in so many bytes.
+const TIME: usize = size_of::<Timestamp>();
+const NUMBER: usize = size_of::<i64>();
+
 /// A record that waits: its value and headers.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting<V> {
@@ -38,7 +42,8 @@ pub(crate) struct GraceBuffer<K: Data, V: Data, N> {
 
 /// Adds the store of the records that wait.
 pub(crate) fn add_store<K: Data, V: Data>(builder: &StreamsBuilder, name: &str) -> StoreId {
-    let format = StoreFormat::of::<K::Serde, WaitingSerde<V::Serde>>("grace-buffer");
+    // The first format numbered records in 4 bytes.
+    let format = StoreFormat::of::<K::Serde, WaitingSerde<V::Serde>>("grace-buffer-2");
     let make = |name: &str| KeyValueTable::new(name, WaitingSerde(V::Serde::default()), true);
     builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
 }
@@ -61,7 +66,7 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
         let Record { key, value, timestamp, headers } = record;
         {
             let mut place = self.keys.encode_behind(&timestamp.to_be_bytes(), &key)?;
-            place.extend((number as u32).to_be_bytes());
+            place.extend(number.to_be_bytes());
             let waiting = Waiting { value, headers };
             *self.table.borrow_mut().change(&place)? = Entry { value: Some(waiting), timestamp };
         }
@@ -81,7 +86,7 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
         })?;
         for (place, Waiting { value, headers }, timestamp) in leaving {
             *self.table.borrow_mut().change(&place)? = Entry { value: None, timestamp };
-            let key = self.keys.decode(&place[8..place.len() - 4])?;
+            let key = self.keys.decode(&place[TIME..place.len() - NUMBER])?;
             self.join.forward(cx, Record { key, value, timestamp, headers })?;
         }
         Ok(())
