@@ -366,10 +366,11 @@ pub struct TestOutput<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> TestOutput<K, V> {
-    /// Keys and values since the last read, partition by partition, each in order.
+    /// Keys and values since the last read, partition by partition, each in order. A topic that may have nulls, as of a table
+    /// or of dead letters, is read as `Option`: `t.output::<String, Option<i64>>("out")?`.
     ///
     /// # Panics
-    /// When a record cannot be decoded.
+    /// When a record cannot be decoded, as a null where `V` has none.
     pub fn read(&self) -> Vec<(K, V)> {
         self.read_records().into_iter().map(|r| (r.key, r.value)).collect()
     }
