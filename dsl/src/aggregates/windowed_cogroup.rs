@@ -60,7 +60,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
     }
 
     /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
-    /// value is null. They are counted as dropped all the same.
+    /// value is null. They are counted as dropped all the same. Given twice for one stream, both have them.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, TimeWindows, StreamsBuilder, TopologyTestDriver};
@@ -147,7 +147,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
     }
 
     /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
-    /// value is null. They are counted as dropped all the same.
+    /// value is null. They are counted as dropped all the same. Given twice for one stream, both have them.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver};
@@ -208,14 +208,22 @@ impl LateInputs {
         use_it: impl FnOnce(KStream<K, V::NonNull>),
     ) {
         let stream = stream.stream();
-        let inputs = self.0.get_mut();
-        inputs.retain(|(input, _)| *input != stream.node);
-        if streams.inputs.iter().any(|input| input.stream() == stream.node) {
-            inputs.push((stream.node, Box::new(LateStream::of(stream, use_it))));
-        } else {
+        if !streams.inputs.iter().any(|input| input.stream() == stream.node) {
             let help = "help: give it one that was given to `cogroup`, or began it";
             streams.builder.problem(format!("`on_late` of a cogroup is given a stream that is not in it\n  {help}"));
+            return;
         }
+        let inputs = self.0.get_mut();
+        let of_it = inputs.iter().find(|(input, _)| *input == stream.node);
+        let late = match of_it.and_then(|(_, late)| late.downcast_ref::<Arc<LateStream<K, V::NonNull>>>()) {
+            Some(late) => late.clone(),
+            None => {
+                let late = LateStream::of(stream);
+                inputs.push((stream.node, Box::new(late.clone())));
+                late
+            }
+        };
+        use_it(late.stream());
     }
 
     /// The late records of an input, hung on its operator. A stream that is there twice has them once.
