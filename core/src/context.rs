@@ -201,6 +201,9 @@ impl TaskContext {
             Err(panic) => return Err(Error::user(format!("{panic}\n  it was asked about: {error}"))),
         };
         self.drop_record();
+        if !self.handlers.letters {
+            return Ok(());
+        }
         letters.into_iter().try_for_each(|letter| self.send_letter(&letter))
     }
 

@@ -122,6 +122,11 @@ impl DiskStores {
         }))
     }
 
+    /// Whether a store has its rows here.
+    pub(crate) fn has(&self, store: usize) -> bool {
+        self.family(store).is_some()
+    }
+
     fn family(&self, store: usize) -> Option<usize> {
         self.families.iter().position(|f| f.store == store)
     }

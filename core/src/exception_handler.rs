@@ -22,6 +22,10 @@ use crate::error_handler_context::ErrorHandlerContext;
 /// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
 /// record always fails the task.
 ///
+/// Global tables and stores ask too: the deserialization handler always, the processing handler if
+/// `processing.exception.handler.global.enabled` says so (KIP-1270). What they leave out is counted by every thread that reads
+/// it, and at every start; dead letters are not written for it, and a panic there always fails the thread.
+///
 /// What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the thread goes back to its
 /// last commit and tries again until it has passed. What is asked about stays: the same bytes, the same record, the same
 /// size; only a topic that a record has named may come to be, see [`HandlerResponse::Retry`].

@@ -10,6 +10,8 @@ pub(crate) struct Handlers {
     pub(crate) deserialization: ExceptionHandler,
     pub(crate) processing: ExceptionHandler,
     pub(crate) production: ExceptionHandler,
+    /// Whether what they leave out may be written elsewhere, with the commit.
+    pub(crate) letters: bool,
 }
 
 impl Handlers {
@@ -17,6 +19,7 @@ impl Handlers {
         deserialization: ExceptionHandler::Fail,
         processing: ExceptionHandler::Fail,
         production: ExceptionHandler::Fail,
+        letters: true,
     };
 
     pub(crate) fn new(config: &RuntimeConfig) -> Self {
@@ -24,7 +27,14 @@ impl Handlers {
             deserialization: config.undecodable.clone(),
             processing: config.processing.clone(),
             production: config.production.clone(),
+            letters: true,
         }
+    }
+
+    /// Those of global stores, which commit nothing.
+    pub(crate) fn of_globals(config: &RuntimeConfig) -> Self {
+        let processing = if config.processing_global { config.processing.clone() } else { ExceptionHandler::Fail };
+        Handlers { processing, letters: false, ..Handlers::new(config) }
     }
 
     /// The one that is asked about an error.

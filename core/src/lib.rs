@@ -61,6 +61,7 @@ mod source;
 mod state_budget;
 mod store;
 mod store_format;
+mod store_place;
 mod store_query;
 mod stream_threads;
 mod streams;
@@ -124,6 +125,7 @@ pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampE
 pub use state_budget::StateBudget;
 pub use store::{ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use store_format::{StoreFormat, serde_name};
+pub use store_place::StorePlace;
 pub use store_query::{KeyRange, StoreQuery, is_empty_range};
 pub use streams::{Queries, Stopper, Streams};
 pub use task::Task;

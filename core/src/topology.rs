@@ -14,6 +14,7 @@ use crate::rebuilt_from::RebuiltFrom;
 use crate::serde::Serde;
 use crate::store::StoreInstance;
 use crate::store_format::{StoreFormat, serde_name};
+use crate::store_place::StorePlace;
 use crate::task_builder::SourceSupplier;
 use crate::topic_name::TopicName;
 use crate::topic_pattern::TopicPattern;
@@ -111,8 +112,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
-    /// Its rows are all in memory, also if others' are on disk.
-    pub in_memory: bool,
+    /// Where its rows lie.
+    pub place: StorePlace,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.
@@ -268,6 +269,16 @@ impl Topology {
             order.push(group);
         }
         order
+    }
+
+    /// A store that the program wants on the application's disk.
+    pub fn wants_disk(&self) -> Option<&StoreDescription> {
+        self.stores().iter().find(|store| matches!(store.place, StorePlace::OnDisk))
+    }
+
+    /// Where its stores lie.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &StorePlace> {
+        self.stores().iter().map(|store| &store.place)
     }
 
     /// Indices of the global sources.

@@ -9,6 +9,7 @@
 //! processed, but nothing is sent. The order within a commit is written in [`StreamThread::begin_commit`] and nowhere else.
 
 mod commit;
+mod globals;
 mod queries;
 mod recovery;
 mod start;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::commit::Commit;
+use self::globals::Globals;
 use self::start::first_offset;
 use crate::alignment::Head;
 use crate::collector::Collector;
@@ -67,7 +69,7 @@ pub struct StreamThread {
     planned: Vec<usize>,
     /// Task and input of every slot of the consumer.
     slots: Vec<(usize, usize)>,
-    globals: Option<(Task, Box<dyn Consumer>)>,
+    globals: Option<Globals>,
     global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
     restore_listener: Option<Arc<dyn StateRestoreListener>>,
@@ -109,21 +111,8 @@ impl StreamThread {
     pub fn new(shared: ThreadContext, name: String, tasks: &[usize], wakeup: Arc<Wakeup>, now: Now) -> Result<Self> {
         let consumer = shared.log.consumer(&shared.consumer_options(&name), wakeup.clone())?;
         let producer = shared.log.producer(&producer_options(&shared, &name), wakeup.clone())?;
-        let mut globals = None;
-        let mut global_stores = HashMap::new();
-        if !shared.plan.globals.sources.is_empty() {
-            let task = Task::new(
-                &shared.plan.globals,
-                shared.topology.clone(),
-                shared.config.application_id.clone(),
-                collector(&shared),
-                Rc::default(),
-            );
-            global_stores = task.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
-            globals =
-                Some((task, shared.log.consumer(&shared.consumer_options(&format!("{name}-global")), wakeup.clone())?));
-        }
-        let global_stores = Rc::new(global_stores);
+        let globals = Globals::new(&shared, &name, &wakeup, collector(&shared))?;
+        let global_stores = Rc::new(globals.as_ref().map(Globals::stores).unwrap_or_default());
         shared.alignment.register(&wakeup);
         let planned = tasks.to_vec();
         let tasks = new_tasks(&shared, &planned, &global_stores);
@@ -243,11 +232,11 @@ impl StreamThread {
             self.settle_blocking(now)?;
         }
         self.exchange_with_disk(now)?;
-        if self.tasks.iter().any(|task| task.disk.is_some()) {
+        if self.tasks.iter().any(|task| !task.disks.is_empty()) {
             self.producer.keep(self.producer.last_commit())?;
             self.exchange_with_disk(now)?;
         }
-        self.tasks.iter_mut().filter_map(|task| task.disk.as_mut()).try_for_each(DiskStores::close)?;
+        self.tasks.iter_mut().flat_map(|task| &mut task.disks).try_for_each(DiskStores::close)?;
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
     }
@@ -278,10 +267,11 @@ impl StreamThread {
         self.tasks.iter().map(Task::id)
     }
 
-    /// Totals over the tasks here.
+    /// Totals over the tasks here, and what the global stores have left out.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         self.tasks.iter().for_each(|task| sum += task.counters());
+        sum.dropped_records += self.globals.as_ref().map_or(0, |globals| globals.task.counters().dropped_records);
         sum
     }
 
@@ -337,7 +327,7 @@ impl StreamThread {
         let config = self.shared.config.clone();
         // What is processed while a commit is under way waits here for it; more than this, and processing waits.
         let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
-        let disk_is_behind = self.tasks.iter().filter_map(|t| t.disk.as_ref()).any(DiskStores::is_behind);
+        let disk_is_behind = self.tasks.iter().flat_map(|task| &task.disks).any(DiskStores::is_behind);
         if waiting > config.uncommitted_bytes || !self.producer.has_room() || disk_is_behind {
             return Ok(0);
         }
@@ -390,8 +380,8 @@ impl StreamThread {
     fn publish_passed_on(&mut self) -> bool {
         let mut news = false;
         for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
-            if let Some(wall) = task.passed_on() {
-                news |= self.shared.alignment.publish_passed_on(*planned, wall);
+            for (source, wall) in task.passed_on() {
+                news |= self.shared.alignment.publish_passed_on(*planned, source, wall);
             }
         }
         news

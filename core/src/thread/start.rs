@@ -4,7 +4,7 @@ use super::StreamThread;
 use crate::error::{Error, Result};
 use crate::handlers::Handlers;
 use crate::input::Input;
-use crate::log::{LogError, Offset, TopicPartition};
+use crate::log::{Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
 use crate::restore::{Progress, Restore};
@@ -59,15 +59,8 @@ impl StreamThread {
                 progress => return Ok(progress),
             }
         }
-        if let Some((task, consumer)) = &mut self.globals {
-            let admin = self.shared.log.admin();
-            let starts: Result<Vec<Offset>, LogError> =
-                task.inputs.iter().map(|i| admin.start_offset(&i.partition)).collect();
-            let starts = starts?;
-            let assignment: Vec<(TopicPartition, Offset)> =
-                task.inputs.iter().map(|i| i.partition.clone()).zip(starts.iter().copied()).collect();
-            consumer.assign(&assignment)?;
-            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), Handlers::FAIL, now.wall)?;
+        if let Some(globals) = &mut self.globals {
+            globals.start(&self.shared, now.wall, self.restore_listener.as_ref())?;
         }
         self.read_globals(now.wall)?;
         let mut assignment = Vec::new();
@@ -95,19 +88,7 @@ impl StreamThread {
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
     pub(super) fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
-        let Some((task, consumer)) = &mut self.globals else { return Ok(()) };
-        loop {
-            let mut any = false;
-            for (slot, input) in task.inputs.iter_mut().enumerate() {
-                let fetch = consumer.fetch(slot, self.shared.config.fetch_bytes)?;
-                any |= !fetch.batches.is_empty();
-                input.take(fetch);
-            }
-            if !any {
-                return Ok(());
-            }
-            task.cx().wall = wall;
-            while task.process(Timestamp::MAX, usize::MAX)? > 0 {}
-        }
+        let Some(globals) = &mut self.globals else { return Ok(()) };
+        globals.read(&self.shared, wall, self.restore_listener.as_ref())
     }
 }
