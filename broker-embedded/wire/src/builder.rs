@@ -8,6 +8,10 @@ use crate::header::{BatchHeader, CRC_START, HEADER_LEN, LENGTH_START};
 use crate::records::Records;
 use crate::varint;
 
+/// Room for a record's length; and for what lies between that and its key: attributes, time, offset and the key's length.
+const LEN: usize = 10;
+const SHORT: usize = 32;
+
 /// A batch under construction. Empty, it holds no memory.
 #[derive(Debug, Clone, Default)]
 pub struct BatchBuilder {
@@ -83,28 +87,25 @@ impl BatchBuilder {
             self.max_timestamp = timestamp;
         }
         self.keyless |= key.is_none();
-        let time_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let size =
-            |field: Option<&[u8]>| field.map_or((1, -1), |f| (varint::len(f.len() as i64) + f.len(), f.len() as i64));
-        let ((key_size, key_len), (value_size, value_len)) = (size(key), size(value));
-        let body = 1
-            + varint::len(time_delta)
-            + varint::len(i64::from(offset_delta))
-            + key_size
-            + value_size
-            + headers.len().max(1);
+        // Behind room for the record's length, which is known when the rest is.
+        let (mut head, mut behind) = ([0; LEN + SHORT], [0; SHORT]);
+        let len_of = |field: Option<&[u8]>| field.map_or(-1, |field| field.len() as i64);
+        let mut end = varint::put(&mut head, LEN + 1, timestamp.wrapping_sub(self.base_timestamp));
+        end = varint::put(&mut head, end, i64::from(offset_delta));
+        end = varint::put(&mut head, end, len_of(key));
+        let behind_len = varint::put(&mut behind, 0, len_of(value));
+        let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+        let body = end - LEN + key.len() + behind_len + value.len() + headers.len().max(1);
+        let start = LEN - varint::len(body as i64);
+        varint::put(&mut head, start, body as i64);
 
-        let mut head = [0; 50];
-        let mut at = varint::put(&mut head, 0, body as i64) + 1;
-        at = varint::put(&mut head, at, time_delta);
-        at = varint::put(&mut head, at, i64::from(offset_delta));
-        at = varint::put(&mut head, at, key_len);
-        self.bytes.reserve(body + 10);
-        self.bytes.extend_from_slice(&head[..at]);
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        at = varint::put(&mut head, 0, value_len);
-        self.bytes.extend_from_slice(&head[..at]);
-        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.bytes.reserve(body + LEN + SHORT);
+        if let Some(head) = head[start..].first_chunk() {
+            self.push_short(head, end - start);
+        }
+        self.bytes.extend_from_slice(key);
+        self.push_short(&behind, behind_len);
+        self.bytes.extend_from_slice(value);
         if headers.is_empty() {
             self.bytes.push(0);
         } else {
@@ -113,6 +114,14 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.last_offset_delta = offset_delta;
         self.count += 1;
+    }
+
+    /// Appends the first bytes of a few. All are copied and the rest is dropped: a copy of known size needs no call.
+    #[inline(always)]
+    fn push_short(&mut self, bytes: &[u8; SHORT], len: usize) {
+        let end = self.bytes.len() + len;
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.truncate(end);
     }
 
     /// Bytes so far, with the header.
