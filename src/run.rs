@@ -62,7 +62,10 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let options = broker_options(&id, &mut settings, clock.clone());
     let state = state_folder(&id, &mut settings);
     let mut config = settings.config(application_id)?;
-    config.disk = state.map(|(folder, rows)| state_disk(&folder, rows)).transpose()?;
+    let wanted = topology.wants_disk().map(|store| format!("store `{}` is to be on disk", store.name));
+    if let Some(why) = state.on_disk.then(|| "`default.dsl.store` is `rocksDB`".to_owned()).or(wanted) {
+        (config.disk, config.in_memory) = (Some(state_disk(&state.folder, state.rows, &why)?), !state.on_disk);
+    }
     settings.warnings().iter().chain(topology.warnings()).for_each(|warning| eprintln!("warning: {warning}"));
     if let Some((servers, origin)) = settings.get("bootstrap.servers") {
         return Err(Error::Config(Box::new(vec![format!(
@@ -114,8 +117,16 @@ pub fn embedded_log(application_id: &str, settings: &mut Settings, clock: Arc<Sy
     Ok(Broker::open(options)?)
 }
 
-/// The folder in which the settings say that state lies, and how many bytes of it stay in memory; `None` is memory alone.
-fn state_folder(application_id: &str, settings: &mut Settings) -> Option<(PathBuf, Option<usize>)> {
+/// Where the settings say that state lies.
+struct StateFolder {
+    folder: PathBuf,
+    /// All of it is on disk, and not just what the program says.
+    on_disk: bool,
+    /// Bytes of it that stay in memory too.
+    rows: Option<usize>,
+}
+
+fn state_folder(application_id: &str, settings: &mut Settings) -> StateFolder {
     let on_disk = settings.one_of("default.dsl.store", &[("in_memory", false), ("rocksDB", true)]).unwrap_or(false);
     let rows: Option<usize> = settings.parsed("statestore.cache.max.bytes", "a number of bytes");
     let folder = settings.get("state.dir").map(|(dir, _)| PathBuf::from(dir));
@@ -123,22 +134,21 @@ fn state_folder(application_id: &str, settings: &mut Settings) -> Option<(PathBu
         settings.warning("`state.dir` is in a folder for temporary files: a system may empty that".to_owned());
     }
     let folder = folder.unwrap_or_else(|| data_dir(application_id, settings).join("state")).join(application_id);
-    on_disk.then_some((folder, rows))
+    StateFolder { folder, on_disk, rows }
 }
 
 #[cfg(feature = "rocksdb")]
-fn state_disk(folder: &Path, rows: Option<usize>) -> Result<Arc<dyn StateDisk>> {
+fn state_disk(folder: &Path, rows: Option<usize>, _why: &str) -> Result<Arc<dyn StateDisk>> {
     let mut options = millstream_state::RocksOptions::default();
     options.rows = rows.unwrap_or(options.rows);
     Ok(Arc::new(millstream_state::RocksDisk::new(folder, options)?))
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn state_disk(_folder: &Path, _rows: Option<usize>) -> Result<Arc<dyn StateDisk>> {
-    Err(Error::Config(Box::new(vec![
-        "`default.dsl.store` is `rocksDB`, and this program was built without it\n  help: add the feature: millstream = { features = [\"rocksdb\"] }"
-            .to_owned(),
-    ])))
+fn state_disk(_folder: &Path, _rows: Option<usize>, why: &str) -> Result<Arc<dyn StateDisk>> {
+    Err(Error::Config(Box::new(vec![format!(
+        "{why}, and this program was built without it\n  help: add the feature: millstream = {{ features = [\"rocksdb\"] }}"
+    )])))
 }
 
 fn data_dir(application_id: &str, settings: &Settings) -> PathBuf {

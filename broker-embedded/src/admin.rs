@@ -9,41 +9,41 @@ use crate::fetch;
 
 impl Admin for Broker {
     fn topics(&self) -> Result<Vec<String>, LogError> {
-        Ok(self.topic_names())
+        Ok(self.topics().names())
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<i32>, LogError> {
-        Ok(self.partition_count(topic))
+        Ok(self.topics().partition_count(topic))
     }
 
     fn topic_id(&self, topic: &str) -> Result<Option<u128>, LogError> {
-        Ok(self.partition(&TopicPartition::new(topic, 0)).ok().map(|p| u128::from(p.topic_id)))
+        Ok(self.topics().partition(&TopicPartition::new(topic, 0)).ok().map(|p| u128::from(p.topic_id)))
     }
 
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError> {
-        self.check_open()?;
-        self.create(spec)
+        self.storage().check_open()?;
+        self.topics().create(spec)
     }
 
     fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError> {
-        Ok(self.topic_config(topic).unwrap_or_default())
+        Ok(self.topics().config(topic).unwrap_or_default())
     }
 
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
-        self.check_open()?;
-        self.alter(topic, configs)
+        self.storage().check_open()?;
+        self.topics().alter(topic, configs)
     }
 
     fn start_offset(&self, partition: &TopicPartition) -> Result<Offset, LogError> {
-        Ok(self.partition(partition)?.start())
+        Ok(self.topics().partition(partition)?.start())
     }
 
     fn end_offset(&self, partition: &TopicPartition, isolation: Isolation) -> Result<Offset, LogError> {
-        Ok(self.partition(partition)?.end(isolation))
+        Ok(self.topics().partition(partition)?.end(isolation))
     }
 
     fn offset_for_time(&self, id: &TopicPartition, time: Timestamp) -> Result<Offset, LogError> {
-        let partition = self.partition(id)?;
+        let partition = self.topics().partition(id)?;
         let mut offset = partition.offset_before_time(time);
         loop {
             let found = fetch::fetch(&partition, offset, 1 << 20, Isolation::ReadUncommitted)?;
@@ -67,6 +67,6 @@ impl Admin for Broker {
     }
 
     fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
-        self.partition(partition)?.delete_before(before)
+        self.topics().partition(partition)?.delete_before(before)
     }
 }

@@ -1,65 +1,46 @@
 //! The broker: topics, coordinator and groups on one data directory.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use millstream_core::{
-    BatchBuilder, CommittedOffset, Files, Isolation, LogError, Now, Offset, Timestamp, TopicPartition, TopicSpec,
-};
-use millstream_wire::SealOptions;
+use millstream_core::{CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
 
 use crate::checkpoint::Checkpoint;
 use crate::cleanable::Cleanable;
 use crate::cleaner::{self, CleanerOptions};
-use crate::data_dir::{DataDir, io};
+use crate::data_dir::DataDir;
 use crate::fetch;
-use crate::groups::{Groups, OFFSETS_TOPIC};
+use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
+use crate::internal_topic::{OFFSETS_TOPIC, STATE_TOPIC};
 use crate::journal::Journal;
 use crate::options::{BrokerOptions, Durability};
-use crate::partition::{Partition, State};
-use crate::recovery::{self, Known};
+use crate::partition::Partition;
 use crate::storage::Storage;
-use crate::topic_config::{TopicConfig, check_name};
-use crate::transactions::{Coordinator, STATE_TOPIC};
+use crate::topics::Topics;
+use crate::transactions::Coordinator;
 
 /// An embedded Kafka log. Clones share it; it is closed when the last clone is dropped, or by [`Broker::close`].
 #[derive(Clone)]
 pub struct Broker {
-    pub(crate) inner: Arc<Inner>,
+    inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    options: BrokerOptions,
+struct Inner {
     dir: Option<DataDir>,
-    storage: Arc<Storage>,
+    topics: Arc<Topics>,
     housekeeping: Mutex<Option<Housekeeping>>,
-    topics: RwLock<BTreeMap<String, Topic>>,
     // Locked before a partition, never after one.
     coordinator: Mutex<Coordinator>,
-    groups: Mutex<Groups>,
+    groups: Arc<Mutex<Groups>>,
     /// Held for the length of a checkpoint.
     checkpointing: Mutex<()>,
     /// Held for the length of a round of compaction; before `checkpointing`.
     cleaning: Mutex<()>,
-    /// The largest topic id that was given.
-    newest_topic: AtomicU64,
-    closed: AtomicBool,
     /// Whether it was opened to the end. What was not may lack what the journal has, and must not say otherwise.
     opened: AtomicBool,
 }
-
-struct Topic {
-    id: u64,
-    config: TopicConfig,
-    partitions: Vec<Arc<Partition>>,
-}
-
-/// Marks a topic's first partition folder, written last: without it there is no topic.
-const TOPIC_FILE: &str = "topic.properties";
 
 const INTERNAL_SEGMENT_BYTES: u64 = 16 << 20;
 
@@ -81,63 +62,38 @@ impl Broker {
             _ => None,
         };
         let storage = Arc::new(Storage::new(files, journal, options.threads, options.checkpoint_bytes));
-        let topics = match &dir {
-            Some(dir) => load_topics(dir, &options, &storage, &checkpoint)?,
-            None => BTreeMap::new(),
-        };
-        let inner = Inner {
-            options,
+        let root = dir.as_ref().map(|dir| dir.path.clone());
+        let topics = Arc::new(Topics::load(root, options, storage.clone(), &checkpoint)?);
+        let groups = Arc::<Mutex<Groups>>::default();
+        let inner = Arc::new(Inner {
             dir,
-            storage,
+            topics: topics.clone(),
             housekeeping: Mutex::default(),
-            topics: RwLock::new(topics),
-            coordinator: Mutex::default(),
-            groups: Mutex::default(),
+            coordinator: Mutex::new(Coordinator::new(topics.clone(), groups.clone())),
+            groups,
             checkpointing: Mutex::default(),
             cleaning: Mutex::default(),
-            newest_topic: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
             opened: AtomicBool::new(false),
-        };
-        let broker = Broker { inner: Arc::new(inner) };
-        broker.inner.replay(&checkpoint)?;
-        if broker.inner.options.threads {
-            *broker.inner.housekeeping() = Some(Housekeeping::start(&broker.inner)?);
+        });
+        inner.replay(&checkpoint)?;
+        if topics.options.threads {
+            let (cleaned, tidied) = (Arc::downgrade(&inner), Arc::downgrade(&inner));
+            let clean = move || cleaned.upgrade().map(|broker| broker.clean());
+            let tidy = move || tidied.upgrade().map(|broker| broker.tidy());
+            *inner.housekeeping() = Some(Housekeeping::start(&storage, clean, tidy)?);
         }
         for topic in [OFFSETS_TOPIC, STATE_TOPIC] {
-            if broker.partition_count(topic).is_none() {
+            if topics.partition_count(topic).is_none() {
                 // Closed early, so that what a start reads is short.
-                let segment_bytes = broker.inner.options.segment_bytes.clamp(1024, INTERNAL_SEGMENT_BYTES);
+                let segment_bytes = topics.options.segment_bytes.clamp(1024, INTERNAL_SEGMENT_BYTES);
                 let configs = [("cleanup.policy", "compact".to_owned()), ("segment.bytes", segment_bytes.to_string())];
                 let configs = configs.map(|(key, value)| (key.to_owned(), value)).into();
-                broker.create_unchecked(&TopicSpec { name: topic.to_owned(), partitions: 1, configs })?;
+                topics.create_unchecked(&TopicSpec { name: topic.to_owned(), partitions: 1, configs })?;
             }
         }
-        broker.load_state()?;
-        broker.inner.opened.store(true, Ordering::SeqCst);
-        Ok(broker)
-    }
-
-    fn load_state(&self) -> Result<(), LogError> {
-        let mut coordinator = self.coordinator();
-        self.read_all(STATE_TOPIC, |records| coordinator.load(records))?;
-        coordinator.finish_open(self)?;
-        drop(coordinator);
-        let mut groups = self.groups();
-        self.read_all(OFFSETS_TOPIC, |records| groups.load(records))
-    }
-
-    fn read_all(&self, topic: &str, mut take: impl FnMut(millstream_wire::Records)) -> Result<(), LogError> {
-        let partition = self.partition(&TopicPartition::new(topic, 0))?;
-        let mut offset = partition.start();
-        loop {
-            let found = fetch::fetch(&partition, offset, 1 << 20, Isolation::ReadCommitted)?;
-            found.batches.into_iter().for_each(&mut take);
-            if found.position == offset {
-                return Ok(());
-            }
-            offset = found.position;
-        }
+        inner.load_state()?;
+        inner.opened.store(true, Ordering::SeqCst);
+        Ok(Broker { inner })
     }
 
     /// Writes what is only in memory and marks the directory as left in order. Later calls fail with
@@ -150,16 +106,16 @@ impl Broker {
     }
 
     /// Deletes what is older, or more, than topics keep, compacts what is worth it, makes a checkpoint when enough was
-    /// written, aborts transactions that have reached their time-out, and forgets idle producers. Threads of the broker's own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the
-    /// journal.
+    /// written, aborts transactions that have reached their time-out, and forgets idle producers. Threads of the broker's
+    /// own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the journal.
     ///
     /// # Errors
     /// When a file cannot be written, synced or removed.
     pub fn tick(&self) -> Result<(), LogError> {
-        if let Some(journal) = self.storage().journal.as_ref().filter(|_| !self.inner.options.threads) {
+        if let Some(journal) = self.storage().journal.as_ref().filter(|_| !self.topics().options.threads) {
             journal.sync()?;
         }
-        self.tidy()?;
+        self.inner.tidy()?;
         self.inner.clean()
     }
 
@@ -169,15 +125,15 @@ impl Broker {
     /// # Errors
     /// [`LogError::Refused`] when anything is wrong with it; nothing has been appended then.
     pub fn append(&self, to: &TopicPartition, batch: &[u8]) -> Result<Offset, LogError> {
-        self.check_open()?;
-        let offset = self.partition(to)?.append_checked(batch)?;
+        self.storage().check_open()?;
+        let offset = self.topics().partition(to)?.append_checked(batch)?;
         self.storage().wait(self.storage().position())?;
         Ok(offset)
     }
 
     /// A topic's configuration, as it was given; `None` if there is no such topic.
     pub fn topic_config(&self, topic: &str) -> Option<BTreeMap<String, String>> {
-        self.topics_read().get(topic).map(|t| t.config.given.clone())
+        self.topics().config(topic)
     }
 
     /// Deletes a topic and its records.
@@ -187,19 +143,7 @@ impl Broker {
     pub fn delete_topic(&self, topic: &str) -> Result<(), LogError> {
         // Neither a checkpoint nor a compacted segment is under way to a folder that goes.
         let _neither = self.inner.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut topics = self.inner.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let gone = topics.remove(topic).ok_or_else(|| LogError::UnknownTopic(TopicPartition::new(topic, 0)))?;
-        gone.partitions.iter().for_each(|p| p.abandon());
-        let Some(dir) = &self.inner.dir else { return Ok(()) };
-        let files = &*self.storage().files;
-        let first = partition_dir(&dir.path, topic, 0);
-        let file = first.join(TOPIC_FILE);
-        files.remove(&file).and_then(|()| files.sync_dir(&first)).map_err(|e| io("cannot remove", &file, e))?;
-        for partition in 0..gone.partitions.len() {
-            let path = partition_dir(&dir.path, topic, partition as i32);
-            files.remove_dir(&path).map_err(|e| io("cannot remove", &path, e))?;
-        }
-        Ok(())
+        self.topics().delete(topic)
     }
 
     /// Every group's committed positions.
@@ -213,167 +157,20 @@ impl Broker {
         all
     }
 
-    pub(crate) fn check_open(&self) -> Result<(), LogError> {
-        if self.inner.closed.load(Ordering::Relaxed) {
-            return Err(LogError::Closed);
-        }
-        self.storage().failure().map_or(Ok(()), Err)
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.inner.topics
     }
 
     pub(crate) fn storage(&self) -> &Storage {
-        &self.inner.storage
-    }
-
-    pub(crate) fn now(&self) -> Now {
-        self.inner.options.clock.now()
-    }
-
-    pub(crate) fn options(&self) -> &BrokerOptions {
-        &self.inner.options
-    }
-
-    /// Ends transactions that take too long, forgets producers that have been idle for too long, deletes what is too old, and
-    /// makes a checkpoint if enough was written.
-    pub(crate) fn tidy(&self) -> Result<(), LogError> {
-        self.check_open()?;
-        let (now, after) = (self.now().wall, self.inner.options.producer_id_expiration.as_millis() as Timestamp);
-        self.partitions_of_all_topics().iter().for_each(|p| p.state().producers.forget_idle(now, after));
-        // A full disk must not keep from deleting.
-        let ended = self.coordinator().tick(self);
-        self.inner.tidy().and(ended)
+        &self.inner.topics.storage
     }
 
     pub(crate) fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
-        self.inner.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.coordinator()
     }
 
     pub(crate) fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.inner.groups.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn topics_read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Topic>> {
-        self.inner.topics.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn topic_names(&self) -> Vec<String> {
-        self.topics_read().keys().cloned().collect()
-    }
-
-    pub(crate) fn partition_count(&self, topic: &str) -> Option<i32> {
-        self.topics_read().get(topic).map(|t| t.partitions.len() as i32)
-    }
-
-    pub(crate) fn partition(&self, id: &TopicPartition) -> Result<Arc<Partition>, LogError> {
-        let topics = self.topics_read();
-        let found = topics.get(&*id.topic).and_then(|t| t.partitions.get(usize::try_from(id.partition).ok()?));
-        found.cloned().ok_or_else(|| LogError::UnknownTopic(id.clone()))
-    }
-
-    pub(crate) fn partitions_of_all_topics(&self) -> Vec<Arc<Partition>> {
-        self.inner.partitions()
-    }
-
-    /// Appends to the one partition of an internal topic.
-    pub(crate) fn append_internal(&self, topic: &str, batch: BatchBuilder) -> Result<(), LogError> {
-        self.append_sealed(topic, batch, &SealOptions::default())
-    }
-
-    pub(crate) fn append_sealed(
-        &self,
-        topic: &str,
-        batch: BatchBuilder,
-        options: &SealOptions,
-    ) -> Result<(), LogError> {
-        self.check_open()?;
-        let id = TopicPartition::new(topic, 0);
-        let bytes =
-            batch.seal(options).map_err(|e| LogError::Refused { partition: id.clone(), problem: e.to_string() })?;
-        self.partition(&id)?.append(bytes).map(drop)
-    }
-
-    pub(crate) fn create(&self, spec: &TopicSpec) -> Result<(), LogError> {
-        check_name(&spec.name)?;
-        if spec.name == OFFSETS_TOPIC || spec.name == STATE_TOPIC {
-            return Err(LogError::TopicExists(spec.name.clone()));
-        }
-        self.create_unchecked(spec)
-    }
-
-    /// Sets some of a topic's configuration keys: in its file first, so that a start after a crash finds them.
-    pub(crate) fn alter(&self, name: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
-        let mut topics = self.inner.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let unknown = || LogError::UnknownTopic(TopicPartition::new(name, 0));
-        let topic =
-            topics.get_mut(name).filter(|_| name != OFFSETS_TOPIC && name != STATE_TOPIC).ok_or_else(unknown)?;
-        let mut given = topic.config.given.clone();
-        given.extend(configs.clone());
-        let config = TopicConfig::new(&given, &self.inner.options)?;
-        if let Some(dir) = &self.inner.dir {
-            let spec = TopicSpec { name: name.to_owned(), partitions: topic.partitions.len() as i32, configs: given };
-            write_topic_file(&*self.inner.storage.files, &partition_dir(&dir.path, name, 0), topic.id, &spec)?;
-        }
-        topic.partitions.iter().for_each(|partition| partition.configure(config.clone()));
-        topic.config = config;
-        Ok(())
-    }
-
-    fn create_unchecked(&self, spec: &TopicSpec) -> Result<(), LogError> {
-        if spec.partitions < 1 {
-            return Err(LogError::InvalidConfig {
-                key: "partitions".into(),
-                problem: format!("{} is not at least 1", spec.partitions),
-            });
-        }
-        let config = TopicConfig::new(&spec.configs, &self.inner.options)?;
-        let mut topics = self.inner.topics.write().unwrap_or_else(PoisonError::into_inner);
-        if topics.contains_key(&spec.name) {
-            return Err(LogError::TopicExists(spec.name.clone()));
-        }
-        let root = self.inner.dir.as_ref().map(|d| d.path.as_path());
-        let files = &*self.inner.storage.files;
-        // Larger than every earlier one: an entry of the journal never finds a later topic of the same name.
-        let newest = topics.values().map(|t| t.id).max().unwrap_or(0);
-        let id =
-            self.inner.newest_topic.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().wall.max(0) as u64)
-                + 1;
-        self.inner.newest_topic.fetch_max(id, Ordering::SeqCst);
-        let mut partitions = Vec::new();
-        for number in 0..spec.partitions {
-            let dir = root.map(|root| partition_dir(root, &spec.name, number));
-            if let Some(dir) = &dir {
-                files.create_dir(dir).map_err(|e| io("cannot create", dir, e))?;
-            }
-            let place = Place { topic: &spec.name, id, number, dir };
-            partitions.push(place.partition(&self.inner.options, &config, &self.inner.storage, State::default()));
-        }
-        if let Some(root) = root {
-            files.sync_dir(root).map_err(|e| io("cannot sync", root, e))?;
-            write_topic_file(files, &partition_dir(root, &spec.name, 0), id, spec)?;
-        }
-        topics.insert(spec.name.clone(), Topic { id, config, partitions });
-        Ok(())
-    }
-}
-
-/// Where a partition is.
-struct Place<'a> {
-    topic: &'a str,
-    id: u64,
-    number: i32,
-    dir: Option<PathBuf>,
-}
-
-impl Place<'_> {
-    fn partition(
-        self,
-        options: &BrokerOptions,
-        config: &TopicConfig,
-        storage: &Arc<Storage>,
-        state: State,
-    ) -> Arc<Partition> {
-        let name = TopicPartition::new(self.topic, self.number);
-        let (storage, tail) = (storage.clone(), options.tail_bytes);
-        Arc::new(Partition::new(name, self.id, config.clone(), storage, self.dir, tail, state))
+        self.inner.groups()
     }
 }
 
@@ -381,11 +178,11 @@ impl Inner {
     /// Applies what the journal has beyond the checkpoint, and makes that durable before anything new is accepted.
     fn replay(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        let journaled = self.storage.journal.is_some() || checkpoint.journal.is_some();
+        let journaled = self.storage().journal.is_some() || checkpoint.journal.is_some();
         if let Some(first) = checkpoint.journal {
             let partitions: BTreeMap<(u64, i32), Arc<Partition>> =
-                self.partitions().into_iter().map(|p| ((p.topic_id, p.id.partition), p)).collect();
-            Journal::read(&*self.storage.files, &dir.path, first, |entry| {
+                self.topics.partitions().into_iter().map(|p| ((p.topic_id, p.id.partition), p)).collect();
+            Journal::read(&*self.storage().files, &dir.path, first, |entry| {
                 // A topic that is not there was deleted later.
                 partitions.get(&(entry.topic, entry.partition)).map_or(Ok(()), |p| p.replay(entry.batch))
             })?;
@@ -393,35 +190,70 @@ impl Inner {
         if journaled { self.checkpoint() } else { Ok(()) }
     }
 
-    fn partitions(&self) -> Vec<Arc<Partition>> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        topics.values().flat_map(|t| t.partitions.iter().cloned()).collect()
+    fn load_state(&self) -> Result<(), LogError> {
+        let mut coordinator = self.coordinator();
+        self.read_all(STATE_TOPIC, |records| coordinator.load(records))?;
+        coordinator.finish_open()?;
+        drop(coordinator);
+        let mut groups = self.groups();
+        self.read_all(OFFSETS_TOPIC, |records| groups.load(records))
     }
 
-    pub(crate) fn storage(&self) -> &Arc<Storage> {
-        &self.storage
+    fn read_all(&self, topic: &str, mut take: impl FnMut(millstream_wire::Records)) -> Result<(), LogError> {
+        let partition = self.topics.partition(&TopicPartition::new(topic, 0))?;
+        let mut offset = partition.start();
+        loop {
+            let found = fetch::fetch(&partition, offset, 1 << 20, Isolation::ReadCommitted)?;
+            found.batches.into_iter().for_each(&mut take);
+            if found.position == offset {
+                return Ok(());
+            }
+            offset = found.position;
+        }
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.topics.storage
+    }
+
+    fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
+        self.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn housekeeping(&self) -> MutexGuard<'_, Option<Housekeeping>> {
         self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Deletes what is too old, and makes a checkpoint if enough was written.
+    /// Ends transactions that take too long, forgets producers that have been idle for too long, deletes what is too old, and
+    /// makes a checkpoint if enough was written.
     fn tidy(&self) -> Result<(), LogError> {
-        let now = self.options.clock.now().wall;
-        self.partitions().iter().try_for_each(|p| p.retain(now))?;
-        if self.storage.wants_checkpoint() { self.checkpoint() } else { Ok(()) }
+        self.storage().check_open()?;
+        let after = self.topics.options.producer_id_expiration.as_millis() as Timestamp;
+        let (now, partitions) = (self.topics.now().wall, self.topics.partitions());
+        partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
+        // A full disk must not keep from deleting.
+        let ended = self.coordinator().tick();
+        partitions.iter().try_for_each(|p| p.retain(self.topics.now().wall))?;
+        if self.storage().wants_checkpoint() {
+            self.checkpoint()?
+        }
+        ended
     }
 
     /// Compacts what is worth it, the dirtiest first. What fails does not hold up the others.
-    pub(crate) fn clean(&self) -> Result<(), LogError> {
+    fn clean(&self) -> Result<(), LogError> {
         let _one_at_a_time = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
         let options =
-            CleanerOptions { now: self.options.clock.now().wall, buffer_bytes: self.options.cleaner_buffer_bytes };
+            CleanerOptions { now: self.topics.now().wall, buffer_bytes: self.topics.options.cleaner_buffer_bytes };
         let mut put_off: Vec<Arc<Partition>> = Vec::new();
         let (mut result, mut cleaned) = (Ok(()), false);
-        while self.storage.failure().is_none() && !self.storage.is_closing() {
-            let looked = self.partitions().into_iter().filter(|p| !put_off.iter().any(|other| Arc::ptr_eq(p, other)));
+        while self.storage().failure().is_none() && !self.storage().is_closing() {
+            let looked =
+                self.topics.partitions().into_iter().filter(|p| !put_off.iter().any(|other| Arc::ptr_eq(p, other)));
             let found = looked.filter_map(|p| Some((cleaner::look(&p, options.now)?, p)));
             let rank = |c: &Cleanable| (c.overdue, c.dirty_ratio);
             let Some((cleanable, partition)) =
@@ -437,14 +269,14 @@ impl Inner {
                 Ok(true) => cleaned = true,
                 Ok(false) => put_off.push(partition),
                 Err(error) => {
-                    let is_there = self.partitions().iter().any(|p| Arc::ptr_eq(p, &partition));
+                    let is_there = self.topics.partitions().iter().any(|p| Arc::ptr_eq(p, &partition));
                     result = result.and(if is_there { Err(error) } else { Ok(()) });
                     put_off.push(partition);
                 }
             }
         }
         // With the indexes of the new segments.
-        if cleaned && self.storage.failure().is_none() { result.and(self.checkpoint()) } else { result }
+        if cleaned && self.storage().failure().is_none() { result.and(self.checkpoint()) } else { result }
     }
 
     /// Syncs all segments and starts a new journal. The order matters: the journal goes on in a new file, so that all
@@ -453,12 +285,12 @@ impl Inner {
     fn checkpoint(&self) -> Result<(), LogError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let _one_at_a_time = self.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (storage, files) = (&self.storage, &*self.storage.files);
+        let (storage, files) = (self.storage(), &*self.storage().files);
         storage.count_from(0);
         let checkpoint = || {
             let journal = storage.journal.as_ref().map(Journal::rotate).transpose()?;
             let mut checkpoint = Checkpoint { journal, ..Checkpoint::default() };
-            let partitions = self.partitions();
+            let partitions = self.topics.partitions();
             for partition in &partitions {
                 checkpoint.points.insert((partition.topic_id, partition.id.partition), partition.checkpoint()?);
             }
@@ -470,25 +302,24 @@ impl Inner {
                 end.map_or(Ok(()), |end| partition.checkpointed(*end))
             })
         };
-        checkpoint().inspect_err(|_| storage.count_from(self.options.checkpoint_bytes))
+        checkpoint().inspect_err(|_| storage.count_from(self.topics.options.checkpoint_bytes))
     }
 
     fn close(&self) -> Result<(), LogError> {
-        if self.closed.swap(true, Ordering::SeqCst) {
+        if !self.storage().close() {
             return Ok(());
         }
-        self.storage.close();
         if let Some(housekeeping) = self.housekeeping().take() {
             housekeeping.join();
         }
         if !self.opened.load(Ordering::SeqCst) {
             return Ok(());
         }
-        self.storage.failure().map_or(Ok(()), Err)?;
+        self.storage().failure().map_or(Ok(()), Err)?;
         self.checkpoint()?;
         // Nothing is missing from the segments: the next start needs no journal.
-        let (Some(dir), Some(_)) = (&self.dir, &self.storage.journal) else { return Ok(()) };
-        let files = &*self.storage.files;
+        let (Some(dir), Some(_)) = (&self.dir, &self.storage().journal) else { return Ok(()) };
+        let files = &*self.storage().files;
         let checkpoint = Checkpoint::read(files, &dir.path)?;
         Checkpoint { journal: None, ..checkpoint }.write(files, &dir.path)?;
         Journal::remove_below(files, &dir.path, u64::MAX)
@@ -500,61 +331,4 @@ impl Drop for Inner {
         // What could not be written is recovered by the next open.
         let _recovered_later = self.close();
     }
-}
-
-fn partition_dir(root: &Path, topic: &str, partition: i32) -> PathBuf {
-    root.join(format!("{topic}-{partition}"))
-}
-
-fn write_topic_file(files: &dyn Files, dir: &Path, id: u64, spec: &TopicSpec) -> Result<(), LogError> {
-    let mut text = format!("version=1\nid={id}\npartitions={}\n", spec.partitions);
-    for (key, value) in &spec.configs {
-        text.push_str(&format!("config.{key}={value}\n"));
-    }
-    let path = dir.join(TOPIC_FILE);
-    files.replace(&path, text.as_bytes()).map_err(|e| io("cannot write", &path, e))
-}
-
-fn load_topics(
-    data: &DataDir,
-    options: &BrokerOptions,
-    storage: &Arc<Storage>,
-    checkpoint: &Checkpoint,
-) -> Result<BTreeMap<String, Topic>, LogError> {
-    let files = &*storage.files;
-    let mut topics = BTreeMap::new();
-    for name in files.list(&data.path).map_err(|e| io("cannot list", &data.path, e))? {
-        let Some(topic) = name.strip_suffix("-0") else { continue };
-        let file = data.path.join(&name).join(TOPIC_FILE);
-        let text = match files.read(&file) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            // A creation that did not finish: there is no topic, and nothing of it was acknowledged.
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            Err(e) => return Err(io("cannot read", &file, e)),
-        };
-        let properties: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
-        let number = |key: &str| properties.get(key).and_then(|n| n.parse::<u64>().ok());
-        let (Some(id), Some(count)) = (number("id"), number("partitions").and_then(|n| i32::try_from(n).ok())) else {
-            return Err(LogError::Corrupt {
-                place: file.display().to_string(),
-                problem: "it does not say the topic's id and how many partitions there are".into(),
-            });
-        };
-        let given = properties
-            .iter()
-            .filter_map(|(k, v)| Some((k.strip_prefix("config.")?.to_owned(), (*v).to_owned())))
-            .collect();
-        let config = TopicConfig::new(&given, options)?;
-        let mut partitions = Vec::new();
-        for number in 0..count {
-            let dir = partition_dir(&data.path, topic, number);
-            let cut = checkpoint.journal.is_some();
-            let point = checkpoint.points.get(&(id, number)).copied().or(cut.then_some(0));
-            let state = recovery::recover(files, &dir, Known { point, cut })?;
-            let place = Place { topic, id, number, dir: Some(dir) };
-            partitions.push(place.partition(options, &config, storage, state));
-        }
-        topics.insert(topic.to_owned(), Topic { id, config, partitions });
-    }
-    Ok(topics)
 }

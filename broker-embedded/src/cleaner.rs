@@ -13,8 +13,8 @@ use millstream_wire::{HEADER_LEN, RecordBatch};
 use crate::cleanable::{Cleanable, Extent, cleanable};
 use crate::offset_map::OffsetMap;
 use crate::partition::{Partition, State};
+use crate::partition_files;
 use crate::producers::is_aborted;
-use crate::recovery;
 use crate::segment::{Segment, SegmentReader};
 use crate::sieve::{Fate, Sieve, emptied};
 use crate::swap;
@@ -189,7 +189,7 @@ impl<'a> Round<'a> {
         state.cleaned = self.sieve.mapped;
         drop(state);
         let (dir, files) = (&self.partition.dir, &*self.partition.storage.files);
-        dir.as_ref().map_or(Ok(()), |dir| recovery::write_cleaned(files, dir, self.sieve.mapped))?;
+        dir.as_ref().map_or(Ok(()), |dir| partition_files::write_cleaned(files, dir, self.sieve.mapped))?;
         Ok(true)
     }
 

@@ -11,10 +11,11 @@ use millstream_wire::{ProducerStamp, SealOptions};
 
 use crate::broker::Broker;
 use crate::fetch;
-use crate::groups::{self, OFFSETS_TOPIC};
+use crate::groups;
+use crate::internal_topic::OFFSETS_TOPIC;
 use crate::partition::Partition;
 use crate::producers::sequence_after;
-use crate::transactions::Identity;
+use crate::transactional::Identity;
 
 impl Log for Broker {
     fn admin(&self) -> &dyn Admin {
@@ -22,15 +23,15 @@ impl Log for Broker {
     }
 
     fn consumer(&self, options: &ConsumerOptions, wakeup: Arc<Wakeup>) -> Result<Box<dyn Consumer>, LogError> {
-        self.check_open()?;
+        self.storage().check_open()?;
         Ok(Box::new(LocalConsumer { broker: self.clone(), isolation: options.isolation, wakeup, slots: Vec::new() }))
     }
 
     fn producer(&self, options: &ProducerOptions, wakeup: Arc<Wakeup>) -> Result<Box<dyn Producer>, LogError> {
-        self.check_open()?;
+        self.storage().check_open()?;
         let transaction = match &options.transactional_id {
             Some(id) => {
-                let owner = self.coordinator().initialize(self, id, options.transaction_timeout)?;
+                let owner = self.coordinator().initialize(id, options.transaction_timeout)?;
                 Some(Transaction { id: id.clone(), owner, joined: HashSet::new(), sequences: HashMap::new() })
             }
             None => None,
@@ -64,7 +65,7 @@ struct LocalConsumer {
 impl Consumer for LocalConsumer {
     fn assign(&mut self, partitions: &[(TopicPartition, Offset)]) -> Result<(), LogError> {
         let found: Result<Vec<_>, LogError> =
-            partitions.iter().map(|(id, offset)| Ok((self.broker.partition(id)?, *offset))).collect();
+            partitions.iter().map(|(id, offset)| Ok((self.broker.topics().partition(id)?, *offset))).collect();
         self.slots = found?;
         self.slots.iter().for_each(|(partition, _)| partition.wait_with(&self.wakeup, self.isolation));
         Ok(())
@@ -104,9 +105,9 @@ struct LocalProducer {
 
 impl Producer for LocalProducer {
     fn send(&mut self, to: &TopicPartition, batch: BatchBuilder) -> Result<(), LogError> {
-        self.broker.check_open()?;
+        self.broker.storage().check_open()?;
         if !self.partitions.contains_key(to) {
-            self.partitions.insert(to.clone(), self.broker.partition(to)?);
+            self.partitions.insert(to.clone(), self.broker.topics().partition(to)?);
         }
         let partition = &self.partitions[to];
         partition.check_keys(batch.is_keyless())?;
@@ -114,7 +115,7 @@ impl Producer for LocalProducer {
         let count = i64::from(batch.count());
         if let Some(transaction) = &mut self.transaction {
             if !transaction.joined.contains(to) {
-                self.broker.coordinator().join(&self.broker, &transaction.id, transaction.owner, to)?;
+                self.broker.coordinator().join(&transaction.id, transaction.owner, to)?;
                 transaction.joined.insert(to.clone());
             }
             options.producer = Some(ProducerStamp {
@@ -144,9 +145,13 @@ impl Producer for LocalProducer {
         let outcome = match &mut self.transaction {
             Some(transaction) => {
                 transaction.joined.clear();
-                self.broker.coordinator().commit(&self.broker, &transaction.id, transaction.owner, &offsets)
+                self.broker.coordinator().commit(&transaction.id, transaction.owner, &offsets)
             }
-            None => match self.broker.append_internal(OFFSETS_TOPIC, groups::batch(&offsets, self.broker.now().wall)) {
+            None => match self
+                .broker
+                .topics()
+                .append_internal(OFFSETS_TOPIC, groups::batch(&offsets, self.broker.topics().now().wall))
+            {
                 Ok(()) => {
                     self.broker.groups().apply(&offsets);
                     CommitOutcome::Done
@@ -198,6 +203,6 @@ impl Producer for LocalProducer {
     fn abort(&mut self) -> Result<(), LogError> {
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
         transaction.joined.clear();
-        self.broker.coordinator().abort(&self.broker, &transaction.id, transaction.owner)
+        self.broker.coordinator().abort(&transaction.id, transaction.owner)
     }
 }

@@ -14,13 +14,12 @@ use millstream_wire::{BatchError, BatchHeader, Limits, RecordBatch, patch_offset
 
 use crate::cleanable::Ages;
 use crate::data_dir::io;
-use crate::groups::OFFSETS_TOPIC;
+use crate::internal_topic::is_internal;
+use crate::partition_files;
 use crate::producers::{AbortedList, Producers, Unfit};
-use crate::recovery;
 use crate::segment::{Segment, SegmentReader, Unsynced};
 use crate::storage::Storage;
 use crate::topic_config::TopicConfig;
-use crate::transactions::STATE_TOPIC;
 
 /// One node: the epoch of its leadership never changes.
 const LEADER_EPOCH: i32 = 0;
@@ -222,7 +221,7 @@ impl Partition {
             .map_err(refused)?
             .ok_or_else(|| self.refused("the batch is cut off".into()))?;
         let header = *batch.header();
-        let internal = matches!(&*self.id.topic, OFFSETS_TOPIC | STATE_TOPIC);
+        let internal = is_internal(&self.id.topic);
         let largest = self.config().max_message_bytes;
         if batch.bytes().len() > largest && !header.is_control() && !internal {
             return Err(self.refused(format!(
@@ -373,7 +372,7 @@ impl Partition {
             return Ok(());
         }
         if let Some(dir) = &self.dir {
-            recovery::write_start(&*self.storage.files, dir, before)?;
+            partition_files::write_start(&*self.storage.files, dir, before)?;
         }
         state.start = before;
         while state.segments.get(1).is_some_and(|next| next.base <= before) {
@@ -464,7 +463,7 @@ impl Partition {
         let written = unsynced
             .iter()
             .try_for_each(|segment| segment.write_indexes(files))
-            .and_then(|()| recovery::write_snapshot(files, dir, end, &snapshot));
+            .and_then(|()| partition_files::write_snapshot(files, dir, end, &snapshot));
         if let Err(error) = written {
             self.state().segments.iter_mut().for_each(|s| s.unsynced = true);
             return Err(error);
@@ -480,7 +479,7 @@ impl Partition {
     /// Takes note of a checkpoint that is complete, and removes what only earlier ones needed.
     pub(crate) fn checkpointed(&self, end: Offset) -> Result<(), LogError> {
         self.state().point = end;
-        self.dir.as_ref().map_or(Ok(()), |dir| recovery::remove_snapshots_but(&*self.storage.files, dir, end))
+        self.dir.as_ref().map_or(Ok(()), |dir| partition_files::remove_snapshots_but(&*self.storage.files, dir, end))
     }
 
     /// Lets go of the files, before they are removed.

@@ -289,7 +289,7 @@ impl Producers {
         if head[..2] != SNAPSHOT_VERSION.to_be_bytes() || crc32c::crc32c(entries) != crc {
             return None;
         }
-        let mut fields = crate::groups::Fields(entries);
+        let mut fields = crate::fields::Fields(entries);
         let mut read = Vec::new();
         for _ in 0..fields.i32()? {
             let (id, epoch) = (fields.i64()?, fields.i16()?);

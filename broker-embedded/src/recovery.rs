@@ -3,19 +3,15 @@
 //!
 //! Only the last segment may be torn; damage anywhere else is reported, never skipped.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use millstream_core::{Files, LogError, Offset};
 
-use crate::data_dir::io;
 use crate::partition::State;
+use crate::partition_files;
 use crate::producers::{Aborted, Producers};
 use crate::segment::{Opening, Segment};
 use crate::swap;
-
-const START: &str = "log-start-offset";
-const CLEANED: &str = "cleaner-offset";
 
 /// What is known of a partition before its folder is read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,8 +34,8 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
         Segment::remove(files, dir, base, "log")?;
     }
     let mut state = State::default();
-    state.start = read_offset(files, dir, START)?;
-    state.cleaned = read_offset(files, dir, CLEANED)?;
+    state.start = partition_files::read_start(files, dir)?;
+    state.cleaned = partition_files::read_cleaned(files, dir)?;
     state.point = known.point.unwrap_or(0);
     let snapshot = known.point.and_then(|point| read_producers(files, dir, &bases, point));
     // Without its snapshot everything is read, to find the producers again.
@@ -97,57 +93,5 @@ fn read_producers(files: &dyn Files, dir: &Path, bases: &[Offset], point: Offset
     for base in bases.iter().filter(|base| **base < point) {
         aborted.extend(Segment::read_aborted(files, dir, *base, point)?);
     }
-    Producers::from_snapshot(&files.read(&snapshot_path(dir, point)).ok()?, aborted)
-}
-
-fn snapshot_path(dir: &Path, point: Offset) -> PathBuf {
-    dir.join(format!("{point:020}.snapshot"))
-}
-
-/// Keeps the producers as of an offset.
-pub(crate) fn write_snapshot(files: &dyn Files, dir: &Path, point: Offset, bytes: &[u8]) -> Result<(), LogError> {
-    let path = snapshot_path(dir, point);
-    files.write(&path, bytes).map_err(|e| io("cannot write", &path, e))
-}
-
-/// Removes the snapshots of other offsets.
-pub(crate) fn remove_snapshots_but(files: &dyn Files, dir: &Path, point: Offset) -> Result<(), LogError> {
-    let keep = snapshot_path(dir, point);
-    for name in files.list(dir).map_err(|e| io("cannot list", dir, e))? {
-        let path = dir.join(&name);
-        if name.ends_with(".snapshot") && path != keep {
-            files.remove(&path).map_err(|e| io("cannot remove", &path, e))?;
-        }
-    }
-    Ok(())
-}
-
-fn read_offset(files: &dyn Files, dir: &Path, name: &str) -> Result<Offset, LogError> {
-    let path = dir.join(name);
-    match files.read(&path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            text.trim().parse().map_err(|_| LogError::Corrupt {
-                place: path.display().to_string(),
-                problem: format!("`{}` is no offset", text.trim()),
-            })
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(io("cannot read", &path, e)),
-    }
-}
-
-/// Keeps the start of the log, replacing the file as a whole.
-pub(crate) fn write_start(files: &dyn Files, dir: &Path, start: Offset) -> Result<(), LogError> {
-    write_offset(files, dir, START, start)
-}
-
-/// Keeps up to where the partition was compacted. Without it all of it is compacted again.
-pub(crate) fn write_cleaned(files: &dyn Files, dir: &Path, cleaned: Offset) -> Result<(), LogError> {
-    write_offset(files, dir, CLEANED, cleaned)
-}
-
-fn write_offset(files: &dyn Files, dir: &Path, name: &str, offset: Offset) -> Result<(), LogError> {
-    let path = dir.join(name);
-    files.replace(&path, offset.to_string().as_bytes()).map_err(|e| io("cannot write", &path, e))
+    Producers::from_snapshot(&partition_files::read_snapshot(files, dir, point)?, aborted)
 }

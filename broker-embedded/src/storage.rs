@@ -104,13 +104,21 @@ impl Storage {
         self.journal.as_ref().is_none_or(Journal::has_room)
     }
 
-    /// Ends the work in the background.
-    pub(crate) fn close(&self) {
-        *self.closing() = true;
+    /// Nothing more is taken, and the work in the background ends; `false` if that was so already.
+    pub(crate) fn close(&self) -> bool {
+        if std::mem::replace(&mut *self.closing(), true) {
+            return false;
+        }
         self.work.notify_all();
         if let Some(journal) = &self.journal {
             journal.close();
         }
+        true
+    }
+
+    /// Whether something can be appended still.
+    pub(crate) fn check_open(&self) -> Result<(), LogError> {
+        if self.is_closing() { Err(LogError::Closed) } else { self.failure().map_or(Ok(()), Err) }
     }
 
     /// Whether the broker is being closed.

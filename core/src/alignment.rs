@@ -41,8 +41,8 @@ struct Shared {
     heads: Vec<AtomicI64>,
     /// For a task without a next record: how far the process was when it looked.
     seen: Vec<AtomicI64>,
-    /// Per task, up to when on the wall clock all that was there for it has been passed on and committed.
-    passed_on: Vec<AtomicI64>,
+    /// Per task and source of it, up to when on the wall clock all that was there has been passed on and committed.
+    passed_on: Vec<Box<[AtomicI64]>>,
     /// The latest head that was ever published.
     latest: AtomicI64,
     wakeups: Mutex<Vec<Arc<Wakeup>>>,
@@ -51,11 +51,18 @@ struct Shared {
 // Relaxed is enough for heads: a value that is seen late only makes a task wait a little longer. Heads of a task move
 // forward, and back only by a rollback; what `seen` says was true when it was read.
 impl TimeAlignment {
-    /// For so many tasks; `skew` `None` is no bound.
-    pub fn new(tasks: usize, skew: Option<Timestamp>) -> Self {
-        let times = || (0..tasks).map(|_| AtomicI64::new(Timestamp::MIN)).collect();
-        let latest = AtomicI64::new(Timestamp::MIN);
-        let shared = Shared { heads: times(), seen: times(), passed_on: times(), latest, wakeups: Mutex::default() };
+    /// For tasks with so many sources each; `skew` `None` is no bound.
+    pub(crate) fn new(sources: &[usize], skew: Option<Timestamp>) -> Self {
+        fn times<T: FromIterator<AtomicI64>>(count: usize) -> T {
+            (0..count).map(|_| AtomicI64::new(Timestamp::MIN)).collect()
+        }
+        let shared = Shared {
+            heads: times(sources.len()),
+            seen: times(sources.len()),
+            passed_on: sources.iter().map(|count| times(*count)).collect(),
+            latest: AtomicI64::new(Timestamp::MIN),
+            wakeups: Mutex::default(),
+        };
         TimeAlignment { shared: Arc::new(shared), skew }
     }
 
@@ -88,15 +95,15 @@ impl TimeAlignment {
         self.shared.heads[task].store(head, Ordering::Relaxed);
     }
 
-    /// All that was there for a task at `wall` has been passed on and committed. Whether that is news.
-    pub(crate) fn publish_passed_on(&self, task: usize, wall: Timestamp) -> bool {
+    /// All that was there for a source of a task at `wall` has been passed on and committed. Whether that is news.
+    pub(crate) fn publish_passed_on(&self, task: usize, source: usize, wall: Timestamp) -> bool {
         // Whoever reads this looks for records afterwards, and must find those that were committed before.
-        self.shared.passed_on[task].fetch_max(wall, Ordering::Release) < wall
+        self.shared.passed_on[task][source].fetch_max(wall, Ordering::Release) < wall
     }
 
-    /// Up to when on the wall clock all that was there for a task has been passed on and committed.
-    pub(crate) fn passed_on(&self, task: usize) -> Timestamp {
-        self.shared.passed_on[task].load(Ordering::Acquire)
+    /// Up to when on the wall clock all that was there for a source of a task has been passed on and committed.
+    pub(crate) fn passed_on(&self, task: usize, source: usize) -> Timestamp {
+        self.shared.passed_on[task][source].load(Ordering::Acquire)
     }
 
     /// The latest time that a task may process now.

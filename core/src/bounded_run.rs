@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 use crate::log::{Isolation, Offset, TopicPartition};
-use crate::thread::{StreamThread, ThreadContext};
+use crate::thread::StreamThread;
+use crate::thread_context::ThreadContext;
 use crate::time::Clock;
 
 /// How far the run is; `None` while none was asked for.

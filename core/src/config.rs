@@ -41,6 +41,8 @@ pub struct RuntimeConfig {
     pub uncommitted_bytes: usize,
     /// Where state lies that outgrows memory; `None`: all of it is in memory, and is restored from changelogs at a start.
     pub disk: Option<Arc<dyn StateDisk>>,
+    /// `default.dsl.store` is `in_memory`: on the disk are only those stores of which the program says so.
+    pub in_memory: bool,
     /// `max.task.idle.ms`; `None` is -1, never wait for an empty input partition.
     pub max_task_idle: Option<Timestamp>,
     /// `max.task.skew.ms`: how much event time a task may run ahead of another; `None` is -1, no bound.
@@ -57,6 +59,8 @@ pub struct RuntimeConfig {
     pub undecodable: ExceptionHandler,
     /// `processing.exception.handler`, and `errors.dead.letter.queue.topic.name`.
     pub processing: ExceptionHandler,
+    /// `processing.exception.handler.global.enabled`: whether that handler is asked about global tables and stores too.
+    pub processing_global: bool,
     /// `production.exception.handler`, and `errors.dead.letter.queue.topic.name`.
     pub production: ExceptionHandler,
     /// `metadata.max.age.ms`: how often topics are looked for that a pattern matches.
@@ -79,6 +83,7 @@ impl RuntimeConfig {
             commit_interval: Duration::from_millis(100),
             uncommitted_bytes: 64 << 20,
             disk: None,
+            in_memory: false,
             max_task_idle: Some(0),
             max_task_skew: Some(3_600_000),
             poll_records: 10_000,
@@ -87,6 +92,7 @@ impl RuntimeConfig {
             max_request_bytes: 1 << 20,
             undecodable: ExceptionHandler::Fail,
             processing: ExceptionHandler::Fail,
+            processing_global: false,
             production: ExceptionHandler::Fail,
             metadata_max_age: Duration::from_secs(300),
             offset_reset: OffsetReset::Earliest,

@@ -10,13 +10,15 @@ use crate::collector::Collector;
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetter;
 use crate::error::{Error, NodeFailure, Result};
-use crate::exception_handler::{ErrorHandlerContext, ExceptionHandler, HandlerResponse, Handlers, RawRecord};
+use crate::error_handler_context::{ErrorHandlerContext, RawRecord};
+use crate::exception_handler::{ExceptionHandler, HandlerResponse};
+use crate::handlers::Handlers;
 use crate::headers::Headers;
 use crate::log::{LogError, Offset, TopicPartition};
 use crate::store::StateStore;
-use crate::task::TaskId;
+use crate::task_id::TaskId;
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{NodeId, Topology};
+use crate::topology_index::NodeId;
 
 /// Index of a time that an operator keeps in its task: its own stream time, the last window end that it closed, when
 /// it punctuates next. Times are committed with the offsets and rolled back with them (semantics.md 3).
@@ -30,7 +32,8 @@ pub struct TaskContext {
     /// The task's counters.
     pub counters: Counters,
     task: TaskId,
-    topology: Arc<Topology>,
+    /// Names of the topology's nodes.
+    nodes: Arc<[String]>,
     pub(crate) inputs: Vec<TopicPartition>,
     /// Of every input, the source node.
     sources: Vec<NodeId>,
@@ -148,7 +151,7 @@ impl TaskContext {
 
     fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
         NodeFailure {
-            node: self.topology.nodes()[node.0].name.clone(),
+            node: self.nodes[node.0].clone(),
             task: self.task,
             record: self.source().map(|(partition, offset)| (partition.clone(), offset)),
             source,
@@ -179,7 +182,7 @@ impl TaskContext {
     /// Does with a failure what its handler answers; `Ok` means that the record is left out.
     #[cold]
     pub(crate) fn ask_handler(&mut self, error: Error, record: RawRecord<'_>) -> Result<()> {
-        let source = &self.topology.nodes()[self.sources[self.input].0].name;
+        let source = &self.nodes[self.sources[self.input].0];
         let context = ErrorHandlerContext {
             node: error.node().unwrap_or(source),
             task: self.task,
@@ -198,6 +201,9 @@ impl TaskContext {
             Err(panic) => return Err(Error::user(format!("{panic}\n  it was asked about: {error}"))),
         };
         self.drop_record();
+        if !self.handlers.letters {
+            return Ok(());
+        }
         letters.into_iter().try_for_each(|letter| self.send_letter(&letter))
     }
 
@@ -223,7 +229,7 @@ impl TaskContext {
 
     pub(crate) fn new(
         task: TaskId,
-        topology: Arc<Topology>,
+        nodes: Arc<[String]>,
         collector: Collector,
         inputs: Vec<TopicPartition>,
         sources: Vec<NodeId>,
@@ -232,7 +238,7 @@ impl TaskContext {
             collector,
             counters: Counters::default(),
             task,
-            topology,
+            nodes,
             inputs,
             sources,
             input: 0,

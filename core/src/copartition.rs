@@ -2,31 +2,12 @@
 //! partitioner. Kafka Streams compares the numbers of partitions alone (semantics.md 13), and equal keys then silently
 //! miss each other. Numbers are for [`crate::Plan`], which knows the topics as they are.
 
-use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::topology::{Copartition, NodeKind, TopicName, Topics, TopologyParts};
-use crate::type_name::short_type_name;
-
-/// A partitioner of the program's own, as far as two can be told apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlacedBy {
-    name: String,
-    /// `None` for a function that has captured something: two of them may differ in that.
-    function: Option<TypeId>,
-}
-
-impl PlacedBy {
-    /// The identity of a function.
-    pub fn function<F: 'static>() -> Self {
-        let function = (size_of::<F>() == 0).then(TypeId::of::<F>);
-        PlacedBy { name: short_type_name(std::any::type_name::<F>()), function }
-    }
-
-    fn places_like(&self, other: &PlacedBy) -> bool {
-        self.function.is_some() && self.function == other.function
-    }
-}
+use crate::placed_by::PlacedBy;
+use crate::topic_name::TopicName;
+use crate::topology::{Copartition, NodeKind, Topics, TopologyParts};
+use crate::topology_index::NodeId;
 
 /// One topic of a group.
 struct Member<'a> {
@@ -81,7 +62,7 @@ impl TopologyParts {
         let mut writers: BTreeMap<&TopicName, Vec<Option<&PlacedBy>>> = BTreeMap::new();
         for (id, node) in self.nodes.iter().enumerate() {
             if let NodeKind::Sink(Some(topic)) = &node.kind {
-                writers.entry(topic).or_default().push(self.placed_by.get(&crate::topology::NodeId(id)));
+                writers.entry(topic).or_default().push(self.placed_by.get(&NodeId(id)));
             }
         }
         let sources = group.sources.iter().map(|source| &self.nodes[source.0]);

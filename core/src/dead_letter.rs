@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 
 use crate::error::Error;
-use crate::exception_handler::ErrorHandlerContext;
+use crate::error_handler_context::ErrorHandlerContext;
 use crate::headers::Headers;
 use crate::time::Timestamp;
 
@@ -26,9 +26,23 @@ pub struct DeadLetter {
     pub headers: Headers,
 }
 
+impl ErrorHandlerContext<'_> {
+    /// The source record as it came, for a dead-letter topic, with Kafka Streams' six headers that say why.
+    pub fn dead_letter(&self, topic: &str) -> DeadLetter {
+        DeadLetter {
+            topic: topic.to_owned(),
+            partition: None,
+            key: self.raw_key.map(<[u8]>::to_vec),
+            value: self.raw_value.map(<[u8]>::to_vec),
+            timestamp: self.timestamp,
+            headers: DeadLetter::headers(self),
+        }
+    }
+}
+
 impl DeadLetter {
     /// The source record's headers, then the six that say why.
-    pub(crate) fn headers(context: &ErrorHandlerContext<'_>) -> Headers {
+    fn headers(context: &ErrorHandlerContext<'_>) -> Headers {
         let mut headers = context.headers.clone();
         let mut note = |name: &str, text: Option<&str>| {
             headers.add(&format!("__streams.errors.{name}"), text.map(str::as_bytes));

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::topology::{NodeId, NodeKind, Topics, Topology};
+use crate::topology::{NodeKind, Topics, Topology};
+use crate::topology_index::NodeId;
 
 impl Topology {
     /// Sub-topologies, nodes, stores and edges, as text.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use millstream_wire::Records;
 
+use crate::changelog_record::ChangelogRecord;
 use crate::error::Result;
 use crate::log::Offset;
 use crate::state_budget::StateBudget;
-use crate::store::ChangelogRecord;
 use crate::time::Timestamp;
 
 /// Opens the disks of an application's tasks.

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::log::{Admin, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::store::{StateStore, StoreInstance};
 use crate::time::Timestamp;
-use crate::topology::StoreId;
+use crate::topology_index::StoreId;
 
 /// Kafka's default of `delete.retention.ms`, a day.
 const DELETE_RETENTION: Timestamp = 24 * 3_600_000;
@@ -120,6 +120,11 @@ impl DiskStores {
             waiting: VecDeque::new(),
             written: 0,
         }))
+    }
+
+    /// Whether a store has its rows here.
+    pub(crate) fn has(&self, store: usize) -> bool {
+        self.family(store).is_some()
     }
 
     fn family(&self, store: usize) -> Option<usize> {

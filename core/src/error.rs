@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::log::{LogError, Offset, TopicPartition};
 use crate::serde::{Half, SerdeError};
-use crate::task::TaskId;
+use crate::task_id::TaskId;
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -10,13 +10,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::config::RuntimeConfig;
 use crate::dead_letter::DeadLetter;
-use crate::error::{Error, panic_message};
-use crate::headers::Headers;
-use crate::log::{Offset, TopicPartition};
-use crate::task::TaskId;
-use crate::time::Timestamp;
+use crate::error::panic_message;
+use crate::error_handler_context::ErrorHandlerContext;
 
 /// What happens to a record that cannot be decoded, processed or written: `deserialization.exception.handler`,
 /// `processing.exception.handler`, `production.exception.handler` (KIP-1033, KIP-1034).
@@ -25,6 +21,10 @@ use crate::time::Timestamp;
 /// Kafka Streams. A panic may have left anything behind; so the unit of work is rolled back, and the record is left out as
 /// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
 /// record always fails the task.
+///
+/// Global tables and stores ask too: the deserialization handler always, the processing handler if
+/// `processing.exception.handler.global.enabled` says so (KIP-1270). What they leave out is counted by every thread that reads
+/// it, and at every start; dead letters are not written for it, and a panic there always fails the thread.
 ///
 /// What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the thread goes back to its
 /// last commit and tries again until it has passed. What is asked about stays: the same bytes, the same record, the same
@@ -104,84 +104,4 @@ pub enum HandlerResponse {
     /// again until the topic is there. Nothing else that a handler is asked about may pass, so it is `Fail` there, as in
     /// Kafka Streams.
     Retry,
-}
-
-/// A record that failed, and where and why. Key, value, headers and time are the source record's, not those of the
-/// operator that failed; a timer has none, but the task's stream time.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct ErrorHandlerContext<'a> {
-    /// The node that failed, as [`crate::Topology::describe`] names it; after a panic the record's source.
-    pub node: &'a str,
-    /// Its task.
-    pub task: TaskId,
-    /// Topic, partition and offset of the source record; `None` in a timer.
-    pub source: Option<(&'a TopicPartition, Offset)>,
-    /// Milliseconds since 1970 UTC: the event time, or the time in the log if the record could not be decoded.
-    pub timestamp: Timestamp,
-    /// The source record's headers.
-    pub headers: &'a Headers,
-    /// The source record's key, as it came; `None` is null.
-    pub raw_key: Option<&'a [u8]>,
-    /// The source record's value, as it came; `None` is null.
-    pub raw_value: Option<&'a [u8]>,
-    /// What went wrong: [`Error::Undecodable`], [`Error::Processing`], [`Error::Panicked`] or [`Error::Production`]. What a
-    /// closure returned is its [`std::error::Error::source`].
-    pub error: &'a Error,
-}
-
-impl ErrorHandlerContext<'_> {
-    /// The source record as it came, for a dead-letter topic, with Kafka Streams' six headers that say why.
-    pub fn dead_letter(&self, topic: &str) -> DeadLetter {
-        DeadLetter {
-            topic: topic.to_owned(),
-            partition: None,
-            key: self.raw_key.map(<[u8]>::to_vec),
-            value: self.raw_value.map(<[u8]>::to_vec),
-            timestamp: self.timestamp,
-            headers: DeadLetter::headers(self),
-        }
-    }
-}
-
-/// A source record as it came.
-#[derive(Clone, Copy)]
-pub(crate) struct RawRecord<'a> {
-    pub(crate) key: Option<&'a [u8]>,
-    pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: &'a Headers,
-    pub(crate) timestamp: Timestamp,
-}
-
-/// The handlers of a task.
-#[derive(Clone)]
-pub(crate) struct Handlers {
-    pub(crate) deserialization: ExceptionHandler,
-    pub(crate) processing: ExceptionHandler,
-    pub(crate) production: ExceptionHandler,
-}
-
-impl Handlers {
-    pub(crate) const FAIL: Handlers = Handlers {
-        deserialization: ExceptionHandler::Fail,
-        processing: ExceptionHandler::Fail,
-        production: ExceptionHandler::Fail,
-    };
-
-    pub(crate) fn new(config: &RuntimeConfig) -> Self {
-        Handlers {
-            deserialization: config.undecodable.clone(),
-            processing: config.processing.clone(),
-            production: config.production.clone(),
-        }
-    }
-
-    /// The one that is asked about an error.
-    pub(crate) fn of(&self, error: &Error) -> &ExceptionHandler {
-        match error {
-            Error::Undecodable(_) => &self.deserialization,
-            Error::Production(_) => &self.production,
-            _ => &self.processing,
-        }
-    }
 }

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
-use crate::topology::{NodeKind, RecordTypes, StoreDescription, StoreId, TopicName, Topics, Topology};
+use crate::topic_name::TopicName;
+use crate::topology::{NodeKind, RecordTypes, StoreDescription, Topics, Topology};
+use crate::topology_index::StoreId;
 
 /// What is kept of one store or one repartition topic.
 pub(crate) type Properties = BTreeMap<String, String>;

@@ -1,15 +1,10 @@
-//! Typed edges: where a record goes next, and the ports from which a task's edges are made.
-//!
-//! A [`Port`] is built once per program and holds *suppliers*: recipes for what listens there. A task opens the
-//! port and gets a [`Downstream`]: the listeners themselves, nested, owned by the node in front of them.
+//! Typed edges: where a record goes next.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::context::TaskContext;
 use crate::error::Result;
-use crate::task_builder::TaskBuilder;
 
 /// Where an item goes next.
 pub trait Forward<T> {
@@ -18,42 +13,6 @@ pub trait Forward<T> {
     /// # Errors
     /// Whatever an operator below returns; the task then fails and is rolled back.
     fn forward(&mut self, cx: &mut TaskContext, item: T) -> Result<()>;
-}
-
-/// A recipe for a listener, run once per task on the thread that owns the task.
-pub type Supplier<T> = Arc<dyn Fn(&mut TaskBuilder<'_>) -> Box<dyn Forward<T>> + Send + Sync>;
-
-/// The outgoing edge of a node: a typed list of suppliers.
-pub struct Port<T> {
-    pub(crate) id: usize,
-    pub(crate) suppliers: Arc<Mutex<Vec<Supplier<T>>>>,
-}
-
-impl<T> Clone for Port<T> {
-    fn clone(&self) -> Self {
-        Port { id: self.id, suppliers: self.suppliers.clone() }
-    }
-}
-
-impl<T> Port<T> {
-    /// A port; `id` is unique in its topology.
-    pub fn new(id: usize) -> Self {
-        Port { id, suppliers: Arc::default() }
-    }
-
-    /// Whether both are the same edge.
-    pub fn is(&self, other: &Port<T>) -> bool {
-        Arc::ptr_eq(&self.suppliers, &other.suppliers)
-    }
-
-    /// Adds a listener.
-    pub fn subscribe(&self, supplier: impl Fn(&mut TaskBuilder<'_>) -> Box<dyn Forward<T>> + Send + Sync + 'static) {
-        self.suppliers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(supplier));
-    }
-
-    pub(crate) fn suppliers(&self) -> Vec<Supplier<T>> {
-        self.suppliers.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// An opened port: the listeners of one task. The last gets the item itself, the others clones.

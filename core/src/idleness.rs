@@ -10,7 +10,8 @@
 //!
 //! Silence counts only as far as it is proven. A topic of the user's is silent up to a fetch that finds nothing. A
 //! repartition topic is silent up to when everything that its writers had found was passed on and committed, which they say
-//! by [`crate::TimeAlignment`]; it inherits idleness if every source behind it has some.
+//! by [`crate::TimeAlignment`]; it inherits idleness if every source behind it has some. They say so for each of their sources:
+//! two tasks of a foreign-key join write to each other, and each waits for what the other had from elsewhere alone.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +19,8 @@ use crate::alignment::TimeAlignment;
 use crate::context::{TaskContext, TimeSlot};
 use crate::input::Input;
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{NodeId, Topology};
+use crate::topology::Topology;
+use crate::topology_index::NodeId;
 
 /// A source of a task that has idleness.
 #[derive(Debug, Clone)]
@@ -29,8 +31,9 @@ pub struct IdlePlan {
     pub node: NodeId,
     /// After how long a silence time goes on, in milliseconds of the wall clock.
     pub after: Timestamp,
-    /// The tasks that write what it reads, as indices into the plan's; none for the user's topics.
-    pub writers: Vec<usize>,
+    /// The tasks that write what it reads, as indices into the plan's, each with a source of its whose records come that way;
+    /// none for the user's topics.
+    pub writers: Vec<(usize, usize)>,
 }
 
 /// An idle source in its task.
@@ -42,22 +45,40 @@ pub(crate) struct IdleSource {
     reached: TimeSlot,
     /// Up to when, on the wall clock, nothing more has come than what was processed.
     proven: Timestamp,
+    /// Up to when all that was there has been passed on: in the commit under way, and in the last one.
+    passing_on: Timestamp,
+    passed_on: Timestamp,
 }
 
 impl IdleSource {
     pub(crate) fn new(plan: IdlePlan, since: TimeSlot, reached: TimeSlot) -> Self {
-        IdleSource { plan, since, reached, proven: NO_TIME }
+        IdleSource { plan, since, reached, proven: NO_TIME, passing_on: NO_TIME, passed_on: NO_TIME }
     }
 
     /// Records are about to be looked for: what those who write them have said before, the look finds.
     pub(crate) fn look(&mut self, wall: Timestamp, alignment: &TimeAlignment) {
-        let writers = self.plan.writers.iter().map(|writer| alignment.passed_on(*writer));
+        let writers = self.plan.writers.iter().map(|(task, source)| alignment.passed_on(*task, *source));
         self.proven = writers.fold(wall, Timestamp::min);
     }
 
     /// Up to when, on the wall clock, its silence is proven, if the look has found nothing.
     pub(crate) fn proven(&self) -> Timestamp {
         self.proven
+    }
+
+    /// What was found is passed on with the commit that begins, if it is all processed.
+    pub(crate) fn passing_on(&mut self, all: bool) {
+        self.passing_on = if all { self.proven } else { NO_TIME };
+    }
+
+    /// That commit has taken effect, or there was nothing to commit.
+    pub(crate) fn has_passed_on(&mut self) {
+        self.passed_on = self.passing_on;
+    }
+
+    /// Up to when, on the wall clock, all that was there has been passed on and committed.
+    pub(crate) fn passed_on(&self) -> Option<Timestamp> {
+        Some(self.passed_on).filter(|wall| *wall != NO_TIME)
     }
 
     /// Records have been taken.
@@ -105,29 +126,30 @@ impl IdleSource {
 impl Topology {
     /// After how long a silence the time of each source goes on without it, in milliseconds; `None` for never.
     pub fn idleness(&self) -> Vec<Option<Timestamp>> {
-        let mut found: Vec<Option<Timestamp>> = vec![None; self.sources().len()];
-        for group in self.flow() {
-            for sub in &group {
-                for source in &self.sub_topologies()[*sub].sources {
-                    found[*source] = self.idleness_of(*source, &group, &found);
-                }
+        let own = self.sources().iter().map(|source| {
+            source.idleness.map(|after| Timestamp::try_from(after.as_millis()).unwrap_or(Timestamp::MAX))
+        });
+        let mut found: Vec<Option<Timestamp>> = own.collect();
+        let behind: Vec<Vec<usize>> = self.repartitions().iter().map(|way| self.sources_above(way.sink)).collect();
+        // Every round comes one repartition topic further.
+        loop {
+            let before = found.clone();
+            for (way, behind) in self.repartitions().iter().zip(&behind) {
+                let Some(source) = self.sources().iter().position(|source| source.node == way.source) else { continue };
+                let behind = behind.iter().map(|source| found[*source]);
+                found[source] = behind.reduce(|longest, after| Some(longest?.max(after?))).flatten();
+            }
+            if found == before {
+                return found;
             }
         }
-        found
     }
 
-    fn idleness_of(&self, source: usize, group: &[usize], found: &[Option<Timestamp>]) -> Option<Timestamp> {
-        let description = &self.sources()[source];
-        let Some(repartition) = self.repartitions().iter().find(|r| r.source == description.node) else {
-            return description.idleness.map(|after| Timestamp::try_from(after.as_millis()).unwrap_or(Timestamp::MAX));
-        };
-        // Sub-topologies that write to each other cannot prove to each other that nothing is under way.
-        if self.writer(repartition.sink).is_none_or(|writer| group.contains(&writer)) {
-            return None;
-        }
-        let above = self.above(repartition.sink);
-        let behind = self.sources().iter().zip(found).filter(|(source, _)| above.contains(&source.node));
-        behind.map(|(_, after)| *after).try_fold(0, |longest, after| Some(longest.max(after?)))
+    /// The sources from which records reach a node.
+    pub(crate) fn sources_above(&self, node: NodeId) -> Vec<usize> {
+        let above = self.above(node);
+        let sources = self.sources().iter().enumerate();
+        sources.filter(|(_, source)| above.contains(&source.node)).map(|(index, _)| index).collect()
     }
 
     /// The sub-topology that a sink is in.

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::query::{Ask, Part, QueryError};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
 use crate::wakeup::Wakeup;
 
 /// Queries for one thread.

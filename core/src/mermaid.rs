@@ -4,7 +4,8 @@
 
 use std::fmt::Write as _;
 
-use crate::topology::{NodeId, NodeKind, StoreId, Topics, Topology};
+use crate::topology::{NodeKind, Topics, Topology};
+use crate::topology_index::{NodeId, StoreId};
 
 impl Topology {
     /// The topology as a [Mermaid](https://mermaid.js.org) flowchart.

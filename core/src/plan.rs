@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::alignment::TimeAlignment;
 use crate::config::RuntimeConfig;
 use crate::error::{Error, Result};
 use crate::exception_handler::ExceptionHandler;
 use crate::idleness::IdlePlan;
 use crate::log::{Admin, TopicPartition, TopicSpec};
-use crate::task::TaskId;
+use crate::task_id::TaskId;
 use crate::time::Timestamp;
-use crate::topology::{NodeId, NodeKind, StoreId, SubTopology, TopicName, Topics, Topology};
+use crate::topic_name::TopicName;
+use crate::topology::{NodeKind, SubTopology, Topics, Topology};
+use crate::topology_index::{NodeId, StoreId};
 use crate::topology_topic::topology_topic;
 
 /// What one task reads and keeps.
@@ -93,11 +96,17 @@ impl Plan {
     /// Which tasks each of `threads` threads runs: partition by partition, so that one thread has whole
     /// co-partitions where it can, and every sub-topology is spread.
     pub fn assign(&self, threads: usize) -> Vec<Vec<usize>> {
-        let mut assigned = vec![Vec::new(); threads.max(1)];
-        for (index, task) in self.tasks.iter().enumerate() {
+        let mut assigned = vec![Vec::new(); threads];
+        for (index, task) in self.tasks.iter().enumerate().filter(|_| threads > 0) {
             assigned[Self::thread_for(task.id.partition, threads)].push(index);
         }
         assigned
+    }
+
+    /// What its tasks tell each other about time; `skew` `None` is no bound.
+    pub fn alignment(&self, skew: Option<Timestamp>) -> TimeAlignment {
+        let sources: Vec<usize> = self.tasks.iter().map(|task| task.sources.len()).collect();
+        TimeAlignment::new(&sources, skew)
     }
 
     /// The thread, of so many, that has the tasks of a partition.
@@ -414,15 +423,19 @@ impl Planner<'_> {
         let sources = sub.sources.iter().enumerate().filter_map(|(index, source)| {
             let node = topology.sources()[*source].node;
             let sink = topology.repartitions().iter().find(|r| r.source == node).map(|r| r.sink);
-            let writers = sink.and_then(|sink| topology.writer(sink)).map(|sub| self.task_indices(sub));
-            idleness[*source].map(|after| IdlePlan {
-                source: index,
-                node,
-                after,
-                writers: writers.unwrap_or_default().collect(),
-            })
+            let writers = sink.map(|sink| self.writers(sink)).unwrap_or_default();
+            idleness[*source].map(|after| IdlePlan { source: index, node, after, writers })
         });
         sources.collect()
+    }
+
+    /// The tasks that write to a sink, each with a source of its whose records reach it.
+    fn writers(&self, sink: NodeId) -> Vec<(usize, usize)> {
+        let Some(sub) = self.topology.writer(sink) else { return Vec::new() };
+        let (above, sources) = (self.topology.sources_above(sink), &self.topology.sub_topologies()[sub].sources);
+        let above = sources.iter().enumerate().filter(|(_, source)| above.contains(source)).map(|(index, _)| index);
+        let above: Vec<usize> = above.collect();
+        self.task_indices(sub).flat_map(|task| above.iter().map(move |source| (task, *source))).collect()
     }
 
     /// Where the tasks of a sub-topology are among all.

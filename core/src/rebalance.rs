@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::mailbox::Mailbox;
-use crate::thread::ThreadContext;
+use crate::thread_context::ThreadContext;
 use crate::wakeup::Wakeup;
 
 /// The tasks and threads between two rebalances.
@@ -35,7 +35,7 @@ pub(crate) struct Member {
 }
 
 impl Generation {
-    /// A plan's tasks on so many threads, at least one.
+    /// A plan's tasks on so many threads; on none, they rest where their last commits are.
     pub(crate) fn new(number: u64, context: ThreadContext, threads: usize) -> Self {
         let tasks = context.plan.assign(threads);
         let member = |tasks| Member { tasks, wakeup: Arc::default(), mailbox: Mailbox::new() };
@@ -148,6 +148,28 @@ impl Rebalance {
         state.live -= threads;
         self.changed.notify_all();
         state.live == 0
+    }
+
+    /// Whether all threads have been removed, and none is on its way.
+    pub(crate) fn is_deserted(&self) -> bool {
+        let state = self.state();
+        state.live == 0 && state.generation.members.is_empty()
+    }
+
+    /// Without threads, lets go of what was asked for and cannot be done.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.state();
+        if state.live == 0 {
+            state.wanted = None;
+            self.is_asked_for.store(false, Ordering::Relaxed);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits, without threads, until the application is stopped.
+    pub(crate) fn rest(&self, is_stopped: impl Fn() -> bool) {
+        let deserted = |state: &mut State| state.live == 0 && state.generation.members.is_empty() && !is_stopped();
+        drop(self.changed.wait_while(self.state(), deserted).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Lets those that wait look whether the application is stopped.

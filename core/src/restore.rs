@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use millstream_wire::{BatchBuilder, Records};
 
+use crate::changelog_record::ChangelogRecord;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
 use crate::log::{Consumer, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::rebuilt_from::{Row, RowOf};
 use crate::restore_listener::StateRestoreListener;
-use crate::store::ChangelogRecord;
 use crate::task::Task;
-use crate::thread::{ThreadContext, consumer_options};
+use crate::thread_context::ThreadContext;
 use crate::time::Timestamp;
 use crate::wakeup::Wakeup;
 
@@ -61,7 +61,7 @@ impl Restore {
         wall: Timestamp,
         listener: Option<Arc<dyn StateRestoreListener>>,
     ) -> Result<Self> {
-        let mut options = consumer_options(shared, &format!("{name}-restore"));
+        let mut options = shared.consumer_options(&format!("{name}-restore"));
         options.isolation = Isolation::ReadCommitted;
         let mut consumer = shared.log.consumer(&options, wakeup)?;
         let mut changelogs = Vec::new();
@@ -82,15 +82,16 @@ impl Restore {
                 let end = committed.into_iter().flatten().next().map_or(0, |committed| committed.offset);
                 restored.push((store, input.clone(), end, Some(from.row.clone())));
             }
-            if let Some(disk) = &shared.config.disk {
-                let is_on_disk = |store: usize| !shared.topology.stores()[t.stores[store].0.0].in_memory;
-                let on_disk = restored.iter().filter(|(store, ..)| is_on_disk(*store));
-                let stores: Vec<_> = on_disk.map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
+            for disk in shared.config.disks(shared.topology.places()) {
+                let place = |store: usize| &shared.topology.stores()[t.stores[store].0.0].place;
+                let is_here = |store| place(store).disk(&shared.config).is_some_and(|its| Arc::ptr_eq(its, disk));
+                let here = restored.iter().filter(|(store, ..)| is_here(*store));
+                let stores: Vec<_> = here.map(|(store, topic, end, _)| (*store, topic.clone(), *end)).collect();
                 t.open_disk(disk.as_ref(), &stores, admin, wall)?;
             }
             for (store, topic, end, row) in restored {
                 let start = admin.start_offset(&topic)?;
-                let on_disk = t.disk.as_ref().and_then(|disk| disk.position(store));
+                let on_disk = t.disks.iter().find_map(|disk| disk.position(store));
                 let start = on_disk.map_or(start, |position| position.max(start));
                 let name = shared.topology.stores()[t.stores[store].0.0].name.clone();
                 assignment.push((topic.clone(), start));
@@ -116,7 +117,7 @@ impl Restore {
         let mut has_read = false;
         for (slot, changelog) in self.changelogs.iter_mut().enumerate().filter(|(_, c)| !c.done) {
             let task = &mut tasks[changelog.task];
-            if task.disk.as_ref().is_some_and(|disk| disk.is_behind() || disk.holds_much()) {
+            if task.disks.iter().any(|disk| disk.is_behind() || disk.holds_much()) {
                 continue;
             }
             has_read = true;
@@ -126,13 +127,13 @@ impl Restore {
                 Some(row) => rows_of(row, fetch.batches, changelog.end)?,
                 None => fetch.batches,
             };
-            if let Some(disk) = &mut task.disk {
+            for disk in &mut task.disks {
                 let (is_last, up_to) = (position >= changelog.end, position.min(changelog.end));
                 disk.restored(changelog.store, batches.clone(), up_to, is_last, producer, wall);
             }
             let mut restored = 0;
             for mut batch in batches {
-                if task.disk.as_ref().is_some_and(|disk| disk.reads(changelog.store)) {
+                if task.disks.iter().any(|disk| disk.reads(changelog.store)) {
                     restored += batch.remaining() as u64;
                     continue;
                 }
@@ -181,7 +182,7 @@ impl Restore {
         for task in tasks.iter_mut() {
             task.exchange_with_disk(shared.log.admin(), producer, wall)?;
         }
-        let is_written = tasks.iter().all(|task| task.disk.as_ref().is_none_or(DiskStores::is_written));
+        let is_written = tasks.iter().flat_map(|task| &task.disks).all(DiskStores::is_written);
         Ok(match is_written && self.changelogs.iter().all(|c| c.done) {
             true => Progress::Done,
             false if has_read => Progress::Reading,

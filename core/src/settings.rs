@@ -16,7 +16,7 @@ use crate::exception_handler::ExceptionHandler;
 use crate::nearest_word::nearest_word;
 
 /// The keys that are known, each with what it means.
-pub const SETTINGS: [(&str, &str); 28] = [
+pub const SETTINGS: [(&str, &str); 29] = [
     ("application.id", "names the consumer group, the internal topics and the state"),
     ("auto.create.topics.enable", "on the embedded log: create the program's topics that are missing (true)"),
     ("auto.offset.reset", "where to start without a position: earliest, latest, none, by_duration:PT1H (earliest)"),
@@ -39,6 +39,7 @@ pub const SETTINGS: [(&str, &str); 28] = [
     ("num.partitions", "of topics that are created because they are missing (1)"),
     ("num.stream.threads", "stream threads (1)"),
     ("processing.exception.handler", "fail, or continue: leave out records that an operator fails on (fail)"),
+    ("processing.exception.handler.global.enabled", "ask that handler about global tables and stores too (false)"),
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
     ("production.exception.handler", "fail, or continue: leave out records that cannot be written (fail)"),
     ("state.dir", "folder of state on disk (<data.dir>/state)"),
@@ -49,6 +50,7 @@ pub const SETTINGS: [(&str, &str); 28] = [
 
 const DESERIALIZATION: &str = "deserialization.exception.handler";
 const PROCESSING: &str = "processing.exception.handler";
+const PROCESSING_GLOBAL: &str = "processing.exception.handler.global.enabled";
 const PRODUCTION: &str = "production.exception.handler";
 
 /// Where a value was written.
@@ -329,13 +331,15 @@ impl Settings {
         // records are left out there only when that is asked for.
         let unsaid = if letters.is_some() { &go_on } else { &ExceptionHandler::Fail };
         config.undecodable = self.handler_or(DESERIALIZATION, &words, unsaid);
+        let truths = [("true", true), ("false", false)];
+        config.processing_global = self.one_of(PROCESSING_GLOBAL, &truths).unwrap_or(false);
         config.processing = self.handler_or(PROCESSING, &words, &ExceptionHandler::Fail);
         config.production = self.handler_or(PRODUCTION, &words, &ExceptionHandler::Fail);
         let compatibilities = [("refuse", Compatibility::Refuse), ("ignore", Compatibility::Ignore)];
         if let Some(compatibility) = self.one_of("topology.compatibility", &compatibilities) {
             config.compatibility = compatibility;
         }
-        let create = self.one_of("auto.create.topics.enable", &[("true", true), ("false", false)]).unwrap_or(embedded);
+        let create = self.one_of("auto.create.topics.enable", &truths).unwrap_or(embedded);
         let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
         config.create_topics = create.then_some(partitions.map_or(1, |n| n.get().into()));
         self.check().map(|()| config)

@@ -6,7 +6,7 @@ use millstream_wire::RecordView;
 
 use crate::context::TaskContext;
 use crate::error::{Error, Result, Undecodable};
-use crate::exception_handler::RawRecord;
+use crate::error_handler_context::RawRecord;
 use crate::forward::{Downstream, Forward};
 use crate::headers::Headers;
 use crate::input::Input;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
+use crate::changelog_record::ChangelogRecord;
 use crate::disk::{DiskRows, Expired, RowOrder};
 use crate::error::{Error, Result};
-use crate::log::{Isolation, Offset};
-use crate::query::StoreQuery;
+use crate::log::Isolation;
 use crate::state_budget::StateBudget;
+use crate::store_query::StoreQuery;
 use crate::time::{NO_TIME, Timestamp};
 
 /// How many keys a store is told ahead.
@@ -101,21 +102,6 @@ pub trait StateStore: 'static {
     fn touch(&self, _keys: &[&[u8]]) {}
 }
 
-/// One record of a changelog, as it is read back.
-#[derive(Debug, Clone, Copy)]
-pub struct ChangelogRecord<'a> {
-    /// Row key.
-    pub key: &'a [u8],
-    /// Row, or `None` for a deletion.
-    pub value: Option<&'a [u8]>,
-    /// The row's time.
-    pub timestamp: Timestamp,
-    /// Encoded header section.
-    pub headers: &'a [u8],
-    /// Offset in the changelog.
-    pub offset: Offset,
-}
-
 /// Builds the changelog batches of one store partition.
 #[derive(Debug, Default)]
 pub struct ChangelogWriter {
@@ -143,6 +129,21 @@ impl ChangelogWriter {
     /// Appends a row as it was read.
     pub fn copy(&mut self, row: ChangelogRecord<'_>) {
         self.write(row.key, row.value, row.timestamp, row.headers);
+    }
+
+    /// Appends all that another has, behind what is there.
+    pub fn append(&mut self, other: ChangelogWriter) {
+        if !self.open.is_empty() {
+            self.full.push(std::mem::take(&mut self.open));
+        }
+        self.full.extend(other.full);
+        self.open = other.open;
+    }
+
+    /// Bytes of the batch that is not full yet.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.open.len()
     }
 
     /// Whether there is more than a batch: enough for a part of an answer.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::alignment::{Head, TimeAlignment};
+use crate::alignment::Head;
 use crate::bounded_run::BoundedRun;
 use crate::client_state::State;
 use crate::counters::Counters;
@@ -14,9 +14,10 @@ use crate::error::{Error, Result, panic_message};
 use crate::plan::Plan;
 use crate::rebalance::{Generation, Rebalance};
 use crate::restore_listener::StateRestoreListener;
-use crate::streams::Uncaught;
-use crate::thread::{Next, StreamThread, ThreadContext};
+use crate::thread::{Next, StreamThread};
+use crate::thread_context::ThreadContext;
 use crate::time::{Clock, Now};
+use crate::uncaught::Uncaught;
 
 pub(crate) type Listener = Box<dyn Fn(State, State) + Send + Sync>;
 pub(crate) type UncaughtHandler = Box<dyn Fn(&Error) -> Uncaught + Send + Sync>;
@@ -109,6 +110,20 @@ impl Shared {
         self.rebalance.wake();
     }
 
+    /// Brings about what threads otherwise do, if there are none: the application runs on without them, or ends. The last thread
+    /// calls it when it goes, and whoever waits for the end.
+    pub(crate) fn rest(&self) {
+        if !self.rebalance.is_deserted() {
+            return;
+        }
+        if self.is_stopped() {
+            self.change(State::PendingShutdown);
+            self.change(State::NotRunning);
+        } else if !self.rebalance.is_asked_for() {
+            self.change(State::Running);
+        }
+    }
+
     /// Ends the application with an error, if it is the first.
     pub(crate) fn fail(&self, error: Error) {
         self.progress().error.get_or_insert(error);
@@ -195,7 +210,7 @@ impl Shared {
         let plan = Plan::new(topology, config, log.admin())?;
         plan.create_topics(log.admin())?;
         let context = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: topology.clone(),
             plan: Arc::new(plan),
             config: config.clone(),
@@ -231,7 +246,7 @@ pub(crate) fn drive(shared: &Shared, number: usize, name: &str, is_new: bool) {
             Ok(End::Rebalance) => match shared.next(&generation) {
                 Ok(Some(next)) if next.has(number, &generation) => generation = next,
                 // It was removed, and is not counted any more.
-                Ok(Some(_)) => return,
+                Ok(Some(_)) => return shared.rest(),
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             },

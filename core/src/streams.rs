@@ -7,35 +7,23 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::alignment::TimeAlignment;
 use crate::client_state::State;
 use crate::config::RuntimeConfig;
 use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::plan::Plan;
-use crate::query::{Ask, Part, QueryError, QueryStores};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
+use crate::query_stores::QueryStores;
 use crate::rebalance::Generation;
 use crate::restore_listener::StateRestoreListener;
 use crate::stream_threads::{Shared, drive};
-use crate::thread::ThreadContext;
+use crate::thread_context::ThreadContext;
 use crate::time::Clock;
 use crate::topology::Topology;
 use crate::topology_topic::Changes;
-
-/// What happens after an error that no other handler took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Uncaught {
-    /// The failed thread's tasks go on in a new one, from their last commit. How often, the handler decides: what fails for a
-    /// lasting reason fails again at once.
-    ReplaceThread,
-    /// All threads of this process end, and [`Streams::join`] returns the error.
-    #[default]
-    StopClient,
-    /// As `StopClient`: all threads of this process end. In Kafka Streams every other process of the application ends too;
-    /// here an application is one process, and other processes are not told of anything.
-    StopApplication,
-}
+use crate::uncaught::Uncaught;
 
 /// An application.
 pub struct Streams {
@@ -50,13 +38,19 @@ impl Streams {
     /// [`Error::Build`] with every problem at once, before any topic is created; also when the application's state was left
     /// by a program that this one does not fit.
     pub fn new(topology: Topology, config: RuntimeConfig, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<Self> {
+        if let Some(store) = topology.wants_disk().filter(|_| config.disk.is_none()) {
+            return Err(Error::Build(Box::new(vec![format!(
+                "store `{}` is to be on disk, and the application has none\n  help: the feature `rocksdb` where `run` starts it; else RuntimeConfig::disk",
+                store.name
+            )])));
+        }
         let plan = Plan::new(&topology, &config, log.admin())?;
         let changes = Changes::find(&topology, &config, log.as_ref())?;
         plan.create_topics(log.admin())?;
         changes.write(log.as_ref(), clock.now().wall)?;
         let threads = config.threads.clamp(1, plan.tasks.len().max(1));
         let context = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),
@@ -145,18 +139,20 @@ impl Streams {
             // The one that was counted does not come.
             self.shared.rebalance.ask(|threads| Some(threads - 1));
             self.shared.leave(1);
+            self.shared.rebalance.give_up();
+            self.shared.rest();
             Error::user(format!("no further stream thread: {error}\n  help: a higher limit of the system's"))
         })
     }
 
     /// Removes the stream thread that was added last (KIP-663) and returns its name. The tasks are divided anew, as by
-    /// [`Streams::add_stream_thread`].
+    /// [`Streams::add_stream_thread`]. Without any thread the application is still `Running`: it processes nothing and answers no
+    /// query until one is added.
     ///
     /// # Errors
-    /// When the application does not run, or is to end with its input; or when the thread is the only one.
+    /// When the application does not run, or is to end with its input; or when it has no thread.
     pub fn remove_stream_thread(&mut self) -> Result<String> {
-        let but_one = |threads: usize| threads.checked_sub(1).filter(|left| *left > 0);
-        let (left, _) = self.rebalance("a thread is removed from", but_one)?;
+        let (left, _) = self.rebalance("a thread is removed from", |threads| threads.checked_sub(1))?;
         Ok(thread_name(&self.context(), left))
     }
 
@@ -174,7 +170,7 @@ impl Streams {
             return Err(Error::user(if shared.bounded.is_asked_for() {
                 format!("{what} an application that ends with its input\n  help: before drain() or run_to_end()")
             } else {
-                format!("{what} an application that has one\n  help: pause() lets it rest, close() ends it")
+                format!("{what} an application that has none\n  help: add_stream_thread() adds one, close() ends it")
             }));
         };
         shared.change(State::Rebalancing);
@@ -211,7 +207,8 @@ impl Streams {
                 "the application is {state:?}: its state is in use\n  help: clean_up() before start() or behind close()"
             )));
         }
-        self.context().config.disk.as_ref().map_or(Ok(()), |disk| disk.clean_up())
+        let context = self.context();
+        context.config.disks(context.topology.places()).into_iter().try_for_each(|disk| disk.clean_up())
     }
 
     /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been
@@ -228,9 +225,14 @@ impl Streams {
     /// Lets a started application end with its input: what is in the input topics now is the last that is processed.
     ///
     /// # Errors
-    /// When the log cannot say where the topics end.
+    /// When the log cannot say where the topics end, or when there is no thread.
     pub fn drain(&self) -> Result<()> {
         let begin = |generation: &Generation| {
+            if generation.members.is_empty() {
+                return Err(Error::user(
+                    "an application without threads cannot process what is there\n  help: add_stream_thread() before drain()",
+                ));
+            }
             let begun = self.shared.bounded.begin(&generation.context, generation.members.len());
             generation.wake();
             begun
@@ -249,6 +251,8 @@ impl Streams {
                     self.shared.progress().error.get_or_insert_with(|| Error::user("a stream thread panicked"));
             }
         }
+        self.shared.rebalance.rest(|| self.shared.is_stopped());
+        self.shared.rest();
         let mut progress = self.shared.progress();
         match progress.error.take() {
             Some(error) => Err(error),
@@ -337,7 +341,8 @@ impl QueryStores for Queries {
             }
             let generation = shared.rebalance.generation();
             // Every thread has the global stores: they are asked for as partition 0.
-            let member = &generation.members[Plan::thread_for(ask.partition, generation.members.len())];
+            let number = Plan::thread_for(ask.partition, generation.members.len());
+            let Some(member) = generation.members.get(number) else { return Err(QueryError::Stopped) };
             match member.mailbox.ask(ask.clone(), wait, &member.wakeup) {
                 // Its tasks are on their way to another thread.
                 Err(QueryError::Stopped) if shared.rebalance.is_over(&generation) && !shared.is_stopped() => {

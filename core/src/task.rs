@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,36 +17,27 @@ use crate::context::{TaskContext, TimeSlot};
 use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, panic_message};
-use crate::exception_handler::{ExceptionHandler, Handlers, RawRecord};
+use crate::error_handler_context::RawRecord;
+use crate::exception_handler::ExceptionHandler;
+use crate::handlers::Handlers;
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
 use crate::input::Input;
 use crate::log::{Admin, CommittedOffset, Isolation, Offset, Producer, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
+use crate::position::Position;
 use crate::punctuation::{self, PunctuationType};
-use crate::query::{Ask, Part, Position, QueryError};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
 use crate::serde::Payload;
 use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
 use crate::task_builder::{Program, TaskBuilder};
+use crate::task_id::TaskId;
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{StoreId, Topology};
-
-/// Names a task: `<sub-topology>_<partition>`, for display only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId {
-    /// Index of the sub-topology.
-    pub sub_topology: usize,
-    /// The partition.
-    pub partition: i32,
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_{}", self.sub_topology, self.partition)
-    }
-}
+use crate::topology::Topology;
+use crate::topology_index::StoreId;
 
 /// What a commit makes permanent besides records and rows.
 #[derive(Debug, Clone)]
@@ -65,7 +55,8 @@ pub struct Task {
     sources: Vec<usize>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) stores: Vec<(StoreId, StoreInstance, Option<TopicPartition>)>,
-    pub(crate) disk: Option<DiskStores>,
+    /// Its stores on disk, by disk.
+    pub(crate) disks: Vec<DiskStores>,
     globals: Rc<HashMap<StoreId, StoreInstance>>,
     times: HashMap<String, TimeSlot>,
     /// Of every store, what it has seen: committed with the positions.
@@ -86,9 +77,6 @@ pub struct Task {
     dirty: bool,
     /// Since when an empty input holds the task up, on the wall clock.
     idle_since: Option<Timestamp>,
-    /// Up to when on the wall clock all that was there has been passed on: in the commit under way, and in the last one.
-    passing_on: Option<Timestamp>,
-    passed_on: Option<Timestamp>,
 }
 
 /// A record that is left out.
@@ -127,13 +115,13 @@ impl Task {
         let nodes = plan.inputs.iter().map(|(_, source)| topology.sources()[plan.sources[*source]].node).collect();
         let mut task = Task {
             id: plan.id,
-            cx: TaskContext::new(plan.id, topology.clone(), collector, partitions, nodes),
+            cx: TaskContext::new(plan.id, topology.node_names().clone(), collector, partitions, nodes),
             topology,
             application_id,
             sources: plan.sources.clone(),
             inputs: plan.inputs.iter().map(|(partition, source)| Input::new(partition.clone(), *source)).collect(),
             stores,
-            disk: None,
+            disks: Vec::new(),
             globals,
             times: HashMap::new(),
             store_times: Vec::new(),
@@ -146,8 +134,6 @@ impl Task {
             pending: None,
             dirty: false,
             idle_since: None,
-            passing_on: None,
-            passed_on: None,
         };
         for idle in &plan.idle {
             let topics = &task.topology.sources()[task.sources[idle.source]].topics;
@@ -172,7 +158,7 @@ impl Task {
         &mut self.cx
     }
 
-    /// Opens the rows that its stores have on disk. `restored`: which stores are restored, from which topic and up to which offset.
+    /// Opens the rows that its stores have on a disk. `restored`: which stores are restored, from which topic and up to which offset.
     pub(crate) fn open_disk(
         &mut self,
         disk: &dyn StateDisk,
@@ -185,10 +171,10 @@ impl Task {
             (*index, self.topology.stores()[id.0].name.as_str(), store, topic.clone(), *end)
         });
         // A start that failed later on may have opened them: the stores have their rows.
-        if self.disk.is_some() {
+        if self.disks.iter().any(|disk| restored.iter().any(|(store, ..)| disk.has(*store))) {
             return Ok(());
         }
-        self.disk = DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?;
+        self.disks.extend(DiskStores::open(disk, self.id.partition, stores.collect(), admin, wall)?);
         Ok(())
     }
 
@@ -199,10 +185,10 @@ impl Task {
         producer: &dyn Producer,
         wall: Timestamp,
     ) -> Result<()> {
-        let Some(disk) = &mut self.disk else { return Ok(()) };
         let positions = self.inputs.iter().map(|i| &i.partition).zip(&self.committed.offsets);
         let position = |topic: &TopicPartition| positions.clone().find(|(t, _)| *t == topic).map(|(_, (o, _))| *o);
-        disk.exchange(&self.stores, &position, admin, producer, wall)
+        let stores = &self.stores;
+        self.disks.iter_mut().try_for_each(|disk| disk.exchange(stores, &position, admin, producer, wall))
     }
 
     /// Builds the nodes and takes up the committed positions, one per input.
@@ -274,8 +260,7 @@ impl Task {
         // The old nodes hold the stores too; they go before new ones come.
         self.program = Program::default();
         self.program = TaskBuilder::build(
-            &self.topology,
-            &self.sources,
+            self.sources.iter().map(|source| &self.topology.sources()[*source].supplier),
             &self.application_id,
             &stores,
             &mut self.times,
@@ -505,17 +490,19 @@ impl Task {
         next.min()
     }
 
-    /// Up to when, on the wall clock, all that was there has been passed on and committed.
-    pub(crate) fn passed_on(&mut self) -> Option<Timestamp> {
-        if !self.needs_commit() && self.pending.is_none() {
-            self.passed_on = self.found_nothing_at();
+    /// Up to when, on the wall clock, all that was there for an idle source has been passed on and committed.
+    pub(crate) fn passed_on(&mut self) -> impl Iterator<Item = (usize, Timestamp)> {
+        if !self.idle.is_empty() && !self.needs_commit() && self.pending.is_none() {
+            self.note_passing_on();
+            self.idle.iter_mut().for_each(IdleSource::has_passed_on);
         }
-        self.passed_on
+        self.idle.iter().filter_map(|idle| Some((idle.plan.source, idle.passed_on()?)))
     }
 
-    /// When the last look was that has found nothing that is not processed.
-    fn found_nothing_at(&self) -> Option<Timestamp> {
-        self.idle.iter().map(IdleSource::proven).min().filter(|_| self.is_quiet())
+    /// What the last look has found is all processed, or not.
+    fn note_passing_on(&mut self) {
+        let all = self.is_quiet();
+        self.idle.iter_mut().for_each(|idle| idle.passing_on(all));
     }
 
     /// When wall-clock punctuation is due next.
@@ -603,9 +590,7 @@ impl Task {
                 let mut writer = ChangelogWriter::default();
                 store.state.borrow_mut().flush(&mut writer)?;
                 for batch in writer.into_batches() {
-                    if let Some(disk) = &mut task.disk {
-                        disk.keep(index, &batch);
-                    }
+                    task.disks.iter_mut().for_each(|disk| disk.keep(index, &batch));
                     if let Some(changelog) = changelog {
                         send(changelog, batch)?;
                     }
@@ -630,7 +615,7 @@ impl Task {
         });
         let offsets = offsets.collect();
         self.pending = Some(snapshot);
-        self.passing_on = self.found_nothing_at();
+        self.note_passing_on();
         self.dirty = false;
         self.cx.commit_requested = false;
         offsets
@@ -642,9 +627,9 @@ impl Task {
             self.committed = pending;
             let offsets = &self.committed.offsets;
             self.panics.retain(|p| p.offset >= offsets[p.input].0);
-            self.passed_on = self.passing_on;
+            self.idle.iter_mut().for_each(IdleSource::has_passed_on);
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
-            self.disk.iter_mut().for_each(DiskStores::committed);
+            self.disks.iter_mut().for_each(DiskStores::committed);
             self.cx.counters.commit += 1;
         }
     }
@@ -660,7 +645,7 @@ impl Task {
         self.cx.collector.clear();
         self.cx.failures.clear();
         self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().rollback());
-        self.disk.iter_mut().for_each(DiskStores::rollback);
+        self.disks.iter_mut().for_each(DiskStores::rollback);
         for (input, (offset, time)) in self.inputs.iter_mut().zip(&self.committed.offsets) {
             input.reset(*offset, *time);
         }

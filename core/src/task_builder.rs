@@ -4,16 +4,17 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::collector::SinkSlot;
 use crate::context::{TaskContext, TimeSlot};
 use crate::error::Result;
-use crate::forward::{Downstream, Forward, Port};
 use crate::punctuation::{Punctuate, PunctuationType, Schedule};
 use crate::source::SourceNode;
 use crate::store::{StateStore, StoreInstance};
 use crate::time::{NO_TIME, Timestamp};
-use crate::topology::{NodeId, StoreId, TopicName, Topology};
+use crate::topic_name::TopicName;
+use crate::topology_index::{NodeId, StoreId};
 
 /// A node that has work at a commit, at the end of bounded input, or when time goes on without records.
 pub trait Lifecycle {
@@ -56,13 +57,16 @@ pub(crate) struct Program {
     pub(crate) schedules: Vec<Schedule>,
 }
 
+/// Recipe for a source node.
+pub type SourceSupplier = Arc<dyn Fn(&mut TaskBuilder<'_>) -> Box<dyn SourceNode> + Send + Sync>;
+
 /// Passed to suppliers while a task is built.
 pub struct TaskBuilder<'a> {
     cx: &'a mut TaskContext,
     application_id: &'a str,
     stores: &'a HashMap<StoreId, StoreInstance>,
     // A port opened twice by one task gives the same listeners.
-    ports: HashMap<usize, Box<dyn Any>>,
+    pub(crate) ports: HashMap<usize, Box<dyn Any>>,
     times: &'a mut HashMap<String, TimeSlot>,
     shared: HashMap<NodeId, Rc<dyn Any>>,
     program: Program,
@@ -71,9 +75,8 @@ pub struct TaskBuilder<'a> {
 
 impl<'a> TaskBuilder<'a> {
     /// Runs the suppliers of the given sources.
-    pub(crate) fn build(
-        topology: &Topology,
-        sources: &[usize],
+    pub(crate) fn build<'s>(
+        sources: impl Iterator<Item = &'s SourceSupplier>,
         application_id: &'a str,
         stores: &'a HashMap<StoreId, StoreInstance>,
         times: &'a mut HashMap<String, TimeSlot>,
@@ -90,39 +93,13 @@ impl<'a> TaskBuilder<'a> {
             failure: None,
         };
         for source in sources {
-            let node = (topology.sources()[*source].supplier)(&mut builder);
+            let node = source(&mut builder);
             builder.program.sources.push(node);
         }
         match builder.failure {
             Some(failure) => Err(failure),
             None => Ok(builder.program),
         }
-    }
-
-    /// The listeners of a port.
-    ///
-    /// # Panics
-    /// When two ports of different types have one number, which the DSL does not make.
-    pub fn open<T: 'static>(&mut self, port: &Port<T>) -> Downstream<T> {
-        if let Some(open) = self.ports.get(&port.id) {
-            let shared = open.downcast_ref::<Rc<RefCell<Downstream<T>>>>();
-            return Downstream::Shared(shared.expect("a port id has one type").clone());
-        }
-        let mut listeners: Vec<Box<dyn Forward<T>>> = port.suppliers().iter().map(|supplier| supplier(self)).collect();
-        match listeners.len() {
-            0 => Downstream::None,
-            1 => Downstream::One(listeners.remove(0)),
-            _ => Downstream::Many(listeners),
-        }
-    }
-
-    /// The listeners of a port that several nodes of a task lead to (merge, joins): built once.
-    pub fn open_shared<T: 'static>(&mut self, port: &Port<T>) -> Downstream<T> {
-        if !self.ports.contains_key(&port.id) {
-            let shared = Rc::new(RefCell::new(self.open(port)));
-            self.ports.insert(port.id, Box::new(shared));
-        }
-        self.open(port)
     }
 
     /// A store with its type.

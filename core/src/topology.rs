@@ -8,55 +8,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::copartition::PlacedBy;
 use crate::offset_reset::OffsetReset;
+use crate::placed_by::PlacedBy;
 use crate::rebuilt_from::RebuiltFrom;
 use crate::serde::Serde;
-use crate::source::SourceNode;
 use crate::store::StoreInstance;
 use crate::store_format::{StoreFormat, serde_name};
-use crate::task_builder::TaskBuilder;
+use crate::store_place::StorePlace;
+use crate::task_builder::SourceSupplier;
+use crate::topic_name::TopicName;
 use crate::topic_pattern::TopicPattern;
-
-/// Index of a node in its topology.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub usize);
-
-/// Index of a store in its topology.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StoreId(pub usize);
-
-/// A topic as a program names it; internal topics get the application's id in front (DESIGN 3.4).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum TopicName {
-    /// A topic of the user's.
-    User(String),
-    /// `<application.id>-<name>-repartition`.
-    Repartition(String),
-    /// `<application.id>-<store>-changelog`.
-    Changelog(String),
-}
-
-impl TopicName {
-    /// The topic's full name.
-    pub fn resolve(&self, application_id: &str) -> String {
-        match self {
-            TopicName::User(name) => name.clone(),
-            TopicName::Repartition(name) => format!("{application_id}-{name}-repartition"),
-            TopicName::Changelog(name) => format!("{application_id}-{name}-changelog"),
-        }
-    }
-}
-
-impl fmt::Display for TopicName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TopicName::User(name) => f.write_str(name),
-            TopicName::Repartition(name) => write!(f, "{name}-repartition"),
-            TopicName::Changelog(name) => write!(f, "{name}-changelog"),
-        }
-    }
-}
+use crate::topology_index::{NodeId, StoreId};
 
 /// Which topics a source reads. As text: the first of them, or the pattern.
 #[derive(Debug, Clone)]
@@ -122,9 +84,6 @@ pub enum NodeKind {
     Sink(Option<TopicName>),
 }
 
-/// Recipe for a source node.
-pub type SourceSupplier = Arc<dyn Fn(&mut TaskBuilder<'_>) -> Box<dyn SourceNode> + Send + Sync>;
-
 /// A source.
 #[derive(Clone)]
 pub struct SourceDescription {
@@ -153,8 +112,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
-    /// Its rows are all in memory, also if others' are on disk.
-    pub in_memory: bool,
+    /// Where its rows lie.
+    pub place: StorePlace,
     /// How to build it, empty.
     pub supplier: Arc<dyn Fn() -> StoreInstance + Send + Sync>,
     /// One per thread, fed by a global source.
@@ -218,6 +177,7 @@ pub struct SubTopology {
 /// A frozen program.
 pub struct Topology {
     parts: TopologyParts,
+    node_names: Arc<[String]>,
     sub_topologies: Vec<SubTopology>,
 }
 
@@ -225,12 +185,18 @@ impl Topology {
     /// Freezes a topology. The parts have been checked by the builder.
     pub fn new(parts: TopologyParts) -> Self {
         let sub_topologies = cut(&parts);
-        Topology { parts, sub_topologies }
+        let node_names = parts.nodes.iter().map(|node| node.name.clone()).collect();
+        Topology { parts, node_names, sub_topologies }
     }
 
     /// All nodes.
     pub fn nodes(&self) -> &[NodeDescription] {
         &self.parts.nodes
+    }
+
+    /// The names of all nodes.
+    pub(crate) fn node_names(&self) -> &Arc<[String]> {
+        &self.node_names
     }
 
     /// Whether a source reads what a pattern matches.
@@ -303,6 +269,16 @@ impl Topology {
             order.push(group);
         }
         order
+    }
+
+    /// A store that the program wants on the application's disk.
+    pub fn wants_disk(&self) -> Option<&StoreDescription> {
+        self.stores().iter().find(|store| matches!(store.place, StorePlace::OnDisk))
+    }
+
+    /// Where its stores lie.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &StorePlace> {
+        self.stores().iter().map(|store| &store.place)
     }
 
     /// Indices of the global sources.

@@ -1,6 +1,7 @@
 //! `Topology::json`: the topology as plain data, for tools. Written by hand: core knows no JSON otherwise.
 
-use crate::topology::{NodeId, NodeKind, RecordTypes, Topics, Topology};
+use crate::topology::{NodeKind, RecordTypes, Topics, Topology};
+use crate::topology_index::NodeId;
 use crate::type_name::short_type_name;
 
 impl Topology {

@@ -17,7 +17,8 @@ use crate::log::{
     TopicPartition, TopicSpec,
 };
 use crate::time::Timestamp;
-use crate::topology::{TopicName, Topology};
+use crate::topic_name::TopicName;
+use crate::topology::Topology;
 use crate::wakeup::Wakeup;
 
 /// The topic's full name.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use millstream_core::{
     Copartition, Data, Error, NodeDescription, NodeId, NodeKind, OffsetReset, Port, RebuiltFrom, RecordTypes,
     RepartitionDescription, Result, Serde, SourceDescription, SourceSupplier, StateStore, StoreDescription,
-    StoreFormat, StoreId, StoreInstance, Timestamp, TopicName, TopicPattern, Topics, Topology, TopologyParts,
-    short_type_name,
+    StoreFormat, StoreId, StoreInstance, StorePlace, Timestamp, TopicName, TopicPattern, Topics, Topology,
+    TopologyParts, short_type_name,
 };
 
 use crate::consumed::Produced;
@@ -347,7 +347,7 @@ impl StreamsBuilder {
             format,
             changelog,
             rebuilt_from: None,
-            in_memory: false,
+            place: StorePlace::default(),
             supplier,
             global,
         });

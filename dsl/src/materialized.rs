@@ -1,8 +1,9 @@
 //! `Materialized`: how a store is logged, and where its rows lie.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use millstream_core::StoreDescription;
+use millstream_core::{StateDisk, StoreDescription, StorePlace};
 
 use crate::builder::StreamsBuilder;
 
@@ -25,7 +26,7 @@ use crate::builder::StreamsBuilder;
 #[derive(Debug, Clone, Default)]
 pub struct Materialized {
     logging: Option<Logging>,
-    in_memory: bool,
+    place: Option<StorePlace>,
 }
 
 /// What is said about the changelog.
@@ -59,13 +60,44 @@ impl Materialized {
 
     /// With all its rows in memory, and none on disk, where `default.dsl.store` says `rocksDB`: a start reads its whole changelog.
     pub fn in_memory(mut self) -> Self {
-        self.in_memory = true;
+        self.place = Some(StorePlace::InMemory);
+        self
+    }
+
+    /// With its rows on disk, where `default.dsl.store` says `in_memory`: it may outgrow memory. `millstream::run` makes the disk,
+    /// with the feature `rocksdb`; without `run` it is [`millstream_core::RuntimeConfig::disk`]. A test driver without a disk keeps
+    /// the rows in memory.
+    pub fn on_disk(mut self) -> Self {
+        self.place = Some(StorePlace::OnDisk);
+        self
+    }
+
+    /// With its rows on this disk, whatever `default.dsl.store` says: a [`StateDisk`] of the program's own, for as many stores as are
+    /// given it. `millstream::conformance::check_disk` tests one.
+    pub fn on(mut self, disk: Arc<dyn StateDisk>) -> Self {
+        self.place = Some(StorePlace::On(disk));
         self
     }
 
     /// Changes a store accordingly; or says why not.
     pub(crate) fn apply(&self, store: &mut StoreDescription) -> Option<String> {
-        store.in_memory |= self.in_memory;
+        if let Some(place) = &self.place {
+            store.place = place.clone();
+        }
+        if matches!(store.place, StorePlace::OnDisk | StorePlace::On(_)) {
+            let why = if store.global {
+                Some("it is a global store, which every thread has in memory")
+            } else {
+                matches!(self.logging, Some(Logging::Disabled))
+                    .then_some("it has no changelog that a disk could fall behind")
+            };
+            if let Some(why) = why {
+                return Some(format!(
+                    "store `{}` cannot be on disk: {why}\n  help: leave out on_disk() or on(…)",
+                    store.name
+                ));
+            }
+        }
         match (&self.logging, &mut store.changelog) {
             (None, _) | (Some(Logging::Disabled), None) => None,
             (Some(Logging::Disabled), changelog) => {

@@ -12,8 +12,7 @@ use std::time::Duration;
 use millstream_core::{
     Admin, Ask, BatchBuilder, Clock, Counters, Data, Encoded, Error, Half, Headers, Log, ManualClock, MemoryLog, Next,
     NodeKind, Offset, Part, Plan, QueryError, QueryStores, Record, Result, RuntimeConfig, Serde, SerdeContext,
-    StreamThread, ThreadContext, TimeAlignment, Timestamp, TopicPartition, Topics, Topology, Wakeup, partition_for_key,
-    unencodable,
+    StreamThread, ThreadContext, Timestamp, TopicPartition, Topics, Topology, Wakeup, partition_for_key, unencodable,
 };
 
 /// Runs a topology in a test. Handles share the driver; nothing waits, time moves only by [`TopologyTestDriver::advance`].
@@ -73,7 +72,7 @@ impl TopologyTestDriver {
         let plan = Plan::new(&topology, &config, admin)?;
         plan.create_topics(admin)?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -100,3 +100,37 @@ fn streams_of_two_programs_do_not_come_together() {
     assert_eq!(problems.matches("of two StreamsBuilders together").count(), 5, "{problems}");
     assert!(problems.contains("join `both`") && problems.contains("help: make both from one"), "{problems}");
 }
+
+/// A global table's rows are texts here; it asked no handler, and such a record ended every thread at every start.
+fn global(undecodable: ExceptionHandler) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    b.topic("letters", 1);
+    let rows = b.global_table::<String, i64>("numbers", "rows");
+    b.stream::<String, i64>("asked").join_global(&rows, |k, _| Some(k.clone()), |n, row| n + row).to("out");
+    b.stream::<String, String>("texts").map_values(String::into_bytes).to("numbers");
+    TopologyTestDriver::with_config(b.build()?, RuntimeConfig { undecodable, ..RuntimeConfig::embedded("test") })
+}
+
+#[test]
+fn a_global_table_asks_too_and_has_no_dead_letters() -> Result<()> {
+    for undecodable in [ExceptionHandler::Skip, ExceptionHandler::DeadLetter("letters".into())] {
+        let t = global(undecodable)?;
+        let (texts, asked) = (t.input::<String, String>("texts")?, t.input::<String, i64>("asked")?);
+        let out = t.output::<String, i64>("out")?;
+        [("a", "bad"), ("a", GOOD), ("b", "worse")].into_iter().for_each(|(key, text)| texts.pipe(key, text));
+        asked.pipe("a", 1);
+        assert_eq!((out.read(), t.counters().dropped_records), (vec![kv("a", 8)], 2));
+        assert_eq!(t.output::<Option<String>, Option<String>>("letters")?.read(), []);
+        // They are met again by whoever starts.
+        t.restart()?;
+        asked.pipe("a", 2);
+        assert_eq!(out.read(), [kv("a", 9)]);
+    }
+    let t = global(ExceptionHandler::Fail)?;
+    let texts = t.input::<String, String>("texts")?;
+    texts.pipe("a", GOOD);
+    let bad = texts.try_pipe(Record::new("a".into(), "bad".into(), 0));
+    let error = bad.and_then(|()| t.run()).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("value of numbers-0@1"), "{error}");
+    Ok(())
+}

@@ -7,7 +7,10 @@ use std::time::Duration;
 use millstream_core::{
     Error, ErrorHandlerContext, ExceptionHandler, HandlerResponse, Headers, Record, Result, RuntimeConfig, Settings,
 };
-use millstream_dsl::{Clock, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+use millstream_dsl::{
+    Clock, FixedKeyRecord, KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, ValueOut, ValueProcessor,
+    kv,
+};
 
 use HandlerResponse::{Continue, ContinueWith, Fail, Retry};
 
@@ -296,4 +299,58 @@ fn a_word_that_is_read_later_replaces_a_function_and_a_function_an_earlier_word(
     assert_eq!(read(all(), &flags)?, [function.clone(), ExceptionHandler::Fail, ExceptionHandler::Skip]);
     assert_ne!(function, ExceptionHandler::new(|_| Continue));
     Ok(())
+}
+
+/// KIP-1270: it is asked about global stores only if that is said. A dead letter cannot be written there: nothing is committed.
+#[test]
+fn it_is_asked_about_global_stores_if_that_is_said() -> Result<()> {
+    let run = |processing_global: bool| -> Result<(Vec<String>, u64)> {
+        let told = Told::default();
+        let tell = told.clone();
+        let b = StreamsBuilder::new();
+        b.topic("letters", 1);
+        let rows = b.global_store::<String, String, String, i64, _>("texts", "rows", |rows| {
+            move |r: Record<Option<String>, Option<String>>| {
+                let number = r.value.as_deref().map(number).transpose().map_err(Error::user)?;
+                rows.put(&r.key.unwrap_or_default(), number).map(drop)
+            }
+        });
+        b.stream::<String, String>("in").process_values("look", move |s| Look { rows: s.store(rows) }).to("out");
+        let processing = ExceptionHandler::new(move |context| {
+            tell.note(context);
+            ContinueWith(vec![context.dead_letter("letters")])
+        });
+        let config = RuntimeConfig { processing, processing_global, ..RuntimeConfig::embedded("test") };
+        let t = TopologyTestDriver::with_config(b.build()?, config)?;
+        let texts = t.input::<String, String>("texts")?;
+        for text in ["1", "one", "3"] {
+            texts.try_pipe(Record::new("a".into(), text.into(), 5))?;
+        }
+        t.input::<String, String>("in")?.pipe("a", "?");
+        assert_eq!(t.output::<String, i64>("out")?.read(), [kv("a", 3)]);
+        assert_eq!(t.output::<Text, Text>("letters")?.read(), []);
+        Ok((told.read(), t.counters().dropped_records))
+    };
+    let (told, dropped) = run(true)?;
+    assert_eq!((told.len(), dropped), (1, 1), "{told:?}");
+    assert!(told[0].contains(" texts-0@1 at 5 a=one "), "{told:?}");
+    let error = run(false).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("texts-0@1"), "{error}");
+    Ok(())
+}
+
+/// Looks a key up.
+struct Look {
+    rows: KeyValueStore<String, i64>,
+}
+
+impl ValueProcessor for Look {
+    type K = String;
+    type VIn = String;
+    type VOut = i64;
+
+    fn process(&mut self, r: FixedKeyRecord<String, String>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+        let found = self.rows.get(r.key())?.unwrap_or(-1);
+        out.forward(r.with_value(found))
+    }
 }

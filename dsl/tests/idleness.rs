@@ -247,3 +247,66 @@ fn a_source_without_idleness_beside_it_keeps_its_own_time() -> Result<()> {
     assert_eq!(counts(&out), [("a".into(), 0, 100, Some(2))]);
     Ok(())
 }
+
+/// Orders with their customers' names: what waits for time is behind a foreign-key join, whose two halves write to each other.
+fn foreign(customers_are_idle: bool) -> Result<millstream_core::Topology> {
+    let b = StreamsBuilder::new();
+    b.topic("orders", 2);
+    b.topic("customers", 3);
+    let idle = Consumed::of::<i64, String>().idleness(ms(50));
+    let customers = if customers_are_idle { idle } else { Consumed::of::<i64, String>() };
+    let customers = b.table_with("customers", "customers", customers);
+    let orders = b.table_with("orders", "orders", Consumed::of::<String, i64>().idleness(ms(50)));
+    let names = orders.join_on("names", &customers, |customer| Some(*customer), |_, name| name.clone());
+    names.suppress_for("held", ms(100), BufferConfig::unbounded()).to_stream().to("held");
+    let windows = names.to_stream().group_by_key().windowed_by(TimeWindows::of(ms(100)));
+    windows.emit_on_close().count("counts").to_stream().to("out");
+    let by_name = names.to_stream().flat_map(|order, name| name.map(|name| (name, order))).group_by_key();
+    by_name.windowed_by(TimeWindows::of(ms(1_000))).emit_on_close().count("by-name").to_stream().to("by-name");
+    b.build()
+}
+
+#[test]
+fn it_reaches_what_waits_behind_a_foreign_key_join() -> Result<()> {
+    for (fail, restart) in [(None, false), (Some(2), false), (Some(3), true)] {
+        let t = TopologyTestDriver::new(foreign(true)?)?;
+        let (orders, customers) = (t.input::<String, i64>("orders")?, t.input::<i64, String>("customers")?);
+        let (out, by_name) = (t.output("out")?, t.output("by-name")?);
+        let held = t.output::<String, Option<String>>("held")?;
+        t.fail_commits(fail);
+        let again = || if restart { t.restart() } else { Ok(()) };
+        customers.pipe_at(0, 1, "ann");
+        orders.pipe_at(10, "hat", 1);
+        again()?;
+        t.advance(ms(89))?;
+        assert_eq!((counts(&out), held.read()), (vec![], vec![]));
+        t.advance(ms(1))?;
+        again()?;
+        assert_eq!((counts(&out), held.read()), (vec![("hat".into(), 0, 100, Some(1))], vec![]));
+        t.advance(ms(10))?;
+        assert_eq!(held.read(), [kv("hat", Some("ann".to_owned()))]);
+        // A change of the other side comes the same way.
+        customers.pipe_at(130, 1, "bob");
+        t.advance(ms(70))?;
+        again()?;
+        assert_eq!(counts(&out), [("hat".into(), 100, 200, Some(1))]);
+        t.advance(ms(799))?;
+        assert_eq!(counts(&by_name), []);
+        // Each in a partition of its own, which has seen its own times.
+        t.advance(ms(1))?;
+        assert_eq!(counts(&by_name), [("bob".into(), 0, 1_000, Some(1))]);
+        t.advance(ms(20))?;
+        assert_eq!(counts(&by_name), [("ann".into(), 0, 1_000, Some(1))]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_foreign_key_join_waits_for_a_side_without_idleness() -> Result<()> {
+    let t = TopologyTestDriver::new(foreign(false)?)?;
+    t.input::<i64, String>("customers")?.pipe_at(0, 1, "ann");
+    t.input::<String, i64>("orders")?.pipe_at(10, "hat", 1);
+    t.advance(ms(1_000_000))?;
+    assert_eq!(counts(&t.output("out")?), []);
+    Ok(())
+}

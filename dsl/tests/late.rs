@@ -1,12 +1,13 @@
 //! `on_late`: records that come too late for windows and sessions are streams of the program, those of a cogroup one stream for
 //! each that is in it.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use millstream_core::Result;
 use millstream_dsl::{
-    FixedWindows, GroupedStream, KStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
-    TopologyTestDriver,
+    FixedKeyRecord, FixedWindows, GroupedStream, JoinWindows, KStream, SessionWindows, SlidingWindows, StreamJoined,
+    StreamsBuilder, TimeWindowedStream, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, json,
 };
 
 type Text = Option<String>;
@@ -133,4 +134,134 @@ fn a_stream_that_is_not_in_the_cogroup_is_refused() {
     let error = b.build().err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("`on_late` of a cogroup is given a stream that is not in it"), "{error}");
     assert!(error.contains("help: give it one that was given to `cogroup`, or began it"), "{error}");
+}
+
+/// A second `on_late` of one stream took the place of the first, whose stream then had nothing.
+#[test]
+fn who_asks_for_them_second_does_not_take_them_from_who_asked_first() -> Result<()> {
+    let both = || texts(&["late@96", "half@230"], &["late@96", "half@230"]);
+    let values = |topic: &'static str| move |late: KStream<String, Text>| late.filter(|_, v| v.is_some()).to(topic);
+    let one = late(|left, _| {
+        let windowed = left.windowed_by(TimeWindows::of(ms(100)));
+        windowed.on_late(values("late-left")).on_late(values("late-right")).count("counts");
+    })?;
+    assert_eq!(one, (both(), 2));
+    let sessions = late(|left, _| {
+        let windowed = left.windowed_by(SessionWindows::of(ms(100)));
+        windowed.on_late(values("late-left")).on_late(values("late-right")).count("counts");
+    })?;
+    assert_eq!(sessions, (both(), 2));
+    let cogroup = late(|left, _| {
+        let windowed = left.cogroup(|_, v: String, sum: &mut String| *sum += &v).windowed_by(TimeWindows::of(ms(100)));
+        windowed.on_late(left, to("late-left")).on_late(left, to("late-right")).aggregate("sums", String::new);
+    })?;
+    assert_eq!(cogroup, (both(), 2));
+
+    let b = StreamsBuilder::new();
+    let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, String>("right"));
+    let joined = StreamJoined::with(JoinWindows::of(ms(10)).drop_late())
+        .on_late_left(|late: KStream<String, String>| late.to("first"))
+        .on_late_left(|late: KStream<String, String>| late.to("second"));
+    left.join("joined", &right, joined, |l, r| format!("{l}{r}")).to("out");
+    let driver = TopologyTestDriver::new(b.build()?)?;
+    let left = driver.input::<String, String>("left")?;
+    [(95, "l"), (340, "now"), (96, "late")].into_iter().for_each(|(time, v)| left.pipe_at(time, "k", v));
+    for topic in ["first", "second"] {
+        let late = driver.output::<String, String>(topic)?.read();
+        assert_eq!(late, [("k".to_owned(), "late".to_owned())], "{topic}");
+    }
+    Ok(())
+}
+
+/// Numbers what it is given.
+struct Numbered(i64);
+
+impl ValueProcessor for Numbered {
+    type K = String;
+    type VIn = String;
+    type VOut = i64;
+
+    fn process(&mut self, r: FixedKeyRecord<String, String>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+        self.0 += 1;
+        out.forward(r.with_value(self.0))
+    }
+}
+
+/// Each of two aggregations of one windowed stream had processors of its own behind `on_late`, on the same stores.
+#[test]
+fn late_records_of_two_aggregations_of_one_windowed_stream_go_one_way() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let windowed = b.stream::<String, String>("in").group_by_key().windowed_by(TimeWindows::of(ms(100)));
+    let windowed = windowed.on_late(|late| late.process_values("numbered", |_| Numbered(0)).to("out"));
+    windowed.count("one");
+    windowed.count("two");
+    let driver = TopologyTestDriver::new(b.build()?)?;
+    let input = driver.input::<String, String>("in")?;
+    [(300, "now"), (99, "late"), (98, "later")].into_iter().for_each(|(time, v)| input.pipe_at(time, "k", v));
+    let numbers: Vec<i64> = driver.output::<String, i64>("out")?.read().into_iter().map(|(_, n)| n).collect();
+    assert_eq!(numbers, [1, 2, 3, 4]);
+    Ok(())
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Heavy(i64);
+json!(Heavy);
+
+thread_local! {
+    static COPIES: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Clone for Heavy {
+    fn clone(&self) -> Heavy {
+        COPIES.set(COPIES.get() + 1);
+        Heavy(self.0)
+    }
+}
+
+/// Every record was copied before it was known whether it is late.
+#[test]
+fn a_record_that_is_not_late_is_not_copied_for_those_who_want_late_ones() -> Result<()> {
+    type Heavies = KStream<String, Heavy>;
+    let program = |kind: &str, wanted: bool| -> Result<Vec<usize>> {
+        let b = StreamsBuilder::new();
+        let stream = b.stream::<String, Heavy>("in");
+        let (grouped, use_it) = (stream.group_by_key(), |late: Heavies| late.to("late"));
+        let hopping = TimeWindows::of(ms(100)).advance_by(ms(50)).grace(ms(50));
+        let fixed = |windowed: TimeWindowedStream<String, Heavy>| {
+            let windowed = if wanted { windowed.on_late(use_it) } else { windowed };
+            windowed.aggregate("sums", || 0_i64, |_, n, sum| *sum += n.0);
+        };
+        match kind {
+            "hopping" => fixed(grouped.windowed_by(hopping)),
+            "sliding" => fixed(grouped.windowed_by(SlidingWindows::of(ms(100)).grace(ms(50)))),
+            "sessions" => {
+                let windowed = grouped.windowed_by(SessionWindows::of(ms(100)));
+                let windowed = if wanted { windowed.on_late(use_it) } else { windowed };
+                windowed.aggregate("sums", || 0_i64, |_, n, sum| *sum += n.0, |_, a, b| a + b);
+            }
+            join => {
+                let windows = JoinWindows::of(ms(100)).drop_late();
+                let joined = StreamJoined::with(windows);
+                let joined = if wanted { joined.on_late_left(use_it) } else { joined };
+                let other = if join == "self" { stream.clone() } else { b.stream("other") };
+                stream.join("joined", &other, joined, |l, r| l.0 + r.0).to("out");
+            }
+        }
+        let driver = TopologyTestDriver::new(b.build()?)?;
+        let input = driver.input::<String, Heavy>("in")?;
+        let copies = |time| {
+            COPIES.set(0);
+            input.pipe_at(time, "k", Heavy(1));
+            COPIES.get()
+        };
+        // Early, in order, only just in time, and late.
+        Ok([0, 40, 500, 900, 880, 300].map(copies).to_vec())
+    };
+    for kind in ["hopping", "sliding", "sessions", "join", "self"] {
+        let (without, with) = (program(kind, false)?, program(kind, true)?);
+        assert_eq!(without[..5], with[..5], "{kind}");
+        let late = with[5] - without[5];
+        assert!(late <= 1, "{kind}: {late} copies of a late record");
+    }
+    Ok(())
 }

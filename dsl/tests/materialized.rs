@@ -89,6 +89,21 @@ fn what_is_said_must_have_a_meaning() {
     assert!(problem(&b).contains("says twice how to keep store `counts`"));
 }
 
+#[test]
+fn what_cannot_be_on_disk_says_so() {
+    let b = StreamsBuilder::new();
+    b.global_table::<String, i64>("in", "rows");
+    b.materialized("rows", Materialized::new().on_disk());
+    let text = problem(&b);
+    assert!(text.contains("store `rows` cannot be on disk: it is a global store"), "{text}");
+
+    let b = StreamsBuilder::new();
+    b.stream::<String, i64>("in").group_by_key().count("counts");
+    b.materialized("counts", Materialized::new().on_disk().with_logging_disabled());
+    let text = problem(&b);
+    assert!(text.contains("store `counts` cannot be on disk: it has no changelog"), "{text}");
+}
+
 /// A table whose topic stands for its changelog has none to lose.
 #[test]
 fn a_table_that_is_read_from_its_topic_again_is_not_empty() -> Result<()> {

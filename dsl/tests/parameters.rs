@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millstream_core::{Error, OffsetReset, Record, Result};
 use millstream_dsl::{
-    BufferConfig, Clock, Consumed, GroupedStream, JoinWindows, KStream, KTable, MIN, Out, Processor, SessionWindows,
-    SlidingWindows, StreamsBuilder, TimeWindows,
+    BufferConfig, Clock, Consumed, GroupedStream, JoinWindows, Joined, KStream, KTable, MIN, Out, Processor,
+    SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
 };
 
 const TOO_SHORT: Duration = Duration::from_micros(999);
@@ -100,10 +100,10 @@ const PLACES: [Place; 28] = [
         drop(p.stream.join("j", &p.stream, JoinWindows::of(MS).grace(d), |l, r| l + r));
     }),
     ("a grace", "join `j`", true, |p, d| {
-        drop(p.stream.join_table_with_grace("j", &p.versions, d, |l, r| l + r));
+        drop(p.stream.join_table(Joined::named("j").grace(d), &p.versions, |l, r| l + r));
     }),
     ("a grace", "join `j`", true, |p, d| {
-        drop(p.stream.left_join_table_with_grace("j", &p.versions, d, |l, _| *l));
+        drop(p.stream.left_join_table(Joined::named("j").grace(d), &p.versions, |l, _| *l));
     }),
     ("a history", "`s`", true, |p, d| drop(p.b.versioned_table::<String, i64>("other", "s", d))),
     ("a history", "`s`", true, |p, d| drop(p.stream.to_versioned_table("s", d))),
@@ -204,7 +204,7 @@ fn what_is_kept_has_a_name_that_a_log_takes() {
         ("", |p| drop(p.rows.suppress_for("", MIN, BufferConfig::unbounded()))),
         ("-repartition", |p| p.stream.repartition("").to("out")),
         ("-repartition", |p| drop(p.stream.group_by("", |_, n| *n).count("s"))),
-        ("-buffer", |p| drop(p.stream.join_table_with_grace("", &p.versions, MS, |l, r| l + r))),
+        ("-buffer", |p| drop(p.stream.join_table(Joined::named("").grace(MS), &p.versions, |l, r| l + r))),
         ("a b", |p| drop(p.grouped.count("a b"))),
     ];
     let remedy = "help: 1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`, which does not come first";

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millstream_dsl::{SECOND, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows};
+use millstream_dsl::{Joined, SECOND, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows};
 
 /// What the program is refused for.
 fn problem(program: impl FnOnce(&StreamsBuilder)) -> String {
@@ -54,7 +54,7 @@ fn a_join_with_grace_needs_a_history_as_long() {
         problem(|b| {
             let prices = b.versioned_table::<String, i64>("prices", "prices", history);
             let orders = b.stream::<String, i64>("orders");
-            orders.join_table_with_grace("priced", &prices, 10 * SECOND, |n, price| n * price).to("out");
+            orders.join_table(Joined::named("priced").grace(10 * SECOND), &prices, |n, price| n * price).to("out");
         })
     };
     let refused = joins(Duration::from_millis(9_999));

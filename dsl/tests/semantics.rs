@@ -8,8 +8,8 @@ use millstream_core::{
     SerdeContext, StringSerde, TopicSpec,
 };
 use millstream_dsl::{
-    BufferConfig, Clock, Consumed, HOUR, KTable, MIN, Out, Processor, SessionWindows, SlidingWindows, StreamsBuilder,
-    TimeWindows, TopologyTestDriver, Windowed, WindowedSerde, event_time, kv,
+    BufferConfig, Clock, Consumed, HOUR, Joined, KTable, MIN, Out, Processor, SessionWindows, SlidingWindows,
+    StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed, WindowedSerde, event_time, kv,
 };
 
 fn ms(n: u64) -> Duration {
@@ -225,7 +225,7 @@ fn a_history_is_not_suppressed_and_a_grace_needs_one() {
     let versioned = b.versioned_table::<String, i64>("versions", "versions", HOUR);
     versioned.suppress_for("calm", MIN, BufferConfig::unbounded());
     let rows = b.table::<String, i64>("rows", "rows");
-    b.stream::<String, i64>("in").join_table_with_grace("joined", &rows, MIN, |n, row| n + row).to("out");
+    b.stream::<String, i64>("in").join_table(Joined::named("joined").grace(MIN), &rows, |n, row| n + row).to("out");
     let text = problem(&b);
     assert!(text.contains("`calm` suppresses changes of a versioned table"), "{text}");
     assert!(text.contains("join `joined` has a grace, and its table no history"), "{text}");

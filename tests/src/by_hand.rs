@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_core::{
     Admin, BatchBuilder, Clock, CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, Fetch, GroupOffsets,
     Isolation, Log, LogError, Next, Offset, Plan, Producer, ProducerOptions, Result, RuntimeConfig, StreamThread,
-    ThreadContext, TimeAlignment, Timestamp, TopicPartition, TopicSpec, Topology, Wakeup,
+    ThreadContext, Timestamp, TopicPartition, TopicSpec, Topology, Wakeup,
 };
 
 use crate::embedded::Embedded;
@@ -214,7 +214,7 @@ impl ByHand {
         let plan = Plan::new(&topology, &config, calls.admin())?;
         plan.create_topics(calls.admin())?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -9,7 +9,7 @@ use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     Admin, BatchBuilder, Call, Clock, CommitOutcome, ConsumerOptions, Fault, GroupOffsets, Isolation, Log, LogError,
     ManualClock, Next, Plan, ProducerOptions, Result, RuntimeConfig, SimFiles, StreamThread, ThreadContext,
-    TimeAlignment, TopicPartition, TopicSpec, Wakeup,
+    TopicPartition, TopicSpec, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
 
@@ -44,7 +44,7 @@ impl Platform {
         let plan = Plan::new(&topology, &config, broker.admin())?;
         plan.create_topics(broker.admin())?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_core::{
     BatchBuilder, Clock, Log, ManualClock, MemoryLog, Next, Plan, Result, RuntimeConfig, StreamThread, ThreadContext,
-    TimeAlignment, TopicPartition, Wakeup,
+    TopicPartition, Topology, Wakeup,
 };
 use millstream_dsl::{Consumed, StreamsBuilder, TimeWindows};
 
@@ -26,13 +26,27 @@ impl World {
         let windows = TimeWindows::of(SECOND);
         let counts = clicks.group_by("by-value", |_, v| v.clone()).windowed_by(windows).emit_on_close().count("counts");
         counts.to_stream().map(|window, n| (window.key, n)).to("out");
-        let topology = b.build()?;
+        Self::of(b.build()?)
+    }
+
+    /// Two tasks: one has orders and counts those of each customer, per second, the other has the customers.
+    fn foreign() -> Result<Self> {
+        let b = StreamsBuilder::new();
+        let orders = b.table_with("orders", "orders", Consumed::of::<String, String>().idleness(SECOND));
+        let customers = b.table_with("customers", "customers", Consumed::of::<String, String>().idleness(SECOND));
+        let known = orders.join_on("known", &customers, |customer| Some(customer.clone()), |order, _| order.clone());
+        let counts = known.to_stream().group_by_key().windowed_by(TimeWindows::of(SECOND)).emit_on_close();
+        counts.count("counts").to_stream().map(|window, n| (window.key, n)).to("out");
+        Self::of(b.build()?)
+    }
+
+    fn of(topology: Topology) -> Result<Self> {
         let log = MemoryLog::new();
         let config = RuntimeConfig { max_task_skew: None, ..RuntimeConfig::embedded("app") };
         let plan = Plan::new(&topology, &config, log.admin())?;
         plan.create_topics(log.admin())?;
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),
@@ -48,9 +62,13 @@ impl World {
     }
 
     fn click(&self, time: i64) -> Result<()> {
+        self.write("in", time, None, b"word")
+    }
+
+    fn write(&self, topic: &str, time: i64, key: Option<&[u8]>, value: &[u8]) -> Result<()> {
         let mut batch = BatchBuilder::new();
-        batch.push(time, None, Some(b"word"), &[]);
-        Ok(self.log.append(&TopicPartition::new("in", 0), batch)?)
+        batch.push(time, key, Some(value), &[]);
+        Ok(self.log.append(&TopicPartition::new(topic, 0), batch)?)
     }
 
     /// Steps until there is nothing to do now; says when there is.
@@ -119,5 +137,37 @@ fn a_thread_comes_back_when_time_is_due_and_sleeps_after_that() -> Result<()> {
     world.run(&mut counts)?;
     world.clock.advance(SECOND);
     assert_eq!((world.run(&mut counts)?, world.closed()?), (None, 1));
+    Ok(())
+}
+
+/// The two halves of a foreign-key join write to each other: what one has not answered yet may still come.
+#[test]
+fn a_half_of_a_foreign_key_join_that_is_behind_makes_nothing_late() -> Result<()> {
+    let world = World::foreign()?;
+    let (mut orders, mut customers) = (world.thread(0)?, world.thread(1)?);
+    let both = |orders: &mut StreamThread, customers: &mut StreamThread| -> Result<()> {
+        for _ in 0..3 {
+            world.clock.advance(Duration::from_millis(100));
+            world.run(orders)?;
+            world.run(customers)?;
+        }
+        Ok(())
+    };
+    world.write("customers", 0, Some(b"ann"), b"Ann")?;
+    world.write("orders", 0, Some(b"hat"), b"ann")?;
+    both(&mut orders, &mut customers)?;
+    // One that the other thread is not asked about, and one that it does not answer.
+    world.write("customers", 5, Some(b"ann"), b"Anna")?;
+    world.write("orders", 10, Some(b"bag"), b"ann")?;
+    for _ in 0..10 {
+        world.clock.advance(SECOND);
+        world.run(&mut orders)?;
+    }
+    assert_eq!((world.closed()?, orders.counters().late_records), (0, 0));
+    both(&mut orders, &mut customers)?;
+    assert_eq!((world.closed()?, orders.counters().late_records), (0, 0));
+    world.clock.advance(SECOND);
+    (0..4).try_for_each(|_| both(&mut orders, &mut customers))?;
+    assert_eq!((world.closed()?, orders.counters().late_records), (2, 0));
     Ok(())
 }

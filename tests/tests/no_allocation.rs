@@ -5,7 +5,7 @@ use std::sync::Arc;
 use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::{
     BatchBuilder, Clock, Log, ManualClock, Plan, ProducerOptions, Result, RuntimeConfig, StreamThread, Text,
-    ThreadContext, TimeAlignment, TopicPartition, Topology, Wakeup,
+    ThreadContext, TopicPartition, Topology, Wakeup,
 };
 use millstream_dsl::{SECOND, StreamsBuilder, TimeWindows};
 
@@ -30,7 +30,7 @@ fn allocations_per_record(topology: Topology) -> Result<f64> {
         }
     }
     let shared = ThreadContext {
-        alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+        alignment: plan.alignment(config.max_task_skew),
         topology: Arc::new(topology),
         plan: Arc::new(plan),
         config: Arc::new(config),

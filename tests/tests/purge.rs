@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::{
     Admin, BatchBuilder, Clock, Log, ManualClock, Next, Plan, ProducerOptions, Result, RuntimeConfig, StreamThread,
-    ThreadContext, TimeAlignment, TopicPartition, Wakeup,
+    ThreadContext, TopicPartition, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
 
@@ -27,7 +27,7 @@ fn a_repartition_topic_is_purged_after_commits() -> Result<()> {
     let wakeup = Arc::new(Wakeup::default());
     let mut input = log.producer(&ProducerOptions::plain("input"), wakeup.clone())?;
     let shared = ThreadContext {
-        alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+        alignment: plan.alignment(config.max_task_skew),
         topology: Arc::new(topology),
         plan: Arc::new(plan),
         config: Arc::new(config),

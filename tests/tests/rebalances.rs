@@ -106,12 +106,11 @@ fn threads_that_come_and_go_under_load_lose_and_repeat_nothing() -> Result<()> {
         wait_for(&told, State::Running);
         assert_eq!(streams.remove_stream_thread()?, format!("app-StreamThread-{}", threads + 2));
         wait_for(&told, State::Running);
-        for _ in 0..threads {
+        for _ in 0..=threads {
             streams.remove_stream_thread()?;
         }
-        let error = streams.remove_stream_thread().expect_err("one is left").to_string();
-        let wanted =
-            "a thread is removed from an application that has one\n  help: pause() lets it rest, close() ends it";
+        let error = streams.remove_stream_thread().expect_err("none is left").to_string();
+        let wanted = "a thread is removed from an application that has none\n  help: add_stream_thread() adds one, close() ends it";
         assert_eq!(error, wanted);
         wait_for(&told, State::Running);
         streams.add_stream_thread()?;
@@ -122,6 +121,47 @@ fn threads_that_come_and_go_under_load_lose_and_repeat_nothing() -> Result<()> {
         check(&embedded)?;
         // Nothing was done twice: every rebalance has begun behind a commit.
         assert_eq!(seen.load(Ordering::Relaxed), (PARTITIONS as usize * PER_PARTITION) as u64, "{threads} threads");
+        assert_eq!(streams.state(), State::NotRunning);
+    }
+    Ok(())
+}
+
+/// As in Kafka Streams, the last thread may go too: the application is there without any, and ends when it is told to.
+#[test]
+fn an_application_without_threads_runs_on_and_takes_one_again() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    let (mut streams, told) = listened(&embedded, counts(Arc::default())?, config(1))?;
+    streams.start()?;
+    wait_for(&told, State::Running);
+    streams.remove_stream_thread()?;
+    wait_for(&told, State::Running);
+    write(&embedded)?;
+    let without = streams.drain().expect_err("no thread").to_string();
+    assert!(without.contains("without threads") && without.contains("add_stream_thread()"), "{without}");
+    let asked = streams.query(in_store("words", KeyQuery::<String, i64>::with_key("word-1".to_owned())));
+    assert!(asked.is_err(), "nobody has the store");
+    assert_eq!((streams.state(), streams.counters().process), (State::Running, 0));
+    assert_eq!(streams.add_stream_thread()?, "app-StreamThread-1");
+    wait_for(&told, State::Running);
+    streams.drain()?;
+    streams.join()?;
+    check(&embedded)?;
+
+    // Told to end, and told to end by another thread while it is waited for.
+    for by_another in [false, true] {
+        let (mut streams, told) = listened(&embedded, counts(Arc::default())?, config(2))?;
+        streams.start()?;
+        wait_for(&told, State::Running);
+        (0..2).try_for_each(|_| streams.remove_stream_thread().map(drop))?;
+        wait_for(&told, State::Running);
+        if by_another {
+            let stopper = streams.stopper();
+            let other = std::thread::spawn(move || stopper.stop());
+            streams.join()?;
+            other.join().expect("it does not panic");
+        } else {
+            streams.close()?;
+        }
         assert_eq!(streams.state(), State::NotRunning);
     }
     Ok(())

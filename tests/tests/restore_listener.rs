@@ -124,3 +124,39 @@ fn a_restore_that_is_given_up_is_suspended() -> Result<()> {
     assert_eq!(heard.len(), 4);
     Ok(())
 }
+
+/// Every thread reads them by itself.
+#[test]
+fn of_global_stores_it_hears_too() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    let program = || -> Result<Topology> {
+        let b = StreamsBuilder::new();
+        b.topic("names", 2).topic("in", 2);
+        let names = b.global_table::<String, String>("names", "names-store");
+        let input = b.stream::<String, String>("in");
+        input.join_global(&names, |key, _| Some(key.clone()), |_, name| name.clone()).to("out");
+        b.build()
+    };
+    let config = || RuntimeConfig { threads: 2, ..RuntimeConfig::embedded("app") };
+    let run = || -> Result<All> {
+        let listening = Listening::default();
+        let mut streams = embedded.streams(program()?, config())?;
+        streams.on_restore(listening.clone());
+        streams.run_to_end()?;
+        Ok(listening.heard())
+    };
+    assert_eq!(run()?, All::new(), "there is nothing yet");
+    embedded.write("names", 1, &[(0, Some("a"), "x"), (0, Some("b"), "y")])?;
+    let heard = run()?;
+    let key = ("names-1".to_owned(), "names-store".to_owned());
+    assert_eq!(heard.keys().collect::<Vec<_>>(), [&key]);
+    let mut of_both = heard[&key].clone();
+    of_both.sort_by_key(|heard| match heard {
+        Heard::Start(..) => 0,
+        Heard::Batch(..) => 1,
+        Heard::End(_) | Heard::Suspended(_) => 2,
+    });
+    let once = [Heard::Start(0, 2), Heard::Batch(2, 2), Heard::End(2)];
+    assert_eq!(of_both, once.map(|heard| [heard; 2]).concat());
+    Ok(())
+}

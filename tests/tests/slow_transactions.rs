@@ -9,8 +9,7 @@ use std::time::Duration;
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     Admin, BatchBuilder, Clock, CommitOutcome, ConsumerOptions, GroupOffsets, Isolation, Log, ManualClock, Next, Plan,
-    ProducerOptions, Result, RuntimeConfig, StreamThread, ThreadContext, TimeAlignment, TopicPartition, TopicSpec,
-    Wakeup,
+    ProducerOptions, Result, RuntimeConfig, StreamThread, ThreadContext, TopicPartition, TopicSpec, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
 
@@ -69,7 +68,7 @@ fn start(pause: Duration, slow: &'static [usize]) -> Result<(Arc<ManualClock>, B
     let plan = Plan::new(&topology, &config, broker.admin())?;
     plan.create_topics(broker.admin())?;
     let shared = ThreadContext {
-        alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+        alignment: plan.alignment(config.max_task_skew),
         topology: Arc::new(topology),
         plan: Arc::new(plan),
         config: Arc::new(config),

@@ -1,9 +1,11 @@
-//! The serdes of the library's own types. Numbers are big-endian, text is UTF-8, as Kafka's own serdes write them.
+//! The serdes of the library's own types. Numbers are big-endian, text is UTF-8, truth is a byte, as Kafka's own serdes write them.
 
+mod boolean;
 mod bytes;
 mod number;
 mod text;
 
+pub use self::boolean::BooleanSerde;
 pub use self::bytes::BytesSerde;
 pub use number::{Number, NumberSerde};
 pub use text::{StringSerde, Text, TextSerde};

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::log::{CommitOutcome, CommittedOffset, GroupOffsets, LogError, TopicPartition};
 use crate::task::Task;
 use crate::time::Now;
-use crate::topology::TopicName;
+use crate::topic_name::TopicName;
 
 /// The commit that is under way, if any, with its positions.
 pub(super) enum Commit {

@@ -9,6 +9,7 @@
 //! processed, but nothing is sent. The order within a commit is written in [`StreamThread::begin_commit`] and nowhere else.
 
 mod commit;
+mod globals;
 mod queries;
 mod recovery;
 mod start;
@@ -19,25 +20,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::commit::Commit;
+use self::globals::Globals;
 use self::start::first_offset;
-use crate::alignment::{Head, TimeAlignment};
+use crate::alignment::Head;
 use crate::collector::Collector;
-use crate::config::{ProcessingGuarantee, RuntimeConfig};
+use crate::config::ProcessingGuarantee;
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
-use crate::log::{
-    Consumer, ConsumerOptions, Isolation, Log, LogError, Offset, Producer, ProducerOptions, TopicPartition,
-};
+use crate::log::{Consumer, LogError, Offset, Producer, ProducerOptions, TopicPartition};
 use crate::mailbox::Letter;
-use crate::plan::Plan;
 use crate::punctuation::PunctuationType;
 use crate::restore::{Progress, Restore};
 use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
-use crate::task::{Ready, Task, TaskId};
+use crate::task::{Ready, Task};
+use crate::task_id::TaskId;
+use crate::thread_context::ThreadContext;
 use crate::time::{Now, Timestamp};
-use crate::topology::{StoreId, Topology};
+use crate::topology_index::StoreId;
 use crate::wakeup::Wakeup;
 
 /// What a driver does after a step.
@@ -47,23 +48,6 @@ pub enum Next {
     Again,
     /// Wait until woken, at most until the clock's ticks show this; `None` is until woken.
     Wait(Option<Duration>),
-}
-
-/// What a stream thread shares with the process around it.
-#[derive(Clone)]
-pub struct ThreadContext {
-    /// The program.
-    pub topology: Arc<Topology>,
-    /// Its tasks and topics.
-    pub plan: Arc<Plan>,
-    /// Settings.
-    pub config: Arc<RuntimeConfig>,
-    /// The log.
-    pub log: Arc<dyn Log>,
-    /// Event-time drift between tasks.
-    pub alignment: TimeAlignment,
-    /// Names this process among those of the application; part of transactional ids.
-    pub process_id: String,
 }
 
 /// `transaction.timeout.ms` of Kafka Streams' producers, and the most that a log allows unless it is told otherwise.
@@ -85,7 +69,7 @@ pub struct StreamThread {
     planned: Vec<usize>,
     /// Task and input of every slot of the consumer.
     slots: Vec<(usize, usize)>,
-    globals: Option<(Task, Box<dyn Consumer>)>,
+    globals: Option<Globals>,
     global_stores: Rc<HashMap<StoreId, StoreInstance>>,
     restore: Option<Restore>,
     restore_listener: Option<Arc<dyn StateRestoreListener>>,
@@ -125,25 +109,10 @@ impl StreamThread {
     /// # Errors
     /// When the log cannot be reached.
     pub fn new(shared: ThreadContext, name: String, tasks: &[usize], wakeup: Arc<Wakeup>, now: Now) -> Result<Self> {
-        let consumer = shared.log.consumer(&consumer_options(&shared, &name), wakeup.clone())?;
+        let consumer = shared.log.consumer(&shared.consumer_options(&name), wakeup.clone())?;
         let producer = shared.log.producer(&producer_options(&shared, &name), wakeup.clone())?;
-        let mut globals = None;
-        let mut global_stores = HashMap::new();
-        if !shared.plan.globals.sources.is_empty() {
-            let task = Task::new(
-                &shared.plan.globals,
-                shared.topology.clone(),
-                shared.config.application_id.clone(),
-                collector(&shared),
-                Rc::default(),
-            );
-            global_stores = task.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect();
-            globals = Some((
-                task,
-                shared.log.consumer(&consumer_options(&shared, &format!("{name}-global")), wakeup.clone())?,
-            ));
-        }
-        let global_stores = Rc::new(global_stores);
+        let globals = Globals::new(&shared, &name, &wakeup, collector(&shared))?;
+        let global_stores = Rc::new(globals.as_ref().map(Globals::stores).unwrap_or_default());
         shared.alignment.register(&wakeup);
         let planned = tasks.to_vec();
         let tasks = new_tasks(&shared, &planned, &global_stores);
@@ -263,11 +232,11 @@ impl StreamThread {
             self.settle_blocking(now)?;
         }
         self.exchange_with_disk(now)?;
-        if self.tasks.iter().any(|task| task.disk.is_some()) {
+        if self.tasks.iter().any(|task| !task.disks.is_empty()) {
             self.producer.keep(self.producer.last_commit())?;
             self.exchange_with_disk(now)?;
         }
-        self.tasks.iter_mut().filter_map(|task| task.disk.as_mut()).try_for_each(DiskStores::close)?;
+        self.tasks.iter_mut().flat_map(|task| &mut task.disks).try_for_each(DiskStores::close)?;
         self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
         Ok(())
     }
@@ -298,10 +267,11 @@ impl StreamThread {
         self.tasks.iter().map(Task::id)
     }
 
-    /// Totals over the tasks here.
+    /// Totals over the tasks here, and what the global stores have left out.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         self.tasks.iter().for_each(|task| sum += task.counters());
+        sum.dropped_records += self.globals.as_ref().map_or(0, |globals| globals.task.counters().dropped_records);
         sum
     }
 
@@ -357,7 +327,7 @@ impl StreamThread {
         let config = self.shared.config.clone();
         // What is processed while a commit is under way waits here for it; more than this, and processing waits.
         let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
-        let disk_is_behind = self.tasks.iter().filter_map(|t| t.disk.as_ref()).any(DiskStores::is_behind);
+        let disk_is_behind = self.tasks.iter().flat_map(|task| &task.disks).any(DiskStores::is_behind);
         if waiting > config.uncommitted_bytes || !self.producer.has_room() || disk_is_behind {
             return Ok(0);
         }
@@ -410,8 +380,8 @@ impl StreamThread {
     fn publish_passed_on(&mut self) -> bool {
         let mut news = false;
         for (task, planned) in self.tasks.iter_mut().zip(&self.planned) {
-            if let Some(wall) = task.passed_on() {
-                news |= self.shared.alignment.publish_passed_on(*planned, wall);
+            for (source, wall) in task.passed_on() {
+                news |= self.shared.alignment.publish_passed_on(*planned, source, wall);
             }
         }
         news
@@ -473,14 +443,6 @@ fn collector(shared: &ThreadContext) -> Collector {
         shared.config.max_request_bytes,
         Arc::new(move |topic: &str| log.admin().partitions(topic)),
     )
-}
-
-pub(crate) fn consumer_options(shared: &ThreadContext, name: &str) -> ConsumerOptions {
-    let isolation = match shared.config.guarantee {
-        ProcessingGuarantee::ExactlyOnceV2 => Isolation::ReadCommitted,
-        ProcessingGuarantee::AtLeastOnce => Isolation::ReadUncommitted,
-    };
-    ConsumerOptions { client_id: name.to_owned(), group: shared.config.application_id.clone(), isolation }
 }
 
 fn producer_options(shared: &ThreadContext, name: &str) -> ProducerOptions {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::StreamThread;
 use crate::log::Isolation;
 use crate::mailbox::Mailbox;
-use crate::query::{Ask, Part, QueryError};
+use crate::query::{Ask, Part};
+use crate::query_error::QueryError;
 use crate::task::Task;
 use crate::time::Clock;
 
@@ -57,9 +58,9 @@ impl StreamThread {
             return Err(QueryError::Restoring);
         }
         if self.shared.topology.stores()[ask.store.0].global {
-            let (task, _) = self.globals.as_mut().ok_or(QueryError::Stopped)?;
+            let globals = self.globals.as_mut().ok_or(QueryError::Stopped)?;
             // They are changed by nobody's commit.
-            return task.query(&Ask { isolation: Isolation::ReadUncommitted, ..ask.clone() }, TURN_ROWS);
+            return globals.task.query(&Ask { isolation: Isolation::ReadUncommitted, ..ask.clone() }, TURN_ROWS);
         }
         let has_store = |task: &&mut Task| {
             task.id().partition == ask.partition && task.stores.iter().any(|(id, _, _)| *id == ask.store)

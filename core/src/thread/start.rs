@@ -1,14 +1,15 @@
 //! How a thread's tasks come to run: stores restored, positions taken up, global stores read.
 
-use super::{StreamThread, ThreadContext, consumer_options};
+use super::StreamThread;
 use crate::error::{Error, Result};
-use crate::exception_handler::Handlers;
+use crate::handlers::Handlers;
 use crate::input::Input;
-use crate::log::{LogError, Offset, TopicPartition};
+use crate::log::{Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
 use crate::restore::{Progress, Restore};
 use crate::task::Task;
+use crate::thread_context::ThreadContext;
 use crate::time::{Now, Timestamp};
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
@@ -30,7 +31,7 @@ pub(super) fn first_offset(
     };
     let offset = match reset {
         OffsetReset::Earliest => admin.start_offset(partition)?,
-        OffsetReset::Latest => admin.end_offset(partition, consumer_options(shared, "").isolation)?,
+        OffsetReset::Latest => admin.end_offset(partition, shared.consumer_options("").isolation)?,
         OffsetReset::ByDuration(age) => {
             let age = Timestamp::try_from(age.as_millis()).unwrap_or(Timestamp::MAX);
             admin.offset_for_time(partition, wall.saturating_sub(age))?
@@ -58,15 +59,8 @@ impl StreamThread {
                 progress => return Ok(progress),
             }
         }
-        if let Some((task, consumer)) = &mut self.globals {
-            let admin = self.shared.log.admin();
-            let starts: Result<Vec<Offset>, LogError> =
-                task.inputs.iter().map(|i| admin.start_offset(&i.partition)).collect();
-            let starts = starts?;
-            let assignment: Vec<(TopicPartition, Offset)> =
-                task.inputs.iter().map(|i| i.partition.clone()).zip(starts.iter().copied()).collect();
-            consumer.assign(&assignment)?;
-            task.start(&starts.iter().map(|s| (*s, None)).collect::<Vec<_>>(), Handlers::FAIL, now.wall)?;
+        if let Some(globals) = &mut self.globals {
+            globals.start(&self.shared, now.wall, self.restore_listener.as_ref())?;
         }
         self.read_globals(now.wall)?;
         let mut assignment = Vec::new();
@@ -94,19 +88,7 @@ impl StreamThread {
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.
     pub(super) fn read_globals(&mut self, wall: Timestamp) -> Result<()> {
-        let Some((task, consumer)) = &mut self.globals else { return Ok(()) };
-        loop {
-            let mut any = false;
-            for (slot, input) in task.inputs.iter_mut().enumerate() {
-                let fetch = consumer.fetch(slot, self.shared.config.fetch_bytes)?;
-                any |= !fetch.batches.is_empty();
-                input.take(fetch);
-            }
-            if !any {
-                return Ok(());
-            }
-            task.cx().wall = wall;
-            while task.process(Timestamp::MAX, usize::MAX)? > 0 {}
-        }
+        let Some(globals) = &mut self.globals else { return Ok(()) };
+        globals.read(&self.shared, wall, self.restore_listener.as_ref())
     }
 }

@@ -17,7 +17,23 @@ use crate::stored::Stored;
 use crate::windows::SessionWindows;
 
 pub(super) type Init<A> = Arc<dyn Fn() -> A + Send + Sync>;
-pub(super) type Merge<K, A> = Arc<dyn Fn(&K, Option<A>, A) -> A + Send + Sync>;
+
+type Merger<K, A, R> = Arc<dyn Fn(&K, Option<A>, A) -> R + Send + Sync>;
+
+/// What makes one value of those of two sessions.
+pub(super) enum Merge<K, A> {
+    Sure(Merger<K, A, A>),
+    MayFail(Merger<K, A, Result<A>>),
+}
+
+impl<K, A> Clone for Merge<K, A> {
+    fn clone(&self) -> Self {
+        match self {
+            Merge::Sure(merge) => Merge::Sure(merge.clone()),
+            Merge::MayFail(merge) => Merge::MayFail(merge.clone()),
+        }
+    }
+}
 
 /// Several grouped streams that share one row per key. Null values are left out and counted.
 ///
@@ -361,12 +377,16 @@ where
         let stream = stream.without_null_values();
         let f = self.f.clone();
         let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
-        target.subscribe(
-            node,
-            &stream,
-            late,
-            fold,
-            Arc::new(move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)))),
-        );
+        match merge {
+            Merge::Sure(merge) => {
+                let merge = move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)));
+                target.subscribe(node, &stream, late, fold, Arc::new(merge));
+            }
+            Merge::MayFail(merge) => {
+                let fold = move |key: &K, value, sum| fold(key, value, sum).map_err(E::into);
+                let merge = move |key: &K, a: Option<A>, b: A| merge(key, a, b).map(Some);
+                target.subscribe(node, &stream, late, fold, Arc::new(merge));
+            }
+        }
     }
 }

@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, NodeId};
+use millstream_core::{Data, Error, NodeId, Result};
 
 use crate::aggregates::cogroup::{CogroupedStream, Init, Input, Merge};
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowSpec, WindowedTable};
+use crate::failure::BoxError;
 use crate::kstream::KStream;
 use crate::ktable::KTable;
 use crate::late::LateStream;
@@ -60,7 +61,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
     }
 
     /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
-    /// value is null. They are counted as dropped all the same.
+    /// value is null. They are counted as dropped all the same. Given twice for one stream, both have them.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, TimeWindows, StreamsBuilder, TopologyTestDriver};
@@ -147,7 +148,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
     }
 
     /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
-    /// value is null. They are counted as dropped all the same.
+    /// value is null. They are counted as dropped all the same. Given twice for one stream, both have them.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver};
@@ -184,10 +185,50 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
         init: impl Fn() -> A + Send + Sync + 'static,
         merge: impl Fn(&K, A, A) -> A + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
-        let target = SessionTableBuilder::add(&self.streams.builder, store, self.spec);
         let init: Init<A> = Arc::new(init);
         let first = init.clone();
-        let merge: Merge<K, A> = Arc::new(move |key, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b));
+        let merge = move |key: &K, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b);
+        self.folded(store, init, Merge::Sure(Arc::new(merge)))
+    }
+
+    /// As [`SessionCogroup::aggregate`], with a merger that may fail: `processing.exception.handler` decides then, and the
+    /// sessions stay as they were.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let bought = b.stream::<String, i64>("in").group_by_key();
+    /// bought
+    ///     .cogroup(|_, n, sum: &mut i64| *sum += n)
+    ///     .in_sessions(SessionWindows::of(MIN))
+    ///     .try_aggregate("sums", || 0, |_, a, b| a.checked_add(b).ok_or("too many"))
+    ///     .to_stream()
+    ///     .to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+    /// // Two sessions of so many are one too many, when a third record brings them together.
+    /// [(0, i64::MAX), (90_000, i64::MAX), (50_000, 1)].into_iter().for_each(|(time, n)| input.pipe_at(time, "ann", n));
+    /// assert_eq!(out.read().into_iter().map(|(_, sum)| sum).collect::<Vec<_>>(), [Some(i64::MAX); 2]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_aggregate<E: Into<BoxError>>(
+        self,
+        store: &str,
+        init: impl Fn() -> A + Send + Sync + 'static,
+        merge: impl Fn(&K, A, A) -> Result<A, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        let init: Init<A> = Arc::new(init);
+        let first = init.clone();
+        let merge = move |key: &K, a: Option<A>, b| merge(key, a.unwrap_or_else(|| first()), b).map_err(Error::user);
+        self.folded(store, init, Merge::MayFail(Arc::new(merge)))
+    }
+
+    fn folded(self, store: &str, init: Init<A>, merge: Merge<K, A>) -> KTable<Windowed<K>, A> {
+        let target = SessionTableBuilder::add(&self.streams.builder, store, self.spec);
         let attach = |input: &dyn Input<K, A>, node: &mut dyn FnMut(NodeId) -> NodeId| {
             input.fold_sessions(node, &target, &self.late, init.clone(), merge.clone());
         };
@@ -208,14 +249,22 @@ impl LateInputs {
         use_it: impl FnOnce(KStream<K, V::NonNull>),
     ) {
         let stream = stream.stream();
-        let inputs = self.0.get_mut();
-        inputs.retain(|(input, _)| *input != stream.node);
-        if streams.inputs.iter().any(|input| input.stream() == stream.node) {
-            inputs.push((stream.node, Box::new(LateStream::of(stream, use_it))));
-        } else {
+        if !streams.inputs.iter().any(|input| input.stream() == stream.node) {
             let help = "help: give it one that was given to `cogroup`, or began it";
             streams.builder.problem(format!("`on_late` of a cogroup is given a stream that is not in it\n  {help}"));
+            return;
         }
+        let inputs = self.0.get_mut();
+        let of_it = inputs.iter().find(|(input, _)| *input == stream.node);
+        let late = match of_it.and_then(|(_, late)| late.downcast_ref::<Arc<LateStream<K, V::NonNull>>>()) {
+            Some(late) => late.clone(),
+            None => {
+                let late = LateStream::of(stream);
+                inputs.push((stream.node, Box::new(late.clone())));
+                late
+            }
+        };
+        use_it(late.stream());
     }
 
     /// The late records of an input, hung on its operator. A stream that is there twice has them once.

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::joins::held::{HeldRows, Leaving, Side, Values};
 use crate::joins::join_rows::JoinRows;
 use crate::keys::Keys;
-use crate::late::{Late, keep, pass_on, too_late};
+use crate::late::{Late, copy_if, pass_on};
 use crate::windows::JoinWindows;
 
 /// What differs between the two sides.
@@ -89,9 +89,9 @@ where
 {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let kept = keep(&self.late, &record);
+        let late = copy_if(&self.late, &record, || self.is_late(cx, &record));
         self.take(cx, record)?;
-        pass_on(cx, &mut self.late, kept)
+        pass_on(cx, &mut self.late, late)
     }
 }
 
@@ -107,6 +107,15 @@ where
     K2: Clone,
     O: Clone,
 {
+    /// Whether a record is counted as late.
+    fn is_late(&self, cx: &TaskContext, record: &Record<K, V>) -> bool {
+        let time = record.timestamp;
+        let is_kept = record.key.as_non_null().is_some();
+        record.value.as_non_null().is_some()
+            && (self.windows.is_late(time, self.after, cx.time(self.time).max(time))
+                || is_kept && self.windows.is_forgotten(time, self.own.catch_up(cx).max(time)))
+    }
+
     /// Joins a record, keeps it or leaves it out.
     #[inline]
     fn take(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
@@ -120,7 +129,7 @@ where
             return Ok(());
         };
         if self.windows.is_late(timestamp, self.after, now) {
-            too_late(cx, &mut self.late);
+            cx.drop_late_record();
             return Ok(());
         }
         let met = if key.as_non_null().is_some() {
@@ -190,7 +199,7 @@ where
         };
         // It waits for partners to come also when the function has failed on those that are there.
         if !self.own.put(&bytes, timestamp, value)? {
-            too_late(cx, &mut self.late);
+            cx.drop_late_record();
         }
         met
     }

@@ -5,6 +5,7 @@ mod grace_join;
 mod held;
 mod join_rows;
 mod join_side;
+mod joined;
 mod self_join;
 mod stream_global;
 mod stream_joined;
@@ -12,5 +13,6 @@ mod stream_stream;
 mod stream_table;
 mod with_key;
 
+pub use joined::Joined;
 pub use stream_global::GlobalKTable;
 pub use stream_joined::StreamJoined;

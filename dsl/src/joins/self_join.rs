@@ -11,7 +11,7 @@ use crate::joins::join_rows::JoinRows;
 use crate::joins::stream_joined::StreamJoined;
 use crate::keys::Keys;
 use crate::kstream::KStream;
-use crate::late::{Late, keep, pass_on, too_late};
+use crate::late::{Late, copy_if, pass_on};
 use crate::windows::JoinWindows;
 
 /// Joins a stream with itself; `W` is `V` by another name.
@@ -63,9 +63,9 @@ where
     O: Clone,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let kept = keep(&self.late, &record);
+        let late = copy_if(&self.late, &record, || self.is_late(cx, &record));
         self.take(cx, record)?;
-        pass_on(cx, &mut self.late, kept)
+        pass_on(cx, &mut self.late, late)
     }
 }
 
@@ -79,6 +79,16 @@ where
     K2: Clone,
     O: Clone,
 {
+    /// Whether a record is counted as late.
+    fn is_late(&self, cx: &TaskContext, record: &Record<K, V>) -> bool {
+        if record.key.as_non_null().is_none() || record.value.as_non_null().is_none() {
+            return false;
+        }
+        let now = self.rows.catch_up(cx).max(record.timestamp);
+        let open = self.windows.before.max(self.windows.after);
+        self.windows.is_late(record.timestamp, open, now) || self.windows.is_forgotten(record.timestamp, now)
+    }
+
     /// Joins a record with those before it and with itself.
     fn take(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;
@@ -92,7 +102,7 @@ where
         };
         let now = self.rows.catch_up(cx).max(timestamp);
         if self.windows.is_late(timestamp, self.windows.before.max(self.windows.after), now) {
-            too_late(cx, &mut self.late);
+            cx.drop_late_record();
             return Ok(());
         }
         let (node, f, down) = (self.node, &*self.f, &mut self.down);
@@ -110,7 +120,7 @@ where
         let met = first
             .and_then(|_| self.rows.for_each(&bytes, around(after, before), |time, other| emit(other, &value, time)));
         if !kept {
-            too_late(cx, &mut self.late);
+            cx.drop_late_record();
         }
         met.map(drop).or_else(|error| cx.failed(node, error))
     }

@@ -33,8 +33,8 @@ use crate::windows::JoinWindows;
 /// ```
 pub struct StreamJoined<K, V, W> {
     pub(super) windows: JoinWindows,
-    left: Option<UseLate<K, V>>,
-    right: Option<UseLate<K, W>>,
+    left: Vec<UseLate<K, V>>,
+    right: Vec<UseLate<K, W>>,
 }
 
 /// What is done with late records.
@@ -45,7 +45,7 @@ pub(super) type LateSide<K, V> = Option<Arc<LateStream<K, V>>>;
 
 impl<K, V, W> From<JoinWindows> for StreamJoined<K, V, W> {
     fn from(windows: JoinWindows) -> Self {
-        StreamJoined { windows, left: None, right: None }
+        StreamJoined { windows, left: Vec::new(), right: Vec::new() }
     }
 }
 
@@ -56,15 +56,15 @@ impl<K, V, W> StreamJoined<K, V, W> {
     }
 
     /// Gives the left records that come too late to `use_it`, as a stream. They are counted as late all the same. Its
-    /// argument's type is to be written down: it is found out before the join's streams are known.
+    /// argument's type is to be written down: it is found out before the join's streams are known. Given twice, both have them.
     pub fn on_late_left(mut self, use_it: impl FnOnce(KStream<K, V>) + 'static) -> Self {
-        self.left = Some(Box::new(use_it));
+        self.left.push(Box::new(use_it));
         self
     }
 
     /// As [`StreamJoined::on_late_left`], the right records. A stream that is joined with itself gives both the same.
     pub fn on_late_right(mut self, use_it: impl FnOnce(KStream<K, W>) + 'static) -> Self {
-        self.right = Some(Box::new(use_it));
+        self.right.push(Box::new(use_it));
         self
     }
 }
@@ -72,23 +72,28 @@ impl<K, V, W> StreamJoined<K, V, W> {
 impl<K: Data, V: Data, W: Data> StreamJoined<K, V, W> {
     /// The streams of late records of both sides.
     pub(super) fn late(self, left: &KStream<K, V>, right: &KStream<K, W>) -> (LateSide<K, V>, LateSide<K, W>) {
-        let StreamJoined { left: use_left, right: use_right, .. } = self;
-        (use_left.map(|use_it| LateStream::of(left, use_it)), use_right.map(|use_it| LateStream::of(right, use_it)))
+        (late_of(left, self.left), late_of(right, self.right))
     }
 
     /// That of a stream that is joined with itself: `W` is `V` by another name.
     pub(super) fn late_of_self(self, stream: &KStream<K, V>) -> LateSide<K, V> {
         let StreamJoined { left, right, .. } = self;
-        (left.is_some() || right.is_some()).then(|| {
-            LateStream::of(stream, |late| {
-                let same: &dyn Any = &late;
-                if let Some((right, same)) = right.zip(same.downcast_ref::<KStream<K, W>>()) {
-                    right(same.clone());
-                }
-                if let Some(left) = left {
-                    left(late);
-                }
-            })
+        let wanted = !left.is_empty() || !right.is_empty();
+        wanted.then(|| {
+            let late = LateStream::of(stream);
+            let same: Box<dyn Any> = Box::new(late.stream());
+            if let Ok(same) = same.downcast::<KStream<K, W>>() {
+                right.into_iter().for_each(|use_it| use_it((*same).clone()));
+            }
+            left.into_iter().for_each(|use_it| use_it(late.stream()));
+            late
         })
     }
+}
+
+/// The late records of a stream, given to all who want them.
+fn late_of<K: Data, V: Data>(stream: &KStream<K, V>, uses: Vec<UseLate<K, V>>) -> LateSide<K, V> {
+    let late = (!uses.is_empty()).then(|| LateStream::of(stream))?;
+    uses.into_iter().for_each(|use_it| use_it(late.stream()));
+    Some(late)
 }

@@ -5,19 +5,19 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_core::{Data, Downstream, Error, Forward, NodeId, Record, Result, TaskContext};
 
 use crate::durations::Least;
 use crate::failure::{BoxError, Failure, sure};
 use crate::joins::grace_join::{GraceBuffer, GraceJoin, add_store};
+use crate::joins::joined::Joined;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, LookUp};
 
 impl<K: Data, V: Data> KStream<K, V> {
-    /// Joins every record with its key's row; records without a row, a key or a value are left out. `name` names the
-    /// repartition topic, should the key have changed.
+    /// Joins every record with its key's row; records without a row, a key or a value are left out. `joined` is a name,
+    /// which the repartition topic has, should the key have changed, or a [`Joined`].
     ///
     /// ```
     /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
@@ -36,17 +36,11 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn join_table<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
-        name: &str,
+        joined: impl Into<Joined>,
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(
-            name,
-            table,
-            None,
-            K::into_non_null,
-            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
-        )
+        self.inner_table_join(joined.into(), table, move |_: &K::NonNull, v: &V::NonNull, row: &T| sure(f(v, row)))
     }
 
     /// As [`KStream::join_table`], with a function that may fail: `processing.exception.handler` decides then.
@@ -71,79 +65,12 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn try_join_table<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
-        name: &str,
+        joined: impl Into<Joined>,
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
         let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, None, K::into_non_null, inner(f))
-    }
-
-    /// As [`KStream::join_table`] with a versioned table; records wait until the stream time is `grace` beyond theirs, and
-    /// meet the table in the order of time. They wait in the store `<name>-buffer`.
-    ///
-    /// ```
-    /// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TopologyTestDriver, kv};
-    /// # let b = StreamsBuilder::new();
-    /// let prices = b.versioned_table::<String, i64>("prices", "prices", HOUR);
-    /// b.stream::<String, i64>("orders").join_table_with_grace("priced", &prices, MIN, |n, price| n * price).to("out");
-    /// # let t = TopologyTestDriver::new(b.build()?)?;
-    /// # let orders = t.input::<String, i64>("orders")?;
-    /// # let prices = t.input::<String, i64>("prices")?;
-    /// # let out = t.output::<String, i64>("out")?;
-    /// prices.pipe_at(0, "hat", 20);
-    /// orders.pipe_at(50_000, "hat", 1);
-    /// prices.pipe_at(40_000, "hat", 30); // comes later, but was valid then
-    /// orders.pipe_at(110_000, "hat", 2);
-    /// assert_eq!(out.read(), [kv("hat", 30)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static>(
-        &self,
-        name: &str,
-        table: &KTable<K::NonNull, T>,
-        grace: Duration,
-        f: impl Fn(&V::NonNull, &T) -> R + Send + Sync + 'static,
-    ) -> KStream<K::NonNull, R> {
-        self.keyed(name).table_join(
-            name,
-            table,
-            Some(grace),
-            K::into_non_null,
-            inner(move |_, v: &V::NonNull, row: &T| sure(f(v, row))),
-        )
-    }
-
-    /// As [`KStream::join_table_with_grace`], with a function that may fail.
-    ///
-    /// ```
-    /// # use millstream_dsl::{HOUR, SECOND, StreamsBuilder, TopologyTestDriver, kv};
-    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
-    /// # let b = StreamsBuilder::new();
-    /// let limits = b.versioned_table::<String, i64>("limits", "limits", HOUR);
-    /// let texts = b.stream::<String, String>("in");
-    /// let limited = |text: &String, limit: &i64| text.parse::<i64>().map(|n| n.min(*limit));
-    /// texts.try_join_table_with_grace("limited", &limits, SECOND, limited).to("out");
-    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
-    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
-    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
-    /// # let limits = t.input::<String, i64>("limits")?;
-    /// # let input = t.input::<String, String>("in")?;
-    /// # let out = t.output::<String, i64>("out")?;
-    /// limits.pipe_at(0, "a", 2);
-    /// [(0, "one"), (1, "3"), (2_000, "4")].into_iter().for_each(|(time, text)| input.pipe_at(time, "a", text));
-    /// assert_eq!(out.read(), [kv("a", 2)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn try_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
-        &self,
-        name: &str,
-        table: &KTable<K::NonNull, T>,
-        grace: Duration,
-        f: impl Fn(&V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
-    ) -> KStream<K::NonNull, R> {
-        let f = move |_: &K::NonNull, v: &V::NonNull, row: &T| f(v, row).map_err(Error::user);
-        self.keyed(name).table_join(name, table, Some(grace), K::into_non_null, inner(f))
+        self.inner_table_join(joined.into(), table, f)
     }
 
     /// Joins every record with its key's row, or with none. Records without a value are left out; without a key they
@@ -165,17 +92,11 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn left_join_table<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
-        name: &str,
+        joined: impl Into<Joined>,
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        self.repartitioned(name).table_join(
-            name,
-            table,
-            None,
-            Some,
-            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
-        )
+        self.left_table_join(joined.into(), table, move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row)))
     }
 
     /// As [`KStream::left_join_table`], with a function that may fail.
@@ -199,78 +120,32 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn try_left_join_table<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
         &self,
-        name: &str,
+        joined: impl Into<Joined>,
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
         let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, None, Some, left(f))
+        self.left_table_join(joined.into(), table, f)
     }
 
-    /// As [`KStream::left_join_table`] with a versioned table, and waiting as with [`KStream::join_table_with_grace`].
-    ///
-    /// ```
-    /// # use millstream_dsl::{HOUR, MIN, StreamsBuilder, TopologyTestDriver, kv};
-    /// # let b = StreamsBuilder::new();
-    /// let prices = b.versioned_table::<String, i64>("prices", "prices", HOUR);
-    /// b.stream::<String, i64>("orders")
-    ///     .left_join_table_with_grace("priced", &prices, MIN, |n, price| price.map_or(0, |price| n * price))
-    ///     .to("out");
-    /// # let t = TopologyTestDriver::new(b.build()?)?;
-    /// # let orders = t.input::<String, i64>("orders")?;
-    /// # let prices = t.input::<String, i64>("prices")?;
-    /// # let out = t.output::<String, i64>("out")?;
-    /// orders.pipe_at(0, "hat", 1);
-    /// assert_eq!(out.read(), []);
-    /// prices.pipe_at(1, "hat", 20);
-    /// orders.pipe_at(60_000, "hat", 1);
-    /// assert_eq!(out.read(), [kv("hat", 0)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn left_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static>(
+    /// Of the records that have a row.
+    pub(super) fn inner_table_join<T: Data<NonNull = T>, R: Clone + 'static, E: Failure + 'static>(
         &self,
-        name: &str,
+        joined: Joined,
         table: &KTable<K::NonNull, T>,
-        grace: Duration,
-        f: impl Fn(&V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
-    ) -> KStream<K, R> {
-        self.repartitioned(name).table_join(
-            name,
-            table,
-            Some(grace),
-            Some,
-            left(move |_: &K, v: &V::NonNull, row: Option<&T>| sure(f(v, row))),
-        )
+        f: impl Fn(&K::NonNull, &V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, R> {
+        self.keyed(&joined.name).table_join(joined, table, K::into_non_null, inner(f))
     }
 
-    /// As [`KStream::left_join_table_with_grace`], with a function that may fail.
-    ///
-    /// ```
-    /// # use millstream_dsl::{HOUR, SECOND, StreamsBuilder, TopologyTestDriver, kv};
-    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
-    /// # let b = StreamsBuilder::new();
-    /// let limits = b.versioned_table::<String, i64>("limits", "limits", HOUR);
-    /// let texts = b.stream::<String, String>("in");
-    /// let limited = |text: &String, limit: Option<&i64>| text.parse().map(|n: i64| limit.map_or(n, |limit| n.min(*limit)));
-    /// texts.try_left_join_table_with_grace("limited", &limits, SECOND, limited).to("out");
-    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
-    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
-    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
-    /// # let input = t.input::<String, String>("in")?;
-    /// # let out = t.output::<String, i64>("out")?;
-    /// [(0, "one"), (1, "3"), (2_000, "4")].into_iter().for_each(|(time, text)| input.pipe_at(time, "a", text));
-    /// assert_eq!(out.read(), [kv("a", 3)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn try_left_join_table_with_grace<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+    /// Of all records.
+    pub(super) fn left_table_join<T: Data<NonNull = T>, R: Clone + 'static, E: Failure + 'static>(
         &self,
-        name: &str,
+        joined: Joined,
         table: &KTable<K::NonNull, T>,
-        grace: Duration,
-        f: impl Fn(&V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let f = move |_: &K, v: &V::NonNull, row: Option<&T>| f(v, row).map_err(Error::user);
-        self.repartitioned(name).table_join(name, table, Some(grace), Some, left(f))
+        self.repartitioned(&joined.name).table_join(joined, table, Some, left(f))
     }
 
     /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
@@ -282,13 +157,12 @@ impl<K: Data, V: Data> KStream<K, V> {
         }
     }
 
-    pub(super) fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
+    fn table_join<T: Data<NonNull = T>, K2: Clone + 'static, R: Clone + 'static, E: Failure + 'static>(
         &self,
-        name: &str,
+        Joined { name, grace }: Joined,
         table: &KTable<K::NonNull, T>,
-        grace: Option<Duration>,
         key: fn(K) -> Option<K2>,
-        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Joined<R, E> + Send + Sync + 'static,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Outcome<R, E> + Send + Sync + 'static,
     ) -> KStream<K2, R> {
         self.builder.same_program(&table.builder, &format!("join `{name}`"));
         let grace = grace.map(|grace| self.builder.millis(&format!("join `{name}`"), "a grace", grace, Least::Zero));
@@ -326,12 +200,12 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// The value of a result; `None` leaves the record out.
-pub(super) type Joined<R, E> = Result<Option<R>, E>;
+type Outcome<R, E> = Result<Option<R>, E>;
 
 /// Records without a key or a row are left out.
-pub(super) fn inner<K: Data, L, T, R, E>(
+fn inner<K: Data, L, T, R, E>(
     f: impl Fn(&K::NonNull, &L, &T) -> Result<R, E>,
-) -> impl Fn(&K, &L, Option<&T>) -> Joined<R, E> {
+) -> impl Fn(&K, &L, Option<&T>) -> Outcome<R, E> {
     move |key, value, row| {
         let (Some(key), Some(row)) = (key.as_non_null(), row) else { return Ok(None) };
         f(key, value, row).map(Some)
@@ -339,9 +213,7 @@ pub(super) fn inner<K: Data, L, T, R, E>(
 }
 
 /// All records are joined.
-pub(super) fn left<K, L, T, R, E>(
-    f: impl Fn(&K, &L, Option<&T>) -> Result<R, E>,
-) -> impl Fn(&K, &L, Option<&T>) -> Joined<R, E> {
+fn left<K, L, T, R, E>(f: impl Fn(&K, &L, Option<&T>) -> Result<R, E>) -> impl Fn(&K, &L, Option<&T>) -> Outcome<R, E> {
     move |key, value, row| f(key, value, row).map(Some)
 }
 
@@ -361,7 +233,7 @@ where
     K2: Clone,
     R: Clone,
     E: Failure,
-    F: Fn(&K, &V::NonNull, Option<&T>) -> Joined<R, E>,
+    F: Fn(&K, &V::NonNull, Option<&T>) -> Outcome<R, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let Record { key, value, timestamp, headers } = record;

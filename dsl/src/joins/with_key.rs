@@ -1,12 +1,12 @@
 //! Joins of streams whose functions see the key too: Kafka Streams' `ValueJoinerWithKey` (KIP-149). The key is to be read; what
 //! comes out keeps it.
 
-use millstream_core::Data;
+use millstream_core::{Data, Error};
 
-use crate::failure::sure;
+use crate::failure::{BoxError, sure};
+use crate::joins::joined::Joined;
 use crate::joins::stream_global::GlobalKTable;
 use crate::joins::stream_joined::StreamJoined;
-use crate::joins::stream_table::{inner, left};
 use crate::kstream::KStream;
 use crate::ktable::KTable;
 
@@ -40,6 +40,38 @@ impl<K: Data, V: Data> KStream<K, V> {
         })
     }
 
+    /// As [`KStream::join_with_key`], with a function that may fail; as [`KStream::try_join`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, i64>("right"));
+    /// let sum = |key: &String, l: &String, r: &i64| l.parse::<i64>().map(|l| format!("{key}: {}", l + r));
+    /// left.try_join_with_key("sums", &right, JoinWindows::of(MIN), sum).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// right.pipe_at(0, "a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe_at(0, "a", text));
+    /// assert_eq!(out.read(), [kv("a", "a: 11"), kv("a", "a: 13")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_join_with_key<W: Data, O: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: impl Into<StreamJoined<K, V, W>>,
+        f: impl Fn(&K::NonNull, &V::NonNull, &W::NonNull) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, O> {
+        let join =
+            move |key: &K::NonNull, left: &V::NonNull, right: &W::NonNull| f(key, left, right).map_err(Error::user);
+        self.inner_join(name, other, windows.into(), join)
+    }
+
     /// As [`KStream::left_join`], with a function that sees the key too, which may be null if `K` has null.
     ///
     /// ```
@@ -65,6 +97,38 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.join_left(name, other, windows.into(), move |key: &K, left: &V::NonNull, right: Option<&W::NonNull>| {
             sure(f(key, left, right))
         })
+    }
+
+    /// As [`KStream::left_join_with_key`], with a function that may fail; as [`KStream::try_join`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, i64>("right"));
+    /// let sum = |key: &String, l: &String, r: Option<&i64>| l.parse::<i64>().map(|l| format!("{key}: {}", l + r.unwrap_or(&0)));
+    /// left.try_left_join_with_key("sums", &right, JoinWindows::of(MIN), sum).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// right.pipe_at(0, "a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe_at(0, "a", text));
+    /// assert_eq!(out.read(), [kv("a", "a: 11"), kv("a", "a: 13")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_left_join_with_key<W: Data, O: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: impl Into<StreamJoined<K, V, W>>,
+        f: impl Fn(&K, &V::NonNull, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K, O> {
+        let join =
+            move |key: &K, left: &V::NonNull, right: Option<&W::NonNull>| f(key, left, right).map_err(Error::user);
+        self.join_left(name, other, windows.into(), join)
     }
 
     /// As [`KStream::outer_join`], with a function that sees the key too, which may be null if `K` has null.
@@ -96,6 +160,40 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.join_both(name, other, windows.into(), join)
     }
 
+    /// As [`KStream::outer_join_with_key`], with a function that may fail; as [`KStream::try_join`].
+    ///
+    /// ```
+    /// # use millstream_dsl::{JoinWindows, MIN, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, i64>("right"));
+    /// let parsed = |l: Option<&String>| l.map_or(Ok(0), |l| l.parse::<i64>());
+    /// let sum = move |key: &String, l: Option<&String>, r: Option<&i64>| parsed(l).map(|l| format!("{key}: {l} {r:?}"));
+    /// left.try_outer_join_with_key("sums", &right, JoinWindows::of(MIN), sum).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let left = t.input::<String, String>("left")?;
+    /// # let right = t.input::<String, i64>("right")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// right.pipe_at(0, "a", 10);
+    /// ["1", "one", "3"].into_iter().for_each(|text| left.pipe_at(0, "a", text));
+    /// assert_eq!(out.read(), [kv("a", "a: 1 Some(10)"), kv("a", "a: 3 Some(10)")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_outer_join_with_key<W: Data, O: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        name: &str,
+        other: &KStream<K, W>,
+        windows: impl Into<StreamJoined<K, V, W>>,
+        f: impl Fn(&K, Option<&V::NonNull>, Option<&W::NonNull>) -> Result<O, E> + Send + Sync + 'static,
+    ) -> KStream<K, O> {
+        let join = move |key: &K, left: Option<&V::NonNull>, right: Option<&W::NonNull>| {
+            f(key, left, right).map_err(Error::user)
+        };
+        self.join_both(name, other, windows.into(), join)
+    }
+
     /// As [`KStream::join_table`], with a function that sees the key too.
     ///
     /// ```
@@ -115,12 +213,43 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn join_table_with_key<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
-        name: &str,
+        joined: impl Into<Joined>,
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&K::NonNull, &V::NonNull, &T) -> R + Send + Sync + 'static,
     ) -> KStream<K::NonNull, R> {
-        let join = inner(move |key: &K::NonNull, value: &V::NonNull, row: &T| sure(f(key, value, row)));
-        self.keyed(name).table_join(name, table, None, K::into_non_null, join)
+        self.inner_table_join(joined.into(), table, move |key: &K::NonNull, value: &V::NonNull, row: &T| {
+            sure(f(key, value, row))
+        })
+    }
+
+    /// As [`KStream::join_table_with_key`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let limits = b.table::<String, i64>("limits", "limits");
+    /// let limited = |key: &String, text: &String, limit: &i64| text.parse::<i64>().map(|n| format!("{key}: {}", n.min(*limit)));
+    /// b.stream::<String, String>("in").try_join_table_with_key("limited", &limits, limited).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let limits = t.input::<String, i64>("limits")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// limits.pipe("a", 2);
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", "a: 1"), kv("a", "a: 2")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_join_table_with_key<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        joined: impl Into<Joined>,
+        table: &KTable<K::NonNull, T>,
+        f: impl Fn(&K::NonNull, &V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K::NonNull, R> {
+        let f = move |key: &K::NonNull, value: &V::NonNull, row: &T| f(key, value, row).map_err(Error::user);
+        self.inner_table_join(joined.into(), table, f)
     }
 
     /// As [`KStream::left_join_table`], with a function that sees the key too, which may be null if `K` has null.
@@ -140,12 +269,43 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn left_join_table_with_key<T: Data<NonNull = T>, R: Clone + 'static>(
         &self,
-        name: &str,
+        joined: impl Into<Joined>,
         table: &KTable<K::NonNull, T>,
         f: impl Fn(&K, &V::NonNull, Option<&T>) -> R + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let join = left(move |key: &K, value: &V::NonNull, row: Option<&T>| sure(f(key, value, row)));
-        self.repartitioned(name).table_join(name, table, None, Some, join)
+        self.left_table_join(joined.into(), table, move |key: &K, value: &V::NonNull, row: Option<&T>| {
+            sure(f(key, value, row))
+        })
+    }
+
+    /// As [`KStream::left_join_table_with_key`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let limits = b.table::<String, i64>("limits", "limits");
+    /// let limited = |key: &String, text: &String, limit: Option<&i64>| text.parse::<i64>().map(|n| format!("{key}: {n} of {limit:?}"));
+    /// b.stream::<String, String>("in").try_left_join_table_with_key("limited", &limits, limited).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let limits = t.input::<String, i64>("limits")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// limits.pipe("a", 2);
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", "a: 1 of Some(2)"), kv("a", "a: 3 of Some(2)")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_left_join_table_with_key<T: Data<NonNull = T>, R: Clone + 'static, E: Into<BoxError>>(
+        &self,
+        joined: impl Into<Joined>,
+        table: &KTable<K::NonNull, T>,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let f = move |key: &K, value: &V::NonNull, row: Option<&T>| f(key, value, row).map_err(Error::user);
+        self.left_table_join(joined.into(), table, f)
     }
 
     /// As [`KStream::join_global`], with a function that sees the stream's key too, which may be null if `K` has null.
@@ -176,6 +336,42 @@ impl<K: Data, V: Data> KStream<K, V> {
         self.global_join(table, find, move |key, value, row| sure(row.map(|row| f(key, value, row))))
     }
 
+    /// As [`KStream::join_global_with_key`], with functions that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<i64, String>("towns", "towns");
+    /// let zip = |_: &String, zip: &String| zip.parse::<i64>().map(Some);
+    /// b.stream::<String, String>("in").try_join_global_with_key(&towns, zip, |name, _, town| Ok(format!("{name}, {town}"))).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let towns = t.input::<i64, String>("towns")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// towns.pipe(150, "Oslo");
+    /// ["150", "?"].into_iter().for_each(|zip| input.pipe("ann", zip));
+    /// assert_eq!(out.read(), [kv("ann", "ann, Oslo")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_join_global_with_key<
+        G: Data<NonNull = G>,
+        T: Data<NonNull = T>,
+        R: Clone + 'static,
+        E: Into<BoxError>,
+    >(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
+        f: impl Fn(&K, &V::NonNull, &T) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let find = move |k: &K, v: &V| key(k, v).map_err(Error::user);
+        let join = move |k: &K, value: &V::NonNull, row: Option<&T>| row.map(|row| f(k, value, row)).transpose();
+        self.global_join(table, find, move |k, value, row| join(k, value, row).map_err(Error::user))
+    }
+
     /// As [`KStream::left_join_global`], with a function that sees the stream's key too, which may be null if `K` has null.
     ///
     /// ```
@@ -200,5 +396,40 @@ impl<K: Data, V: Data> KStream<K, V> {
     ) -> KStream<K, R> {
         let find = move |k: &K, v: &V| sure(key(k, v));
         self.global_join(table, find, move |key, value, row| sure(Some(f(key, value, row))))
+    }
+
+    /// As [`KStream::left_join_global_with_key`], with functions that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let towns = b.global_table::<i64, String>("towns", "towns");
+    /// let zip = |_: &String, zip: &String| zip.parse::<i64>().map(Some);
+    /// b.stream::<String, String>("in").try_left_join_global_with_key(&towns, zip, |name, _, town| Ok(format!("{name}, {town:?}"))).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let towns = t.input::<i64, String>("towns")?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// towns.pipe(150, "Oslo");
+    /// ["150", "?"].into_iter().for_each(|zip| input.pipe("ann", zip));
+    /// assert_eq!(out.read(), [kv("ann", "ann, Some(\"Oslo\")")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_left_join_global_with_key<
+        G: Data<NonNull = G>,
+        T: Data<NonNull = T>,
+        R: Clone + 'static,
+        E: Into<BoxError>,
+    >(
+        &self,
+        table: &GlobalKTable<G, T>,
+        key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
+        f: impl Fn(&K, &V::NonNull, Option<&T>) -> Result<R, E> + Send + Sync + 'static,
+    ) -> KStream<K, R> {
+        let find = move |k: &K, v: &V| key(k, v).map_err(Error::user);
+        self.global_join(table, find, move |k, value, row| f(k, value, row).map(Some).map_err(Error::user))
     }
 }

@@ -1,4 +1,4 @@
-//! `flat_map`, `flat_map_values`: any number of records for every record, with its time and headers.
+//! `flat_map`, `flat_map_values`, `flat_map_values_with_key`: any number of records for every record, with its time and headers.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         f: impl Fn(V) -> I + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        self.flat_mapped_values(move |v| sure(f(v)))
+        self.flat_mapped_values(move |_, v| sure(f(v)))
     }
 
     /// As [`KStream::flat_map_values`], with a function that may fail.
@@ -116,12 +116,58 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         &self,
         f: impl Fn(V) -> Result<I, E> + Send + Sync + 'static,
     ) -> KStream<K, V2> {
-        self.flat_mapped_values(move |v| f(v).map_err(Error::user))
+        self.flat_mapped_values(move |_, v| f(v).map_err(Error::user))
+    }
+
+    /// As [`KStream::flat_map_values`], with a function that sees the key too.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// let orders = b.stream::<String, String>("in");
+    /// let items = |name: &String, items: String| items.split(' ').map(|item| format!("{name}'s {item}")).collect::<Vec<_>>();
+    /// orders.flat_map_values_with_key(items).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// input.pipe("ann", "hat bag");
+    /// assert_eq!(out.read(), [kv("ann", "ann's hat"), kv("ann", "ann's bag")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn flat_map_values_with_key<V2: Clone + 'static, I: IntoIterator<Item = V2>>(
+        &self,
+        f: impl Fn(&K, V) -> I + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        self.flat_mapped_values(move |k, v| sure(f(k, v)))
+    }
+
+    /// As [`KStream::flat_map_values_with_key`], with a function that may fail.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
+    /// # let b = StreamsBuilder::new();
+    /// let named = |name: &String, text: String| text.parse::<i64>().map(|n| [n, -n].map(|n| format!("{name} {n}")));
+    /// b.stream::<String, String>("in").try_flat_map_values_with_key(named).to("out");
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let out = t.output::<String, String>("out")?;
+    /// ["1", "one"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(out.read(), [kv("a", "a 1"), kv("a", "a -1")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_flat_map_values_with_key<V2: Clone + 'static, I: IntoIterator<Item = V2>, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, V) -> Result<I, E> + Send + Sync + 'static,
+    ) -> KStream<K, V2> {
+        self.flat_mapped_values(move |k, v| f(k, v).map_err(Error::user))
     }
 
     fn flat_mapped_values<V2: Clone + 'static, I: IntoIterator<Item = V2>, E: Failure>(
         &self,
-        f: impl Fn(V) -> Result<I, E> + Send + Sync + 'static,
+        f: impl Fn(&K, V) -> Result<I, E> + Send + Sync + 'static,
     ) -> KStream<K, V2> {
         let f = Arc::new(f);
         self.add("KSTREAM-FLATMAPVALUES", false, move |node, down| FlatMapValues { node, f: f.clone(), down })
@@ -167,10 +213,10 @@ where
     V2: Clone,
     I: IntoIterator<Item = V2>,
     E: Failure,
-    F: Fn(V) -> Result<I, E>,
+    F: Fn(&K, V) -> Result<I, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        let made = match (self.f)(record.value) {
+        let made = match (self.f)(&record.key, record.value) {
             Ok(made) => made,
             Err(error) => return cx.failed(self.node, error.into()),
         };

@@ -288,6 +288,11 @@ impl JoinWindows {
         self.drop_late && time + after + self.grace < now
     }
 
+    /// Whether a record is too old to be kept where the newest one has that time.
+    pub(crate) fn is_forgotten(&self, time: Timestamp, newest: Timestamp) -> bool {
+        time <= newest.saturating_sub(self.retention())
+    }
+
     /// For how long records are kept: what is a retention old is not there any more.
     pub(crate) fn retention(&self) -> Timestamp {
         self.before + self.after + self.grace + Timestamp::from(self.exact)

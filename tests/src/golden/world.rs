@@ -8,8 +8,7 @@ use std::time::Duration;
 use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::{
     Admin, BatchBuilder, Clock, Consumer, ConsumerOptions, Isolation, Log, ManualClock, Next, Plan, Producer,
-    ProducerOptions, Record, Result, RuntimeConfig, StreamThread, ThreadContext, TimeAlignment, TopicPartition,
-    Topology, Wakeup,
+    ProducerOptions, Record, Result, RuntimeConfig, StreamThread, ThreadContext, TopicPartition, Topology, Wakeup,
 };
 use millstream_dsl::{TestInput, TestOutput, TopologyTestDriver};
 use millstream_state::{RocksDisk, RocksOptions};
@@ -161,7 +160,7 @@ impl Thread {
         let compacted = broker.topics()?.into_iter().filter(compacts).collect();
         let log: Arc<dyn Log> = Arc::new(FailingCommits::new(Arc::new(broker), commits.abort_every.unwrap_or(0)));
         let shared = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: Arc::new(plan),
             config: Arc::new(config),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::reference::fold::{AGGREGATE, APPEND, CONCATENATE, COUNT, Fold, REDUCE};
 use crate::reference::key_value::KeyValue;
-use crate::reference::program::{Order, Run, Stages, around, gathered, stays, through, through_in_any_order};
+use crate::reference::program::{CLOCK, Order, Run, Stages, around, gathered, stays, through, through_in_any_order};
 use crate::reference::runs::{
     by_first, by_window, count_then_table, even, foreign_key, global_table, join_chain, key_value, only, reveal,
     session_windows, side, slashed, sliding_windows, stamp, stamped, stream, stream_table, table_filter, table_group,
@@ -71,9 +71,9 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     ("word-count", |_| through_in_any_order(words(), key_value(KeyValue::new(COUNT)))),
     ("stream-table-inner-join", |_| stays(stream_table(StreamTable::new(false, Table::default())))),
     ("stream-table-left-join", |_| stays(stream_table(StreamTable::new(true, Table::default())))),
-    ("stream-stream-inner-join", |p| stays(two_streams(streams(p, Kind::Inner)))),
-    ("stream-stream-left-join", |p| stays(two_streams(streams(p, Kind::Left)))),
-    ("stream-stream-outer-join", |p| stays(two_streams(streams(p, Kind::Outer)))),
+    ("stream-stream-inner-join", |p| idle(p, stays(two_streams(streams(p, Kind::Inner))))),
+    ("stream-stream-left-join", |p| idle(p, stays(two_streams(streams(p, Kind::Left))))),
+    ("stream-stream-outer-join", |p| idle(p, stays(two_streams(streams(p, Kind::Outer))))),
     ("stream-self-join", |p| stays(with_itself(streams(p, Kind::Inner)))),
     ("table-table-inner-join", |_| stays(two_tables(Kind::Inner, Table::default))),
     ("table-table-left-join", |_| stays(two_tables(Kind::Left, Table::default))),
@@ -85,14 +85,14 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     }),
     ("foreign-key-inner-join", |_| gathered(Order::Settles, foreign_key(false, Table::default))),
     ("foreign-key-left-join", |_| gathered(Order::Settles, foreign_key(true, Table::default))),
-    ("suppress-until-time-limit", |p| stays(suppressed(p))),
+    ("suppress-until-time-limit", |p| idle(p, stays(suppressed(p)))),
     ("suppress-until-window-closes", |p| {
         let mut windows = tumbling(p, COUNT);
-        stays(until_closed(p.ms("grace"), move |topic, row| windows.process(topic, row)))
+        idle(p, stays(until_closed(p.ms("grace"), move |topic, row| windows.process(topic, row))))
     }),
     ("suppress-session-closes", |p| {
         let mut windows = sessions(p, COUNT);
-        stays(until_closed(p.ms("gap") + p.ms("grace"), move |topic, row| windows.process(topic, row)))
+        idle(p, stays(until_closed(p.ms("gap") + p.ms("grace"), move |topic, row| windows.process(topic, row))))
     }),
     ("windowed-tables-join", |p| stays(windowed_tables(p))),
     ("count-then-table-join", |_| stays(count_then_table())),
@@ -192,7 +192,10 @@ fn suppressed(p: &Params<'_>) -> Run {
     let mut table = Table::default();
     let most = usize::try_from(p.ms("max_records")).expect("not less than nothing");
     let mut suppress = Suppress::until_time_limit(p.ms("limit"), most);
-    Box::new(move |_, row| {
+    Box::new(move |topic, row| {
+        if topic == CLOCK {
+            return if suppress.is_due(row.time) { stream(suppress.wait(row.time)) } else { Vec::new() };
+        }
         let change = table.process(row).into_iter();
         stream(change.flat_map(|change| suppress.process(change.row.time, change.row)))
     })

@@ -40,21 +40,24 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// A source of this idleness: when it has been silent for so long, its largest time goes on with the wall clock
-    /// (semantics.md 1).
+    /// Sources of this idleness: when one has been silent for so long, its largest time goes on with the wall clock
+    /// (semantics.md 1). They come in the order of their names.
     pub(crate) fn idle(self, after: Option<i64>) -> Self {
         let Some(after) = after else { return self };
         let mut runs = self.runs;
         let mut last = runs.pop().expect("a program has a stage");
-        let (mut largest, mut silent) = (None, 0);
+        // The largest time of each, and for how long it has been silent.
+        let mut sources: BTreeMap<String, (i64, i64)> = BTreeMap::new();
         runs.push(Box::new(move |topic, row| {
             if topic != CLOCK {
-                (largest, silent) = (largest.max(Some(row.time)), 0);
+                let (largest, silent) = sources.entry(topic.to_owned()).or_insert((row.time, 0));
+                (*largest, *silent) = (row.time.max(*largest), 0);
                 return last(topic, row);
             }
-            silent += row.time;
-            let time = largest.filter(|_| silent >= after).map(|largest| largest + silent);
-            time.map_or(Vec::new(), |time| last(topic, &row.with(None, time)))
+            sources.values_mut().for_each(|(_, silent)| *silent += row.time);
+            let times =
+                sources.values().filter(|(_, silent)| *silent >= after).map(|(largest, silent)| largest + silent);
+            times.flat_map(|time| last(topic, &row.with(None, time))).collect()
         }));
         Stages { runs, idle: true, ..self }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::reference::fold::COUNT;
 use crate::reference::foreign_key::ForeignKey;
 use crate::reference::key_value::KeyValue;
-use crate::reference::program::Run;
+use crate::reference::program::{CLOCK, Run};
 use crate::reference::row::{Row, Windowed, first, shown};
 use crate::reference::session_windows::SessionWindows;
 use crate::reference::sliding_windows::SlidingWindows;
@@ -170,7 +170,7 @@ pub(crate) fn stream_table(mut join: StreamTable) -> Run {
 }
 
 pub(crate) fn two_streams(mut join: StreamStream) -> Run {
-    Box::new(move |topic, row| join.process(side(topic), row))
+    Box::new(move |topic, row| if topic == CLOCK { join.wait(row) } else { join.process(side(topic), row) })
 }
 
 pub(crate) fn with_itself(mut join: StreamStream) -> Run {
@@ -204,7 +204,15 @@ pub(crate) fn foreign_key(left_join: bool, table: impl Fn() -> Table) -> Run {
 pub(crate) fn until_closed(wait: i64, mut windows: impl FnMut(&str, &Row) -> Vec<Row<Windowed>> + 'static) -> Run {
     let mut suppress = Suppress::until_window_closes(wait);
     Box::new(move |topic, row| {
-        text(windows(topic, row).into_iter().flat_map(|row| suppress.process(row.key.end, row)).collect())
+        if topic == CLOCK && !suppress.is_due(row.time) {
+            return Vec::new();
+        }
+        let changes = windows(topic, row).into_iter();
+        let mut out: Vec<_> = changes.flat_map(|row| suppress.process(row.key.end, row)).collect();
+        if topic == CLOCK {
+            out.extend(suppress.wait(row.time));
+        }
+        text(out)
     })
 }
 

@@ -51,7 +51,10 @@ impl SessionWindows {
     pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
         if topic == CLOCK {
             let closed = self.close(row, row.time);
-            if !closed.is_empty() {
+            if !self.on_close {
+                // Something below has been let go of.
+                self.now.values_mut().for_each(|now| *now = row.time.max(*now));
+            } else if !closed.is_empty() {
                 self.observe("", row.time);
             }
             return closed;

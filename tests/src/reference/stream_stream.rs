@@ -108,6 +108,22 @@ impl StreamStream {
         out
     }
 
+    /// Time has come so far without a record. It moves only if something can find no partner any more.
+    pub(crate) fn wait(&mut self, row: &Row) -> Vec<Row> {
+        let mut closes = self.held.iter().map(|(side, e)| e.time + self.reach(*side) + self.grace);
+        if closes.all(|last| last >= row.time) {
+            return Vec::new();
+        }
+        self.now = self.now.max(row.time);
+        let mut out = Vec::new();
+        if self.exact {
+            self.emit_all_unmatched(row, &mut out);
+        } else {
+            self.look_at_all(row, &mut out);
+        }
+        out
+    }
+
     fn look_up(&mut self, side: Side, key: &str, value: &str, row: &Row) -> Vec<Row> {
         let mut out = Vec::new();
         if row.time == self.now && self.exact {
@@ -162,6 +178,11 @@ impl StreamStream {
         if self.resume_at >= self.now - self.reach(arrived) - self.grace {
             return;
         }
+        self.look_at_all(row, out);
+    }
+
+    /// The scan.
+    fn look_at_all(&mut self, row: &Row, out: &mut Vec<Row>) {
         self.resume_at = i64::MAX;
         self.held.sort_by_key(|(side, e)| (e.time, *side == Side::Left, e.key.clone()));
         let (mut left_open, mut right_open, mut over) = (false, false, false);

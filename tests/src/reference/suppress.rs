@@ -33,6 +33,21 @@ impl<K: Clone + Ord> Suppress<K> {
             Some((_, held)) => *held = row,
             None => self.held.push((place, row)),
         }
+        self.let_go()
+    }
+
+    /// Whether something comes out when stream time comes to this.
+    pub(crate) fn is_due(&self, time: i64) -> bool {
+        self.held.iter().any(|(place, _)| place + self.wait <= time)
+    }
+
+    /// Stream time has come so far without a row.
+    pub(crate) fn wait(&mut self, time: i64) -> Vec<Row<K>> {
+        self.now = self.now.max(time);
+        self.let_go()
+    }
+
+    fn let_go(&mut self) -> Vec<Row<K>> {
         self.held.sort_by_key(|(place, row)| (*place, row.key.clone()));
         let mut out = Vec::new();
         while self.held.first().is_some_and(|(place, _)| place + self.wait <= self.now || self.held.len() > self.most) {

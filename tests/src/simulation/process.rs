@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::{
     Admin, Clock, Error, Log, ManualClock, Next, Plan, ProducerOptions, Result, SimFiles, StateDisk, StreamThread,
-    ThreadContext, TimeAlignment, TopicPartition, TopicSpec, Wakeup,
+    ThreadContext, TopicPartition, TopicSpec, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
 
@@ -113,7 +113,7 @@ impl Instance {
         let plan = Arc::new(Plan::new(&topology, &config, network.admin())?);
         plan.create_topics(network.admin())?;
         let context = ThreadContext {
-            alignment: TimeAlignment::new(plan.tasks.len(), config.max_task_skew),
+            alignment: plan.alignment(config.max_task_skew),
             topology: Arc::new(topology),
             plan: plan.clone(),
             config: Arc::new(config),

@@ -14,7 +14,7 @@ use super::fixed_windows::FixedWindows;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
 use crate::failure::Failure;
-use crate::late::{Late, keep, pass_on, too_late};
+use crate::late::{Late, copy_if, pass_on};
 use crate::windows::{EmitStrategy, Windowed};
 
 /// The node: a fold per window, late records, and what closes.
@@ -45,9 +45,15 @@ where
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
-        let kept = keep(&node.late, &record);
-        node.process(cx, record).or_else(|error| cx.failed(node.node, error))?;
-        pass_on(cx, &mut node.late, kept)
+        if node.spec.windows.leaves_nulls_out() && record.value.as_non_null().is_none() {
+            // It does not even move the operator's time.
+            cx.drop_record();
+            return Ok(());
+        }
+        let close_time = node.clock.observe(cx, record.timestamp) - node.spec.windows.grace();
+        let late = copy_if(&node.late, &record, || node.spec.windows.is_late(record.timestamp, close_time));
+        node.process(cx, record, close_time).or_else(|error| cx.failed(node.node, error))?;
+        pass_on(cx, &mut node.late, late)
     }
 }
 
@@ -59,14 +65,7 @@ where
     E: Failure,
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
 {
-    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
-        if matches!(self.spec.windows, FixedWindows::Sliding(_)) && record.value.as_non_null().is_none() {
-            // It does not even move the operator's time.
-            cx.drop_record();
-            return Ok(());
-        }
-        let now = self.clock.observe(cx, record.timestamp);
-        let close_time = now - self.spec.windows.grace();
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>, close_time: Timestamp) -> Result<()> {
         self.found = None;
         match self.spec.windows {
             FixedWindows::Time(windows) => {
@@ -78,14 +77,14 @@ where
                     let value = if starts.peek().is_some() { value.clone() } else { value.take() };
                     match value.filter(|_| start + windows.size > close_time) {
                         Some(value) => self.update(cx, &record, value, start, None)?,
-                        None => too_late(cx, &mut self.late),
+                        None => cx.drop_late_record(),
                     }
                 }
                 return self.emit_closed(cx, close_time, &record.headers);
             }
             FixedWindows::Sliding(windows) => {
                 if record.timestamp + windows.difference < close_time {
-                    too_late(cx, &mut self.late);
+                    cx.drop_late_record();
                     return Ok(());
                 }
                 if record.timestamp < windows.difference {

@@ -82,6 +82,21 @@ impl FixedWindows {
         Window { start, end: start + self.size() }
     }
 
+    /// Whether null values do not even reach them (semantics.md 35).
+    pub(super) fn leaves_nulls_out(&self) -> bool {
+        matches!(self, FixedWindows::Sliding(_))
+    }
+
+    /// Whether a record is late for one of its windows at least, which is the first of them.
+    #[inline]
+    pub(super) fn is_late(&self, time: Timestamp, close_time: Timestamp) -> bool {
+        match self {
+            FixedWindows::Time(w) => w.starts(time).next().is_some_and(|first| first + w.size <= close_time),
+            // The window that ends with it, or the one that all early ones share.
+            FixedWindows::Sliding(w) => time.max(w.difference) < close_time,
+        }
+    }
+
     /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
     pub(super) fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {

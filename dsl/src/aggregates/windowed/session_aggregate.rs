@@ -13,7 +13,7 @@ use super::close::WindowClock;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
 use crate::failure::Failure;
-use crate::late::{Late, keep, pass_on, too_late};
+use crate::late::{Late, pass_on};
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// The node: sessions that begin, grow, merge and close, and late records.
@@ -57,9 +57,8 @@ where
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
-        let kept = keep(&node.late, &record);
-        node.process(cx, record).or_else(|error| cx.failed(node.node, error))?;
-        pass_on(cx, &mut node.late, kept)
+        let late = node.process(cx, record).or_else(|error| cx.failed(node.node, error).map(|()| None))?;
+        pass_on(cx, &mut node.late, late)
     }
 }
 
@@ -72,16 +71,20 @@ where
     F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
-    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
+    /// Gives a record back that is late.
+    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<Option<Record<K, V>>> {
         let Record { key, value, timestamp: time, headers } = record;
         let SessionWindows { gap, grace, .. } = self.spec.windows;
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
         let rows = self.rows.rows_from(&key, point(time), first_reached(time, gap))?;
-        if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
-            self.merge(cx, rows, &key, value, time, close_time)?;
-        }
-        self.emit_closed(cx, close_time, &headers)
+        let late = if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
+            self.merge(cx, rows, &key, value, time, close_time)?
+        } else {
+            None
+        };
+        self.emit_closed(cx, close_time, &headers)?;
+        Ok(late.map(|value| Record { key, value, timestamp: time, headers }))
     }
 
     /// The usual record grows the newest session of its key and reaches no other: one row, changed in place. Whether
@@ -119,7 +122,7 @@ where
         Ok(true)
     }
 
-    /// Any record: the sessions that it reaches go, and one comes that holds them all.
+    /// Any record: the sessions that it reaches go, and one comes that holds them all. Gives the value back if it is late.
     fn merge(
         &mut self,
         cx: &mut TaskContext,
@@ -128,7 +131,7 @@ where
         value: V,
         time: Timestamp,
         close_time: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Option<V>> {
         let gap = self.spec.windows.gap;
         // Sessions that end at or after time - gap and start at or before time + gap; ordered by end, then start.
         let from = first_reached(time, gap);
@@ -142,8 +145,8 @@ where
             merged = merged.with(*bounds);
         }
         if merged.end < close_time {
-            too_late(cx, &mut self.late);
-            return Ok(());
+            cx.drop_late_record();
+            return Ok(Some(value));
         }
         let new = f(key, value, sum).map_err(E::into)?;
         if merged != point(time) {
@@ -154,7 +157,8 @@ where
         }
         let entry = Entry { value: new.clone(), timestamp: merged.end };
         self.rows.change_at(rows, merged, |row| *row = entry)?;
-        self.pass_on(cx, key, merged, Change { old: None, new })
+        self.pass_on(cx, key, merged, Change { old: None, new })?;
+        Ok(None)
     }
 
     /// A session's result has the time of its end and no headers (semantics.md 39).

@@ -7,7 +7,6 @@ use millstream_state::{Entry, WindowStart};
 
 use super::aggregate::WindowAggregate;
 use crate::failure::Failure;
-use crate::late::too_late;
 
 impl<K, V, A, E, F> WindowAggregate<K, V, A, F>
 where
@@ -29,7 +28,7 @@ where
         if start + self.spec.windows.size() >= close_time {
             self.update(cx, record, record.value.clone(), start, from)
         } else {
-            too_late(cx, &mut self.late);
+            cx.drop_late_record();
             Ok(())
         }
     }

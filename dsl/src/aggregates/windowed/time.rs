@@ -71,7 +71,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     }
 
     /// Gives the records that come too late for a window to `use_it`, as a stream: each once, as it came, however many of
-    /// its windows are over. They are counted as dropped all the same.
+    /// its windows are over. They are counted as dropped all the same. Given twice, both have them.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver};
@@ -86,7 +86,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
-        self.late = Some(LateStream::of(self.grouped.stream(), use_it));
+        use_it(self.late.get_or_insert_with(|| LateStream::of(self.grouped.stream())).stream());
         self
     }
 

@@ -1,7 +1,7 @@
 //! Section *Aggregations*, and the compositions of two of them.
 
 use millstream_dsl::{
-    Consumed, GroupedStream, SessionWindowedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream,
+    GroupedStream, SessionWindowedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream,
     TimeWindows, WindowsOf,
 };
 
@@ -43,10 +43,7 @@ fn append(_: &String, v: Text, a: &mut String) {
 }
 
 pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
-    let consumed = || match p.idleness() {
-        Some(after) => Consumed::of::<Text, Text>().idleness(after),
-        None => Consumed::of::<Text, Text>(),
-    };
+    let consumed = || p.consumed::<Text, Text>();
     let grouped = || -> GroupedStream<String, Text> { b.stream_with("in", consumed()).group_by_key() };
     match name {
         "count" => counts_out(&grouped().count("counts")),

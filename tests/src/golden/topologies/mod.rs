@@ -12,8 +12,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_core::{Error, Result, Topology};
-use millstream_dsl::{KStream, KTable, StreamsBuilder, Windowed};
+use millstream_core::{Data, Error, Result, Topology};
+use millstream_dsl::{Consumed, DefaultConsumed, KStream, KTable, StreamsBuilder, Windowed};
 
 /// A nullable text: key or value of every source.
 pub(crate) type Text = Option<String>;
@@ -42,9 +42,18 @@ impl Params<'_> {
         self.given.contains_key("default_retention")
     }
 
-    /// After how long a silence the time of the aggregations' source goes on. In no trace it does.
-    pub(crate) fn idleness(&self) -> Option<Duration> {
+    /// After how long a silence the time of a source goes on, where something waits for it. In no trace it does.
+    fn idleness(&self) -> Option<Duration> {
         self.given.contains_key("idleness").then(|| self.ms("idleness"))
+    }
+
+    /// A source with that idleness.
+    pub(crate) fn consumed<K: Data, V: Data>(&self) -> DefaultConsumed<K, V> {
+        let consumed = Consumed::of::<K, V>();
+        match self.idleness() {
+            Some(after) => consumed.idleness(after),
+            None => consumed,
+        }
     }
 
     /// Whether windows of joins are exact. In no trace they are, as Kafka Streams' are not.

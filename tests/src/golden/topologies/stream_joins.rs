@@ -1,6 +1,6 @@
 //! Section *Stream joins*, and the compositions that begin with one.
 
-use millstream_dsl::{JoinWindows, KStream, StreamsBuilder, TimeWindows};
+use millstream_dsl::{Consumed, JoinWindows, KStream, StreamsBuilder, TimeWindows};
 
 use crate::golden::topologies::{KEPT, Params, Text, first, plus, text_out};
 
@@ -11,8 +11,13 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
         let windows = JoinWindows::of(p.ms("before")).after(p.ms("after")).grace(p.ms("grace"));
         if p.is_exact() { windows.exact() } else { windows }
     };
-    let left = || b.stream::<Text, Text>("left");
-    let right = || b.stream::<Text, Text>("right");
+    // Only where the reference interpreter lets time go on, too.
+    let is_idle = name.starts_with("stream-stream");
+    let side = |topic: &str| {
+        let consumed = if is_idle { p.consumed::<Text, Text>() } else { Consumed::of::<Text, Text>() };
+        b.stream_with(topic, consumed)
+    };
+    let (left, right) = (|| side("left"), || side("right"));
     let left_joined = |left: &KStream<Text, Text>| {
         left.left_join("joined", &right(), windows(), |l, r: Option<&String>| plus(Some(l), r))
     };

@@ -28,13 +28,16 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
             let text = |n: Option<&i64>| n.map_or("null".into(), i64::to_string);
             text_out(&left.left_join(&right, move |l, r| format!("{l}+{}", text(r))));
         }
-        "suppress-until-time-limit" => table_out(&source().suppress_for("suppressed", p.ms("limit"), bounded(p))),
+        "suppress-until-time-limit" => {
+            let source = b.table_with("in", "source", p.consumed::<String, String>());
+            table_out(&source.suppress_for("suppressed", p.ms("limit"), bounded(p)));
+        }
         "suppress-until-window-closes" => {
-            let counts = counted(&b.stream("in"), "counts");
+            let counts = counted(&b.stream_with("in", p.consumed::<Text, Text>()), "counts");
             count_out(&counts.suppress_until_closed("suppressed", BufferConfig::unbounded()));
         }
         "suppress-session-closes" => {
-            let counts = in_sessions(b.stream::<Text, Text>("in").group_by_key(), p).count("counts");
+            let counts = in_sessions(b.stream_with("in", p.consumed::<Text, Text>()).group_by_key(), p).count("counts");
             count_out(&counts.suppress_until_closed("suppressed", BufferConfig::unbounded()));
         }
         "count-then-table-join" => {

@@ -1,6 +1,6 @@
 //! Section *Versions*: tables with a history.
 
-use millstream_dsl::{KTable, StreamsBuilder};
+use millstream_dsl::{Joined, KTable, StreamsBuilder};
 
 use crate::golden::topologies::tables::foreign_key;
 use crate::golden::topologies::{Params, Text, counts_out, even, first, plus, table_out};
@@ -26,13 +26,17 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
             stream().left_join_table("joined", &table("table", "t"), |l, r| plus(Some(l), r)).to("out");
         }
         "stream-versioned-table-inner-grace-join" => {
-            let joined = stream()
-                .join_table_with_grace("joined", &table("table", "t"), p.ms("grace"), |l, r| plus(Some(l), Some(r)));
+            let joined =
+                stream().join_table(Joined::named("joined").grace(p.ms("grace")), &table("table", "t"), |l, r| {
+                    plus(Some(l), Some(r))
+                });
             joined.to("out");
         }
         "stream-versioned-table-left-grace-join" => {
-            let joined = stream()
-                .left_join_table_with_grace("joined", &table("table", "t"), p.ms("grace"), |l, r| plus(Some(l), r));
+            let joined =
+                stream().left_join_table(Joined::named("joined").grace(p.ms("grace")), &table("table", "t"), |l, r| {
+                    plus(Some(l), r)
+                });
             joined.to("out");
         }
         "versioned-foreign-key-inner-join" => {
