@@ -81,7 +81,7 @@ impl RowOrder {
                 out.extend(timestamp.to_be_bytes());
             }
             RowOrder::Time { before_end, part } => {
-                Self::push_part(self.time_of(key).unwrap_or(0).div_euclid(part), out);
+                Self::push_part(Self::time_in(key, before_end).unwrap_or(0).div_euclid(part), out);
                 let (key, place) = key.split_at(key.len().saturating_sub(before_end));
                 Self::push_key(key, out);
                 out.extend_from_slice(place);
@@ -110,11 +110,31 @@ impl RowOrder {
         }
     }
 
-    /// The time in a key of the changelog; `None` if rows do not lie by time.
-    pub fn time_of(self, key: &[u8]) -> Option<Timestamp> {
-        let RowOrder::Time { before_end, .. } = self else { return None };
+    /// The time of a row, by its key in the changelog and its timestamp; `None` if its place on disk says nothing of time.
+    pub fn time_of(self, key: &[u8], timestamp: Timestamp) -> Option<Timestamp> {
+        match self {
+            RowOrder::Key => None,
+            RowOrder::Versions => Some(timestamp),
+            RowOrder::Time { before_end, .. } => Self::time_in(key, before_end),
+        }
+    }
+
+    fn time_in(key: &[u8], before_end: usize) -> Option<Timestamp> {
         let at = key.len().checked_sub(before_end)?;
         key[at..].first_chunk().map(|time| Timestamp::from_be_bytes(*time))
+    }
+
+    /// Whether a row is one that [`Expired::Before`] lets go from among the versions of keys, given key and time of the row that
+    /// follows it on disk.
+    pub fn has_ended(row: ChangelogRecord<'_>, next: Option<(&[u8], Timestamp)>, before: Timestamp) -> bool {
+        let is_followed = next.is_some_and(|(key, time)| key == row.key && time < before);
+        is_followed || (row.value.is_none() && row.timestamp < before)
+    }
+
+    /// Between what keys on disk all versions of a key lie, both inclusive; of [`RowOrder::Versions`]. So may versions of other
+    /// keys.
+    pub fn versions_of(key: &[u8]) -> [Vec<u8>; 2] {
+        [0, Timestamp::MAX].map(|time| [key, &time.to_be_bytes()].concat())
     }
 
     /// What the keys on disk begin with of the rows of a key, without what stands behind it from the time on, in the part that a time is
@@ -208,20 +228,19 @@ pub struct FamilyWrite {
     pub batches: Vec<Records>,
     /// Where the store stands after it.
     pub position: DiskPosition,
-    /// The rows that go, also if they are among the batches.
+    /// The rows that may go, also if they are among the batches.
     pub expired: Expired,
 }
 
 /// Rows that a store asks for no more, whatever happens next.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum Expired {
     /// None that it knows of.
     #[default]
     Nothing,
-    /// Those of a time before this; of [`RowOrder::Time`].
+    /// Of [`RowOrder::Time`]: those of a time before this. Of [`RowOrder::Versions`]: those of a key that another one with a time
+    /// before this follows, and deletions of a time before this. They need not go at once.
     Before(Timestamp),
-    /// These, by key in the changelog and timestamp; of [`RowOrder::Versions`].
-    Versions(Vec<(Box<[u8]>, Timestamp)>),
 }
 
 /// Reads the rows of one store, as they were written last.
@@ -242,7 +261,7 @@ pub trait DiskRows {
     /// About how many there are; a guess, which costs no more than a look.
     fn approximate_len(&self) -> usize;
 
-    /// The largest time of the rows that were ever written; of [`RowOrder::Time`]. `None` if there were none.
+    /// The largest time of the rows that were ever written; of [`RowOrder::Time`] and [`RowOrder::Versions`]. `None` if there were none.
     fn latest(&self) -> Option<Timestamp>;
 
     /// As [`DiskRows::scan`], for few rows that are asked for often: a key's.

@@ -131,6 +131,21 @@ impl ChangelogWriter {
         self.write(row.key, row.value, row.timestamp, row.headers);
     }
 
+    /// Appends all that another has, behind what is there.
+    pub fn append(&mut self, other: ChangelogWriter) {
+        if !self.open.is_empty() {
+            self.full.push(std::mem::take(&mut self.open));
+        }
+        self.full.extend(other.full);
+        self.open = other.open;
+    }
+
+    /// Bytes of the batch that is not full yet.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether there is more than a batch: enough for a part of an answer.
     pub fn is_full(&self) -> bool {
         !self.full.is_empty()

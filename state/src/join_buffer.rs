@@ -1,12 +1,14 @@
 //! The records of one side of a stream-stream join, by key and time; several of one key and time are all kept.
 //!
-//! Rows are only added, and forgotten when they are older than the retention: the changelog gets each once and is never
-//! compacted (semantics.md 11). A row older than the retention is invisible at once (26) and removed when the commit
-//! that passed it over has taken effect, so that a rollback finds it.
+//! Rows are only added, and forgotten when they are older than the retention: the changelog gets each once at most and is
+//! never compacted (semantics.md 11). A row older than the retention is invisible (26) and goes: what a rollback would bring
+//! back is set aside until a commit has passed it over, and what came and went between two commits leaves no trace.
 //!
 //! ```text
 //!   rows, as they came:  1 a@10   2 b@12   3 a@20   4 a@15        index: a ─► 3, b ─► 2
 //!   of one key, by time:   1 ◄──────────────────────► 4 ◄─► 3
+//!
+//!   set aside ◄── committed ── flushed ── new ◄── put             older than the retention: aside, or gone if new
 //! ```
 //!
 //! Rows go from the front, as they came. One that came out of order stays until the rows before it have gone: no longer
@@ -92,6 +94,16 @@ impl<V> Rows<V> {
     }
 }
 
+/// Bytes of a part, before its memory would have to grow from 60 to 120 KiB.
+const PART: usize = 56 << 10;
+
+/// A batch of the changelog, and the largest time in it: when that is older than the retention, nobody needs the batch.
+#[derive(Default)]
+struct Part {
+    rows: ChangelogWriter,
+    latest: Timestamp,
+}
+
 /// Records by key and time.
 pub struct JoinBuffer<VS: Serde> {
     name: String,
@@ -104,15 +116,19 @@ pub struct JoinBuffer<VS: Serde> {
     /// The latest row of a key.
     index: Index<RowNumber>,
     rows: Rows<VS::Value>,
-    /// The row that came first after the last commit; after the flush that is under way.
-    committed_end: RowNumber,
-    flushed_end: RowNumber,
+    /// How many of the rows, from the front, are committed; flushed.
+    committed: usize,
+    flushed: usize,
+    /// Rows that are gone, and were not yet at the last commit; at the flush that is under way, of those that it committed.
+    aside: VecDeque<Row<VS::Value>>,
+    flushed_aside: VecDeque<Row<VS::Value>>,
     /// What values share with the batches they came in is copied here.
     arena: Arena,
     /// Tells changelog records of one key and time apart.
     next_number: u32,
-    /// The changelog of what was added: a row never changes, so it is written when it comes.
-    changelog: ChangelogWriter,
+    /// The changelog of what was added since the last flush: a row never changes, so it is written when it comes.
+    parts: VecDeque<Part>,
+    part: Part,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
 }
@@ -129,11 +145,14 @@ impl<VS: Serde> JoinBuffer<VS> {
             flushed_observed: -1,
             index: Index::new(),
             rows: Rows { rows: VecDeque::new(), first: 0 },
-            committed_end: 0,
-            flushed_end: 0,
+            committed: 0,
+            flushed: 0,
+            aside: VecDeque::new(),
+            flushed_aside: VecDeque::new(),
             arena: Arena::default(),
             next_number: 0,
-            changelog: ChangelogWriter::default(),
+            parts: VecDeque::new(),
+            part: Part::default(),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
         }
@@ -156,13 +175,18 @@ impl<VS: Serde> JoinBuffer<VS> {
         if !self.is_live(time) {
             return Ok(false);
         }
+        self.expire();
         let place = &mut self.key_scratch;
         place.clear();
         place.extend_from_slice(key);
         place.extend_from_slice(&time.to_be_bytes());
         place.extend_from_slice(&self.next_number.to_be_bytes());
+        if self.part.rows.bytes() > PART {
+            self.parts.push_back(std::mem::take(&mut self.part));
+        }
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
-        write_value(name, serde, scratch, place, Some(&value), time, &mut self.changelog)?;
+        write_value(name, serde, scratch, place, Some(&value), time, &mut self.part.rows)?;
+        self.part.latest = self.part.latest.max(time);
         let arena = &mut self.arena;
         self.serde.detach(&mut value, &mut |bytes| arena.copy(bytes));
         self.next_number = self.next_number.wrapping_add(1);
@@ -229,18 +253,44 @@ impl<VS: Serde> JoinBuffer<VS> {
         }
     }
 
-    /// Removes what had expired at the last commit.
+    /// Removes what is older than the retention.
+    #[inline]
     fn expire(&mut self) {
-        let oldest = self.committed_observed.saturating_sub(self.retention);
+        let oldest = self.observed.saturating_sub(self.retention);
         while let Some(row) = self.rows.rows.pop_front_if(|row| row.timestamp <= oldest) {
             if row.behind == self.rows.first {
                 self.index.remove(row.hash, self.rows.first);
             }
             self.rows.first = self.rows.first.wrapping_add(1);
+            self.set_aside(row);
         }
-        let capacity = self.rows.rows.capacity();
-        if self.rows.rows.len() < capacity / 4 {
-            self.rows.rows.shrink_to(capacity / 2);
+        while self.parts.pop_front_if(|part| part.latest <= oldest).is_some() {}
+    }
+
+    /// Keeps a row that is gone for as long as a rollback would bring it back.
+    #[inline]
+    fn set_aside(&mut self, row: Row<VS::Value>) {
+        let (is_committed, is_flushed) = (self.committed > 0, self.flushed > 0);
+        self.committed = self.committed.saturating_sub(1);
+        self.flushed = self.flushed.saturating_sub(1);
+        let was_live = |observed: Timestamp| row.timestamp > observed.saturating_sub(self.retention);
+        if is_committed && was_live(self.committed_observed) {
+            self.aside.push_back(row);
+        } else if !is_committed && is_flushed && was_live(self.flushed_observed) {
+            self.flushed_aside.push_back(row);
+        }
+    }
+
+    /// Brings back what was set aside: it came before all rows that are left.
+    fn bring_back(&mut self) {
+        self.flushed_aside.clear();
+        if self.aside.is_empty() {
+            return;
+        }
+        self.index = Index::new();
+        let rest = std::mem::take(&mut self.rows.rows);
+        for row in std::mem::take(&mut self.aside).into_iter().chain(rest) {
+            self.insert(&row.key, row.timestamp, row.value);
         }
     }
 }
@@ -250,16 +300,24 @@ where
     VS::Value: 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        *changelog = std::mem::take(&mut self.changelog);
-        self.flushed_end = self.rows.end();
+        self.expire();
+        self.parts.drain(..).for_each(|part| changelog.append(part.rows));
+        changelog.append(std::mem::take(&mut self.part).rows);
+        self.flushed = self.rows.rows.len();
         self.flushed_observed = self.observed;
         Ok(())
     }
 
     fn committed(&mut self) {
-        self.committed_end = self.flushed_end;
+        self.committed = self.flushed;
         self.committed_observed = self.flushed_observed;
-        self.expire();
+        self.aside.append(&mut self.flushed_aside);
+        let oldest = self.committed_observed.saturating_sub(self.retention);
+        self.aside.retain(|row| row.timestamp > oldest);
+        let capacity = self.rows.rows.capacity();
+        if self.rows.rows.len() < capacity / 4 {
+            self.rows.rows.shrink_to(capacity / 2);
+        }
     }
 
     fn observed(&self) -> Timestamp {
@@ -272,11 +330,14 @@ where
     }
 
     fn rollback(&mut self) {
-        self.changelog = ChangelogWriter::default();
-        while self.rows.end() != self.committed_end {
+        self.parts.clear();
+        self.part = Part::default();
+        while self.rows.rows.len() > self.committed {
             self.remove_newest();
         }
-        self.flushed_end = self.committed_end;
+        self.bring_back();
+        self.committed = self.rows.rows.len();
+        self.flushed = self.committed;
         self.observed = self.committed_observed;
         self.flushed_observed = self.committed_observed;
     }
@@ -295,9 +356,9 @@ where
             // They need not come as they were written.
             self.next_number = self.next_number.max(u32::from_be_bytes(*number).wrapping_add(1));
             self.insert(key, entry.timestamp, value);
-            self.committed_end = self.rows.end();
-            self.flushed_end = self.rows.end();
         }
+        self.committed = self.rows.rows.len();
+        self.flushed = self.committed;
         self.expire();
         Ok(())
     }
@@ -311,7 +372,7 @@ where
     }
 
     fn dirty_bytes(&self) -> usize {
-        self.rows.end().wrapping_sub(self.flushed_end) as usize * (size_of::<VS::Value>() + 48)
+        (self.rows.rows.len() - self.flushed) * (size_of::<VS::Value>() + 48)
     }
 
     fn is_large(&self) -> bool {

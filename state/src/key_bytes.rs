@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 /// Owned key bytes; ordered as bytes. Up to `INLINE` of them lie in place.
@@ -67,6 +68,11 @@ impl<const INLINE: usize> PartialEq for KeyBytes<INLINE> {
     }
 }
 impl<const INLINE: usize> Eq for KeyBytes<INLINE> {}
+impl<const INLINE: usize> Hash for KeyBytes<INLINE> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
 impl<const INLINE: usize> PartialOrd for KeyBytes<INLINE> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))

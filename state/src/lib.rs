@@ -14,6 +14,7 @@ mod key_value;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod rows;
+mod rows_on_disk;
 mod share;
 mod sorted_keys;
 mod suppress_buffer;

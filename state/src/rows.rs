@@ -352,6 +352,11 @@ impl<I, C: Content> Rows<I, C> {
         left
     }
 
+    /// Whether the disk, if there is one, has everything that was done to a row.
+    pub(crate) fn is_written(&self, id: RowId) -> bool {
+        self.disk.as_ref().is_none_or(|disk| self.rows[id.index()].changed <= disk.written)
+    }
+
     /// Lets a row leave that is on disk and was not asked for lately; the caller removes it from its indexes.
     pub(crate) fn leave(&mut self, id: RowId) -> bool {
         let Some(disk) = &self.disk else { return false };

@@ -1,9 +1,10 @@
 //! Rows with a history: per key every value with the time from which on it was valid (KIP-889, semantics.md 64).
 //!
-//! The changelog gets every value that was put, in order, with its time.
+//! The changelog gets every value that was put, in order, with its time. With a disk, rows that are there too leave memory with
+//! all of their history when the process's budget is used up, and come back so when they are asked for.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Bound, ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,10 +13,11 @@ use millstream_core::{
     StateStore, StoreQuery, Timestamp,
 };
 
-use crate::index::Index;
+use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{UNDO_PER_ROW, decode, write_row, write_value};
 use crate::rows::{Entry, RowId, Rows};
+use crate::rows_on_disk::RowsOnDisk;
 
 /// A value and the times within which it is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +44,11 @@ pub enum Put {
 /// The values of a key by time, ascending; `None` is a deletion.
 type History<V> = Vec<(Timestamp, Option<V>)>;
 
-/// Versions that went, by key and time.
-type ExpiredVersions = Vec<(Box<[u8]>, Timestamp)>;
-
 /// Takes out the versions that ended before `oldest`, if that is where the history of the last commit begins: nobody asks for
 /// them, whatever happens next. What follows them is older too, so it was committed.
-fn take_ended<V>(key: &[u8], versions: &mut History<V>, oldest: Timestamp, expired: Option<&mut ExpiredVersions>) {
+fn take_ended<V>(versions: &mut History<V>, oldest: Timestamp) {
     let ended = versions.partition_point(|(from, _)| *from < oldest).saturating_sub(1);
-    let ended = versions.drain(..ended);
-    if let Some(expired) = expired {
-        expired.extend(ended.map(|(from, _)| (key.into(), from)));
-    }
+    drop(versions.drain(..ended));
 }
 
 /// The values that were valid at some of the times, ascending. The latest one is answered for at any time, what was before it
@@ -87,10 +83,9 @@ pub struct VersionedTable<VS: Serde> {
     puts: Vec<(KeyBytes, Entry<VS::Value>)>,
     /// Rows that end with a deletion, by its time: they go when it is older than the history.
     deleted: BTreeMap<Timestamp, Vec<RowId>>,
-    /// Rows came from the changelog or the disk since the last commit: some may have versions that nobody asks for.
+    /// Rows came from the changelog since the last commit: some may have versions that nobody asks for.
     restored: bool,
-    /// If there is a disk: what went, and goes from there too.
-    expired: Option<ExpiredVersions>,
+    disk: Option<RowsOnDisk>,
     scratch: Vec<u8>,
 }
 
@@ -112,78 +107,138 @@ where
             puts: Vec::new(),
             deleted: BTreeMap::new(),
             restored: false,
-            expired: None,
+            disk: None,
             scratch: Vec::new(),
         }
     }
 
-    fn find(&self, key: &[u8]) -> Option<RowId> {
-        self.index.find(self.index.hash(key), |id| **self.rows.identity(id) == *key)
+    /// What a version takes in memory beside its encoded bytes, as many of these.
+    const VERSION_BYTES: usize = size_of::<(Timestamp, Option<VS::Value>)>() / 2;
+
+    fn find(&self, hash: Hash, key: &[u8]) -> Option<RowId> {
+        self.index.find(hash, |id| **self.rows.identity(id) == *key)
     }
 
-    fn versions(&self, key: &[u8]) -> &[(Timestamp, Option<VS::Value>)] {
-        let row = self.find(key).and_then(|id| self.rows.content(id).value.as_ref());
-        row.map(Vec::as_slice).unwrap_or_default()
+    /// The row of a key.
+    fn row(&mut self, key: &[u8]) -> Result<Option<RowId>> {
+        let hash = self.index.hash(key);
+        match self.find(hash, key) {
+            Some(id) => Ok(Some(id)),
+            None => self.read_row(hash, key),
+        }
+    }
+
+    /// Brings a row back from disk that is not in memory.
+    fn read_row(&mut self, hash: Hash, key: &[u8]) -> Result<Option<RowId>> {
+        let mut versions = self.look_up(key)?;
+        take_ended(&mut versions, self.committed_observed.saturating_sub(self.history));
+        let Some((timestamp, last)) = versions.last() else { return Ok(None) };
+        let (timestamp, is_deleted) = (*timestamp, last.is_none());
+        let id = self.rows.insert(key.into(), Entry { value: Some(versions), timestamp });
+        self.index.insert(hash, id);
+        if is_deleted {
+            self.deleted.entry(timestamp).or_default().push(id);
+        }
+        Ok(Some(id))
+    }
+
+    /// The versions on disk of a key that is not in memory.
+    fn look_up(&mut self, key: &[u8]) -> Result<History<VS::Value>> {
+        let (name, serde, mut versions, mut bytes) = (&self.name, &self.serde, Vec::new(), 0);
+        let Some(disk) = &mut self.disk else { return Ok(versions) };
+        let Some(rows) = disk.to_look_up()? else { return Ok(versions) };
+        let [from, to] = RowOrder::versions_of(key);
+        rows.look_up((Bound::Included(&from), Bound::Included(&to)), false, &mut |record| {
+            if record.key == key {
+                bytes += key.len() + record.value.map_or(0, <[u8]>::len) + Self::VERSION_BYTES;
+                versions.push((record.timestamp, decode(name, serde, record)?.value));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if bytes > 0 {
+            disk.share.saw(bytes);
+        }
+        Ok(versions)
+    }
+
+    fn versions(&mut self, key: &[u8]) -> Result<&[(Timestamp, Option<VS::Value>)]> {
+        let Some(id) = self.row(key)? else { return Ok(&[]) };
+        Ok(self.rows.read(id).value.as_deref().unwrap_or_default())
     }
 
     /// The latest value.
-    pub fn get(&self, key: &[u8]) -> Option<Version<&VS::Value>> {
-        let (timestamp, value) = self.versions(key).last()?;
-        Some(Version { value: value.as_ref()?, timestamp: *timestamp, valid_to: None })
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Version<&VS::Value>>> {
+        let last = self.versions(key)?.last();
+        Ok(last.and_then(|(timestamp, value)| {
+            Some(Version { value: value.as_ref()?, timestamp: *timestamp, valid_to: None })
+        }))
     }
 
     /// The value that was valid at a time. Before the history there is none, but the latest one if it is that old.
-    pub fn get_as_of(&self, key: &[u8], time: Timestamp) -> Option<Version<&VS::Value>> {
-        let versions = self.versions(key);
-        let at = versions.partition_point(|(from, _)| *from <= time).checked_sub(1)?;
-        let next = versions.get(at + 1).map(|(from, _)| *from);
-        if next.is_some() && time < self.observed.saturating_sub(self.history) {
-            return None;
+    ///
+    /// # Errors
+    /// When it cannot be read from disk.
+    pub fn get_as_of(&mut self, key: &[u8], time: Timestamp) -> Result<Option<Version<&VS::Value>>> {
+        let oldest = self.observed.saturating_sub(self.history);
+        let versions = self.versions(key)?;
+        let Some(at) = versions.partition_point(|(from, _)| *from <= time).checked_sub(1) else { return Ok(None) };
+        let valid_to = versions.get(at + 1).map(|(from, _)| *from);
+        if valid_to.is_some() && time < oldest {
+            return Ok(None);
         }
         let (timestamp, value) = &versions[at];
-        Some(Version { value: value.as_ref()?, timestamp: *timestamp, valid_to: next })
+        Ok(value.as_ref().map(|value| Version { value, timestamp: *timestamp, valid_to }))
     }
 
     /// The values that were valid at some of the times, ascending. Before the history there is none, but the latest one if it
     /// is that old.
+    ///
+    /// # Errors
+    /// When they cannot be read from disk.
     pub fn get_between(
-        &self,
+        &mut self,
         key: &[u8],
         times: RangeInclusive<Timestamp>,
-    ) -> impl DoubleEndedIterator<Item = Version<&VS::Value>> {
-        valid_at(self.versions(key), times, self.observed.saturating_sub(self.history))
+    ) -> Result<impl DoubleEndedIterator<Item = Version<&VS::Value>>> {
+        let oldest = self.observed.saturating_sub(self.history);
+        Ok(valid_at(self.versions(key)?, times, oldest))
     }
 
     /// Puts a value, or a deletion, that is valid from `time` on.
-    pub fn put(&mut self, key: &[u8], time: Timestamp, value: Option<VS::Value>) -> Put {
+    ///
+    /// # Errors
+    /// When the key's history cannot be read from disk.
+    pub fn put(&mut self, key: &[u8], time: Timestamp, value: Option<VS::Value>) -> Result<Put> {
         if time < self.observed.saturating_sub(self.history) {
-            return Put::TooOld;
+            return Ok(Put::TooOld);
         }
+        let id = self.row(key)?;
         self.puts.push((key.into(), Entry { value: value.clone(), timestamp: time }));
-        self.insert(key, time, value, |rows, id| rows.change(id))
+        Ok(self.insert(id, key, time, value, |rows, id| rows.change(id)))
     }
 
-    /// `change` says whether the row is changed with or without a trace.
+    /// `found` is the key's row, if there is one; `change` says whether it is changed with or without a trace.
     fn insert(
         &mut self,
+        found: Option<RowId>,
         key: &[u8],
         time: Timestamp,
         value: Option<VS::Value>,
         change: impl FnOnce(&mut VersionRows<VS>, RowId) -> &mut Entry<History<VS::Value>>,
     ) -> Put {
         self.observed = self.observed.max(time);
-        let id = match self.find(key) {
-            Some(id) => id,
-            None => {
-                let id = self.rows.insert(key.into(), Entry::EMPTY);
-                self.index.insert(self.index.hash(key), id);
-                id
-            }
-        };
+        let id = found.unwrap_or_else(|| {
+            let id = self.rows.insert(key.into(), Entry::EMPTY);
+            self.index.insert(self.index.hash(key), id);
+            id
+        });
         let entry = change(&mut self.rows, id);
         let versions = entry.value.get_or_insert_default();
         let oldest = self.committed_observed.saturating_sub(self.history);
-        take_ended(key, versions, oldest, self.expired.as_mut());
+        take_ended(versions, oldest);
         let at = versions.partition_point(|(from, _)| *from < time);
         match versions.get_mut(at) {
             Some(version) if version.0 == time => version.1 = value,
@@ -203,9 +258,8 @@ where
     fn expire_versions(&mut self) {
         let oldest = self.committed_observed.saturating_sub(self.history);
         for id in self.index.iter() {
-            let (key, entry) = self.rows.parts(id);
-            if let Some(versions) = &mut entry.value {
-                take_ended(key, versions, oldest, self.expired.as_mut());
+            if let Some(versions) = &mut self.rows.parts(id).1.value {
+                take_ended(versions, oldest);
             }
         }
     }
@@ -220,15 +274,10 @@ where
                 if !versions.last().is_some_and(|(from, value)| *from <= time && value.is_none()) {
                     continue;
                 }
-                let key = self.rows.identity(id);
-                let hash = self.index.hash(key);
-                let all = || versions.iter().map(|(from, _)| ((**key).into(), *from)).collect();
-                let gone: Option<ExpiredVersions> = self.expired.as_ref().map(|_| all());
-                if self.rows.free(id) {
+                let hash = self.index.hash(self.rows.identity(id));
+                // What the disk has until then is older than the deletion.
+                if self.rows.is_written(id) && self.rows.free(id) {
                     self.index.remove(hash, id);
-                    if let (Some(expired), Some(gone)) = (&mut self.expired, gone) {
-                        expired.extend(gone);
-                    }
                 } else {
                     // It changes just now: the next commit looks again.
                     self.deleted.entry(oldest).or_default().push(id);
@@ -243,19 +292,22 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
+        let mut bytes = 0;
         for (key, entry) in &mut self.puts {
             write_row(&self.name, &self.serde, &mut self.scratch, key, entry, changelog)?;
+            bytes += key.len() + self.scratch.len();
         }
+        let each = Self::VERSION_BYTES + bytes / self.puts.len().max(1);
         self.puts.clear();
         // Rows let go of memory that they share with the batches they came in.
-        let serde = &self.serde;
+        let (serde, disk) = (&self.serde, &mut self.disk);
         self.rows.for_each_change(
             |_| {},
             |rows, id, _| {
-                let versions = rows.parts(id).1.value.iter_mut().flatten();
-                versions
-                    .flat_map(|(_, value)| value)
-                    .for_each(|value| serde.detach(value, &mut Bytes::copy_from_slice));
+                let versions = rows.parts(id).1.value.as_deref_mut().unwrap_or_default();
+                disk.iter_mut().for_each(|disk| disk.share.saw(versions.len() * each));
+                let values = versions.iter_mut().flat_map(|(_, value)| value);
+                values.for_each(|value| serde.detach(value, &mut Bytes::copy_from_slice));
                 Ok::<(), millstream_core::Error>(())
             },
         )?;
@@ -286,9 +338,9 @@ where
     }
 
     fn rollback(&mut self) {
-        let index = &mut self.index;
+        let (index, has_disk) = (&mut self.index, self.disk.is_some());
         self.rows.rollback(|id, key, entry| {
-            if entry.value.is_none() {
+            if entry.value.is_none() && !has_disk {
                 index.remove(index.hash(key), id);
             }
         });
@@ -305,21 +357,41 @@ where
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
         let entry = decode(&self.name, &self.serde, record)?;
+        let id = self.find(self.index.hash(record.key), record.key);
         // There is nothing to go back to: what was restored is committed.
-        self.insert(record.key, entry.timestamp, entry.value, |rows, id| rows.parts(id).1);
+        self.insert(id, record.key, entry.timestamp, entry.value, |rows, id| rows.parts(id).1);
         self.committed_observed = self.observed;
         self.flushed_observed = self.observed;
         self.restored = true;
         Ok(())
     }
 
-    fn attach(&mut self, _: Box<dyn DiskRows>, _: &Arc<StateBudget>) -> bool {
-        self.expired = Some(Vec::new());
-        false
+    fn attach(&mut self, rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> bool {
+        self.rows.attach();
+        self.disk = Some(RowsOnDisk::new(rows, budget));
+        true
+    }
+
+    fn restored(&mut self) {
+        if let Some(latest) = self.disk.as_ref().and_then(RowsOnDisk::latest) {
+            (self.observed, self.committed_observed, self.flushed_observed) = (latest, latest, latest);
+        }
+    }
+
+    fn written(&mut self) {
+        let index = &mut self.index;
+        self.rows.written(|id, key| {
+            index.remove(index.hash(key), id);
+        });
+        if let Some(disk) = &mut self.disk {
+            disk.evict(index, &mut self.rows, |index, id, key| {
+                index.remove(index.hash(key), id);
+            });
+        }
     }
 
     fn expired(&mut self) -> Expired {
-        self.expired.as_mut().map_or(Expired::Nothing, |versions| Expired::Versions(std::mem::take(versions)))
+        Expired::Before(self.committed_observed.saturating_sub(self.history))
     }
 
     fn row_order(&self) -> RowOrder {
@@ -340,10 +412,13 @@ where
         let Some(key) = query.single_key() else {
             return Err(Error::user("a versioned store is asked for one key at a time"));
         };
-        let Some(id) = self.find(key) else { return Ok(None) };
-        let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
+        let found = self.find(self.index.hash(key), key);
+        // What is on disk alone stays there: it was committed.
+        let away = if found.is_none() { self.look_up(key)? } else { Vec::new() };
+        let content = |id| if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
+        let in_memory = found.and_then(|id| content(id).value.as_deref());
+        let versions = in_memory.unwrap_or(&away);
         let observed = if committed { self.committed_observed } else { self.observed };
-        let versions = entry.value.as_deref().unwrap_or_default();
         let history = observed.saturating_sub(self.history);
         let mut asked: Vec<_> = valid_at(versions, query.times.clone(), history).collect();
         if query.descending {

@@ -57,10 +57,10 @@ impl Subject for Versions {
         VersionedTable::new("s", NumberSerde::default(), 10)
     }
     fn put(&self, store: &mut Self::Store, key: u8, value: Option<u8>, time: Timestamp) {
-        store.put(&[key], time, value.map(i64::from));
+        store.put(&[key], time, value.map(i64::from)).expect("there is no disk");
     }
     fn rows(&self, store: &mut Self::Store) -> BTreeMap<u8, u8> {
-        (0..5).filter_map(|key| Some((key, *store.get(&[key])?.value as u8))).collect()
+        (0..5).filter_map(|key| Some((key, *store.get(&[key]).expect("there is no disk")?.value as u8))).collect()
     }
 }
 
@@ -76,14 +76,16 @@ impl Subject for Waiting {
     // others back.
     fn put(&self, store: &mut Self::Store, key: u8, value: Option<u8>, time: Timestamp) {
         if let Some(value) = value {
-            return store.put(&[key], 1, time, |_| i64::from(value));
+            return store.put(&[key], 1, time, |_| i64::from(value)).expect("there is no disk");
         }
         let mut others = Vec::new();
-        while let Some((bytes, value)) = store.take_first() {
+        while let Some((bytes, value)) = store.take_first().expect("there is no disk") {
             others.push((bytes[0], value));
         }
         others.retain(|(other, _)| *other != key);
-        others.into_iter().for_each(|(other, value)| store.put(&[other], 1, time, |_| value));
+        others
+            .into_iter()
+            .for_each(|(other, value)| store.put(&[other], 1, time, |_| value).expect("there is no disk"));
     }
     fn rows(&self, store: &mut Self::Store) -> BTreeMap<u8, u8> {
         assert_eq!(store.values().count(), store.len());

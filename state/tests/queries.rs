@@ -149,7 +149,7 @@ proptest! {
 fn of_versions() {
     let mut table = VersionedTable::<Numbers>::new("t", NumberSerde::default(), 100);
     for (time, value) in [(10, Some(1)), (50, Some(2)), (120, None), (140, Some(3)), (180, Some(4))] {
-        table.put(b"k", time, value);
+        table.put(b"k", time, value).expect("there is no disk");
     }
     let key = |times| StoreQuery { times, ..StoreQuery::key(b"k".to_vec()) };
     let mut values = |times| -> Vec<(i64, i64)> {

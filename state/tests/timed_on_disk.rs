@@ -3,104 +3,22 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Bound, ControlFlow, RangeInclusive};
+use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, DiskRows, Expired, Isolation, NumberSerde, Result, RowOrder, StateBudget,
-    StateStore, StoreQuery, Timestamp,
+    ChangelogWriter, Expired, Isolation, NumberSerde, StateBudget, StateStore, StoreQuery, Timestamp,
 };
 use millstream_state::{Entry, Place, SessionBounds, TimedTable, WindowStart};
 use proptest::prelude::*;
 
+mod disk;
+use disk::{Disk, Row, Rows, record, rows_of};
+
 type Table<P> = TimedTable<P, NumberSerde<i64>>;
 
 const RETENTION: Timestamp = 40;
-
-/// A row of a changelog: key, value, time.
-type Row = (Vec<u8>, Option<Vec<u8>>, Timestamp);
-
-/// Rows as a disk has them.
-struct Disk {
-    order: RowOrder,
-    rows: BTreeMap<Vec<u8>, Row>,
-    latest: Option<Timestamp>,
-}
-
-impl Disk {
-    fn write(&mut self, rows: &[Row], expired: &Expired) {
-        for row in rows {
-            let mut key = Vec::new();
-            self.order.disk_key(&row.0, row.2, &mut key);
-            self.latest = self.latest.max(self.order.time_of(&row.0));
-            match row.1 {
-                Some(_) => drop(self.rows.insert(key, row.clone())),
-                None => drop(self.rows.remove(&key)),
-            }
-        }
-        if let Expired::Before(time) = expired {
-            self.rows = self.rows.split_off(&self.order.part_of(*time).expect("rows lie by time"));
-        }
-    }
-}
-
-struct Rows(Rc<RefCell<Disk>>);
-
-impl DiskRows for Rows {
-    fn get(&self, key: &[u8], found: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>) -> Result<bool> {
-        let (disk, mut disk_key) = (self.0.borrow(), Vec::new());
-        disk.order.disk_key(key, 0, &mut disk_key);
-        disk.rows.get(&disk_key).map_or(Ok(false), |row| found(record(row)).map(|()| true))
-    }
-
-    fn is_empty(&self) -> Result<bool> {
-        Ok(self.0.borrow().rows.is_empty())
-    }
-
-    fn approximate_len(&self) -> usize {
-        self.0.borrow().rows.len()
-    }
-
-    fn latest(&self) -> Option<Timestamp> {
-        self.0.borrow().latest
-    }
-
-    fn scan(
-        &self,
-        range: (Bound<&[u8]>, Bound<&[u8]>),
-        descending: bool,
-        row: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
-        let disk = self.0.borrow();
-        let mut found: Vec<_> = disk.rows.range::<[u8], _>(range).map(|(_, row)| row).collect();
-        if descending {
-            found.reverse();
-        }
-        for found in found {
-            if row(record(found))?.is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn record(row: &Row) -> ChangelogRecord<'_> {
-    ChangelogRecord { key: &row.0, value: row.1.as_deref(), timestamp: row.2, headers: &[], offset: 0 }
-}
-
-fn rows_of(writer: ChangelogWriter) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for batch in writer.into_batches() {
-        let mut records = batch.into_records(0);
-        while let Some(Ok(record)) = records.next() {
-            let value = record.value.map(|value| value.as_slice().to_vec());
-            rows.push((record.key.expect("a key").as_slice().to_vec(), value, record.timestamp));
-        }
-    }
-    rows
-}
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -187,8 +105,7 @@ fn table<P: Place>() -> Table<P> {
 
 impl<P: Place> Pair<P> {
     fn new(budget: usize) -> Self {
-        let disk = Disk { order: table::<P>().row_order(), rows: BTreeMap::new(), latest: None };
-        let (disk, budget) = (Rc::new(RefCell::new(disk)), Arc::new(StateBudget::new(budget)));
+        let (disk, budget) = (Disk::new(table::<P>().row_order()), Arc::new(StateBudget::new(budget)));
         let tables = [Self::attached(&disk, &budget), table()];
         Pair {
             tables,
@@ -271,7 +188,7 @@ impl<P: Place> Pair<P> {
             }
             Step::Write => {
                 if let Some((rows, expired)) = self.unwritten.pop_front() {
-                    self.disk.borrow_mut().write(&rows, &expired);
+                    self.disk.borrow_mut().write(&rows, expired);
                     self.untold += 1;
                 }
             }
@@ -287,7 +204,7 @@ impl<P: Place> Pair<P> {
                 (self.flushed, self.untold) = (None, 0);
                 // What the disk does not have comes from the changelog.
                 let missing = std::mem::take(&mut self.unwritten);
-                missing.iter().for_each(|(rows, _)| self.disk.borrow_mut().write(rows, &Expired::Nothing));
+                missing.iter().for_each(|(rows, _)| self.disk.borrow_mut().write(rows, Expired::Nothing));
                 let (mut model, disk) = (table(), self.disk.borrow());
                 let is_kept = |row: &Row| disk.rows.values().any(|kept| kept == row);
                 for row in self.log.values() {

@@ -66,7 +66,7 @@ fn written(dice: &Dice, offset: i64) -> FamilyWrite {
 
 fn copy(write: &FamilyWrite) -> FamilyWrite {
     let FamilyWrite { family, batches, position, expired } = write;
-    FamilyWrite { family: *family, batches: batches.clone(), position: *position, expired: expired.clone() }
+    FamilyWrite { family: *family, batches: batches.clone(), position: *position, expired: *expired }
 }
 
 /// Both tell the same of a family.

@@ -33,6 +33,21 @@ struct Rows {
     gets: usize,
 }
 
+impl Rows {
+    fn expire(&mut self, order: RowOrder, before: i64) {
+        if let Some(end) = order.part_of(before) {
+            self.rows = self.rows.split_off(&end);
+            return;
+        }
+        let next: Vec<_> = self.rows.values().skip(1).map(|row| Some((row.key.clone(), row.timestamp))).collect();
+        let mut next = next.into_iter().chain([None]);
+        self.rows.retain(|_, row| {
+            let next = next.next().flatten();
+            !RowOrder::has_ended(record(row), next.as_ref().map(|(key, time)| (key.as_slice(), *time)), before)
+        });
+    }
+}
+
 /// The database: what every task has, by task and store.
 #[derive(Debug, Default)]
 struct Database {
@@ -129,7 +144,7 @@ impl TaskDisk for Task {
                         let value = record.value.map(|value| value.as_slice().to_vec());
                         let (timestamp, headers) = (record.timestamp, record.headers.to_vec());
                         let disk_key = store.disk_key(&key, timestamp);
-                        rows.latest = rows.latest.max(store.order.time_of(&key));
+                        rows.latest = rows.latest.max(store.order.time_of(&key, timestamp));
                         if value.is_some() || store.order == RowOrder::Versions {
                             rows.rows.insert(disk_key, Row { key, value, timestamp, headers });
                         } else if !self.maps.forgets {
@@ -137,15 +152,8 @@ impl TaskDisk for Task {
                         }
                     }
                 }
-                match expired {
-                    Expired::Nothing => {}
-                    Expired::Before(time) => {
-                        let end = store.order.part_of(time).expect("only rows by time expire by it");
-                        rows.rows = rows.rows.split_off(&end);
-                    }
-                    Expired::Versions(versions) => versions.iter().for_each(|(key, time)| {
-                        rows.rows.remove(&store.disk_key(key, *time));
-                    }),
+                if let Expired::Before(time) = expired {
+                    rows.expire(store.order, time);
                 }
                 rows.position = Some(position);
             });

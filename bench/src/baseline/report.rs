@@ -16,7 +16,7 @@ impl Report {
     pub(crate) fn add(&mut self, cell: Cell, figures: Figures) {
         let kafka = cell.workload.kafka_streams();
         println!(
-            "  {:<40} {:>8.0} k records/s  {:>6.3} us CPU/record  {:>5.0} MiB  ({:.1} times less CPU)",
+            "  {:<52} {:>8.0} k records/s  {:>6.3} us CPU/record  {:>5.0} MiB  ({:.1} times less CPU)",
             cell.name(),
             figures.rate,
             figures.cpu,
@@ -38,7 +38,7 @@ impl Report {
             }
             println!("\n{title}; in brackets how many times Kafka Streams' figure");
             println!(
-                "{:<12} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
+                "{:<24} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
                 "",
                 "k records/s",
                 "CPU us/record",
@@ -49,7 +49,7 @@ impl Report {
                 "peak MiB"
             );
             println!(
-                "{:<12} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
+                "{:<24} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
                 "", "1 thread", "whole stack", "2 threads", "2 thr. 100 ms", "the same", "1 thr. 100 ms"
             );
             Workload::ALL.into_iter().for_each(|workload| self.print_row(workload, store));
@@ -69,7 +69,7 @@ impl Report {
         let more = |ours: f64, theirs: f64| format!("{ours:.0} ({:.1})", ours / theirs);
         let less = |ours: f64, theirs: f64| format!("{ours:.3} ({:.1})", theirs / ours);
         println!(
-            "{:<12} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
+            "{:<24} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15} {:>15}",
             workload.name(),
             more(one.rate, kafka.one_thread),
             less(one.cpu, kafka.cpu),
@@ -106,7 +106,7 @@ impl Report {
                     figure: kafka.cpu / one.cpu,
                     unit: "times less".into(),
                     wall: 1e6 / one.rate,
-                    bound: Some((workload.promise(), true)),
+                    bound: workload.promise().map(|times| (times, true)),
                     ..Row::default()
                 });
                 rows.push(Row {

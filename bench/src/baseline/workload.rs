@@ -1,11 +1,11 @@
 //! The six workloads that Kafka Streams was measured with: input, program, and what must come out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use millstream_broker::Broker;
-use millstream_core::{BatchBuilder, Error, Result, Text, TopicPartition, Topology, partition_for_key};
-use millstream_dsl::{JoinWindows, SECOND, StreamsBuilder, TimeWindows};
+use millstream_core::{BatchBuilder, Data, Error, Result, Text, TopicPartition, Topology, partition_for_key};
+use millstream_dsl::{JoinWindows, KStream, KTable, SECOND, StreamsBuilder, TimeWindows};
 
 use super::kafka_streams::{self, Measured};
 use crate::log::{PARTITIONS, create, producer, read};
@@ -20,12 +20,22 @@ const TAILS: u64 = 40;
 const REACH: i64 = 100;
 const BATCH: usize = 64 << 10;
 
+/// Which updates of a count are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emission {
+    EveryUpdate,
+    /// The last of a row between two commits, as Kafka Streams with its record cache.
+    OnCommit,
+}
+
+use Emission::{EveryUpdate, OnCommit};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Workload {
     Stateless,
-    Count,
-    Tumbling,
-    WordCount,
+    Count(Emission),
+    Tumbling(Emission),
+    WordCount(Emission),
     TableJoin,
     StreamJoin,
 }
@@ -40,11 +50,14 @@ pub(crate) struct Input {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 6] = [
+    pub(crate) const ALL: [Workload; 9] = [
         Workload::Stateless,
-        Workload::Count,
-        Workload::Tumbling,
-        Workload::WordCount,
+        Workload::Count(OnCommit),
+        Workload::Count(EveryUpdate),
+        Workload::Tumbling(OnCommit),
+        Workload::Tumbling(EveryUpdate),
+        Workload::WordCount(OnCommit),
+        Workload::WordCount(EveryUpdate),
         Workload::TableJoin,
         Workload::StreamJoin,
     ];
@@ -53,9 +66,12 @@ impl Workload {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Workload::Stateless => "stateless",
-            Workload::Count => "count",
-            Workload::Tumbling => "tumbling",
-            Workload::WordCount => "word-count",
+            Workload::Count(OnCommit) => "count",
+            Workload::Count(EveryUpdate) => "count-every-update",
+            Workload::Tumbling(OnCommit) => "tumbling",
+            Workload::Tumbling(EveryUpdate) => "tumbling-every-update",
+            Workload::WordCount(OnCommit) => "word-count",
+            Workload::WordCount(EveryUpdate) => "word-count-every-update",
             Workload::TableJoin => "table-join",
             Workload::StreamJoin => "stream-join",
         }
@@ -64,27 +80,28 @@ impl Workload {
     pub(crate) fn kafka_streams(self) -> Measured {
         match self {
             Workload::Stateless => kafka_streams::STATELESS,
-            Workload::Count => kafka_streams::COUNT,
-            Workload::Tumbling => kafka_streams::TUMBLING,
-            Workload::WordCount => kafka_streams::WORD_COUNT,
+            Workload::Count(_) => kafka_streams::COUNT,
+            Workload::Tumbling(_) => kafka_streams::TUMBLING,
+            Workload::WordCount(_) => kafka_streams::WORD_COUNT,
             Workload::TableJoin => kafka_streams::TABLE_JOIN,
             Workload::StreamJoin => kafka_streams::STREAM_JOIN,
         }
     }
 
-    /// By how many times less CPU than Kafka Streams and its broker we promise.
-    pub(crate) fn promise(self) -> f64 {
+    /// By how many times less CPU than Kafka Streams and its broker we promise, of what emits as it does.
+    pub(crate) fn promise(self) -> Option<f64> {
         match self {
-            Workload::Stateless | Workload::TableJoin => 15.0,
-            Workload::Count | Workload::Tumbling | Workload::WordCount => 20.0,
-            Workload::StreamJoin => 50.0,
+            Workload::Stateless | Workload::TableJoin => Some(15.0),
+            Workload::Count(OnCommit) | Workload::Tumbling(OnCommit) | Workload::WordCount(OnCommit) => Some(20.0),
+            Workload::Count(EveryUpdate) | Workload::Tumbling(EveryUpdate) | Workload::WordCount(EveryUpdate) => None,
+            Workload::StreamJoin => Some(50.0),
         }
     }
 
     /// Records of a topic.
     pub(crate) fn size(self) -> u64 {
         match self {
-            Workload::WordCount | Workload::StreamJoin => 1_000_000,
+            Workload::WordCount(_) | Workload::StreamJoin => 1_000_000,
             _ => 4_000_000,
         }
     }
@@ -97,18 +114,17 @@ impl Workload {
         match self {
             Workload::StreamJoin => {
                 let (mut left, mut right) = (sends("in")?, sends("right")?);
-                let mut times: HashMap<u64, [Vec<i64>; 2]> = HashMap::new();
+                let mut pairs = Pairs::new();
                 for number in 0..records {
                     for (side, topic) in [&mut left, &mut right].into_iter().enumerate() {
                         let key = random.next() % KEYS;
                         let time = topic.send(number, key, tail(&mut random))?;
-                        times.entry(key).or_default()[side].push(time);
+                        pairs.add(key, side, time);
                     }
                 }
                 left.end()?;
                 right.end()?;
-                let outputs = times.values().map(matches).sum();
-                return Ok(Input { records: 2 * records, processed: 2 * records, outputs });
+                return Ok(Input { records: 2 * records, processed: 2 * records, outputs: pairs.found });
             }
             Workload::TableJoin => {
                 let mut table = sends("table")?;
@@ -121,12 +137,12 @@ impl Workload {
         let mut topic = sends("in")?;
         for number in 0..records {
             let value = tail(&mut random);
-            words += if self == Workload::WordCount { split(value).count() as u64 } else { 0 };
+            words += if matches!(self, Workload::WordCount(_)) { split(value).count() as u64 } else { 0 };
             topic.send(100 + number, random.next() % KEYS, value)?;
         }
         topic.end()?;
         let (more, outputs) = match self {
-            Workload::WordCount => (words, words),
+            Workload::WordCount(_) => (words, words),
             Workload::TableJoin => (KEYS, records),
             _ => (0, records),
         };
@@ -148,17 +164,17 @@ impl Workload {
                     v
                 })
                 .to("out"),
-            Workload::Count => {
-                input.group_by_key().count("counts").to_stream().map_values(text).to("out");
+            Workload::Count(emission) => {
+                emit(input.group_by_key().count("counts"), emission).map_values(text).to("out");
             }
-            Workload::Tumbling => {
+            Workload::Tumbling(emission) => {
                 let counts = input.group_by_key().windowed_by(TimeWindows::of(10 * SECOND)).count("counts");
-                counts.to_stream().map_values(text).to("out");
+                emit(counts, emission).map_values(text).to("out");
             }
-            Workload::WordCount => {
+            Workload::WordCount(emission) => {
                 let words = input.flat_map_values(|line| split(&line).map(|word| line.share(word)).collect::<Vec<_>>());
                 let counts = words.group_by("by-word", |_, word| word.clone()).count("counts");
-                counts.to_stream().map_values(text).to("out");
+                emit(counts, emission).map_values(text).to("out");
             }
             Workload::TableJoin => {
                 let table = b.topic("table", PARTITIONS).table::<Text, Text>("table", "rows");
@@ -173,10 +189,15 @@ impl Workload {
         b.build()
     }
 
-    /// Every output is there, and the last counts add up.
+    /// Every output that is to be there is, and the last counts add up.
     pub(crate) fn check(self, log: &Broker, input: &Input) -> Result<()> {
         let (mut outputs, mut last) = (0, HashMap::<Vec<u8>, u64>::new());
-        let counts = matches!(self, Workload::Count | Workload::Tumbling | Workload::WordCount);
+        let (counts, some) = match self {
+            Workload::Count(emission) | Workload::Tumbling(emission) | Workload::WordCount(emission) => {
+                (true, emission == OnCommit)
+            }
+            _ => (false, false),
+        };
         read(log, "out", |key, value| {
             outputs += 1;
             if counts {
@@ -185,10 +206,17 @@ impl Workload {
             }
         })?;
         let sum: u64 = last.values().sum();
-        if outputs == input.outputs && (!counts || sum == outputs) {
+        if (some || outputs == input.outputs) && (!counts || sum == input.outputs) {
             return Ok(());
         }
         Err(Error::user(format!("{self:?}: {outputs} outputs of {}, last counts {sum}", input.outputs)))
+    }
+}
+
+fn emit<K: Data<NonNull = K>>(counts: KTable<K, i64>, emission: Emission) -> KStream<K, Option<i64>> {
+    match emission {
+        EveryUpdate => counts.to_stream(),
+        OnCommit => counts.emit_on_commit().to_stream(),
     }
 }
 
@@ -204,10 +232,29 @@ fn tail(random: &mut Random) -> &'static str {
     &SENTENCE[(random.next() % TAILS) as usize..]
 }
 
-/// Pairs of two sorted lists of times that are no further apart than the join reaches.
-fn matches([left, right]: &[Vec<i64>; 2]) -> u64 {
-    let upto = |time: i64| right.partition_point(|t| *t <= time);
-    left.iter().map(|time| (upto(time + REACH) - upto(time - REACH - 1)) as u64).sum()
+/// Counts the pairs of a join's two sides. It keeps only what can still meet another: its memory is the program's too.
+struct Pairs {
+    recent: VecDeque<(i64, u64, usize)>,
+    /// By key and side, how many of these there are.
+    counts: Vec<[u32; 2]>,
+    found: u64,
+}
+
+impl Pairs {
+    fn new() -> Self {
+        Pairs { recent: VecDeque::new(), counts: vec![[0; 2]; KEYS as usize], found: 0 }
+    }
+
+    /// Adds a record; none before it has a later time.
+    fn add(&mut self, key: u64, side: usize, time: i64) {
+        while let Some((_, key, side)) = self.recent.pop_front_if(|(other, ..)| *other < time - REACH) {
+            self.counts[key as usize][side] -= 1;
+        }
+        let counts = &mut self.counts[key as usize];
+        self.found += u64::from(counts[1 - side]);
+        counts[side] += 1;
+        self.recent.push_back((time, key, side));
+    }
 }
 
 /// Sends to a topic in batches per partition.

@@ -1,48 +1,76 @@
 //! Text: owned `String`, or [`Text`], a slice of the fetched batch.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::hint::black_box;
 use std::ops::Deref;
 
+use arrayvec::ArrayString;
 use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::headers::Headers;
 use crate::serde::{Data, Encoded, Payload, Serde, SerdeContext, SerdeError};
 
-/// UTF-8 text that shares the bytes of the batch it came in. Cloning counts a reference; nothing is copied.
+/// Text of so many bytes lies in place: it needs no more room than a reference to a batch does.
+const SHORT: usize = 20;
+
+/// UTF-8 text. Up to 20 bytes lie in place; longer text shares the bytes of the batch it came in, and cloning it counts a
+/// reference. Nothing is allocated either way.
 ///
-/// A `Text` that is kept keeps its whole batch in memory: stores copy it first, and so should a long-lived list.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(ByteString);
+/// A longer `Text` that is kept keeps its whole batch in memory: stores copy it first, and so should a long-lived list.
+#[derive(Clone)]
+pub struct Text(Inner);
+
+#[derive(Clone)]
+enum Inner {
+    Short(ArrayString<SHORT>),
+    Shared(ByteString),
+}
 
 impl Text {
     /// The text.
     #[inline]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Inner::Short(text) => text,
+            Inner::Shared(text) => text,
+        }
     }
 
     /// A part of it, sharing the same bytes.
     ///
     /// # Panics
     /// If `part` is not a slice of this text.
+    #[inline]
     pub fn share(&self, part: &str) -> Text {
-        Text(self.0.slice_ref(part))
+        let (whole, slice) = (self.as_bytes().as_ptr_range(), part.as_bytes().as_ptr_range());
+        assert!(part.is_empty() || (whole.start <= slice.start && slice.end <= whole.end), "a slice of another text");
+        match (ArrayString::from(part), &self.0) {
+            (Ok(short), _) => Text(Inner::Short(short)),
+            (Err(_), Inner::Shared(text)) => Text(Inner::Shared(text.slice_ref(part))),
+            (Err(_), Inner::Short(_)) => unreachable!("a part is no longer than the whole"),
+        }
     }
 
     /// Text without a copy of `'static` bytes.
     pub const fn from_static(text: &'static str) -> Self {
-        Text(ByteString::from_static(text))
+        Text(Inner::Shared(ByteString::from_static(text)))
     }
 }
 
+impl Default for Text {
+    fn default() -> Self {
+        Text(Inner::Short(ArrayString::new()))
+    }
+}
 impl Deref for Text {
     type Target = str;
     #[inline]
     fn deref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 impl AsRef<str> for Text {
@@ -57,12 +85,39 @@ impl Borrow<str> for Text {
 }
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Text(text.into())
+        match ArrayString::from(text) {
+            Ok(short) => Text(Inner::Short(short)),
+            Err(_) => Text(Inner::Shared(text.into())),
+        }
     }
 }
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Text(text.into())
+        match ArrayString::from(&text) {
+            Ok(short) => Text(Inner::Short(short)),
+            Err(_) => Text(Inner::Shared(text.into())),
+        }
+    }
+}
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+impl Eq for Text {}
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 impl PartialEq<str> for Text {
@@ -108,7 +163,13 @@ impl Serde for TextSerde {
     #[inline]
     fn deserialize(&self, bytes: Option<Payload<'_>>, _: SerdeContext<'_>, _: &Headers) -> Result<Text, SerdeError> {
         let payload = bytes.ok_or_else(SerdeError::null::<Text>)?;
-        ByteString::try_from(payload.to_bytes()).map(Text).map_err(|_| not_utf8(payload.as_slice()))
+        let bytes = payload.as_slice();
+        let text = if bytes.len() <= SHORT {
+            std::str::from_utf8(bytes).ok().and_then(|text| ArrayString::from(text).ok()).map(Inner::Short)
+        } else {
+            ByteString::try_from(payload.to_bytes()).ok().map(Inner::Shared)
+        };
+        text.map(Text).ok_or_else(|| not_utf8(bytes))
     }
 
     fn from_text(&self, text: &str) -> Result<Text, SerdeError> {
@@ -116,16 +177,23 @@ impl Serde for TextSerde {
     }
 
     fn detach(&self, value: &mut Text, copy: &mut impl FnMut(&[u8]) -> Bytes) {
-        if let Ok(text) = ByteString::try_from(copy(value.as_bytes())) {
-            *value = Text(text);
+        if let Inner::Shared(text) = &mut value.0
+            && let Ok(copied) = ByteString::try_from(copy(text.as_bytes()))
+        {
+            *text = copied;
         }
     }
 
     /// The count of references, which a clone changes, lies apart from the text.
     #[inline]
     fn touch(&self, value: &Text) {
-        let bytes = value.0.as_bytes();
-        black_box((bytes.is_unique(), bytes.first().copied(), bytes.last().copied()));
+        match &value.0 {
+            Inner::Short(text) => _ = black_box(text.len()),
+            Inner::Shared(text) => {
+                let bytes = text.as_bytes();
+                black_box((bytes.is_unique(), bytes.first().copied(), bytes.last().copied()));
+            }
+        }
     }
 }
 
@@ -186,3 +254,36 @@ macro_rules! text_data {
     )*};
 }
 text_data! { String, StringSerde; Text, TextSerde; }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serde::Half;
+
+    /// Both kinds are one type, whatever their bytes come from.
+    #[test]
+    fn short_and_long_text_are_the_same_but_for_where_they_lie() -> Result<(), SerdeError> {
+        assert_eq!(size_of::<Text>(), size_of::<ByteString>());
+        let long = "a text that is longer than twenty bytes";
+        for len in 0..=long.len() {
+            let part = &long[..len];
+            let owner = Bytes::copy_from_slice(part.as_bytes());
+            let cx = SerdeContext { topic: "t", half: Half::Value };
+            let read = TextSerde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new())?;
+            let whole = Text::from(long);
+            for text in [read, part.into(), part.to_owned().into(), whole.share(&whole[..len])] {
+                assert_eq!(text, part);
+                let mut kept = text.clone();
+                TextSerde.detach(&mut kept, &mut Bytes::copy_from_slice);
+                assert_eq!((&kept, kept.cmp(&text)), (&text, Ordering::Equal));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    #[should_panic(expected = "a slice of another text")]
+    fn a_slice_of_another_text_is_not_shared() {
+        let _part = Text::from("one").share("two");
+    }
+}

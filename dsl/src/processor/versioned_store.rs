@@ -101,48 +101,48 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> VersionedStore<K, V> {
     /// Puts a value, or with `None` a deletion, that is valid from `time` on.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded, or its rows cannot be read from disk.
     pub fn put(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<Put> {
         let key = self.rows.keys.encode(key)?;
-        Ok(self.rows.table.borrow_mut().put(&key, time, value))
+        self.rows.table.borrow_mut().put(&key, time, value)
     }
 
     /// Deletes a key from `time` on, and returns what was valid then. A time older than the history deletes nothing.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded, or its rows cannot be read from disk.
     pub fn delete(&self, key: &K, time: Timestamp) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
         let mut table = self.rows.table.borrow_mut();
-        let found = table.get_as_of(&key, time).map(owned);
-        Ok(if table.put(&key, time, None) == Put::TooOld { None } else { found })
+        let found = table.get_as_of(&key, time)?.map(owned);
+        Ok(if table.put(&key, time, None)? == Put::TooOld { None } else { found })
     }
 
     /// The latest value.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded, or its rows cannot be read from disk.
     pub fn get(&self, key: &K) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
-        Ok(self.rows.table.borrow().get(&key).map(owned))
+        Ok(self.rows.table.borrow_mut().get(&key)?.map(owned))
     }
 
     /// The value that was valid at a time. Before the history there is none, but the latest one if it is that old.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded, or its rows cannot be read from disk.
     pub fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
-        Ok(self.rows.table.borrow().get_as_of(&key, time).map(owned))
+        Ok(self.rows.table.borrow_mut().get_as_of(&key, time)?.map(owned))
     }
 
     /// The values that were valid at some of the times, ascending; before the history as in [`VersionedStore::get_as_of`].
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded, or its rows cannot be read from disk.
     pub fn get_between(&self, key: &K, times: RangeInclusive<Timestamp>) -> Result<Vec<Version<V>>> {
         let key = self.rows.keys.encode(key)?;
-        Ok(self.rows.table.borrow().get_between(&key, times).map(owned).collect())
+        Ok(self.rows.table.borrow_mut().get_between(&key, times)?.map(owned).collect())
     }
 }
 

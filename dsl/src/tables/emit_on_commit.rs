@@ -1,13 +1,16 @@
 //! `emit_on_commit`: of several changes of a row between two commits only the last is passed on (DESIGN 3.12).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use hashbrown::HashMap;
 use millstream_core::{
-    Change, Data, Downstream, Forward, Lifecycle, NO_TIME, NodeId, Record, Result, TaskBuilder, TaskContext, Timestamp,
+    Change, Data, Downstream, Forward, Lifecycle, NO_TIME, NodeId, Record, Result, Serde, TaskBuilder, TaskContext,
+    Timestamp,
 };
+use millstream_state::KeyBytes;
 
 use crate::keys::Keys;
 use crate::ktable::{KTable, LookUp, OldValues, Rows};
@@ -61,9 +64,13 @@ fn keys<K: Data>() -> Keys<K> {
     Keys::new(&Arc::from("emit on commit"))
 }
 
+fn detach<T: Data>(value: &mut T) {
+    T::Serde::default().detach(value, &mut Bytes::copy_from_slice);
+}
+
 /// The rows changed since the last commit. Nothing of it outlives one: a rollback builds it anew, empty.
 struct Pending<K, V> {
-    places: HashMap<Vec<u8>, usize>,
+    places: HashMap<KeyBytes, usize>,
     /// In the order of their first change; `None`: passed on just now.
     rows: Vec<Option<Record<K, Change<V>>>>,
 }
@@ -94,14 +101,18 @@ impl<K: Data, V: Data> Forward<Record<K, Change<V>>> for EmitOnCommit<K, V> {
         }
         let key = self.keys.encode(&record.key)?;
         let mut pending = self.pending.borrow_mut();
+        // A row that waits must not keep the batch in memory that it came in.
+        record.value.new.iter_mut().for_each(|new| detach::<V>(new));
         match pending.row(&key) {
             Some(row) => {
-                record.value.old = row.value.old.take();
-                *row = record;
+                row.value.new = record.value.new;
+                (row.timestamp, row.headers) = (record.timestamp, record.headers);
             }
             None => {
                 let place = pending.rows.len();
-                pending.places.insert(key.clone(), place);
+                pending.places.insert(KeyBytes::from(&key[..]), place);
+                detach::<K>(&mut record.key);
+                record.value.old.iter_mut().for_each(|old| detach::<V>(old));
                 pending.rows.push(Some(record));
             }
         }

@@ -106,7 +106,11 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn suppress_for(&self, name: &str, limit: Duration, buffer: BufferConfig) -> KTable<K, V> {
         let duration = self.builder.millis(&format!("`{name}`"), "a limit", limit, Least::Zero);
-        self.suppress(name, Wait { time: |_, time| time, duration, drop_deletions: false }, buffer)
+        self.suppress(
+            name,
+            Wait { time: |_, time| time, time_is_in_key: false, duration, drop_deletions: false },
+            buffer,
+        )
     }
 
     fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
@@ -121,7 +125,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
                 .problem(format!("`{name}` may hold 0 {what}\n  help: at least 1, or BufferConfig::unbounded()"));
         }
         self.old_values.ask();
-        let store = Waiting::<K, V>::add(self, name);
+        let store = Waiting::<K, V>::add(self, name, wait.time_is_in_key, &buffer);
         let node = self.builder.node("KTABLE-SUPPRESS", &[self.node], &[store]);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
@@ -194,7 +198,11 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
                 "`{name}` waits for windows to close, and may emit them early\n  help: without emit_early_when_full, or with suppress_for"
             ));
         }
-        self.suppress(name, Wait { time: |key, _| key.window.end, duration, drop_deletions: true }, buffer)
+        self.suppress(
+            name,
+            Wait { time: |key, _| key.window.end, time_is_in_key: true, duration, drop_deletions: true },
+            buffer,
+        )
     }
 }
 
@@ -202,6 +210,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
 struct Wait<K> {
     /// Where a change stands, given key and time.
     time: fn(&K, Timestamp) -> Timestamp,
+    /// The key alone says where.
+    time_is_in_key: bool,
     /// How far the stream time must be beyond that.
     duration: Timestamp,
     /// A deletion is not passed on.
@@ -234,9 +244,15 @@ struct Waiting<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> Waiting<K, V> {
-    fn add<K2, V2>(table: &KTable<K2, V2>, name: &str) -> StoreId {
+    /// Adds the store. What has a bound stays in memory, where it is counted.
+    fn add<K2, V2>(table: &KTable<K2, V2>, name: &str, time_is_in_key: bool, buffer: &BufferConfig) -> StoreId {
         let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer");
-        let make = |name: &str| SuppressBuffer::new(name, WaitsSerde(V::Serde::default()));
+        let is_bounded = buffer.max_records.min(buffer.max_bytes) < usize::MAX;
+        let make = move |name: &str| {
+            let made = SuppressBuffer::new(name, WaitsSerde(V::Serde::default()));
+            let made = if time_is_in_key { made.with_times_in_keys() } else { made };
+            if is_bounded { made } else { made.larger_than_memory() }
+        };
         table.builder.store_named(NewStore::new(name, format, [("cleanup.policy", "compact")], make))
     }
 
@@ -281,7 +297,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
 
     fn emit_expired(&mut self, cx: &mut TaskContext, now: Timestamp) -> Result<()> {
         let expired = now - self.wait.duration;
-        while self.waiting.buffer.borrow_mut().first().is_some_and(|first| first <= expired) {
+        while self.waiting.buffer.borrow_mut().first()?.is_some_and(|first| first <= expired) {
             self.emit_first(cx)?;
         }
         Ok(())
@@ -303,8 +319,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
                 *count = *count + encoded_len::<V>(&bytes, &waits) - before.unwrap_or(0);
             }
             waits
-        });
-        Ok(())
+        })
     }
 
     fn is_over_full(&self) -> bool {
@@ -326,7 +341,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
 
     fn emit_first(&mut self, cx: &mut TaskContext) -> Result<()> {
         let mut buffer = self.waiting.buffer.borrow_mut();
-        let Some((key, waits)) = buffer.take_first() else { return Ok(()) };
+        let Some((key, waits)) = buffer.take_first()? else { return Ok(()) };
         if let Some(bytes) = &mut self.waiting.bytes {
             *bytes = bytes.saturating_sub(encoded_len::<V>(key, &waits));
         }
@@ -343,8 +358,11 @@ impl<K: Data, V: Data> Suppress<K, V> {
 
 impl<K: Data, V: Data> Lifecycle for Suppress<K, V> {
     fn due(&self, _: &TaskContext) -> Timestamp {
-        let first = self.waiting.buffer.borrow_mut().first();
-        first.map_or(Timestamp::MAX, |first| first.saturating_add(self.wait.duration))
+        match self.waiting.buffer.borrow_mut().first() {
+            Ok(first) => first.map_or(Timestamp::MAX, |first| first.saturating_add(self.wait.duration)),
+            // Whoever comes now meets the error again.
+            Err(_) => Timestamp::MIN,
+        }
     }
 
     fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
@@ -353,7 +371,7 @@ impl<K: Data, V: Data> Lifecycle for Suppress<K, V> {
     }
 
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
-        while !self.waiting.buffer.borrow().is_empty() {
+        while self.waiting.buffer.borrow_mut().first()?.is_some() {
             self.emit_first(cx)?;
         }
         Ok(())
@@ -377,7 +395,7 @@ struct SuppressedRows<K: Data, V: Data> {
 impl<K: Data, V: Data> LookUp<K, V> for SuppressedRows<K, V> {
     fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
         let bytes = self.waiting.keys.encode(key)?;
-        match self.waiting.buffer.borrow().get(&bytes) {
+        match self.waiting.buffer.borrow_mut().get(&bytes)? {
             Some(waits) => Ok(waits.prior.clone().map(|prior| (prior, millstream_core::NO_TIME))),
             None => self.above.get(key),
         }

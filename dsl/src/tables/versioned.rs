@@ -166,12 +166,12 @@ impl<K: Data, V: Data> VersionedRows<K, V> {
 impl<K: Data, V: Data> LookUp<K, V> for VersionedRows<K, V> {
     fn get(&self, key: &K) -> Result<Option<(V, Timestamp)>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow().get(&key).map(|version| (version.value.clone(), version.timestamp)))
+        Ok(self.table.borrow_mut().get(&key)?.map(|version| (version.value.clone(), version.timestamp)))
     }
 
     fn get_as_of(&self, key: &K, time: Timestamp) -> Result<Option<(V, Timestamp)>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow().get_as_of(&key, time).map(|version| (version.value.clone(), version.timestamp)))
+        Ok(self.table.borrow_mut().get_as_of(&key, time)?.map(|version| (version.value.clone(), version.timestamp)))
     }
 }
 
@@ -192,8 +192,8 @@ impl<K: Data, V: Data> Forward<Record<K, V>> for VersionedSource<K::NonNull, V::
         let (old, put) = {
             let bytes = self.rows.keys.encode(&key)?;
             let mut table = self.rows.table.borrow_mut();
-            let old = if self.send_old { table.get(&bytes).map(|version| version.value.clone()) } else { None };
-            (old, table.put(&bytes, timestamp, new.clone()))
+            let old = if self.send_old { table.get(&bytes)?.map(|version| version.value.clone()) } else { None };
+            (old, table.put(&bytes, timestamp, new.clone())?)
         };
         if put == Put::TooOld {
             cx.drop_late_record();

@@ -108,15 +108,9 @@ fn write_of(dice: &mut Dice, family: usize, offset: i64, should: &mut Should) ->
         }
     }
     let mut expired = Expired::Nothing;
-    if matches!(order, RowOrder::Time { .. }) && dice.next(3) == 0 {
+    if order != RowOrder::Key && dice.next(3) == 0 {
         should.expired = should.expired.max(dice.next(40) as Timestamp);
         expired = Expired::Before(should.expired);
-    }
-    if order == RowOrder::Versions && dice.next(3) == 0 {
-        // Those that are written now go too.
-        let gone: Vec<_> = should.rows.values().filter(|_| dice.next(4) == 0).cloned().collect();
-        should.rows.retain(|_, row| !gone.contains(row));
-        expired = Expired::Versions(gone.into_iter().map(|(key, _, time)| (key.into(), time)).collect());
     }
     let position = DiskPosition { topic_id: 7, offset, written: offset };
     should.position = Some(position);
@@ -141,7 +135,19 @@ fn compare(task: &dyn TaskDisk, family: usize, should: &Should, dice: &mut Dice)
         (record.key.to_vec(), value.unwrap_or(0), record.timestamp)
     };
     // What has expired may be there or not.
-    let is_kept = |time: Timestamp| !matches!(order, RowOrder::Time { .. }) || time >= should.expired;
+    let next = should.rows.values().skip(1).map(|(key, _, time)| Some((key.as_slice(), *time))).chain([None]);
+    let ended = should.rows.values().zip(next).filter(|((key, value, time), next)| {
+        let value = [*value];
+        let value = (value != [0]).then_some(value.as_slice());
+        let row = ChangelogRecord { key, value, timestamp: *time, headers: &[], offset: -1 };
+        RowOrder::has_ended(row, *next, should.expired)
+    });
+    let ended: Vec<_> = ended.map(|(row, _)| row.clone()).collect();
+    let is_kept = |row: &(Vec<u8>, u8, Timestamp)| match order {
+        RowOrder::Key => true,
+        RowOrder::Time { .. } => row.2 >= should.expired,
+        RowOrder::Versions => !ended.iter().any(|(key, _, time)| *key == row.0 && *time == row.2),
+    };
     let from = [dice.next(8) as u8];
     for range in [(Bound::Unbounded, Bound::Unbounded), (Bound::Excluded(from.as_slice()), Bound::Unbounded)] {
         let range: KeyRange<'_> = range;
@@ -151,9 +157,9 @@ fn compare(task: &dyn TaskDisk, family: usize, should: &Should, dice: &mut Dice)
                 found.push(row(record));
                 Ok(ControlFlow::Continue(()))
             })?;
-            found.retain(|(.., time)| is_kept(*time));
+            found.retain(is_kept);
             let mut wanted: Vec<_> = should.rows.range::<[u8], _>(range).map(|(_, row)| row.clone()).collect();
-            wanted.retain(|(.., time)| is_kept(*time));
+            wanted.retain(is_kept);
             if descending {
                 wanted.reverse();
             }
@@ -175,7 +181,7 @@ fn compare(task: &dyn TaskDisk, family: usize, should: &Should, dice: &mut Dice)
     if order == RowOrder::Versions {
         return Ok(Ok(()));
     }
-    for (key, value, time) in should.rows.values().filter(|(.., time)| is_kept(*time)) {
+    for (key, value, time) in should.rows.values().filter(|row| is_kept(row)) {
         let mut found = None;
         let is_there = rows.get(key, &mut |record| {
             found = Some(row(record));

@@ -13,7 +13,7 @@ use millstream_core::{
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::rows::{Entry, RowId, Rows};
-use crate::share::Share;
+use crate::rows_on_disk::RowsOnDisk;
 use crate::sorted_keys::SortedKeys;
 
 pub(crate) use scan::OwnedRow;
@@ -30,7 +30,7 @@ pub struct KeyValueTable<VS: Serde> {
     index: Index<RowId>,
     sorted: Option<SortedKeys<RowId>>,
     rows: Rows<KeyBytes, Entry<VS::Value>>,
-    disk: Option<Disk>,
+    disk: Option<RowsOnDisk>,
     /// Rows may leave memory.
     may_leave: bool,
     scans: Scans<VS::Value>,
@@ -39,14 +39,6 @@ pub struct KeyValueTable<VS: Serde> {
 
 /// How many changes that are not committed are looked at in the time of a row.
 pub(crate) const UNDO_PER_ROW: usize = 8;
-
-/// The rows on disk of a table.
-struct Disk {
-    rows: Box<dyn DiskRows>,
-    share: Share,
-    /// Every row is in memory: a key that is not there has none.
-    is_complete: Option<bool>,
-}
 
 impl<VS: Serde> KeyValueTable<VS>
 where
@@ -91,15 +83,9 @@ where
     /// Brings a row back from disk that is not in memory.
     fn read_row(&mut self, hash: Hash, key: &[u8]) -> Result<Option<RowId>> {
         let Some(disk) = &mut self.disk else { return Ok(None) };
-        let is_complete = match disk.is_complete {
-            Some(is_complete) => is_complete,
-            None => *disk.is_complete.insert(disk.rows.is_empty()?),
-        };
-        if is_complete {
-            return Ok(None);
-        }
+        let Some(rows) = disk.to_look_up()? else { return Ok(None) };
         let (name, serde, mut found, mut bytes) = (&self.name, &self.serde, None, 0);
-        disk.rows.get(key, &mut |record| {
+        rows.get(key, &mut |record| {
             bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
             found = Some(decode(name, serde, record)?);
             Ok(())
@@ -114,17 +100,8 @@ where
     /// Lets rows leave that the budget has no room for.
     fn evict(&mut self) {
         let Some(disk) = &mut self.disk else { return };
-        let (index, sorted) = (&mut self.index, &mut self.sorted);
-        let row = disk.share.row_bytes(self.rows.row_bytes() + Index::<RowId>::ENTRY_BYTES);
-        let too_many = disk.share.take(index.len() * row).div_ceil(row);
-        if too_many == 0 {
-            return;
-        }
-        let left = self.rows.evict(too_many, |id, key| Self::forget(index, sorted, id, key));
-        if left > 0 {
-            disk.is_complete = Some(false);
-        }
-        disk.share.take(index.len() * row);
+        let sorted = &mut self.sorted;
+        disk.evict(&mut self.index, &mut self.rows, |index, id, key| Self::forget(index, sorted, id, key));
     }
 
     fn insert(&mut self, hash: Hash, key: &[u8]) -> RowId {
@@ -204,7 +181,7 @@ where
 
     /// The rows on disk, if there are any that are not in memory.
     fn rows_on_disk(&self) -> Option<&dyn DiskRows> {
-        self.disk.as_ref().filter(|disk| disk.is_complete != Some(true)).map(|disk| disk.rows.as_ref())
+        self.disk.as_ref().and_then(RowsOnDisk::away)
     }
 
     /// Gives a row, if it is there.
@@ -271,7 +248,7 @@ where
     fn attach(&mut self, rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> bool {
         if self.may_leave {
             self.rows.attach();
-            self.disk = Some(Disk { rows, share: Share::new(budget), is_complete: None });
+            self.disk = Some(RowsOnDisk::new(rows, budget));
         }
         self.may_leave
     }

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError, Timestamp};
 use rocksdb::{
@@ -14,6 +14,7 @@ use super::error::{DAMAGED, failed, is_damage};
 use super::row::{POSITION, ROW, decode_position, encode_position, encode_row};
 use super::sorted_rows::SortedRows;
 use super::space::Space;
+use super::sweep::Sweep;
 
 /// Bytes of rows that are written as a file of their own: a restore's, not a commit's.
 const INGESTED: usize = 16 << 20;
@@ -27,8 +28,10 @@ pub(super) struct Database {
     space: Arc<Space>,
     /// Of every family the largest time of its rows so far. Only the writer writes it.
     latest: Vec<AtomicI64>,
-    /// Of every family a time that none of its rows is before. Only the writer knows it.
-    earliest: Vec<AtomicI64>,
+    /// Of every family a time that none of its rows is before; with versions, before which none is that another one ended, or
+    /// that says that there is none. Only the writer knows it.
+    pub(super) earliest: Vec<AtomicI64>,
+    pub(super) sweeps: Mutex<Vec<Sweep>>,
     damaged: AtomicBool,
 }
 
@@ -39,7 +42,8 @@ impl Database {
     pub(super) fn new(db: DB, folder: PathBuf, families: Vec<Family>, options: Options, space: Arc<Space>) -> Self {
         let times = || families.iter().map(|_| AtomicI64::new(NO_ROW)).collect();
         let (latest, earliest) = (times(), times());
-        Database { db, families, folder, options, space, latest, earliest, damaged: AtomicBool::new(false) }
+        let sweeps = Mutex::new(families.iter().map(|_| Sweep::default()).collect());
+        Database { db, families, folder, options, space, latest, earliest, sweeps, damaged: AtomicBool::new(false) }
     }
 
     pub(super) fn handle(&self, family: usize) -> Result<Arc<BoundColumnFamily<'_>>> {
@@ -122,7 +126,7 @@ impl Database {
                     };
                     rows.begin_key();
                     order.disk_key(key.as_slice(), record.timestamp, &mut rows.bytes);
-                    if let Some(time) = order.time_of(key.as_slice()) {
+                    if let Some(time) = order.time_of(key.as_slice(), record.timestamp) {
                         (latest, earliest) = (latest.max(time), earliest.min(time));
                     }
                     rows.begin_value();
@@ -133,15 +137,6 @@ impl Database {
                         encode_row(record.timestamp, record.headers, value, &mut rows.bytes);
                     }
                     rows.end(is_row);
-                }
-            }
-            // After the rows: a version may have been put again, out of order, before it expired.
-            if let Expired::Versions(versions) = &write.expired {
-                for (key, timestamp) in versions {
-                    rows.begin_key();
-                    order.disk_key(key, *timestamp, &mut rows.bytes);
-                    rows.begin_value();
-                    rows.end(false);
                 }
             }
             self.latest[write.family].store(latest, Ordering::Relaxed);
@@ -169,13 +164,13 @@ impl Database {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(|e| self.error("cannot be written", &e))
+        self.db.write_opt(batch, &options).map_err(|e| self.error("cannot be written", &e))?;
+        writes.iter().try_for_each(|write| self.sweep(write))
     }
 
     /// Removes the rows of a family that have expired, those that were just written too.
     fn expire(&self, write: &FamilyWrite, batch: &mut WriteBatch) -> Result<()> {
-        let Expired::Before(time) = write.expired else { return Ok(()) };
-        let order = self.families[write.family].order;
+        let (Expired::Before(time), order) = (write.expired, self.families[write.family].order) else { return Ok(()) };
         let earliest = &self.earliest[write.family];
         // Once per part: what is removed by range costs every read a little until files are merged.
         let is_any = order.part_of(earliest.load(Ordering::Relaxed)) < order.part_of(time);

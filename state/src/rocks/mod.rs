@@ -10,6 +10,7 @@ mod row;
 mod rows;
 mod sorted_rows;
 mod space;
+mod sweep;
 mod task;
 mod writer;
 

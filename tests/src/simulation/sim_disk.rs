@@ -88,7 +88,7 @@ impl Content {
                 let record = record.expect("rows as they were sent");
                 let (changelog_key, mut key) = (record.key.expect("rows have keys"), Vec::new());
                 order.disk_key(changelog_key.as_slice(), record.timestamp, &mut key);
-                self.latest = self.latest.max(order.time_of(changelog_key.as_slice()));
+                self.latest = self.latest.max(order.time_of(changelog_key.as_slice(), record.timestamp));
                 let value = record.value.map(|value| value.as_slice().to_vec());
                 if value.is_some() || order == RowOrder::Versions {
                     let row = Row { timestamp: record.timestamp, headers: record.headers.to_vec(), value };
@@ -101,28 +101,25 @@ impl Content {
     }
 
     /// Lets rows go that have expired.
-    fn expire(&mut self, order: RowOrder, expired: &Expired) {
-        match expired {
-            Expired::Nothing => {}
-            Expired::Before(time) => {
-                if let Some(end) = order.part_of(*time) {
-                    self.rows = self.rows.split_off(&end);
-                    self.expired = self.expired.clone().max(end);
-                }
-            }
-            Expired::Versions(versions) => {
-                for (key, timestamp) in versions {
-                    let mut disk_key = Vec::new();
-                    order.disk_key(key, *timestamp, &mut disk_key);
-                    self.rows.remove(&disk_key);
-                }
-            }
+    fn expire(&mut self, order: RowOrder, expired: Expired) {
+        let Expired::Before(time) = expired else { return };
+        if let Some(end) = order.part_of(time) {
+            self.rows = self.rows.split_off(&end);
+            self.expired = self.expired.clone().max(end);
+        } else if order == RowOrder::Versions {
+            let rows = || self.rows.iter().map(|(key, row)| (&key[..key.len() - size_of::<Timestamp>()], row));
+            let next = rows().skip(1).map(|(key, row)| Some((key, row.timestamp))).chain([None]);
+            let is_kept =
+                |((key, row), next): ((&[u8], &Row), _)| !RowOrder::has_ended(SimRows::record(key, row), next, time);
+            let kept: Vec<_> = rows().zip(next).map(is_kept).collect();
+            let mut kept = kept.into_iter();
+            self.rows.retain(|_, _| kept.next().is_some_and(|kept| kept));
         }
     }
 
     fn change(&mut self, change: &Change) {
         self.apply(change.order, &change.batches);
-        self.expire(change.order, &change.expired);
+        self.expire(change.order, change.expired);
         self.position = Some(change.position);
     }
 
