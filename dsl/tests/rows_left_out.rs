@@ -121,7 +121,7 @@ fn a_row_on_which_a_function_fails_is_no_row() -> Result<()> {
     let mut checked = 0;
     for number in 0.. {
         let mut failed = 0;
-        for seed in 1..=20 {
+        for seed in 1..=8 {
             let b = StreamsBuilder::new();
             let (l, r) = (b.table::<String, i64>("l", "l"), b.table::<String, i64>("r", "r"));
             let Some((tried, plain)) = programs(number, &l, &r) else {
