@@ -143,9 +143,10 @@ where
             return Ok(());
         }
         let Record { key, value: change, timestamp, headers } = record;
-        let pair = |value: Option<V>| -> Result<Option<(K2::NonNull, V2::NonNull)>, E> {
-            let Some((key, value)) = value.map(|value| (self.f)(&key, value)).transpose()? else { return Ok(None) };
-            Ok(key.into_non_null().zip(value.into_non_null()))
+        let pair = |value: Option<V>| match value.map(|value| (self.f)(&key, value)) {
+            Some(Ok((key, value))) => Ok(key.into_non_null().zip(value.into_non_null())),
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
         };
         let new = row_or_none(cx, self.node, pair(change.new))?;
         // Where it fails, nothing has been added.
