@@ -238,7 +238,7 @@ impl fmt::Display for Error {
                 }
                 write!(
                     f,
-                    "\n  help: set deserialization.exception.handler to `continue` to skip such records, or name errors.dead.letter.queue.topic.name to keep them"
+                    "\n  help: set deserialization.exception.handler to `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them"
                 )
             }
             Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),

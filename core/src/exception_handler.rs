@@ -94,7 +94,8 @@ impl PartialEq for HandlerFunction {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum HandlerResponse {
-    /// The task fails, and goes back to its last commit.
+    /// The task fails, and goes back to its last commit. It writes no dead letter, as that would be written again by every
+    /// start: the record is in its topic still, at the offset that the error names.
     Fail,
     /// The record's path ends where it failed, and it is counted as dropped.
     Continue,
