@@ -147,6 +147,9 @@ pub struct Panicked {
     pub record: Option<(TopicPartition, Offset)>,
     /// What the panic said.
     pub message: String,
+    /// Whether the processing handler is asked about it: about a record of a task, but not about a timer, a commit, or a
+    /// record of a global store.
+    pub handled: bool,
 }
 
 /// A value that a serde refused.
@@ -252,11 +255,12 @@ impl fmt::Display for Error {
             ),
             Error::Panicked(e) => {
                 place(f, e.task, e.record.as_ref())?;
-                write!(
-                    f,
-                    " panicked: {}\n  help: where data can cause it, return an error instead, from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out",
-                    e.message
-                )
+                let help = if e.handled {
+                    ", from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out"
+                } else {
+                    ": of a panic in a timer, at a commit or in a global store no handler is asked"
+                };
+                write!(f, " panicked: {}\n  help: where data can cause it, return an error instead{help}", e.message)
             }
             Error::Full(problem) => f.write_str(problem),
             Error::User(error) => error.fmt(f),

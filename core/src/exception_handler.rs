@@ -19,8 +19,7 @@ use crate::error_handler_context::ErrorHandlerContext;
 ///
 /// An error ends the path of its record below the operator that returned it: what the record had done before stays, as in
 /// Kafka Streams. A panic may have left anything behind; so the unit of work is rolled back, and the record is left out as
-/// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
-/// record always fails the task.
+/// if it had never been there, time included. A panic in a timer or at a commit always fails the task.
 ///
 /// Global tables and stores ask too: the deserialization handler always, the processing handler if
 /// `processing.exception.handler.global.enabled` says so (KIP-1270). What they leave out is counted by every thread that reads

@@ -122,12 +122,14 @@ where
         }
         let mut look = front.clone();
         let Some(Ok(view)) = look.next() else { return Some(raw) };
+        input.looked_at = Some(view.offset);
         let headers = Headers::from_section(view.headers);
-        // What cannot be decoded is dealt with when its turn comes: as soon as possible.
-        let Ok(record) = self.decode(&view, &headers) else { return Some(partition_time) };
-        match self.extractor.extract(&record, partition_time) {
-            Extracted::Time(time) => Some(time),
-            Extracted::Drop | Extracted::Fail(_) => Some(partition_time),
+        let extracted = self.decode(&view, &headers).map(|record| self.extractor.extract(&record, partition_time));
+        input.looked_at = None;
+        match extracted {
+            Ok(Extracted::Time(time)) => Some(time),
+            // It is dealt with when its turn comes: as soon as possible.
+            Ok(Extracted::Drop | Extracted::Fail(_)) | Err(_) => Some(partition_time),
         }
     }
 
