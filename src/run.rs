@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::str::FromStr;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
@@ -165,7 +166,7 @@ fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<Syst
     if options.durability == Durability::Memory {
         options.tail_bytes = usize::MAX;
     }
-    if let Some(bytes) = settings.parsed("log.segment.bytes", "a number of bytes") {
+    if let Some(SegmentBytes(bytes)) = settings.parsed("log.segment.bytes", SegmentBytes::WANTED) {
         options.segment_bytes = bytes;
     }
     if let Some(Bound(ms)) = settings.parsed("log.retention.ms", Bound::WANTED) {
@@ -177,3 +178,18 @@ fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<Syst
 fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
+/// As small as `segment.bytes` of a topic may be: below it a file is hardly more than one batch, and the files are many.
+struct SegmentBytes(u64);
+
+impl SegmentBytes {
+    const WANTED: &str = "a number of bytes of at least 1024";
+}
+
+impl FromStr for SegmentBytes {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().ok().filter(|bytes| *bytes >= 1024).map(SegmentBytes).ok_or(())
+    }
+}
+

@@ -51,8 +51,9 @@ impl Plan {
     /// Fits a topology to the log.
     ///
     /// # Errors
-    /// [`Error::Build`] with every problem at once; nothing has been created then.
+    /// [`Error::Build`] or [`Error::Config`] with every problem at once; nothing has been created then.
     pub fn new(topology: &Topology, config: &RuntimeConfig, admin: &dyn Admin) -> Result<Plan> {
+        config.check()?;
         let mut planner = Planner {
             topology,
             config,

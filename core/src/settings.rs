@@ -14,6 +14,7 @@ use crate::config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 use crate::error::{Error, Result};
 use crate::exception_handler::ExceptionHandler;
 use crate::nearest_word::nearest_word;
+use crate::topic_name::TopicName;
 
 /// The keys that are known, each with what it means.
 pub const SETTINGS: [(&str, &str); 29] = [
@@ -29,7 +30,7 @@ pub const SETTINGS: [(&str, &str); 29] = [
     ("durability", "of the embedded log: memory, os, disk (os)"),
     ("errors.dead.letter.queue.topic.name", "topic for records that continue leaves out; fail leaves them in theirs"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
-    ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
+    ("log.segment.bytes", "of the embedded log's topics, at least 1024 (1073741824)"),
     ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
     ("max.poll.records", "records between two looks at commits and new input (10000)"),
     ("max.request.size", "bytes of a record that is written, at most (1048576)"),
@@ -270,7 +271,7 @@ impl Settings {
     }
 
     fn at_least_one(&mut self, key: &str, field: &mut usize) {
-        let number: Option<NonZero<usize>> = self.parsed(key, "a whole number of at least 1");
+        let number: Option<NonZero<usize>> = self.parsed(key, RuntimeConfig::COUNT);
         *field = number.map_or(*field, NonZero::get);
     }
 
@@ -297,7 +298,12 @@ impl Settings {
     /// # Errors
     /// [`Error::Config`] with every problem found so far.
     pub fn config(&mut self, application_id: &str) -> Result<RuntimeConfig> {
-        let id = self.get("application.id").map_or(application_id, |(id, _)| id).to_owned();
+        let (id, origin) = self.get("application.id").unwrap_or((application_id, &Origin::Program));
+        let id = id.to_owned();
+        if !RuntimeConfig::is_application_id(&id) {
+            let problem = format!("`application.id` is `{id}` ({origin}), wanted is {}", TopicName::PART_RULE);
+            self.problem(problem);
+        }
         let embedded = self.get("bootstrap.servers").is_none();
         let mut config = if embedded { RuntimeConfig::embedded(&id) } else { RuntimeConfig::cluster(&id) };
         let guarantees = [
@@ -309,12 +315,9 @@ impl Settings {
             config.commit_interval =
                 Duration::from_millis(if guarantee == ProcessingGuarantee::ExactlyOnceV2 { 100 } else { 30_000 });
         }
-        self.at_least_one("num.stream.threads", &mut config.threads);
-        self.at_least_one("max.poll.records", &mut config.poll_records);
-        self.at_least_one("max.partition.fetch.bytes", &mut config.fetch_bytes);
-        self.at_least_one("batch.size", &mut config.batch_bytes);
-        self.at_least_one("max.request.size", &mut config.max_request_bytes);
-        self.at_least_one("statestore.uncommitted.max.bytes", &mut config.uncommitted_bytes);
+        for (key, _, field) in RuntimeConfig::COUNTS {
+            self.at_least_one(key, field(&mut config));
+        }
         if let Some(ms) = self.parsed("commit.interval.ms", "milliseconds") {
             config.commit_interval = Duration::from_millis(ms);
         }
@@ -331,6 +334,10 @@ impl Settings {
         if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
         }
+        if let Some((topic, origin)) = self.get(LETTERS).filter(|(topic, _)| !TopicName::is_legal(topic)) {
+            let problem = format!("`{LETTERS}` is `{topic}` ({origin}), wanted is {}", TopicName::RULE);
+            self.problem(problem);
+        }
         let letters = self.get(LETTERS).map(|(topic, _)| topic.to_owned());
         let go_on = letters.clone().map_or(ExceptionHandler::Skip, ExceptionHandler::DeadLetter);
         let words = [("fail", &ExceptionHandler::Fail), ("continue", &go_on)];
@@ -345,7 +352,7 @@ impl Settings {
             config.compatibility = compatibility;
         }
         let create = self.one_of("auto.create.topics.enable", &truths).unwrap_or(embedded);
-        let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
+        let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", RuntimeConfig::PARTITIONS);
         config.create_topics = create.then_some(partitions.map_or(1, |n| n.get().into()));
         self.check().map(|()| config)
     }
