@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::collector::Collector;
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetter;
-use crate::error::{Error, NodeFailure, Result};
+use crate::error::{BufferFull, Error, NodeFailure, Result};
 use crate::error_handler_context::{ErrorHandlerContext, RawRecord};
 use crate::exception_handler::{ExceptionHandler, HandlerResponse};
 use crate::handlers::Handlers;
@@ -150,6 +150,13 @@ impl TaskContext {
     }
 
     fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
+    /// The error of a suppression that holds more than it may: `waits` rows or bytes, where `may` may.
+    #[cold]
+    pub fn full(&self, name: &str, waits: usize, may: usize, what: &'static str) -> Error {
+        let record = self.source().map(|(partition, offset)| (partition.clone(), offset));
+        Error::Full(Box::new(BufferFull { name: name.to_owned(), task: self.task, record, waits, may, what }))
+    }
+
         NodeFailure {
             node: self.nodes[node.0].clone(),
             task: self.task,

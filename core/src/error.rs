@@ -39,8 +39,9 @@ pub enum Error {
     Production(Box<NodeFailure>),
     /// A record is larger than `max.request.size`.
     TooLarge(Box<TooLarge>),
-    /// A buffer that was told to stop the program when it is full is full.
-    Full(Box<String>),
+    /// A buffer that was told to stop the program when it is full is full. No handler is asked: the task goes back to its last
+    /// commit.
+    Full(Box<BufferFull>),
     /// A closure or processor panicked.
     Panicked(Box<Panicked>),
     /// An error of the program's own.
@@ -136,6 +137,23 @@ pub struct TooLarge {
     pub bytes: usize,
     /// The setting.
     pub limit: usize,
+}
+
+/// A suppression that holds more than it may.
+#[derive(Debug, Clone)]
+pub struct BufferFull {
+    /// The suppression.
+    pub name: String,
+    /// Its task.
+    pub task: TaskId,
+    /// The source record that was being processed; `None` in a punctuation or a commit.
+    pub record: Option<(TopicPartition, Offset)>,
+    /// How much waits.
+    pub waits: usize,
+    /// How much may.
+    pub may: usize,
+    /// Of what: `rows` or `bytes`.
+    pub what: &'static str,
 }
 
 /// A panic in a task.
@@ -262,7 +280,15 @@ impl fmt::Display for Error {
                 };
                 write!(f, " panicked: {}\n  help: where data can cause it, return an error instead{help}", e.message)
             }
-            Error::Full(problem) => f.write_str(problem),
+            Error::Full(e) => {
+                write!(f, "suppression `{}` is full in ", e.name)?;
+                place(f, e.task, e.record.as_ref())?;
+                write!(
+                    f,
+                    ": {} {} wait, {} may\n  help: raise the bound of its BufferConfig, or say .emit_early_when_full(); no exception handler is asked about it",
+                    e.waits, e.what, e.may
+                )
+            }
             Error::User(error) => error.fmt(f),
         }
     }
