@@ -169,6 +169,8 @@ fn an_unknown_flag_is_refused_with_the_nearest_word() {
         &run(None, &[], &["--num.stream.thread=2"]),
         "the settings are wrong: unknown flag `--num.stream.thread`, did you mean `num.stream.threads`?",
     );
+    // `help` was recommended, which shares no letter with it.
+    refused(&run(None, &[], &["--foo"]), "the settings are wrong: unknown flag `--foo`");
     // The program's own flags are words too.
     refused(&run(None, &[], &["--stdot=x"]), "the settings are wrong: unknown flag `--stdot`, did you mean `stdout`?");
     refused(&run(None, &[], &["--entirely-else"]), "the settings are wrong: unknown flag `--entirely-else`");
@@ -192,6 +194,19 @@ fn an_application_id_that_names_no_topic_says_where_it_was_written() {
     }
     let said = run(None, &[], &["--application.id=A.b_c-9"]);
     assert!(said.well, "{said:?}");
+}
+
+/// What the program writes was recommended to be fed, and a name that no topic can have to be created.
+#[test]
+fn a_topic_that_is_not_there_is_answered_with_one_that_fits() {
+    let stdin = |topic: &str| run(None, &[], &[&format!("--stdin={topic}")]);
+    let error = |said: &Said| said.err.lines().skip(1).collect::<Vec<_>>().join("\n");
+    let none = "there is no topic of this name\n  help:";
+    let wrong = "Error: the settings are wrong: --stdin";
+    assert_eq!(error(&stdin("lodd")), format!("{wrong} lodd: {none} wanted is one of lines"));
+    assert_eq!(error(&stdin("lins")), format!("{wrong} lins: {none} did you mean `lines`?"));
+    let said = run(None, &[], &["--stdout=lodd"]);
+    assert_eq!(error(&said), format!("Error: the settings are wrong: --stdout lodd: {none} did you mean `loud`?"));
 }
 
 /// What is wrong in all three places, the lines of the file that are no settings among it, is said at once.
