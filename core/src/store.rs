@@ -122,7 +122,9 @@ impl ChangelogWriter {
         }
         self.open.push(timestamp, Some(key), value, headers);
         if self.open.len() >= Self::BATCH_BYTES {
-            self.full.push(std::mem::take(&mut self.open));
+            // Another of this size mostly follows: it is not to grow there.
+            let next = BatchBuilder::with_capacity(Self::BATCH_BYTES + Self::BATCH_BYTES / 8);
+            self.full.push(std::mem::replace(&mut self.open, next));
         }
     }
 

@@ -57,9 +57,10 @@ impl<I: Copy + Eq> Index<I> {
 
     /// The numbers that these keys most likely have: nothing else is looked at.
     pub(crate) fn guess(&self, keys: &[&[u8]]) -> [Option<I>; KEYS_AHEAD] {
-        let mut found = [None; KEYS_AHEAD];
-        for (id, key) in found.iter_mut().zip(keys) {
-            *id = self.find(self.hash(key), |_| true);
+        let (mut hashes, mut found) = ([Hash(0); KEYS_AHEAD], [None; KEYS_AHEAD]);
+        hashes.iter_mut().zip(keys).for_each(|(hash, key)| *hash = self.hash(key));
+        for (id, hash) in found.iter_mut().zip(hashes).take(keys.len()) {
+            *id = self.find(hash, |_| true);
         }
         found
     }

@@ -52,7 +52,7 @@ impl<V: Clone> Content for Entry<V> {
 struct Row<I, C> {
     identity: I,
     content: C,
-    /// The generation that changed it last; 0 is none that still matters.
+    /// The generation that changed it last: behind the committed one, there is undo information.
     changed: u32,
     /// It waits to be removed when the disk has its deletion.
     leaving: bool,
@@ -76,8 +76,11 @@ pub(crate) struct Rows<I, C> {
     rows: Vec<Row<I, C>>,
     free: Vec<RowId>,
     generation: u32,
+    committed: u32,
     present: Vec<(RowId, C)>,
     flushed: Vec<(RowId, C)>,
+    /// Rows that were not there when they were flushed: they go for good with the commit.
+    gone: Vec<RowId>,
     /// Without undo (global stores) changes are final at once.
     undo: bool,
     disk: Option<Generations>,
@@ -93,17 +96,16 @@ pub(crate) struct Rows<I, C> {
 struct Generations {
     /// Committed, and not written yet.
     unwritten: VecDeque<u32>,
-    committed: u32,
     written: u32,
     deleted: VecDeque<(u32, RowId)>,
 }
 
 impl Generations {
     /// Lets a row that is not there leave when the disk has everything that was done to it.
-    fn delete<I, C: Content>(&mut self, id: RowId, row: &mut Row<I, C>) {
+    fn delete<I, C: Content>(&mut self, committed: u32, id: RowId, row: &mut Row<I, C>) {
         if !row.content.is_there() && !row.leaving {
             row.leaving = true;
-            self.deleted.push_back((row.changed.max(self.committed), id));
+            self.deleted.push_back((row.changed.max(committed), id));
         }
     }
 }
@@ -114,8 +116,10 @@ impl<I, C: Content> Rows<I, C> {
             rows: Vec::new(),
             free: Vec::new(),
             generation: 1,
+            committed: 0,
             present: Vec::new(),
             flushed: Vec::new(),
+            gone: Vec::new(),
             undo,
             disk: None,
             present_at: HashMap::new(),
@@ -236,12 +240,16 @@ impl<I, C: Content> Rows<I, C> {
         mut f: impl FnMut(&mut Self, RowId, &C) -> Result<(), E>,
     ) -> Result<(), E> {
         let present = std::mem::take(&mut self.present);
+        self.gone.clear();
         let result = present.chunks(32).try_for_each(|chunk| {
             chunk.iter().for_each(|(id, _)| self.touch(*id));
             chunk.iter().for_each(|(id, _)| ahead(self.identity(*id)));
             chunk.iter().try_for_each(|(id, was)| {
-                let there = was.is_there() || self.content(*id).is_there();
-                if there { f(self, *id, was) } else { Ok(()) }
+                let is_there = self.content(*id).is_there();
+                if !is_there {
+                    self.gone.push(*id);
+                }
+                if is_there || was.is_there() { f(self, *id, was) } else { Ok(()) }
             })
         });
         self.present = present;
@@ -259,44 +267,37 @@ impl<I, C: Content> Rows<I, C> {
     /// The flushed generation is committed. `remove` is told the rows that are gone for good.
     pub(crate) fn committed(&mut self, mut remove: impl FnMut(RowId, &I)) {
         self.flushed_at = HashMap::new();
+        self.flushed.clear();
+        self.committed = self.generation - 1;
         if let Some(disk) = &mut self.disk {
-            disk.committed = self.generation - 1;
-            disk.unwritten.push_back(disk.committed);
-            for (id, _) in self.flushed.drain(..) {
-                disk.delete(id, &mut self.rows[id.index()]);
+            disk.unwritten.push_back(self.committed);
+            for id in self.gone.drain(..) {
+                disk.delete(self.committed, id, &mut self.rows[id.index()]);
             }
             return;
         }
-        let mut flushed = std::mem::take(&mut self.flushed);
-        for chunk in flushed.chunks(32) {
-            chunk.iter().for_each(|(id, _)| self.touch(*id));
-            for (id, _) in chunk {
-                let row = &mut self.rows[id.index()];
-                let changed_again = row.changed == self.generation;
-                if !changed_again {
-                    row.changed = 0;
-                    if !row.content.is_there() {
-                        remove(*id, &row.identity);
-                        self.free.push(*id);
-                    }
-                }
+        for id in self.gone.drain(..) {
+            let row = &self.rows[id.index()];
+            // What was changed again is flushed again.
+            if row.changed <= self.committed {
+                remove(id, &row.identity);
+                self.free.push(id);
             }
         }
-        flushed.clear();
-        self.flushed = flushed;
     }
 
     /// Back to the last commit. `f` is told every row that was changed, as it is again: if it is not there, it is gone
     /// for good.
     pub(crate) fn rollback(&mut self, mut f: impl FnMut(RowId, &I, &C)) {
         (self.present_at, self.flushed_at) = Default::default();
+        self.gone.clear();
         // The older generation last: its contents are what was committed.
         let mut touched = Vec::new();
         for (id, content) in self.present.drain(..).chain(self.flushed.drain(..)) {
             let row = &mut self.rows[id.index()];
             row.content = content;
             // The disk may not have what was committed last.
-            row.changed = self.disk.as_ref().map_or(0, |disk| disk.committed);
+            row.changed = self.committed;
             touched.push(id);
         }
         touched.sort_unstable();
@@ -306,7 +307,7 @@ impl<I, C: Content> Rows<I, C> {
             f(id, &row.identity, &row.content);
             if !row.content.is_there() {
                 match &mut self.disk {
-                    Some(disk) => disk.delete(id, &mut self.rows[id.index()]),
+                    Some(disk) => disk.delete(self.committed, id, &mut self.rows[id.index()]),
                     None => self.free.push(id),
                 }
             }
@@ -328,7 +329,7 @@ impl<I, C: Content> Rows<I, C> {
                 remove(id, &row.identity);
                 self.free.push(id);
             } else {
-                disk.delete(id, row);
+                disk.delete(self.committed, id, row);
             }
         }
     }
@@ -383,9 +384,8 @@ impl<I, C: Content> Rows<I, C> {
 
     /// Frees a row that no undo information speaks of; the caller removes it from its indexes.
     pub(crate) fn free(&mut self, id: RowId) -> bool {
-        let committed = self.disk.as_ref().map_or(0, |disk| disk.committed);
         let row = &mut self.rows[id.index()];
-        if row.changed > committed || row.leaving {
+        if row.changed > self.committed || row.leaving {
             return false;
         }
         row.content.clear();

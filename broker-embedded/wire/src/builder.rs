@@ -6,7 +6,7 @@ use crate::compression::Compression;
 use crate::error::BatchError;
 use crate::header::{BatchHeader, CRC_START, HEADER_LEN, LENGTH_START};
 use crate::records::Records;
-use crate::varint;
+use crate::varint::{self, Packed};
 
 /// A batch under construction. Empty, it holds no memory.
 #[derive(Debug, Clone, Default)]
@@ -84,27 +84,23 @@ impl BatchBuilder {
         }
         self.keyless |= key.is_none();
         let time_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let size =
-            |field: Option<&[u8]>| field.map_or((1, -1), |f| (varint::len(f.len() as i64) + f.len(), f.len() as i64));
-        let ((key_size, key_len), (value_size, value_len)) = (size(key), size(value));
-        let body = 1
-            + varint::len(time_delta)
-            + varint::len(i64::from(offset_delta))
-            + key_size
-            + value_size
-            + headers.len().max(1);
-
-        let mut head = [0; 50];
-        let mut at = varint::put(&mut head, 0, body as i64) + 1;
-        at = varint::put(&mut head, at, time_delta);
-        at = varint::put(&mut head, at, i64::from(offset_delta));
-        at = varint::put(&mut head, at, key_len);
-        self.bytes.reserve(body + 10);
-        self.bytes.extend_from_slice(&head[..at]);
-        self.bytes.extend_from_slice(key.unwrap_or_default());
-        at = varint::put(&mut head, 0, value_len);
-        self.bytes.extend_from_slice(&head[..at]);
-        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let len = |field: Option<&[u8]>| field.map_or(-1, |field| field.len() as i64);
+        // The attributes, of which there are none, are before the time.
+        let head = Packed::EMPTY.and(0).and(time_delta).and(i64::from(offset_delta)).and(len(key));
+        let value_len = Packed::EMPTY.and(len(value));
+        let ([key_bytes, value_bytes], headers_len) =
+            ([key, value].map(Option::unwrap_or_default), headers.len().max(1));
+        let body = head.len() + key_bytes.len() + value_len.len() + value_bytes.len() + headers_len;
+        let head = Packed::EMPTY.and(body as i64).and_all(head);
+        if head.fits() && value_len.fits() {
+            self.bytes.reserve(body + 2 * Packed::BYTES);
+            self.put(head);
+            self.bytes.extend_from_slice(key_bytes);
+            self.put(value_len);
+            self.bytes.extend_from_slice(value_bytes);
+        } else {
+            self.push_long(time_delta, offset_delta, [key, value], headers_len);
+        }
         if headers.is_empty() {
             self.bytes.push(0);
         } else {
@@ -113,6 +109,33 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.last_offset_delta = offset_delta;
         self.count += 1;
+    }
+
+    /// Appends numbers. To copy all bytes and let go of the last is an instruction or two; to copy as many as there are is
+    /// a call.
+    #[inline(always)]
+    fn put(&mut self, packed: Packed) {
+        let end = self.bytes.len() + packed.len();
+        self.bytes.extend_from_slice(&packed.bytes());
+        self.bytes.truncate(end);
+    }
+
+    /// Appends a record up to its headers, with numbers of any size.
+    #[inline(never)]
+    fn push_long(&mut self, time_delta: i64, offset_delta: i32, fields: [Option<&[u8]>; 2], headers: usize) {
+        let len = |field: &Option<&[u8]>| field.map_or(-1, |field| field.len() as i64);
+        let size = |field| varint::len(len(field)) + field.unwrap_or_default().len();
+        let place = 1 + varint::len(time_delta) + varint::len(i64::from(offset_delta));
+        let body = place + fields.iter().map(size).sum::<usize>() + headers;
+        self.bytes.reserve(body + 10);
+        varint::push(&mut self.bytes, body as i64);
+        self.bytes.push(0);
+        varint::push(&mut self.bytes, time_delta);
+        varint::push(&mut self.bytes, i64::from(offset_delta));
+        for field in &fields {
+            varint::push(&mut self.bytes, len(field));
+            self.bytes.extend_from_slice(field.unwrap_or_default());
+        }
     }
 
     /// Bytes so far, with the header.

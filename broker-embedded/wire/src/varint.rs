@@ -1,5 +1,60 @@
 //! Zigzag varints, as in a record: 1 byte for what most records hold.
 
+/// Varints one behind the other, put together in a register: two bytes of each at most, eight of all.
+#[derive(Clone, Copy)]
+pub(crate) struct Packed {
+    bytes: u64,
+    bits: u32,
+    /// Bits that had no room.
+    lost: u64,
+}
+
+impl Packed {
+    /// Bytes that are copied, so that it is known how many.
+    pub(crate) const BYTES: usize = 8;
+    pub(crate) const EMPTY: Self = Packed { bytes: 0, bits: 0, lost: 0 };
+
+    /// With another one behind them.
+    #[inline(always)]
+    pub(crate) fn and(self, value: i64) -> Self {
+        let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+        if zigzag < 0x80 {
+            self.and_all(Packed { bytes: zigzag, bits: 8, lost: 0 })
+        } else {
+            let bytes = zigzag & 0x7f | 0x80 | zigzag >> 7 << 8;
+            self.and_all(Packed { bytes, bits: 16, lost: zigzag >> 14 })
+        }
+    }
+
+    /// With others behind them.
+    #[inline(always)]
+    pub(crate) fn and_all(self, others: Self) -> Self {
+        Packed {
+            bytes: self.bytes | others.bytes.wrapping_shl(self.bits),
+            bits: self.bits + others.bits,
+            lost: self.lost | others.lost,
+        }
+    }
+
+    /// Whether all are there.
+    #[inline(always)]
+    pub(crate) fn fits(self) -> bool {
+        self.bits <= u64::BITS && self.lost == 0
+    }
+
+    /// How many bytes they take.
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        self.bits as usize / 8
+    }
+
+    /// Their bytes, and zeros.
+    #[inline(always)]
+    pub(crate) fn bytes(self) -> [u8; Self::BYTES] {
+        self.bytes.to_le_bytes()
+    }
+}
+
 /// Writes a varint into `out` at `at` and returns where it ends. `out` must have 10 bytes left.
 #[inline]
 pub(crate) fn put(out: &mut [u8], mut at: usize, value: i64) -> usize {
@@ -80,6 +135,12 @@ mod tests {
                 let mut bytes = Vec::new();
                 push(&mut bytes, value);
                 assert_eq!(bytes.len(), len(value), "{value}");
+                let packed = Packed::EMPTY.and(0).and(value).and(1);
+                assert_eq!(packed.fits(), bytes.len() <= 2, "{value}");
+                if packed.fits() {
+                    let expected = [&[0], bytes.as_slice(), &[2]].concat();
+                    assert_eq!(packed.bytes()[..packed.len()], expected, "{value}");
+                }
                 let mut at = 0;
                 assert_eq!(take(&bytes, &mut at), Some(value));
                 assert_eq!(at, bytes.len());
@@ -89,5 +150,13 @@ mod tests {
             }
         }
         assert_eq!(take(&[0xff; 11], &mut 0), None);
+    }
+
+    /// The ninth byte must not come to lie over the first.
+    #[test]
+    fn eight_bytes_are_packed_and_not_nine() {
+        let eight = (0..4).fold(Packed::EMPTY, |packed, _| packed.and(1_000));
+        assert!(eight.fits() && eight.bytes() == [0xd0, 0x0f].repeat(4)[..]);
+        assert!(!eight.and(0).fits() && !Packed::EMPTY.and(0).and_all(eight).fits());
     }
 }

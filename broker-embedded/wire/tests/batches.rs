@@ -11,12 +11,18 @@ type Field = Option<Vec<u8>>;
 type Made = (i64, Field, Field, Vec<(String, Field)>);
 
 fn field() -> impl Strategy<Value = Field> {
-    proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300))
+    let bytes = prop_oneof![
+        8 => proptest::collection::vec(any::<u8>(), 0..300),
+        1 => (8_000..9_000usize).prop_map(|len| vec![7; len])
+    ];
+    proptest::option::of(bytes)
 }
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
     let headers = proptest::collection::vec(("[a-c]{0,3}", field()), 0..4);
-    proptest::collection::vec((0..1i64 << 45, field(), field(), headers), 1..30)
+    // Most times are near each other, and then they are short.
+    let time = prop_oneof![0..200i64, 0..1i64 << 45];
+    proptest::collection::vec((time, field(), field(), headers), 1..30)
 }
 
 fn build(records: &[Made]) -> BatchBuilder {

@@ -7,7 +7,7 @@ use millstream_core::{Change, Data, Error, NodeId, Port, Record, Result, StoreId
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::aggregates::key_value::Aggregate;
-use crate::aggregates::windowed::{FixedWindows, SessionTableBuilder, WindowedTable};
+use crate::aggregates::windowed::{FixedWindows, Lent, SessionTableBuilder, WindowedTable};
 use crate::aggregates::windowed_cogroup::{LateInputs, SessionCogroup, WindowedCogroup};
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
@@ -360,7 +360,7 @@ where
         let stream = stream.without_null_values();
         let f = self.f.clone();
         target.subscribe(node, &stream, late, move |key, value, sum: Option<A>| {
-            f(key, value, sum.unwrap_or_else(|| init()))
+            f(key, value.take(), sum.unwrap_or_else(|| init()))
         });
     }
 
@@ -376,14 +376,16 @@ where
         let late = late.take(self.grouped.stream().node, &stream, node);
         let stream = stream.without_null_values();
         let f = self.f.clone();
-        let fold = move |key: &K, value, sum: Option<A>| f(key, value, sum.unwrap_or_else(|| init()));
+        let fold = move |key: &K, value: Lent<'_, V::NonNull>, sum: Option<A>| {
+            f(key, value.take(), sum.unwrap_or_else(|| init()))
+        };
         match merge {
             Merge::Sure(merge) => {
                 let merge = move |key: &K, a: Option<A>, b: A| Ok(Some(merge(key, a, b)));
                 target.subscribe(node, &stream, late, fold, Arc::new(merge));
             }
             Merge::MayFail(merge) => {
-                let fold = move |key: &K, value, sum| fold(key, value, sum).map_err(E::into);
+                let fold = move |key: &K, value: Lent<'_, V::NonNull>, sum| fold(key, value, sum).map_err(E::into);
                 let merge = move |key: &K, a: Option<A>, b: A| merge(key, a, b).map(Some);
                 target.subscribe(node, &stream, late, fold, Arc::new(merge));
             }

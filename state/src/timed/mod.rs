@@ -5,12 +5,14 @@
 //! are asked for. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
+mod ahead;
 mod closing;
 mod disk;
 mod place;
 mod query;
 mod scan;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
 use std::ops::RangeInclusive;
@@ -28,6 +30,7 @@ use crate::key_value::{decode, write_row};
 use crate::rows::{Content, Entry, RowId, Rows};
 use crate::sorted_keys::SortedKeys;
 
+use ahead::Ahead;
 pub use closing::Closing;
 use disk::Disk;
 pub use place::{Place, SessionBounds, WindowStart};
@@ -119,6 +122,7 @@ pub struct TimedTable<P: Place, VS: Serde> {
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
     index: Index<RunId>,
+    ahead: RefCell<Ahead>,
     runs: Vec<Run<P>>,
     free_runs: Vec<RunId>,
     /// Every run once, under a part of the retention that its first place was in: it is looked at when that has
@@ -157,6 +161,7 @@ where
             committed_observed: -1,
             flushed_observed: -1,
             index: Index::new(),
+            ahead: RefCell::default(),
             runs: Vec::new(),
             free_runs: Vec::new(),
             expiring: BTreeMap::new(),
@@ -208,11 +213,27 @@ where
     /// The rows of a key, of which that at `place` is about to be changed, and perhaps others: found once for all.
     #[inline]
     pub fn rows_of(&mut self, key: &[u8], place: P) -> KeyRows {
-        let hash = self.index.hash(key);
-        match self.find_run(hash, key) {
-            Some(run) => KeyRows(run),
-            None => KeyRows(self.insert_run(hash, key, place)),
+        let ahead = self.ahead.get_mut();
+        match ahead.expected() {
+            Some(run) if *self.runs[run as usize].key == *key => {
+                ahead.pass();
+                KeyRows(run)
+            }
+            expected => self.find_or_insert_run(key, place, expected.is_none()),
         }
+    }
+
+    /// The rows of a key that was not read ahead, or is new.
+    fn find_or_insert_run(&mut self, key: &[u8], place: P, may_be_new: bool) -> KeyRows {
+        let hash = self.index.hash(key);
+        let found = self.find_run(hash, key);
+        let ahead = self.ahead.get_mut();
+        match found {
+            Some(run) => ahead.pass_to(run),
+            None if may_be_new => ahead.pass(),
+            None => {}
+        }
+        KeyRows(found.unwrap_or_else(|| self.insert_run(hash, key, place)))
     }
 
     /// The same, with all of the key's rows from a place on in memory.
@@ -284,6 +305,7 @@ where
             sorted.remove(key);
         }
         self.index.remove(self.index.hash(key), id);
+        self.ahead.get_mut().forget();
         self.free_runs.push(id);
     }
 
@@ -409,10 +431,16 @@ where
         let read_run = |run: &RunId| {
             black_box(runs[*run as usize].newest);
         };
+        let mut last = None;
         self.rows.for_each_change(read_run, |rows, id, was| {
-            let run = &runs[*rows.identity(id) as usize];
-            key.clear();
-            key.extend_from_slice(&run.key);
+            let (number, run) = (*rows.identity(id), &runs[*rows.identity(id) as usize]);
+            if last.replace(number) == Some(number) {
+                // Of the key of the row before it.
+                key.truncate(run.key.len());
+            } else {
+                key.clear();
+                key.extend_from_slice(&run.key);
+            }
             let moved = was.place != rows.content(id).place;
             // A row that is where this one was came after it left: only the newest row of a key moves, and it stays that.
             // So it is written later.
@@ -546,7 +574,9 @@ where
     }
 
     fn touch(&self, keys: &[&[u8]]) {
-        let runs = self.index.guess(keys).map(|run| run.map(|run| &self.runs[run as usize]));
+        let guess = self.index.guess(keys);
+        self.ahead.borrow_mut().set(guess);
+        let runs = guess.map(|run| run.map(|run| &self.runs[run as usize]));
         for (_, row) in runs.map(|run| run.and_then(|run| run.newest)).into_iter().flatten() {
             self.rows.touch(row);
         }

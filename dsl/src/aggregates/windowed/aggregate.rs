@@ -11,6 +11,7 @@ use millstream_state::{Entry, KeyRows, WindowStart};
 
 use super::close::WindowClock;
 use super::fixed_windows::FixedWindows;
+use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
 use crate::failure::Failure;
@@ -40,7 +41,7 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
 {
     #[inline]
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
@@ -63,24 +64,29 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
 {
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>, close_time: Timestamp) -> Result<()> {
         self.found = None;
         match self.spec.windows {
             FixedWindows::Time(windows) => {
+                let mut starts = windows.starts(record.timestamp);
+                let Some(mut last) = starts.next() else { return self.emit_closed(cx, close_time, &record.headers) };
+                for next in starts {
+                    self.fold_into(cx, &record, last, None, last + windows.size > close_time)?;
+                    last = next;
+                }
+                // The last window takes what the others have copied.
                 let Record { key, value, timestamp, headers } = record;
-                let record = Record { key, value: (), timestamp, headers };
-                // The last window takes the value, the others copies.
-                let (mut value, mut starts) = (Some(value), windows.starts(timestamp).peekable());
-                while let Some(start) = starts.next() {
-                    let value = if starts.peek().is_some() { value.clone() } else { value.take() };
-                    match value.filter(|_| start + windows.size > close_time) {
-                        Some(value) => self.update(cx, &record, value, start, None)?,
-                        None => cx.drop_late_record(),
+                if last + windows.size <= close_time {
+                    cx.drop_late_record();
+                } else {
+                    let (change, time) = self.update(&key, Lent::Last(value), timestamp, last, None)?;
+                    if self.spec.emit == EmitStrategy::OnUpdate {
+                        return self.pass_on(cx, key, last, change, time, headers);
                     }
                 }
-                return self.emit_closed(cx, close_time, &record.headers);
+                return self.emit_closed(cx, close_time, &headers);
             }
             FixedWindows::Sliding(windows) => {
                 if record.timestamp + windows.difference < close_time {
@@ -97,20 +103,52 @@ where
         self.emit_closed(cx, close_time, &record.headers)
     }
 
-    /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
-    /// of another.
-    pub(super) fn update<W>(
+    /// A fold step on one of the windows of a record, if it is still open; `from` as in `update`.
+    pub(super) fn fold_into(
         &mut self,
         cx: &mut TaskContext,
-        record: &Record<K, W>,
-        value: V,
+        record: &Record<K, V>,
         start: Timestamp,
         from: Option<Option<(A, Timestamp)>>,
+        is_open: bool,
     ) -> Result<()> {
-        let (f, send_old, timestamp) = (&self.f, self.send_old, record.timestamp);
+        if !is_open {
+            cx.drop_late_record();
+            return Ok(());
+        }
+        let (change, time) = self.update(&record.key, Lent::To(&record.value), record.timestamp, start, from)?;
+        self.pass_copy_on(cx, record, start, change, time)
+    }
+
+    /// Passes a change on that a record brought which is needed further, unless that is done when the window closes.
+    pub(super) fn pass_copy_on(
+        &mut self,
+        cx: &mut TaskContext,
+        record: &Record<K, V>,
+        start: Timestamp,
+        change: Change<A>,
+        time: Timestamp,
+    ) -> Result<()> {
+        if self.spec.emit == EmitStrategy::OnWindowClose {
+            return Ok(());
+        }
+        self.pass_on(cx, record.key.clone(), start, change, time, record.headers.clone())
+    }
+
+    /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
+    /// of another. Returns what it changes, and the time of that.
+    fn update(
+        &mut self,
+        key: &K,
+        value: Lent<'_, V>,
+        timestamp: Timestamp,
+        start: Timestamp,
+        from: Option<Option<(A, Timestamp)>>,
+    ) -> Result<(Change<A>, Timestamp)> {
+        let (f, send_old) = (&self.f, self.send_old);
         let rows = match self.found {
             Some(rows) => rows,
-            None => *self.found.insert(self.rows.rows_of(&record.key, WindowStart(start))?),
+            None => *self.found.insert(self.rows.rows_of(key, WindowStart(start))?),
         };
         let changed = self.rows.change_at(rows, WindowStart(start), |entry: &mut Entry<A>| {
             // What fails leaves the row as it was.
@@ -122,27 +160,23 @@ where
             };
             let old = if send_old { stored.clone() } else { None };
             let time = if stored.is_some() { timestamp.max(time) } else { timestamp };
-            let new = f(&record.key, value, stored).inspect_err(|_| entry.value = kept)?;
+            let new = f(key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
             Ok((Change { old, new }, time))
         })?;
-        let (change, timestamp) = changed.map_err(E::into)?;
-        self.pass_on(cx, &record.key, start, change, timestamp, record.headers.clone())
+        changed.map_err(E::into)
     }
 
-    pub(super) fn pass_on(
+    fn pass_on(
         &mut self,
         cx: &mut TaskContext,
-        key: &K,
+        key: K,
         start: Timestamp,
         change: Change<A>,
         timestamp: Timestamp,
         headers: Headers,
     ) -> Result<()> {
-        if self.spec.emit == EmitStrategy::OnWindowClose {
-            return Ok(());
-        }
-        let key = Windowed { key: key.clone(), window: self.spec.windows.window(start) };
+        let key = Windowed { key, window: self.spec.windows.window(start) };
         self.down.forward(cx, Record { key, value: change, timestamp, headers })
     }
 
@@ -169,7 +203,7 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
 {
     fn due(&self, cx: &TaskContext) -> Timestamp {
         if self.spec.emit != EmitStrategy::OnWindowClose {

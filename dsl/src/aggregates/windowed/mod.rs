@@ -3,6 +3,7 @@
 mod aggregate;
 mod close;
 mod fixed_windows;
+mod lent;
 mod session;
 mod session_aggregate;
 mod session_table;
@@ -13,6 +14,7 @@ mod table;
 mod time;
 
 pub use fixed_windows::FixedWindows;
+pub(crate) use lent::Lent;
 pub use session::SessionWindowedStream;
 pub(crate) use session_table::SessionTableBuilder;
 pub(crate) use spec::WindowSpec;

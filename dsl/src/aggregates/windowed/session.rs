@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_core::{Data, Error, Result};
 
+use super::lent::Lent;
 use super::session_table::SessionTableBuilder;
 use super::spec::WindowSpec;
 use crate::aggregates::grouped::GroupedStream;
@@ -107,7 +108,7 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
         self.grouped.builder().warn_of_nulls::<V>(store);
-        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(Some(a.unwrap_or(0) + b)))
+        self.fold_lent(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)), |_, a, b| Ok(Some(a.unwrap_or(0) + b)))
     }
 
     /// Folds the values of a session into one of their own type. A null value adds nothing, but the session grows by it.
@@ -371,6 +372,15 @@ impl<K: Data<NonNull = K>, V: Data> SessionWindowedStream<K, V> {
         &self,
         store: &str,
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+        merge: impl Fn(&K, Option<A>, A) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold_lent(store, move |key, value, sum| f(key, value.take(), sum), merge)
+    }
+
+    fn fold_lent<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
         merge: impl Fn(&K, Option<A>, A) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);

@@ -10,6 +10,7 @@ use millstream_core::{
 use millstream_state::{Entry, KeyRows, SessionBounds};
 
 use super::close::WindowClock;
+use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
 use crate::failure::Failure;
@@ -26,6 +27,14 @@ pub(super) struct SessionAggregate<K: Data, V, A: Data, F, M> {
     pub(super) send_old: bool,
     pub(super) late: Option<Late<K, V>>,
     pub(super) down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// A session that grew.
+struct Grown<A> {
+    from: SessionBounds,
+    to: SessionBounds,
+    old: Option<A>,
+    new: Option<A>,
 }
 
 /// The first end of sessions that are open behind a close time.
@@ -52,7 +61,7 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
@@ -68,7 +77,7 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
     /// Gives a record back that is late.
@@ -78,27 +87,30 @@ where
         let close_time = self.clock.observe(cx, time) - grace - gap;
         // What may fail is computed before anything is moved.
         let rows = self.rows.rows_from(&key, point(time), first_reached(time, gap))?;
-        let late = if E::POSSIBLE || !self.grow(cx, rows, &key, &value, time, close_time)? {
-            self.merge(cx, rows, &key, value, time, close_time)?
-        } else {
-            None
-        };
+        let grown = if E::POSSIBLE { None } else { self.grow(rows, &key, &value, time, close_time)? };
+        if let Some(Grown { from, to, old, new }) = grown {
+            if from != point(time) {
+                self.pass_on(cx, key.clone(), from, Change { old, new: None })?;
+            }
+            self.pass_on(cx, key, to, Change { old: None, new })?;
+            return self.emit_closed(cx, close_time, &headers).map(|()| None);
+        }
+        let late = self.merge(cx, rows, &key, value, time, close_time)?;
         self.emit_closed(cx, close_time, &headers)?;
         Ok(late.map(|value| Record { key, value, timestamp: time, headers }))
     }
 
-    /// The usual record grows the newest session of its key and reaches no other: one row, changed in place. Whether
-    /// this is such a record.
+    /// The usual record grows the newest session of its key and reaches no other: one row, changed in place. `None` if this
+    /// is not such a record.
     #[inline]
     fn grow(
         &mut self,
-        cx: &mut TaskContext,
         rows: KeyRows,
         key: &K,
         value: &V,
         time: Timestamp,
         close_time: Timestamp,
-    ) -> Result<bool> {
+    ) -> Result<Option<Grown<A>>> {
         let (gap, send_old, functions) = (self.spec.windows.gap, self.send_old, &self.functions);
         let mut from = point(time);
         let to = |newest: SessionBounds, before: Option<SessionBounds>| {
@@ -110,16 +122,12 @@ where
             let stored = entry.value.take();
             let old = if send_old { stored.clone() } else { None };
             let sum = stored.map_or(Ok(None), |stored| functions.1(key, None, stored))?;
-            let new = functions.0(key, value.clone(), sum)?;
+            let new = functions.0(key, Lent::To(value), sum)?;
             *entry = Entry { value: new.clone(), timestamp: grown.end };
             Ok((grown, old, new))
         });
-        let Some((grown, old, new)) = changed.transpose().map_err(E::into)? else { return Ok(false) };
-        if from != point(time) {
-            self.pass_on(cx, key, from, Change { old, new: None })?;
-        }
-        self.pass_on(cx, key, grown, Change { old: None, new })?;
-        Ok(true)
+        let grown = changed.transpose().map_err(E::into)?;
+        Ok(grown.map(|(to, old, new)| Grown { from, to, old, new }))
     }
 
     /// Any record: the sessions that it reaches go, and one comes that holds them all. Gives the value back if it is late.
@@ -148,28 +156,28 @@ where
             cx.drop_late_record();
             return Ok(Some(value));
         }
-        let new = f(key, value, sum).map_err(E::into)?;
+        let new = f(key, Lent::Last(value), sum).map_err(E::into)?;
         if merged != point(time) {
             for (bounds, old, _) in found {
                 self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
-                self.pass_on(cx, key, bounds, Change { old: Some(old), new: None })?;
+                self.pass_on(cx, key.clone(), bounds, Change { old: Some(old), new: None })?;
             }
         }
         let entry = Entry { value: new.clone(), timestamp: merged.end };
         self.rows.change_at(rows, merged, |row| *row = entry)?;
-        self.pass_on(cx, key, merged, Change { old: None, new })?;
+        self.pass_on(cx, key.clone(), merged, Change { old: None, new })?;
         Ok(None)
     }
 
     /// A session's result has the time of its end and no headers (semantics.md 39).
-    fn pass_on(&mut self, cx: &mut TaskContext, key: &K, bounds: SessionBounds, mut change: Change<A>) -> Result<()> {
+    fn pass_on(&mut self, cx: &mut TaskContext, key: K, bounds: SessionBounds, mut change: Change<A>) -> Result<()> {
         if self.spec.emit == EmitStrategy::OnWindowClose {
             return Ok(());
         }
         if !self.send_old {
             change.old = None;
         }
-        let key = Windowed { key: key.clone(), window: Window { start: bounds.start, end: bounds.end } };
+        let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
         self.down.forward(cx, Record::new(key, change, bounds.end))
     }
 
@@ -197,7 +205,7 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
     fn due(&self, cx: &TaskContext) -> Timestamp {

@@ -10,6 +10,7 @@ use millstream_core::{Change, Data, NodeId, Port, Record, Result, StoreFormat, S
 use millstream_state::SessionBounds;
 
 use super::close::WindowClock;
+use super::lent::Lent;
 use super::session_aggregate::{SessionAggregate, SharedSessions};
 use super::spec::WindowSpec;
 use super::store::{TimedStore, WindowedRows};
@@ -58,7 +59,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         node: NodeId,
         stream: &KStream<K, V>,
         late: Option<Arc<LateStream<K, V>>>,
-        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+        f: impl Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
         merge: Arc<M>,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());

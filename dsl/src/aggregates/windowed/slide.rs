@@ -6,6 +6,7 @@ use millstream_core::{Change, Data, Record, Result, TaskContext, Timestamp};
 use millstream_state::{Entry, WindowStart};
 
 use super::aggregate::WindowAggregate;
+use super::lent::Lent;
 use crate::failure::Failure;
 
 impl<K, V, A, E, F> WindowAggregate<K, V, A, F>
@@ -14,7 +15,7 @@ where
     V: Data,
     A: Data,
     E: Failure,
-    F: Fn(&K, V, Option<A>) -> Result<Option<A>, E>,
+    F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
 {
     /// A fold step on a sliding window that is still open; `from` as in `update`.
     fn slide_into(
@@ -25,12 +26,7 @@ where
         from: Option<Option<(A, Timestamp)>>,
         close_time: Timestamp,
     ) -> Result<()> {
-        if start + self.spec.windows.size() >= close_time {
-            self.update(cx, record, record.value.clone(), start, from)
-        } else {
-            cx.drop_late_record();
-            Ok(())
-        }
+        self.fold_into(cx, record, start, from, start + self.spec.windows.size() >= close_time)
     }
 
     /// A record at `t` is in every window that starts in [t - difference, t]. It may open three: its own left window
@@ -128,7 +124,7 @@ where
         let entry = Entry { value: Some(value.clone()), timestamp: newest };
         self.rows.change(&record.key, WindowStart(start), |row| *row = entry)?;
         let change = Change { old: None, new: Some(value) };
-        self.pass_on(cx, &record.key, start, change, newest, record.headers.clone())
+        self.pass_copy_on(cx, record, start, change, newest)
     }
 
     fn open_right_of_previous(

@@ -12,6 +12,7 @@ use millstream_state::WindowStart;
 use super::aggregate::{SharedAggregate, WindowAggregate};
 use super::close::WindowClock;
 use super::fixed_windows::FixedWindows;
+use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
@@ -55,7 +56,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         node: NodeId,
         stream: &KStream<K, V>,
         late: Option<Arc<LateStream<K, V>>>,
-        f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+        f: impl Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
         let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millstream_core::{Data, Error, Result};
 
 use super::fixed_windows::FixedWindows;
+use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::table::WindowedTable;
 use crate::aggregates::grouped::GroupedStream;
@@ -110,7 +111,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         if matches!(self.spec.windows, FixedWindows::Time(_)) {
             self.grouped.builder().warn_of_nulls::<V>(store);
         }
-        self.fold(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
+        self.fold_lent(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
     }
 
     /// Folds the values of a key and window into one of their own type. A null value leaves the window as it was, which is
@@ -342,6 +343,14 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         &self,
         store: &str,
         f: impl Fn(&K, V, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
+    ) -> KTable<Windowed<K>, A> {
+        self.fold_lent(store, move |key, value, sum| f(key, value.take(), sum))
+    }
+
+    fn fold_lent<A: Data<NonNull = A>, E: Failure + 'static>(
+        &self,
+        store: &str,
+        f: impl Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) -> KTable<Windowed<K>, A> {
         let stream = self.grouped.stream_for(store);
         let result = WindowedTable::add(&stream.builder, store, self.spec);
