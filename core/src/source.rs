@@ -13,7 +13,7 @@ use crate::input::Input;
 use crate::log::LogError;
 use crate::record::Record;
 use crate::serde::{Half, Payload, Serde, SerdeContext, SerdeError};
-use crate::time::Timestamp;
+use crate::time::{LATEST_TIME, Timestamp};
 
 /// How far a run may go.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub trait SourceNode {
 /// What a [`TimestampExtractor`] says of a record.
 #[derive(Debug, Clone)]
 pub enum Extracted {
-    /// The record's event time, not negative.
+    /// The record's event time. A negative one drops the record; behind [`LATEST_TIME`] it cannot be used.
     Time(Timestamp),
     /// Drop the record and count it.
     Drop,
@@ -118,7 +118,7 @@ where
         let front = input.front()?;
         let raw = front.peek_timestamp()?;
         if !X::READS_RECORD {
-            return Some(raw);
+            return Some(if raw <= LATEST_TIME { raw } else { partition_time });
         }
         let mut look = front.clone();
         let Some(Ok(view)) = look.next() else { return Some(raw) };
@@ -126,8 +126,8 @@ where
         // What cannot be decoded is dealt with when its turn comes: as soon as possible.
         let Ok(record) = self.decode(&view, &headers) else { return Some(partition_time) };
         match self.extractor.extract(&record, partition_time) {
-            Extracted::Time(time) => Some(time),
-            Extracted::Drop | Extracted::Fail(_) => Some(partition_time),
+            Extracted::Time(time) if time <= LATEST_TIME => Some(time),
+            Extracted::Time(_) | Extracted::Drop | Extracted::Fail(_) => Some(partition_time),
         }
     }
 
@@ -160,7 +160,7 @@ where
             cx.has_record = true;
             let failed = match self.decode(&view, &headers) {
                 Ok(mut record) => match self.extractor.extract(&record, input.time) {
-                    Extracted::Time(time) if time >= 0 => {
+                    Extracted::Time(time @ 0..=LATEST_TIME) => {
                         record.timestamp = time;
                         input.time = input.time.max(time);
                         cx.stream_time = cx.stream_time.max(time);
@@ -170,6 +170,7 @@ where
                         }
                         None
                     }
+                    Extracted::Time(time) if time > LATEST_TIME => Some((Half::Value, too_late(time))),
                     Extracted::Time(_) | Extracted::Drop => {
                         cx.drop_record();
                         None
@@ -192,6 +193,14 @@ where
         }
         Ok(taken)
     }
+}
+
+/// A time that no reckoning can be done with.
+#[cold]
+fn too_late(time: Timestamp) -> SerdeError {
+    SerdeError::invalid(format!(
+        "the record has the time {time}, and the latest is {LATEST_TIME} ms\n  help: give the source a timestamp extractor that says when it was, or drops it"
+    ))
 }
 
 /// A source record as it came, at the time that it has now.
