@@ -73,7 +73,7 @@ impl BrokerOptions {
             transaction_max_timeout: Duration::from_secs(15 * 60),
             transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
             producer_id_expiration: Duration::from_secs(24 * 3600),
-            tail_bytes: 2 << 20,
+            tail_bytes: 1 << 20,
         }
     }
 

@@ -27,7 +27,28 @@ pub struct Input {
     /// Time of the head, once looked at.
     pub(crate) head: Option<Timestamp>,
     /// The stores have been told the keys of the records before this one.
-    touched: Offset,
+    pub(crate) touched: Offset,
+}
+
+/// Tells the stores the keys of a batch's next records, once per record: those before `touched` they know.
+#[inline]
+pub(crate) fn touch(batch: &Records, consumed: Offset, touched: &mut Offset, stores: &[Rc<RefCell<dyn StateStore>>]) {
+    if consumed >= *touched {
+        *touched = consumed + KEYS_AHEAD as Offset;
+        if stores.iter().any(|store| store.borrow().is_large()) {
+            *touched = touch_next(batch, stores);
+        }
+    }
+}
+
+#[inline(never)]
+fn touch_next(batch: &Records, stores: &[Rc<RefCell<dyn StateStore>>]) -> Offset {
+    let mut keys = [&[][..]; KEYS_AHEAD];
+    let (found, behind) = batch.peek_keys(&mut keys);
+    for store in stores {
+        store.borrow().touch(&keys[..found]);
+    }
+    behind
 }
 
 impl Input {
@@ -86,28 +107,6 @@ impl Input {
             self.consumed = self.consumed.max(self.position);
         }
         self.queue.front_mut()
-    }
-
-    /// Tells the stores the keys of the next records, once per record.
-    #[inline]
-    pub(crate) fn touch(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
-        if self.consumed >= self.touched {
-            self.touched = self.consumed + KEYS_AHEAD as Offset;
-            if stores.iter().any(|store| store.borrow().is_large()) {
-                self.touch_next(stores);
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn touch_next(&mut self, stores: &[Rc<RefCell<dyn StateStore>>]) {
-        let Some(batch) = self.queue.front() else { return };
-        let mut keys = [&[][..]; KEYS_AHEAD];
-        let (found, behind) = batch.peek_keys(&mut keys);
-        for store in stores {
-            store.borrow().touch(&keys[..found]);
-        }
-        self.touched = behind;
     }
 
     /// Whether nothing is queued.

@@ -2,14 +2,14 @@
 //!
 //! The loop is here and generic, so that a run of records costs one dynamic call.
 
-use millstream_wire::RecordView;
+use millstream_wire::{RecordView, Records};
 
 use crate::context::TaskContext;
 use crate::error::{Error, Result, Undecodable};
 use crate::error_handler_context::RawRecord;
 use crate::forward::{Downstream, Forward};
 use crate::headers::Headers;
-use crate::input::Input;
+use crate::input::{Input, touch};
 use crate::log::LogError;
 use crate::record::Record;
 use crate::serde::{Half, Payload, Serde, SerdeContext, SerdeError};
@@ -115,12 +115,32 @@ where
 {
     fn head_time(&mut self, input: &mut Input) -> Option<Timestamp> {
         let partition_time = input.time;
-        let front = input.front()?;
-        let raw = front.peek_timestamp()?;
+        self.time_of(input.front()?, partition_time)
+    }
+
+    fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize> {
+        let mut taken = 0;
+        while taken < limit.records && input.front().is_some() && self.run_batch(cx, input, limit, &mut taken)? {}
+        Ok(taken)
+    }
+}
+
+impl<KS, VS, X> Source<KS, VS, X>
+where
+    KS: Serde,
+    VS: Serde,
+    KS::Value: Clone,
+    VS::Value: Clone,
+    X: TimestampExtractor<KS::Value, VS::Value>,
+{
+    /// The time of a batch's next record.
+    #[inline]
+    fn time_of(&self, batch: &Records, partition_time: Timestamp) -> Option<Timestamp> {
+        let raw = batch.peek_timestamp()?;
         if !X::READS_RECORD {
             return Some(if raw <= LATEST_TIME { raw } else { partition_time });
         }
-        let mut look = front.clone();
+        let mut look = batch.clone();
         let Some(Ok(view)) = look.next() else { return Some(raw) };
         let headers = Headers::from_section(view.headers);
         // What cannot be decoded is dealt with when its turn comes: as soon as possible.
@@ -131,38 +151,43 @@ where
         }
     }
 
-    fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize> {
-        let mut taken = 0;
-        while taken < limit.records {
-            if taken > 0 && limit.until < Timestamp::MAX {
-                let head = self.head_time(input);
+    /// Processes records of the batch in front. `false`: the run has come to its end.
+    #[inline]
+    fn run_batch(
+        &mut self,
+        cx: &mut TaskContext,
+        input: &mut Input,
+        limit: RunLimit,
+        taken: &mut usize,
+    ) -> Result<bool> {
+        let Input { partition, queue, consumed, time: partition_time, touched, .. } = input;
+        let Some(batch) = queue.front_mut() else { return Ok(false) };
+        while *taken < limit.records && batch.remaining() > 0 {
+            if *taken > 0 && limit.until < Timestamp::MAX {
+                let head = self.time_of(batch, *partition_time);
                 if head.is_some_and(|time| time > limit.until) {
-                    break;
+                    return Ok(false);
                 }
             }
-            if input.front().is_none() {
-                break;
-            }
-            input.touch(&cx.stores);
-            let Some(batch) = input.queue.front_mut() else { break };
+            touch(batch, *consumed, touched, &cx.stores);
             let view = match batch.next() {
                 Some(Ok(view)) => view,
-                None => continue,
+                None => break,
                 Some(Err(error)) => {
-                    let place = format!("{}@{}", input.partition, input.consumed);
+                    let place = format!("{partition}@{consumed}");
                     return Err(LogError::Corrupt { place, problem: error.to_string() }.into());
                 }
             };
-            taken += 1;
+            *taken += 1;
             let (offset, raw_time) = (view.offset, view.timestamp);
             let headers = Headers::from_section(view.headers);
             cx.offset = offset;
             cx.has_record = true;
             let failed = match self.decode(&view, &headers) {
-                Ok(mut record) => match self.extractor.extract(&record, input.time) {
+                Ok(mut record) => match self.extractor.extract(&record, *partition_time) {
                     Extracted::Time(time @ 0..=LATEST_TIME) => {
                         record.timestamp = time;
-                        input.time = input.time.max(time);
+                        *partition_time = (*partition_time).max(time);
                         cx.stream_time = cx.stream_time.max(time);
                         self.down.forward(cx, record)?;
                         if !cx.failures.is_empty() {
@@ -183,15 +208,15 @@ where
                 let record = raw_record(&view, &headers, raw_time);
                 let bytes = if half == Half::Key { record.key } else { record.value };
                 let first_bytes = bytes.map(|b| b[..b.len().min(16)].to_vec());
-                let error = Undecodable { partition: input.partition.clone(), offset, half, first_bytes, source };
+                let error = Undecodable { partition: partition.clone(), offset, half, first_bytes, source };
                 cx.ask_handler(Error::Undecodable(Box::new(error)), record)?;
             }
-            input.consumed = offset + 1;
+            *consumed = offset + 1;
             if cx.stream_time >= cx.punctuate_at {
-                break;
+                return Ok(false);
             }
         }
-        Ok(taken)
+        Ok(true)
     }
 }
 

@@ -23,7 +23,7 @@ impl RowsOnDisk {
     }
 
     /// The rows, to look up a key in that is not in memory; `None` if there is none of it.
-    pub(crate) fn to_look_up(&mut self) -> Result<Option<&dyn DiskRows>> {
+    pub(crate) fn unless_complete(&mut self) -> Result<Option<&dyn DiskRows>> {
         let is_complete = match self.is_complete {
             Some(is_complete) => is_complete,
             None => *self.is_complete.insert(self.rows.is_empty()?),

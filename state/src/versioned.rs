@@ -42,6 +42,7 @@ pub enum Put {
 }
 
 /// The values of a key by time, ascending; `None` is a deletion.
+type Versions<V> = [(Timestamp, Option<V>)];
 type History<V> = Vec<(Timestamp, Option<V>)>;
 
 /// Takes out the versions that ended before `oldest`, if that is where the history of the last commit begins: nobody asks for
@@ -54,7 +55,7 @@ fn take_ended<V>(versions: &mut History<V>, oldest: Timestamp) {
 /// The values that were valid at some of the times, ascending. The latest one is answered for at any time, what was before it
 /// within the history.
 fn valid_at<V>(
-    versions: &[(Timestamp, Option<V>)],
+    versions: &Versions<V>,
     times: RangeInclusive<Timestamp>,
     history: Timestamp,
 ) -> impl DoubleEndedIterator<Item = Version<&V>> {
@@ -146,7 +147,7 @@ where
     fn look_up(&mut self, key: &[u8]) -> Result<History<VS::Value>> {
         let (name, serde, mut versions, mut bytes) = (&self.name, &self.serde, Vec::new(), 0);
         let Some(disk) = &mut self.disk else { return Ok(versions) };
-        let Some(rows) = disk.to_look_up()? else { return Ok(versions) };
+        let Some(rows) = disk.unless_complete()? else { return Ok(versions) };
         let [from, to] = RowOrder::versions_of(key);
         rows.look_up((Bound::Included(&from), Bound::Included(&to)), false, &mut |record| {
             if record.key == key {
@@ -161,7 +162,7 @@ where
         Ok(versions)
     }
 
-    fn versions(&mut self, key: &[u8]) -> Result<&[(Timestamp, Option<VS::Value>)]> {
+    fn versions(&mut self, key: &[u8]) -> Result<&Versions<VS::Value>> {
         let Some(id) = self.row(key)? else { return Ok(&[]) };
         Ok(self.rows.read(id).value.as_deref().unwrap_or_default())
     }

@@ -113,7 +113,9 @@ impl Pair {
                 self.both(|buffer| buffer.put(&key, 0, time, was).expect(ANSWERS));
             }
             Step::First => drop(self.both(|buffer| buffer.first().expect(ANSWERS))),
-            Step::Take(many) => (0..many).for_each(|_| drop(self.take())),
+            Step::Take(many) => (0..many).for_each(|_| {
+                self.take();
+            }),
             Step::Get(number, time) => {
                 let key = self.key(number, time);
                 self.both(|buffer| buffer.get(&key).expect(ANSWERS).copied());

@@ -156,7 +156,7 @@ impl Workload {
         match self {
             Workload::Stateless => input
                 .filter(|_, v| v.len() > 10)
-                .map_values(|v| format!("{}!", v.as_str()))
+                .map_values(|v| [v.as_str(), "!"].concat())
                 .filter(|k, _| !k.is_empty())
                 .map(|k, v| (k, v))
                 .map_values(|mut v: String| {

@@ -34,11 +34,11 @@ pub struct RecordView<'a> {
     pub headers: &'a [u8],
 }
 
-/// Borrowed bytes that can be kept without a copy, by a reference to the batch they are in.
+/// Borrowed bytes that can be kept without a copy, by a reference to the batch they are in; or bytes that nobody shares.
 #[derive(Debug, Clone, Copy)]
 pub struct Payload<'a> {
     slice: &'a [u8],
-    owner: &'a Bytes,
+    owner: Option<&'a Bytes>,
 }
 
 impl<'a> Payload<'a> {
@@ -48,16 +48,22 @@ impl<'a> Payload<'a> {
         self.slice
     }
 
-    /// The bytes, kept: counts a reference, copies nothing.
+    /// The bytes, kept: counts a reference, copies nothing. A copy of those that nobody shares.
     #[inline]
     pub fn to_bytes(&self) -> Bytes {
-        self.owner.slice_ref(self.slice)
+        self.owner.map_or_else(|| Bytes::copy_from_slice(self.slice), |owner| owner.slice_ref(self.slice))
     }
 }
 
 impl<'a> From<&'a Bytes> for Payload<'a> {
     fn from(owner: &'a Bytes) -> Self {
-        Payload { slice: owner, owner }
+        Payload { slice: owner, owner: Some(owner) }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    fn from(slice: &'a [u8]) -> Self {
+        Payload { slice, owner: None }
     }
 }
 
@@ -121,7 +127,7 @@ impl Records {
             Ok(parsed) => {
                 self.remaining -= 1;
                 self.at = parsed.end;
-                let payload = |slice: Option<_>| slice.map(|slice| Payload { slice, owner: &self.bytes });
+                let payload = |slice: Option<_>| slice.map(|slice| Payload { slice, owner: Some(&self.bytes) });
                 Some(Ok(RecordView {
                     offset: self.base_offset + parsed.offset_delta,
                     timestamp: self.append_time.unwrap_or(self.base_timestamp.wrapping_add(parsed.time_delta)),

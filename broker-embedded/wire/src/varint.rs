@@ -59,6 +59,10 @@ impl Packed {
 #[inline]
 pub(crate) fn put(out: &mut [u8], mut at: usize, value: i64) -> usize {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    if rest < 0x80 {
+        out[at] = rest as u8;
+        return at + 1;
+    }
     while rest >= 0x80 {
         out[at] = rest as u8 | 0x80;
         rest >>= 7;

@@ -83,7 +83,7 @@ where
     /// Brings a row back from disk that is not in memory.
     fn read_row(&mut self, hash: Hash, key: &[u8]) -> Result<Option<RowId>> {
         let Some(disk) = &mut self.disk else { return Ok(None) };
-        let Some(rows) = disk.to_look_up()? else { return Ok(None) };
+        let Some(rows) = disk.unless_complete()? else { return Ok(None) };
         let (name, serde, mut found, mut bytes) = (&self.name, &self.serde, None, 0);
         rows.get(key, &mut |record| {
             bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);
@@ -361,10 +361,9 @@ pub(crate) fn write_value<VS: Serde>(
 /// The row that a changelog record says.
 pub(crate) fn decode<VS: Serde>(name: &str, serde: &VS, record: ChangelogRecord<'_>) -> Result<Entry<VS::Value>> {
     let Some(bytes) = record.value else { return Ok(Entry { value: None, timestamp: record.timestamp }) };
-    // A copy: a row must not keep the batch it was restored from in memory.
-    let owner = Bytes::copy_from_slice(bytes);
     let cx = SerdeContext { topic: name, half: Half::Value };
-    let value = serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::from_section(record.headers));
+    // What is kept of it is copied: a row must not keep the batch it was restored from in memory.
+    let value = serde.deserialize(Some(Payload::from(bytes)), cx, &Headers::from_section(record.headers));
     match value {
         Ok(value) => Ok(Entry { value: Some(value), timestamp: record.timestamp }),
         Err(error) => Err(millstream_core::Error::State(Box::new(millstream_core::StateError {

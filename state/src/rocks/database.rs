@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError, Timestamp};
 use rocksdb::{
     BoundColumnFamily, DB, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch, WriteOptions,
+    properties,
 };
 
 use super::error::{DAMAGED, failed, is_damage};
@@ -18,6 +19,9 @@ use super::sweep::Sweep;
 
 /// Bytes of rows that are written as a file of their own: a restore's, not a commit's.
 const INGESTED: usize = 16 << 20;
+
+/// The same while no rows wait to be written to files: those would have to be before.
+const INGESTED_FIRST: usize = 2 << 20;
 
 /// A database and what lies in it. The task's thread reads while the writer writes.
 pub(super) struct Database {
@@ -142,7 +146,8 @@ impl Database {
             self.latest[write.family].store(latest, Ordering::Relaxed);
             self.earliest[write.family].store(earliest, Ordering::Relaxed);
             let position = encode_position(write.position, latest, order);
-            if rows.bytes.len() >= INGESTED {
+            let is_first = || self.has_unflushed(&handle).is_ok_and(|has_some| !has_some);
+            if rows.bytes.len() >= INGESTED || (rows.bytes.len() >= INGESTED_FIRST && is_first()) {
                 self.ingest(&handle, &position, &mut rows).map_err(|e| self.error("cannot be written", &e))?;
                 self.expire(write, &mut batch)?;
                 continue;
@@ -166,6 +171,12 @@ impl Database {
         options.disable_wal(true);
         self.db.write_opt(batch, &options).map_err(|e| self.error("cannot be written", &e))?;
         writes.iter().try_for_each(|write| self.sweep(write))
+    }
+
+    /// Whether rows of a family wait to be written to files.
+    fn has_unflushed(&self, handle: &Arc<BoundColumnFamily<'_>>) -> Result<bool> {
+        let rows = self.db.property_int_value_cf(handle, properties::NUM_ENTRIES_ACTIVE_MEM_TABLE);
+        rows.map(|rows| rows != Some(0)).map_err(|e| self.error("cannot be read", &e))
     }
 
     /// Removes the rows of a family that have expired, those that were just written too.

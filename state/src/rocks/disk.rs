@@ -3,9 +3,12 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use millstream_core::{Family, Files as _, OsFiles, Result, StateBudget, StateDisk, TaskDisk};
 use rocksdb::{
@@ -44,7 +47,9 @@ pub struct RocksDisk {
     shared: Options,
     family: Options,
     budget: Arc<StateBudget>,
-    writer: Writer,
+    /// Each writes for some of the tasks.
+    writers: Vec<Writer>,
+    opened: AtomicUsize,
     space: Arc<Space>,
 }
 
@@ -56,6 +61,9 @@ impl fmt::Debug for RocksDisk {
 
 /// The file that says whose folder this is, and its content: the version of what lies in it.
 const FORMAT: (&str, &str) = ("millstream-state", "1\n");
+
+/// Threads that write at most: a restore of several tasks is as fast as they are.
+const WRITERS: usize = 2;
 
 /// Part of the memory of rows that are not in files yet that their filters take besides: ten bits a row of 40 bytes.
 const MEMTABLE_FILTER: f64 = 0.03;
@@ -98,12 +106,15 @@ impl RocksDisk {
         shared.set_log_level(LogLevel::Error);
         shared.set_max_manifest_file_size(4 << 20);
         shared.set_stats_dump_period_sec(0);
+        let writers = 0..WRITERS.min(thread::available_parallelism().map_or(1, NonZero::get));
+        let writers = writers.map(|_| Writer::new(options.background));
         Ok(RocksDisk {
             folder: folder.to_owned(),
             shared,
             family,
             budget: Arc::new(StateBudget::new(options.rows)),
-            writer: Writer::new(options.background).map_err(|e| failed(folder, "no thread to write it", &e))?,
+            writers: writers.collect::<io::Result<_>>().map_err(|e| failed(folder, "no thread to write it", &e))?,
+            opened: AtomicUsize::new(0),
             space: Arc::new(Space::new(folder, options.unflushed / 4)),
         })
     }
@@ -145,7 +156,8 @@ impl RocksDisk {
         let db = db.map_err(|e| failed(&folder, "cannot be opened", &e))?;
         let database = Arc::new(Database::new(db, folder, families, self.family.clone(), self.space.clone()));
         let positions = (0..database.families.len()).map(|family| database.position(family)).collect::<Result<_>>()?;
-        Ok(Box::new(RocksTask::new(database, positions, self.writer.clone())))
+        let writer = self.writers[self.opened.fetch_add(1, Ordering::Relaxed) % self.writers.len()].clone();
+        Ok(Box::new(RocksTask::new(database, positions, writer)))
     }
 }
 

@@ -9,13 +9,20 @@ use super::row::ROW;
 pub(super) struct SortedRows {
     pub(super) bytes: Vec<u8>,
     rows: Vec<RowAt>,
+    order: Vec<Place>,
     open: (usize, usize),
+}
+
+/// A row's place in the order: few bytes, since they are moved a lot.
+#[derive(Clone, Copy)]
+struct Place {
+    /// What the key begins with behind what all keys begin with: most comparisons then need no look at the buffer.
+    head: u64,
+    row: u32,
 }
 
 /// Where a row lies in the buffer.
 struct RowAt {
-    /// What the key begins with behind what all keys begin with: most comparisons then need no look at the buffer.
-    head: u128,
     key: usize,
     value: usize,
     end: usize,
@@ -42,7 +49,7 @@ impl SortedRows {
 
     pub(super) fn end(&mut self, has_value: bool) {
         let (key, value) = self.open;
-        self.rows.push(RowAt { head: 0, key, value, end: self.bytes.len(), has_value });
+        self.rows.push(RowAt { key, value, end: self.bytes.len(), has_value });
     }
 
     /// By key, rows of one key as they came.
@@ -54,45 +61,56 @@ impl SortedRows {
             let same = first[..shared].iter().zip(key(row)).take_while(|(a, b)| a == b);
             same.count()
         });
-        for row in &mut self.rows {
-            let rest = &bytes[row.key + shared..row.value];
-            let mut head = [0; size_of::<u128>()];
+        self.order.clear();
+        self.order.extend(self.rows.iter().zip(0..).map(|(found, row)| {
+            let rest = &bytes[found.key + shared..found.value];
+            let mut head = [0; size_of::<u64>()];
             let len = rest.len().min(head.len());
             head[..len].copy_from_slice(&rest[..len]);
-            row.head = u128::from_be_bytes(head);
+            Place { head: u64::from_be_bytes(head), row }
+        }));
+        self.order.sort_unstable_by_key(|place| place.head);
+        // Keys that begin alike, and one that ends, which is padded like one that goes on with zeros.
+        let whole = |place: &Place| key(&self.rows[place.row as usize]);
+        for same in self.order.chunk_by_mut(|a, b| a.head == b.head).filter(|same| same.len() > 1) {
+            same.sort_unstable_by(|a, b| whole(a).cmp(whole(b)).then(a.row.cmp(&b.row)));
         }
-        // A key that ends is padded like one that goes on with zeros: whole keys tell those apart.
-        self.rows.sort_unstable_by(|a, b| a.head.cmp(&b.head).then_with(|| key(a).cmp(key(b))).then(a.key.cmp(&b.key)));
     }
 
     /// Gives the last row of every key, by key.
     pub(super) fn drain_last(&mut self, row: impl FnMut(&[u8], Option<&[u8]>)) {
-        self.drain_if(row, |at, next, bytes| {
-            next.is_none_or(|next| next.head != at.head || bytes[next.key..next.value] != bytes[at.key..at.value])
-        });
+        self.drain_if(row, |at, next| at != next);
     }
 
     /// Gives the rows by key, those of one key as they came.
     pub(super) fn drain(&mut self, row: impl FnMut(&[u8], Option<&[u8]>)) {
-        self.drain_if(row, |_, _, _| true);
+        self.drain_if(row, |_, _| true);
     }
 
-    /// Gives the rows by key that are wanted; that is decided with the next row in sight.
-    fn drain_if(
-        &mut self,
-        mut row: impl FnMut(&[u8], Option<&[u8]>),
-        wanted: impl Fn(&RowAt, Option<&RowAt>, &[u8]) -> bool,
-    ) {
+    /// Gives the rows by key that are wanted; that is decided with their key and the next row's.
+    fn drain_if(&mut self, mut row: impl FnMut(&[u8], Option<&[u8]>), wanted: impl Fn(&[u8], &[u8]) -> bool) {
         self.sort();
-        let bytes = &self.bytes;
-        for (part, rows) in self.rows.chunks(Self::AHEAD).enumerate() {
+        let (bytes, rows) = (&self.bytes, &self.rows);
+        let key = |place: &Place| {
+            let RowAt { key, value, .. } = rows[place.row as usize];
+            &bytes[key..value]
+        };
+        for (part, places) in self.order.chunks(Self::AHEAD).enumerate() {
             // Memory fetches rows that are asked for in a row at once, but those that are written one after the other.
-            for at in rows {
-                black_box(bytes[at.key]);
+            for place in places {
+                black_box(rows[place.row as usize].has_value);
             }
-            for (at, found) in rows.iter().enumerate() {
-                if wanted(found, self.rows.get(part * Self::AHEAD + at + 1), bytes) {
-                    row(&bytes[found.key..found.value], found.has_value.then_some(&bytes[found.value..found.end]));
+            for place in places {
+                let found = &rows[place.row as usize];
+                (found.key..found.end).step_by(64).for_each(|at| {
+                    black_box(bytes[at]);
+                });
+            }
+            for (at, place) in places.iter().enumerate() {
+                let next = self.order.get(part * Self::AHEAD + at + 1).filter(|next| next.head == place.head);
+                if next.is_none_or(|next| wanted(key(place), key(next))) {
+                    let found = &rows[place.row as usize];
+                    row(key(place), found.has_value.then_some(&bytes[found.value..found.end]));
                 }
             }
         }

@@ -121,7 +121,9 @@ mod tests {
 
     use super::super::disk::{RocksDisk, RocksOptions};
 
-    fn write(task: &mut dyn TaskDisk, rows: &[(&[u8], Timestamp, Option<&[u8]>)], before: Timestamp) {
+    type Row<'a> = (&'a [u8], Timestamp, Option<&'a [u8]>);
+
+    fn write(task: &mut dyn TaskDisk, rows: &[Row<'_>], before: Timestamp) {
         let mut batch = BatchBuilder::new();
         rows.iter().for_each(|(key, time, value)| batch.push(*time, Some(key), *value, &[]));
         let position = DiskPosition { topic_id: 1, offset: 1, written: 1 };

@@ -1,4 +1,4 @@
-//! The thread that writes for all tasks of a process, so that theirs go on.
+//! A thread that writes for tasks of a process, so that theirs go on.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

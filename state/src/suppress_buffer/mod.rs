@@ -110,7 +110,7 @@ where
     /// Brings a row back from disk that is not in memory.
     fn read_row(&mut self, hash: Hash, key: &[u8]) -> Result<Option<RowId>> {
         let Some(disk) = &mut self.disk else { return Ok(None) };
-        let Some(rows) = disk.to_look_up()? else { return Ok(None) };
+        let Some(rows) = disk.unless_complete()? else { return Ok(None) };
         let (name, serde, mut found, mut bytes) = (&self.name, &self.serde, None, 0);
         rows.get(key, &mut |record| {
             bytes = record.key.len() + record.value.map_or(0, <[u8]>::len);

@@ -129,10 +129,11 @@ impl Program {
         matches!(self.order, Order::Settles | Order::SettlesBetweenPartitions)
     }
 
-    /// What comes out while the wall clock goes on for so many milliseconds.
+    /// What comes out while the wall clock goes on for so many milliseconds; also of none, after records: what one source has
+    /// brought may be over at once by the time of another one that is silent.
     pub fn wait(&mut self, ms: i64) -> Vec<Row> {
         let silence = Row { key: None, value: None, time: ms, headers: Vec::new() };
-        let hears = self.stages.last_mut().filter(|_| self.idle && ms > 0);
+        let hears = self.stages.last_mut().filter(|_| self.idle);
         hears.into_iter().flatten().flat_map(|run| run(CLOCK, &silence)).collect()
     }
 

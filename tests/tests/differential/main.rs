@@ -164,6 +164,7 @@ fn difference(name: &str, topics: &[&str], script: &Script, rollbacks: &Cell<u64
         let wait = fetch.first().map_or(0, |step| step.wait);
         let mut wanted = program.wait(wait);
         wanted.extend(in_order(fetch, script.partitions).flat_map(|step| program.process(step.topic, &step.row())));
+        wanted.extend(program.wait(0));
         let mut found = match product.process(fetch) {
             Ok(found) => found,
             Err(error) => return Some(format!("{}: {error}", at())),
