@@ -43,21 +43,21 @@ fn send_when_possible(producer: &mut dyn Producer, to: &TopicPartition, batch: &
     Ok(())
 }
 
-/// The topic that a flag names.
+/// The topic that a flag names; `fits` says which ones may be meant where there is none.
 ///
 /// # Errors
 /// When there is none of this name.
-pub(crate) fn check_topic(log: &Broker, flag: &str, topic: &str) -> Result<()> {
+pub(crate) fn check_topic(log: &Broker, flag: &str, topic: &str, fits: impl Fn(&str) -> bool) -> Result<()> {
     if topic.is_empty() {
         return Err(Error::Config(Box::new(vec![format!("{flag} needs a topic\n  help: {flag} TOPIC")])));
     }
     if log.partitions(topic)?.is_some() {
         return Ok(());
     }
-    let topics: Vec<String> = log.topics()?.into_iter().filter(|name| !name.starts_with("__")).collect();
+    let topics: Vec<String> = log.topics()?.into_iter().filter(|name| fits(name)).collect();
     let nearest = millstream_core::nearest_word(topic, topics.iter().map(String::as_str));
     let help =
-        nearest.map_or_else(|| format!("the topics are {}", topics.join(", ")), |n| format!("did you mean `{n}`?"));
+        nearest.map_or_else(|| format!("wanted is one of {}", topics.join(", ")), |n| format!("did you mean `{n}`?"));
     Err(Error::Config(Box::new(vec![format!("{flag} {topic}: there is no topic of this name\n  help: {help}")])))
 }
 

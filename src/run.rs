@@ -1,13 +1,16 @@
 //! `run`: a program's whole `main`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
-    Bound, Error, Log, ProcessingGuarantee, Result, Settings, StateDisk, Streams, SystemClock, Topology,
+    Bound, Error, Log, ProcessingGuarantee, Result, Settings, StateDisk, Streams, SystemClock, ThreadContext,
+    TopicName, Topology,
 };
 
 use crate::console::{Printer, check_topic, feed};
@@ -43,7 +46,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let text = |os: OsString| os.to_string_lossy().into_owned();
     settings.read_environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))));
     let own = settings.read_flags(std::env::args_os().skip(1).map(text), &FLAGS);
-    let own = |name: &str| own.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.clone());
+    let own = |name: &str| own.iter().rfind(|(flag, _)| flag == name).map(|(_, value)| value.clone());
     if own("help").is_some() {
         let mut out = std::io::stdout().lock();
         for (flag, meaning) in [
@@ -88,8 +91,12 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
         counted(context.plan.tasks.len(), "task"),
         counted(context.config.threads.min(context.plan.tasks.len()).max(1), "thread")
     );
-    for flag in ["stdin", "stdout"] {
-        own(flag).map_or(Ok(()), |topic| check_topic(&log, &format!("--{flag}"), &topic))?;
+    let read: BTreeSet<String> = inputs(&context).collect();
+    if let Some(topic) = own("stdin") {
+        check_topic(&log, "--stdin", &topic, |name| read.contains(name))?;
+    }
+    if let Some(topic) = own("stdout") {
+        check_topic(&log, "--stdout", &topic, |name| !name.starts_with("__"))?;
     }
     let printer = own("stdout").map(|topic| Printer::start(&log, &topic, &context)).transpose()?;
     let stopper = streams.stopper();
@@ -105,6 +112,16 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
         printer.finish()?;
     }
     Ok(log.close()?)
+}
+
+/// The user's topics that the program reads.
+fn inputs(context: &ThreadContext) -> impl Iterator<Item = String> {
+    let (plan, topology) = (&context.plan, &context.topology);
+    let id = &context.config.application_id;
+    let own: BTreeSet<String> =
+        topology.repartitions().iter().map(|r| TopicName::Repartition(r.name.clone()).resolve(id)).collect();
+    let inputs = plan.tasks.iter().chain([&plan.globals]).flat_map(|task| &task.inputs);
+    inputs.map(|(partition, _)| partition.topic.to_string()).filter(move |topic| !own.contains(topic))
 }
 
 /// The log in this process that settings describe: in `data.dir`, `./<application.id>-data` unless it is set.
@@ -165,13 +182,28 @@ fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<Syst
     if options.durability == Durability::Memory {
         options.tail_bytes = usize::MAX;
     }
-    if let Some(bytes) = settings.parsed("log.segment.bytes", "a number of bytes") {
+    if let Some(SegmentBytes(bytes)) = settings.parsed("log.segment.bytes", SegmentBytes::WANTED) {
         options.segment_bytes = bytes;
     }
     if let Some(Bound(ms)) = settings.parsed("log.retention.ms", Bound::WANTED) {
         options.retention_ms = ms;
     }
     options
+}
+
+/// As small as `segment.bytes` of a topic may be: below it a file is hardly more than one batch, and the files are many.
+struct SegmentBytes(u64);
+
+impl SegmentBytes {
+    const WANTED: &str = "a number of bytes of at least 1024";
+}
+
+impl FromStr for SegmentBytes {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().ok().filter(|bytes| *bytes >= 1024).map(SegmentBytes).ok_or(())
+    }
 }
 
 fn counted(n: usize, what: &str) -> String {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::collector::Collector;
 use crate::counters::Counters;
 use crate::dead_letter::DeadLetter;
-use crate::error::{Error, NodeFailure, Result};
+use crate::error::{BufferFull, Error, NodeFailure, Result};
 use crate::error_handler_context::{ErrorHandlerContext, RawRecord};
 use crate::exception_handler::{ExceptionHandler, HandlerResponse};
 use crate::handlers::Handlers;
@@ -18,6 +18,7 @@ use crate::log::{LogError, Offset, TopicPartition};
 use crate::store::StateStore;
 use crate::task_id::TaskId;
 use crate::time::{NO_TIME, Timestamp};
+use crate::topic_name::TopicName;
 use crate::topology_index::NodeId;
 
 /// Index of a time that an operator keeps in its task: its own stream time, the last window end that it closed, when
@@ -149,6 +150,13 @@ impl TaskContext {
         self.leave_to_handler(Error::Production(Box::new(failure)))
     }
 
+    /// The error of a suppression that holds more than it may: `waits` rows or bytes, where `may` may.
+    #[cold]
+    pub fn full(&self, name: &str, waits: usize, may: usize, what: &'static str) -> Error {
+        let record = self.source().map(|(partition, offset)| (partition.clone(), offset));
+        Error::Full(Box::new(BufferFull { name: name.to_owned(), task: self.task, record, waits, may, what }))
+    }
+
     fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
         NodeFailure {
             node: self.nodes[node.0].clone(),
@@ -210,9 +218,16 @@ impl TaskContext {
     fn send_letter(&mut self, letter: &DeadLetter) -> Result<()> {
         let DeadLetter { topic, partition, key, value, timestamp, headers } = letter;
         let slot = self.collector.slot(topic).map_err(|error| match error {
-            Error::Log(unknown) if matches!(*unknown, LogError::UnknownTopic(_)) => Error::user(format!(
-                "an exception handler writes to topic `{topic}`, which does not exist\n  help: create it, or name it with .topic(\"{topic}\", partitions) in the program"
-            )),
+            Error::Log(unknown) if matches!(*unknown, LogError::UnknownTopic(_)) => {
+                let help = if TopicName::is_legal(topic) {
+                    format!("create it, or name it with .topic(\"{topic}\", partitions) in the program")
+                } else {
+                    format!("no topic can have this name, wanted is {}", TopicName::RULE)
+                };
+                Error::user(format!(
+                    "an exception handler writes to topic `{topic}`, which does not exist\n  help: {help}"
+                ))
+            }
             other => other,
         })?;
         let (key, partitions) = (key.as_deref(), self.collector.partitions(slot));

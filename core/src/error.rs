@@ -39,8 +39,9 @@ pub enum Error {
     Production(Box<NodeFailure>),
     /// A record is larger than `max.request.size`.
     TooLarge(Box<TooLarge>),
-    /// A buffer that was told to stop the program when it is full is full.
-    Full(Box<String>),
+    /// A buffer that was told to stop the program when it is full is full. No handler is asked: the task goes back to its last
+    /// commit.
+    Full(Box<BufferFull>),
     /// A closure or processor panicked.
     Panicked(Box<Panicked>),
     /// An error of the program's own.
@@ -138,6 +139,23 @@ pub struct TooLarge {
     pub limit: usize,
 }
 
+/// A suppression that holds more than it may.
+#[derive(Debug, Clone)]
+pub struct BufferFull {
+    /// The suppression.
+    pub name: String,
+    /// Its task.
+    pub task: TaskId,
+    /// The source record that was being processed; `None` in a punctuation or a commit.
+    pub record: Option<(TopicPartition, Offset)>,
+    /// How much waits.
+    pub waits: usize,
+    /// How much may.
+    pub may: usize,
+    /// Of what: `rows` or `bytes`.
+    pub what: &'static str,
+}
+
 /// A panic in a task.
 #[derive(Debug, Clone)]
 pub struct Panicked {
@@ -147,6 +165,9 @@ pub struct Panicked {
     pub record: Option<(TopicPartition, Offset)>,
     /// What the panic said.
     pub message: String,
+    /// Whether the processing handler is asked about it: about a record of a task, but not about a timer, a commit, or a
+    /// record of a global store.
+    pub handled: bool,
 }
 
 /// A value that a serde refused.
@@ -238,7 +259,7 @@ impl fmt::Display for Error {
                 }
                 write!(
                     f,
-                    "\n  help: set deserialization.exception.handler to `continue` to skip such records, or name errors.dead.letter.queue.topic.name to keep them"
+                    "\n  help: set deserialization.exception.handler to `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them"
                 )
             }
             Error::Unencodable(e) => write!(f, "cannot encode a {} for `{}`: {}", e.half, e.topic, e.source),
@@ -252,13 +273,22 @@ impl fmt::Display for Error {
             ),
             Error::Panicked(e) => {
                 place(f, e.task, e.record.as_ref())?;
+                let help = if e.handled {
+                    ", from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out"
+                } else {
+                    ": of a panic in a timer, at a commit or in a global store no handler is asked"
+                };
+                write!(f, " panicked: {}\n  help: where data can cause it, return an error instead{help}", e.message)
+            }
+            Error::Full(e) => {
+                write!(f, "suppression `{}` is full in ", e.name)?;
+                place(f, e.task, e.record.as_ref())?;
                 write!(
                     f,
-                    " panicked: {}\n  help: where data can cause it, return an error instead, from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out",
-                    e.message
+                    ": {} {} wait, {} may\n  help: raise the bound of its BufferConfig, or say .emit_early_when_full(); no exception handler is asked about it",
+                    e.waits, e.what, e.may
                 )
             }
-            Error::Full(problem) => f.write_str(problem),
             Error::User(error) => error.fmt(f),
         }
     }

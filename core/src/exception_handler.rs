@@ -19,8 +19,7 @@ use crate::error_handler_context::ErrorHandlerContext;
 ///
 /// An error ends the path of its record below the operator that returned it: what the record had done before stays, as in
 /// Kafka Streams. A panic may have left anything behind; so the unit of work is rolled back, and the record is left out as
-/// if it had never been there, time included. A panic in a timer, at a commit or in a timestamp extractor that reads the
-/// record always fails the task.
+/// if it had never been there, time included. A panic in a timer or at a commit always fails the task.
 ///
 /// Global tables and stores ask too: the deserialization handler always, the processing handler if
 /// `processing.exception.handler.global.enabled` says so (KIP-1270). What they leave out is counted by every thread that reads
@@ -94,7 +93,8 @@ impl PartialEq for HandlerFunction {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum HandlerResponse {
-    /// The task fails, and goes back to its last commit.
+    /// The task fails, and goes back to its last commit. It writes no dead letter, as that would be written again by every
+    /// start: the record is in its topic still, at the offset that the error names.
     Fail,
     /// The record's path ends where it failed, and it is counted as dropped.
     Continue,

@@ -182,12 +182,15 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
         (Some(_), Some(_)) => return Vec::new(),
         (None, None) => {}
     }
+    let is_another_kind = was.get("kind") != is.get("kind");
     let mut problems = Vec::new();
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
     for key in keys {
         let (before, now) = (was.get(key).map(String::as_str), is.get(key).map(String::as_str));
         let (shown, help) = match key.as_str() {
             _ if before == now => continue,
+            // What one kind has and the other has not says no more than the kind.
+            _ if is_another_kind && (before.is_none() || now.is_none()) => continue,
             "topics" => match (before, now) {
                 // A topic more or less leaves the rows what they are; none in common makes them another store's.
                 (Some(before), Some(now)) if before.split(' ').all(|t| now.split(' ').all(|n| n != t)) => {

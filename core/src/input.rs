@@ -26,6 +26,8 @@ pub struct Input {
     pub(crate) time: Timestamp,
     /// Time of the head, once looked at.
     pub(crate) head: Option<Timestamp>,
+    /// The record whose time the program is being asked for, ahead of its turn: a panic there is this one's.
+    pub(crate) looked_at: Option<Offset>,
     /// The stores have been told the keys of the records before this one.
     pub(crate) touched: Offset,
 }
@@ -62,6 +64,7 @@ impl Input {
             end: -1,
             time: NO_TIME,
             head: None,
+            looked_at: None,
             touched: 0,
         }
     }
@@ -70,6 +73,7 @@ impl Input {
     pub(crate) fn reset(&mut self, offset: Offset, time: Timestamp) {
         self.queue.clear();
         self.head = None;
+        self.looked_at = None;
         self.touched = 0;
         self.consumed = offset;
         self.position = offset;
@@ -107,6 +111,12 @@ impl Input {
             self.consumed = self.consumed.max(self.position);
         }
         self.queue.front_mut()
+    }
+
+    /// The offset of the next record, if one is queued.
+    pub(crate) fn front_offset(&mut self) -> Option<Offset> {
+        let mut look = self.front()?.clone();
+        Some(look.next()?.ok()?.offset)
     }
 
     /// Whether nothing is queued.

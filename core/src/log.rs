@@ -12,6 +12,7 @@ use std::time::Duration;
 use millstream_wire::{BatchBuilder, Records};
 
 use crate::time::Timestamp;
+use crate::topic_name::TopicName;
 use crate::wakeup::Wakeup;
 
 /// Position of a record in its partition.
@@ -413,6 +414,9 @@ impl LogError {
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            LogError::UnknownTopic(p) if !TopicName::is_legal(&p.topic) => {
+                write!(f, "no topic partition {p}\n  help: no topic can have this name, wanted is {}", TopicName::RULE)
+            }
             LogError::UnknownTopic(p) => {
                 write!(
                     f,

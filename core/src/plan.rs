@@ -51,8 +51,9 @@ impl Plan {
     /// Fits a topology to the log.
     ///
     /// # Errors
-    /// [`Error::Build`] with every problem at once; nothing has been created then.
+    /// [`Error::Build`] or [`Error::Config`] with every problem at once; nothing has been created then.
     pub fn new(topology: &Topology, config: &RuntimeConfig, admin: &dyn Admin) -> Result<Plan> {
+        config.check()?;
         let mut planner = Planner {
             topology,
             config,
@@ -144,6 +145,7 @@ impl Planner<'_> {
         let topology = self.topology;
         let mut wanted = self.named_topics();
         let internal = self.internal_topics();
+        self.check_internal(&internal, &mut wanted);
         let there = self.admin.topics()?.into_iter().filter(|name| !name.starts_with("__") && !internal.contains(name));
         // A second start finds what the first one creates: a pattern must match the same topics at both.
         let all: BTreeSet<String> = there.chain(wanted.iter().cloned()).collect();
@@ -164,6 +166,7 @@ impl Planner<'_> {
             self.topics.push(names);
         }
         self.check_overlaps();
+        self.check_letters();
         for topic in wanted {
             self.find_topic(topic)?;
         }
@@ -198,6 +201,41 @@ impl Planner<'_> {
         let changelogs = changelogs.map(|s| TopicName::Changelog(s.name.clone()));
         let internal = repartitions.chain(changelogs).map(|name| self.resolve(&name));
         internal.chain([topology_topic(&self.config.application_id)]).collect()
+    }
+
+    /// Records of a program's among those that the application keeps for itself could not be read back.
+    fn check_internal(&mut self, internal: &BTreeSet<String>, wanted: &mut BTreeSet<String>) {
+        self.problems.extend(internal.iter().filter(|name| wanted.remove(*name)).map(|name| {
+            format!(
+                "topic `{name}` is one of the application's own, for its state or for records on their way, and the program names it too\n  help: give the program's topic another name"
+            )
+        }));
+        self.problems.extend(internal.iter().filter(|name| !TopicName::is_legal(name)).map(|name| {
+            format!(
+                "internal topic `{name}` would have a name of {} characters, and a log takes 249\n  help: a shorter application.id, or a shorter name of the operator",
+                name.len()
+            )
+        }));
+    }
+
+    /// A letter that a task writes to its own input, and fails on, would be written again, without an end.
+    fn check_letters(&mut self) {
+        let config = self.config;
+        let handlers = [&config.undecodable, &config.processing, &config.production];
+        let letters = handlers.into_iter().filter_map(|handler| match handler {
+            ExceptionHandler::DeadLetter(topic) => Some(topic),
+            _ => None,
+        });
+        let letters: BTreeSet<&String> = letters.collect();
+        let sources = self.topology.sources().iter().zip(&self.topics);
+        // Of a global store no letters are written.
+        let read: BTreeSet<&String> =
+            sources.filter(|(source, _)| !source.global).flat_map(|(_, names)| names).collect();
+        self.problems.extend(letters.intersection(&read).map(|topic| {
+            format!(
+                "dead letters go to topic `{topic}`, which the program reads: it would write one for a letter that fails, without an end\n  help: name another topic in errors.dead.letter.queue.topic.name, or decide in an ExceptionHandler of the program's, by the record's topic"
+            )
+        }));
     }
 
     /// A topic that a pattern shares with another source would be read twice.

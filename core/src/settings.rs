@@ -14,6 +14,7 @@ use crate::config::{Compatibility, ProcessingGuarantee, RuntimeConfig};
 use crate::error::{Error, Result};
 use crate::exception_handler::ExceptionHandler;
 use crate::nearest_word::nearest_word;
+use crate::topic_name::TopicName;
 
 /// The keys that are known, each with what it means.
 pub const SETTINGS: [(&str, &str); 29] = [
@@ -25,11 +26,11 @@ pub const SETTINGS: [(&str, &str); 29] = [
     ("commit.interval.ms", "milliseconds between commits (100 with exactly_once_v2, else 30000)"),
     ("data.dir", "folder of the embedded log (./<application.id>-data)"),
     ("default.dsl.store", "where state lies: in_memory, or rocksDB, where it may outgrow memory (in_memory)"),
-    ("deserialization.exception.handler", "fail, or continue: skip what cannot be decoded (fail)"),
+    ("deserialization.exception.handler", "fail, or continue: leave out what cannot be decoded (fail)"),
     ("durability", "of the embedded log: memory, os, disk (os)"),
-    ("errors.dead.letter.queue.topic.name", "topic for records that cannot be decoded, or that a handler leaves out"),
+    ("errors.dead.letter.queue.topic.name", "topic for records that continue leaves out; fail leaves them in theirs"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
-    ("log.segment.bytes", "of the embedded log's topics (1073741824)"),
+    ("log.segment.bytes", "of the embedded log's topics, at least 1024 (1073741824)"),
     ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
     ("max.poll.records", "records between two looks at commits and new input (10000)"),
     ("max.request.size", "bytes of a record that is written, at most (1048576)"),
@@ -49,6 +50,7 @@ pub const SETTINGS: [(&str, &str); 29] = [
 ];
 
 const DESERIALIZATION: &str = "deserialization.exception.handler";
+const LETTERS: &str = "errors.dead.letter.queue.topic.name";
 const PROCESSING: &str = "processing.exception.handler";
 const PROCESSING_GLOBAL: &str = "processing.exception.handler.global.enabled";
 const PRODUCTION: &str = "production.exception.handler";
@@ -158,15 +160,21 @@ impl Settings {
         self
     }
 
-    /// The handler that a word names, or else the program's.
-    fn handler_or(
-        &mut self,
-        key: &str,
-        words: &[(&str, &ExceptionHandler)],
-        unsaid: &ExceptionHandler,
-    ) -> ExceptionHandler {
+    /// The handler that a word names, or else the program's, or else `fail`.
+    fn handler_or(&mut self, key: &str, words: &[(&str, &ExceptionHandler)]) -> ExceptionHandler {
         let said = self.one_of(key, words);
-        said.or(self.handlers.get(key)).unwrap_or(unsaid).clone()
+        said.or(self.handlers.get(key)).unwrap_or(&ExceptionHandler::Fail).clone()
+    }
+
+    /// Naming the topic alone leaves nothing out, so nothing would come to it.
+    fn warn_of_unwritten_letters(&mut self, config: &RuntimeConfig) {
+        let Some((topic, origin)) = self.get(LETTERS) else { return };
+        if [&config.undecodable, &config.processing, &config.production].iter().all(|h| **h == ExceptionHandler::Fail) {
+            let warning = format!(
+                "`{LETTERS}` is `{topic}` ({origin}), and every handler says `fail`: no record is written there\n  help: set {DESERIALIZATION}, {PROCESSING} or {PRODUCTION} to `continue`"
+            );
+            self.warning(warning);
+        }
     }
 
     /// Reads the lines `key=value` of a properties file.
@@ -263,7 +271,7 @@ impl Settings {
     }
 
     fn at_least_one(&mut self, key: &str, field: &mut usize) {
-        let number: Option<NonZero<usize>> = self.parsed(key, "a whole number of at least 1");
+        let number: Option<NonZero<usize>> = self.parsed(key, RuntimeConfig::COUNT);
         *field = number.map_or(*field, NonZero::get);
     }
 
@@ -290,7 +298,12 @@ impl Settings {
     /// # Errors
     /// [`Error::Config`] with every problem found so far.
     pub fn config(&mut self, application_id: &str) -> Result<RuntimeConfig> {
-        let id = self.get("application.id").map_or(application_id, |(id, _)| id).to_owned();
+        let (id, origin) = self.get("application.id").unwrap_or((application_id, &Origin::Program));
+        let id = id.to_owned();
+        if !RuntimeConfig::is_application_id(&id) {
+            let problem = format!("`application.id` is `{id}` ({origin}), wanted is {}", TopicName::PART_RULE);
+            self.problem(problem);
+        }
         let embedded = self.get("bootstrap.servers").is_none();
         let mut config = if embedded { RuntimeConfig::embedded(&id) } else { RuntimeConfig::cluster(&id) };
         let guarantees = [
@@ -302,12 +315,9 @@ impl Settings {
             config.commit_interval =
                 Duration::from_millis(if guarantee == ProcessingGuarantee::ExactlyOnceV2 { 100 } else { 30_000 });
         }
-        self.at_least_one("num.stream.threads", &mut config.threads);
-        self.at_least_one("max.poll.records", &mut config.poll_records);
-        self.at_least_one("max.partition.fetch.bytes", &mut config.fetch_bytes);
-        self.at_least_one("batch.size", &mut config.batch_bytes);
-        self.at_least_one("max.request.size", &mut config.max_request_bytes);
-        self.at_least_one("statestore.uncommitted.max.bytes", &mut config.uncommitted_bytes);
+        for (key, _, field) in RuntimeConfig::COUNTS {
+            self.at_least_one(key, field(&mut config));
+        }
         if let Some(ms) = self.parsed("commit.interval.ms", "milliseconds") {
             config.commit_interval = Duration::from_millis(ms);
         }
@@ -324,23 +334,25 @@ impl Settings {
         if let Some(reset) = self.parsed("auto.offset.reset", resets) {
             config.offset_reset = reset;
         }
-        let letters = self.get("errors.dead.letter.queue.topic.name").map(|(topic, _)| topic.to_owned());
+        if let Some((topic, origin)) = self.get(LETTERS).filter(|(topic, _)| !TopicName::is_legal(topic)) {
+            let problem = format!("`{LETTERS}` is `{topic}` ({origin}), wanted is {}", TopicName::RULE);
+            self.problem(problem);
+        }
+        let letters = self.get(LETTERS).map(|(topic, _)| topic.to_owned());
         let go_on = letters.clone().map_or(ExceptionHandler::Skip, ExceptionHandler::DeadLetter);
         let words = [("fail", &ExceptionHandler::Fail), ("continue", &go_on)];
-        // Naming the topic is enough for records that cannot be decoded. An operator's failure may be the program's fault:
-        // records are left out there only when that is asked for.
-        let unsaid = if letters.is_some() { &go_on } else { &ExceptionHandler::Fail };
-        config.undecodable = self.handler_or(DESERIALIZATION, &words, unsaid);
+        config.undecodable = self.handler_or(DESERIALIZATION, &words);
         let truths = [("true", true), ("false", false)];
         config.processing_global = self.one_of(PROCESSING_GLOBAL, &truths).unwrap_or(false);
-        config.processing = self.handler_or(PROCESSING, &words, &ExceptionHandler::Fail);
-        config.production = self.handler_or(PRODUCTION, &words, &ExceptionHandler::Fail);
+        config.processing = self.handler_or(PROCESSING, &words);
+        config.production = self.handler_or(PRODUCTION, &words);
+        self.warn_of_unwritten_letters(&config);
         let compatibilities = [("refuse", Compatibility::Refuse), ("ignore", Compatibility::Ignore)];
         if let Some(compatibility) = self.one_of("topology.compatibility", &compatibilities) {
             config.compatibility = compatibility;
         }
         let create = self.one_of("auto.create.topics.enable", &truths).unwrap_or(embedded);
-        let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", "a whole number from 1 to 65535");
+        let partitions: Option<NonZero<u16>> = self.parsed("num.partitions", RuntimeConfig::PARTITIONS);
         config.create_topics = create.then_some(partitions.map_or(1, |n| n.get().into()));
         self.check().map(|()| config)
     }
@@ -393,7 +405,7 @@ mod tests {
             ("--errors.dead.letter.queue.topic.name=dlq", ExceptionHandler::DeadLetter("dlq".to_owned()));
         use ExceptionHandler::{Fail, Skip};
         assert_eq!(read(&[]), Ok([Fail, Fail, Fail]));
-        assert_eq!(read(&[topic]), Ok([letters.clone(), Fail, Fail]));
+        assert_eq!(read(&[topic]), Ok([Fail, Fail, Fail]));
         let all = |word: &str| {
             ["deserialization", "processing", "production"].map(|kind| format!("--{kind}.exception.handler={word}"))
         };
@@ -404,5 +416,22 @@ mod tests {
         assert_eq!(with_topic("fail"), Ok([Fail, Fail, Fail]));
         assert_eq!(with_topic("continue"), Ok([letters.clone(), letters.clone(), letters]));
         assert_eq!(read(&all("continue").each_ref().map(String::as_str)), Ok([Skip, Skip, Skip]));
+    }
+
+    /// The topic alone once meant `continue` for what cannot be decoded.
+    #[test]
+    fn a_topic_for_letters_that_nothing_writes_is_a_warning() {
+        let warnings = |flags: &[&str]| {
+            let mut settings = Settings::new();
+            settings.read_flags(flags.iter().map(|flag| (*flag).to_owned()), &[]);
+            settings.config("app").map(|_| settings.warnings().to_vec()).map_err(|e| e.to_string())
+        };
+        let topic = "--errors.dead.letter.queue.topic.name=dlq";
+        let wanted = "`errors.dead.letter.queue.topic.name` is `dlq` (flag), and every handler says `fail`: no record is written \
+                      there\n  help: set deserialization.exception.handler, processing.exception.handler or \
+                      production.exception.handler to `continue`";
+        assert_eq!(warnings(&[topic]), Ok(vec![wanted.to_owned()]));
+        assert_eq!(warnings(&[topic, "--processing.exception.handler=continue"]), Ok(Vec::new()));
+        assert_eq!(warnings(&[]), Ok(Vec::new()));
     }
 }

@@ -10,7 +10,7 @@ use crate::error_handler_context::RawRecord;
 use crate::forward::{Downstream, Forward};
 use crate::headers::Headers;
 use crate::input::{Input, touch};
-use crate::log::LogError;
+use crate::log::{LogError, Offset};
 use crate::record::Record;
 use crate::serde::{Half, Payload, Serde, SerdeContext, SerdeError};
 use crate::time::{LATEST_TIME, Timestamp};
@@ -114,8 +114,9 @@ where
     X: TimestampExtractor<KS::Value, VS::Value>,
 {
     fn head_time(&mut self, input: &mut Input) -> Option<Timestamp> {
-        let partition_time = input.time;
-        self.time_of(input.front()?, partition_time)
+        input.front()?;
+        let Input { queue, time, looked_at, .. } = input;
+        self.time_of(queue.front()?, *time, looked_at)
     }
 
     fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize> {
@@ -133,21 +134,23 @@ where
     VS::Value: Clone,
     X: TimestampExtractor<KS::Value, VS::Value>,
 {
-    /// The time of a batch's next record.
+    /// The time of a batch's next record; `looked_at` is it meanwhile.
     #[inline]
-    fn time_of(&self, batch: &Records, partition_time: Timestamp) -> Option<Timestamp> {
+    fn time_of(&self, batch: &Records, partition_time: Timestamp, looked_at: &mut Option<Offset>) -> Option<Timestamp> {
         let raw = batch.peek_timestamp()?;
         if !X::READS_RECORD {
             return Some(if raw <= LATEST_TIME { raw } else { partition_time });
         }
         let mut look = batch.clone();
         let Some(Ok(view)) = look.next() else { return Some(raw) };
+        *looked_at = Some(view.offset);
         let headers = Headers::from_section(view.headers);
-        // What cannot be decoded is dealt with when its turn comes: as soon as possible.
-        let Ok(record) = self.decode(&view, &headers) else { return Some(partition_time) };
-        match self.extractor.extract(&record, partition_time) {
-            Extracted::Time(time) if time <= LATEST_TIME => Some(time),
-            Extracted::Time(_) | Extracted::Drop | Extracted::Fail(_) => Some(partition_time),
+        let extracted = self.decode(&view, &headers).map(|record| self.extractor.extract(&record, partition_time));
+        *looked_at = None;
+        match extracted {
+            Ok(Extracted::Time(time)) if time <= LATEST_TIME => Some(time),
+            // It is dealt with when its turn comes: as soon as possible.
+            Ok(Extracted::Time(_) | Extracted::Drop | Extracted::Fail(_)) | Err(_) => Some(partition_time),
         }
     }
 
@@ -160,11 +163,11 @@ where
         limit: RunLimit,
         taken: &mut usize,
     ) -> Result<bool> {
-        let Input { partition, queue, consumed, time: partition_time, touched, .. } = input;
+        let Input { partition, queue, consumed, time: partition_time, touched, looked_at, .. } = input;
         let Some(batch) = queue.front_mut() else { return Ok(false) };
         while *taken < limit.records && batch.remaining() > 0 {
             if *taken > 0 && limit.until < Timestamp::MAX {
-                let head = self.time_of(batch, *partition_time);
+                let head = self.time_of(batch, *partition_time, looked_at);
                 if head.is_some_and(|time| time > limit.until) {
                     return Ok(false);
                 }

@@ -35,8 +35,8 @@ impl Streams {
     /// Fits a topology to a log and creates the topics that are missing; nothing runs yet.
     ///
     /// # Errors
-    /// [`Error::Build`] with every problem at once, before any topic is created; also when the application's state was left
-    /// by a program that this one does not fit.
+    /// [`Error::Config`] and [`Error::Build`] with every problem at once, before any topic is created; the latter also when the
+    /// application's state was left by a program that this one does not fit.
     pub fn new(topology: Topology, config: RuntimeConfig, log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<Self> {
         if let Some(store) = topology.wants_disk().filter(|_| config.disk.is_none()) {
             return Err(Error::Build(Box::new(vec![format!(

@@ -241,8 +241,14 @@ impl Task {
             Ok(result) => result,
             Err(panic) => {
                 let message = panic_message(panic.as_ref());
+                let looks = self.inputs.iter().enumerate().find_map(|(at, input)| Some((at, input.looked_at?)));
+                if let Some((input, offset)) = looks {
+                    (self.cx.input, self.cx.offset, self.cx.has_record) = (input, offset, true);
+                }
                 let record = self.cx.source().map(|(partition, offset)| (partition.clone(), offset));
-                Err(Error::Panicked(Box::new(Panicked { task: self.id, record, message })))
+                // Nothing of a global store is rolled back.
+                let handled = record.is_some() && self.cx.handlers.letters;
+                Err(Error::Panicked(Box::new(Panicked { task: self.id, record, message, handled })))
             }
         }
     }
@@ -286,14 +292,13 @@ impl Task {
     /// # Errors
     /// When a timestamp extractor panics.
     pub(crate) fn ready(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Result<Ready> {
-        self.cx.has_record = false;
-        self.guarded(|task| Ok(task.readiness(wall, max_idle)))
+        self.guarded_by_handler(|task| Ok(task.readiness(wall, max_idle)))
     }
 
     fn readiness(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {
         let (mut oldest, mut missing, mut lags) = (None::<Timestamp>, false, false);
-        for input in &mut self.inputs {
-            match Self::head(&mut self.program, input) {
+        for (index, input) in self.inputs.iter_mut().enumerate() {
+            match Self::head(&mut self.program, &self.panics, index, input) {
                 Some(time) => oldest = Some(oldest.map_or(time, |o| o.min(time))),
                 None => {
                     missing = true;
@@ -322,9 +327,11 @@ impl Task {
         Ready::Until(since.saturating_add(max_idle))
     }
 
-    fn head(program: &mut Program, input: &mut Input) -> Option<Timestamp> {
+    fn head(program: &mut Program, panics: &[LeftOut], index: usize, input: &mut Input) -> Option<Timestamp> {
         if input.head.is_none() {
-            input.head = program.sources[input.source].head_time(input);
+            // The time of a record that is left out may be what the program panics on: its turn comes as soon as possible.
+            let is_left_out = panics.iter().any(|p| p.input == index && Some(p.offset) == input.front_offset());
+            input.head = if is_left_out { Some(input.time) } else { program.sources[input.source].head_time(input) };
         }
         input.head
     }
@@ -332,10 +339,15 @@ impl Task {
     /// Processes records with times up to `until`, at most `records` of them: always the oldest head, the first
     /// input on a tie (semantics.md 4). Stops when an input runs empty, so that the caller can fetch. Returns how many.
     pub(crate) fn process(&mut self, until: Timestamp, records: usize) -> Result<usize> {
+        self.guarded_by_handler(|task| task.run(until, records))
+    }
+
+    /// As [`Task::guarded`]; a record on which the program panics is left out the next time, unless the handler says fail.
+    fn guarded_by_handler<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
         self.cx.has_record = false;
-        let done = self.guarded(|task| task.run(until, records));
+        let done = self.guarded(work);
         if let Err(Error::Panicked(panicked)) = &done
-            && panicked.record.is_some()
+            && panicked.handled
             && !matches!(self.cx.handlers.processing, ExceptionHandler::Fail)
         {
             let (input, offset, why) = (self.cx.input, self.cx.offset, Panicked::clone(panicked));
@@ -381,7 +393,9 @@ impl Task {
             let mut first: Option<(usize, Timestamp)> = None;
             let mut limit = until;
             for index in 0..self.inputs.len() {
-                let Some(time) = Self::head(&mut self.program, &mut self.inputs[index]) else { continue };
+                let Some(time) = Self::head(&mut self.program, &self.panics, index, &mut self.inputs[index]) else {
+                    continue;
+                };
                 match first {
                     // The later input runs only strictly before the earlier one's head.
                     Some((_, best)) if time >= best => limit = limit.min(time),

@@ -14,6 +14,21 @@ pub enum TopicName {
 }
 
 impl TopicName {
+    /// Kafka's rule for a topic's full name, for people.
+    pub const RULE: &str = "1 to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`, not `.` or `..` alone";
+    /// The rule for what becomes a part of an internal topic's name, for people.
+    pub const PART_RULE: &str = "1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`, which does not come first";
+
+    /// Whether a log takes a topic of this full name.
+    pub fn is_legal(name: &str) -> bool {
+        (1..=249).contains(&name.len()) && !matches!(name, "." | "..") && has_legal_characters(name)
+    }
+
+    /// Whether this may be a part of an internal topic's name.
+    pub fn is_legal_part(name: &str) -> bool {
+        (1..=200).contains(&name.len()) && !name.starts_with('-') && has_legal_characters(name)
+    }
+
     /// The topic's full name.
     pub fn resolve(&self, application_id: &str) -> String {
         match self {
@@ -22,6 +37,10 @@ impl TopicName {
             TopicName::Changelog(name) => format!("{application_id}-{name}-changelog"),
         }
     }
+}
+
+fn has_legal_characters(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 impl fmt::Display for TopicName {

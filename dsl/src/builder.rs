@@ -426,16 +426,8 @@ impl StreamsBuilder {
 /// Kafka's rule for topic names, since every name becomes a part of one.
 fn check_name(name: &str) -> Option<String> {
     // What begins with a `-` is a part of an operator that was given no name.
-    if name.is_empty() || name.starts_with('-') || name.len() > 200 || !name.chars().all(is_legal) {
-        return Some(format!(
-            "`{name}` cannot name a store or topic\n  help: 1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`, which does not come first"
-        ));
-    }
-    None
-}
-
-fn is_legal(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+    (!TopicName::is_legal_part(name))
+        .then(|| format!("`{name}` cannot name a store or topic\n  help: {}", TopicName::PART_RULE))
 }
 
 /// Names of the user's topics that no log takes, by Kafka's rule.
@@ -453,14 +445,8 @@ fn illegal_topics(parts: &TopologyParts) -> Vec<String> {
         _ => None,
     });
     let names: BTreeSet<&String> = users.chain(parts.declared.keys()).collect();
-    let illegal = names.into_iter().filter(|name| {
-        name.is_empty() || name.len() > 249 || matches!(name.as_str(), "." | "..") || !name.chars().all(is_legal)
-    });
-    let problem = |name| {
-        format!(
-            "`{name}` cannot be a topic's name\n  help: 1 to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`, not `.` or `..` alone"
-        )
-    };
+    let illegal = names.into_iter().filter(|name| !TopicName::is_legal(name));
+    let problem = |name| format!("`{name}` cannot be a topic's name\n  help: {}", TopicName::RULE);
     illegal.map(problem).collect()
 }
 

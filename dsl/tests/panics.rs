@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig, Topology};
-use millstream_dsl::{Consumed, StreamsBuilder, TimeWindows, TopologyTestDriver, kv};
+use millstream_dsl::{
+    Clock, Consumed, Out, Processor, StreamsBuilder, TimeWindows, TopologyTestDriver, event_time, kv,
+};
 
 /// Counts every record, passes it on, and then panics on 13: the panic comes after a change of state and an output.
 fn program() -> Result<Topology> {
@@ -96,5 +98,86 @@ fn it_does_not_move_time() -> Result<()> {
     assert_eq!(out.read(), []);
     input.pipe_at(10, "a", 1);
     assert_eq!(out.read(), [kv("a", 2)]);
+    Ok(())
+}
+
+/// Two sources of one task, so that heads are compared; both have their time from a function that panics on 13.
+fn timed(processing: ExceptionHandler) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    let time = |n: &i64| if *n == 13 { panic!("unlucky time {n}") } else { *n };
+    let consumed = || Consumed::of::<String, i64>().timestamps(event_time(move |_, n| time(n)));
+    let numbers = b.stream_with("in", consumed()).merge(&b.stream_with("more", consumed()));
+    numbers.group_by_key().count("counts").to_stream().to("counts");
+    numbers.to("out");
+    TopologyTestDriver::with_config(b.build()?, RuntimeConfig { processing, ..RuntimeConfig::embedded("test") })
+}
+
+/// The function is called when a record is looked at, before its turn: the panic named no record, or the one before it, was
+/// never left out, and held the partition up for good.
+#[test]
+fn in_event_time_it_is_left_out_too() -> Result<()> {
+    for fail in [None, Some(2), Some(3)] {
+        let t = timed(ExceptionHandler::DeadLetter("letters".into()))?;
+        t.fail_commits(fail);
+        let (out, counts) = (t.output::<String, i64>("out")?, t.output::<String, Option<i64>>("counts")?);
+        enqueue(&t, &[13, 1, 13, 2, 4, 13, 13, 6])?;
+        let more = t.input::<String, i64>("more")?;
+        [3, 13, 5].iter().try_for_each(|n| more.enqueue(Record::new("b".to_owned(), *n, *n)))?;
+        t.run()?;
+        let wanted = [kv("a", 1), kv("a", 2), kv("b", 3), kv("a", 4), kv("b", 5), kv("a", 6)];
+        assert_eq!(out.read(), wanted);
+        let wanted = [kv("a", 1), kv("a", 2), kv("b", 1), kv("a", 3), kv("b", 2), kv("a", 4)];
+        assert_eq!(counts.read(), wanted.map(|(key, n)| (key, Some(n))));
+        let letters = t.output::<String, i64>("letters")?.read_records();
+        let offsets = letters.iter().map(|l| {
+            let header = |name: &str| l.headers.last(&format!("__streams.errors.{name}")).map(String::from_utf8_lossy);
+            [header("topic"), header("offset")].map(|text| text.map(|t| t.into_owned()).unwrap_or_default()).join("@")
+        });
+        let mut offsets: Vec<String> = offsets.collect();
+        offsets.sort_unstable();
+        assert_eq!(offsets, ["in@0", "in@2", "in@5", "in@6", "more@1"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn in_event_time_it_names_its_record() -> Result<()> {
+    let t = timed(ExceptionHandler::Fail)?;
+    t.input::<String, i64>("more")?.enqueue(Record::new("b".to_owned(), 2, 2))?;
+    enqueue(&t, &[1, 2, 13])?;
+    let error = t.run().map_err(|error| error.to_string()).expect_err("a panic");
+    assert!(error.contains("task 0_0 at in-0@2 panicked: unlucky time 13"), "{error}");
+    Ok(())
+}
+
+struct Bell;
+
+impl Processor for Bell {
+    type KIn = String;
+    type VIn = i64;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(&mut self, record: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+        out.forward(record)
+    }
+}
+
+/// A timer belongs to no record: `continue` does not help there, and was recommended.
+#[test]
+fn in_a_timer_it_fails_and_does_not_recommend_to_leave_records_out() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let bells = b.stream::<String, i64>("in").process("bell", |setup| {
+        setup.every(Duration::from_millis(10), Clock::Stream, |_, _, _| panic!("ding"));
+        Bell
+    });
+    bells.to("out");
+    let config = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    let t = TopologyTestDriver::with_config(b.build()?, config)?;
+    let rung = t.input::<String, i64>("in")?.try_pipe(Record::new("a".into(), 1, 100));
+    let error = rung.map_err(|error| error.to_string()).expect_err("a panic");
+    let help = "help: where data can cause it, return an error instead: of a panic in a timer, at a commit or in a global store \
+                no handler is asked";
+    assert_eq!(error, format!("task 0_0 panicked: ding\n  {help}"));
     Ok(())
 }

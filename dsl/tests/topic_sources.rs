@@ -1,6 +1,6 @@
 //! A source reads the topics that it names, all partitions of each and no other; what cannot be meant is refused.
 
-use millstream_core::{Error, Result};
+use millstream_core::{Error, ExceptionHandler, Result, RuntimeConfig};
 use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv, pattern};
 
 fn text<T>(result: Result<T>) -> String {
@@ -110,5 +110,85 @@ fn a_pattern_that_is_streamed_twice_is_read_once() -> Result<()> {
     for out in ["out", "other"] {
         assert_eq!(t.output::<String, String>(out)?.read(), [kv("k", "v")]);
     }
+    Ok(())
+}
+
+/// What a start of the program refuses.
+fn refused(program: impl FnOnce(&StreamsBuilder), config: RuntimeConfig) -> String {
+    let b = StreamsBuilder::new();
+    program(&b);
+    text(b.build().and_then(|topology| TopologyTestDriver::with_config(topology, config)))
+}
+
+/// It ran, and no later start could read its own state.
+#[test]
+fn a_topic_of_the_programs_is_none_of_the_applications_own() {
+    let own = |topic: &str| {
+        format!(
+            "the topology cannot run: topic `{topic}` is one of the application's own, for its state or for records on their \
+             way, and the program names it too\n  help: give the program's topic another name"
+        )
+    };
+    let app = || RuntimeConfig::embedded("app");
+    let counts =
+        |b: &StreamsBuilder| b.stream::<String, i64>("in").group_by("by-n", |_, n| *n).count("counts").to_stream();
+    assert_eq!(refused(|b| counts(b).to("app-counts-changelog"), app()), own("app-counts-changelog"));
+    assert_eq!(refused(|b| counts(b).to("app-by-n-repartition"), app()), own("app-by-n-repartition"));
+    assert_eq!(refused(|b| counts(b).to("app-topology"), app()), own("app-topology"));
+    let reads = |b: &StreamsBuilder| {
+        counts(b).to("out");
+        b.stream::<i64, i64>("app-counts-changelog").to("copy");
+    };
+    assert_eq!(refused(reads, app()), own("app-counts-changelog"));
+    let declares = |b: &StreamsBuilder| {
+        b.topic("app-counts-changelog", 1);
+        counts(b).to("out");
+    };
+    assert_eq!(refused(declares, app()), own("app-counts-changelog"));
+    let letters = ExceptionHandler::DeadLetter("app-counts-changelog".to_owned());
+    assert_eq!(
+        refused(|b| counts(b).to("out"), RuntimeConfig { production: letters, ..app() }),
+        own("app-counts-changelog")
+    );
+    // Another application's are any topics.
+    assert_eq!(refused(|b| counts(b).to("app-counts-changelog"), RuntimeConfig::embedded("other")), "");
+}
+
+#[test]
+fn a_name_of_an_internal_topic_that_is_too_long_is_refused_before_any_topic_is_created() {
+    let (id, store) = ("a".repeat(200), "s".repeat(40));
+    let counts = |b: &StreamsBuilder| drop(b.stream::<String, i64>("in").group_by_key().count(&store));
+    let name = format!("{id}-{store}-changelog");
+    assert_eq!(
+        refused(counts, RuntimeConfig::embedded(&id)),
+        format!(
+            "the topology cannot run: internal topic `{name}` would have a name of 251 characters, and a log takes 249\n  help: a \
+             shorter application.id, or a shorter name of the operator"
+        )
+    );
+}
+
+/// A letter that failed as its record had became a letter, without an end.
+#[test]
+fn dead_letters_do_not_go_to_what_the_program_reads() -> Result<()> {
+    let to = |topic: &str| RuntimeConfig {
+        undecodable: ExceptionHandler::DeadLetter(topic.to_owned()),
+        ..RuntimeConfig::embedded("app")
+    };
+    let copies = |b: &StreamsBuilder| b.stream::<String, i64>("in").to("out");
+    let wanted = "the topology cannot run: dead letters go to topic `in`, which the program reads: it would write one for a letter that \
+                  fails, without an end\n  help: name another topic in errors.dead.letter.queue.topic.name, or decide in an \
+                  ExceptionHandler of the program's, by the record's topic";
+    assert_eq!(refused(copies, to("in")), wanted);
+    let all = pattern("[a-z]+")?;
+    let by_pattern = refused(move |b| b.stream::<String, i64>(all).to("OUT"), to("letters"));
+    assert!(by_pattern.contains("dead letters go to topic `letters`, which the program reads"), "{by_pattern}");
+    assert_eq!(refused(copies, to("out")), "");
+    // Of a global table none are written.
+    let looks = |b: &StreamsBuilder| {
+        copies(b);
+        b.global_table::<String, i64>("letters", "letters");
+    };
+    assert_eq!(refused(looks, to("letters")), "");
     Ok(())
 }

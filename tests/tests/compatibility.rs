@@ -189,6 +189,7 @@ fn kind_and_types_of_a_store_stay() -> Result<()> {
     ];
     for (changed, wanted) in changes {
         let said = said(&embedded, changed);
+        assert!(!said.contains("nothing\n"), "{said}");
         for wanted in wanted {
             assert!(said.contains(&format!("store `counts`: {wanted}\n  help: ")), "{said}");
         }

@@ -102,14 +102,20 @@ fn what_replaces_a_bad_value_makes_it_good() {
 fn every_kind_of_value_is_checked() {
     let milliseconds = "milliseconds, or -1";
     let cases = [
+        ("application.id", "", "1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`, which does not come first"),
         ("auto.create.topics.enable", "yes", "one of true, false"),
         ("auto.offset.reset", "by_duration:1h", "one of earliest, latest, none, or by_duration:PT1H"),
         ("batch.size", "-5", "a whole number of at least 1"),
         ("commit.interval.ms", "-1", "milliseconds"),
         ("deserialization.exception.handler", "skip", "one of fail, continue"),
         ("durability", "memroy", "one of memory, os, disk"),
+        (
+            "errors.dead.letter.queue.topic.name",
+            "bad name",
+            "1 to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`, not `.` or `..` alone",
+        ),
         ("log.retention.ms", "-2", milliseconds),
-        ("log.segment.bytes", "1g", "a number of bytes"),
+        ("log.segment.bytes", "1023", "a number of bytes of at least 1024"),
         ("max.partition.fetch.bytes", "0", "a whole number of at least 1"),
         ("max.poll.records", "many", "a whole number of at least 1"),
         ("max.task.idle.ms", "-7", milliseconds),
@@ -163,6 +169,8 @@ fn an_unknown_flag_is_refused_with_the_nearest_word() {
         &run(None, &[], &["--num.stream.thread=2"]),
         "the settings are wrong: unknown flag `--num.stream.thread`, did you mean `num.stream.threads`?",
     );
+    // `help` was recommended, which shares no letter with it.
+    refused(&run(None, &[], &["--foo"]), "the settings are wrong: unknown flag `--foo`");
     // The program's own flags are words too.
     refused(&run(None, &[], &["--stdot=x"]), "the settings are wrong: unknown flag `--stdot`, did you mean `stdout`?");
     refused(&run(None, &[], &["--entirely-else"]), "the settings are wrong: unknown flag `--entirely-else`");
@@ -171,6 +179,34 @@ fn an_unknown_flag_is_refused_with_the_nearest_word() {
         &run(None, &[], &["word"]),
         "the settings are wrong: `word` is not expected here\n  help: flags are --key=value",
     );
+}
+
+/// It is a part of topics' names and the name of folders. An empty one made topics that belong to no application.
+#[test]
+fn an_application_id_that_names_no_topic_says_where_it_was_written() {
+    for id in ["", "a b", "a/..", "..", "-app", "a\u{e4}"] {
+        let dir = TempDir::new().expect("a folder");
+        let rule = "wanted is 1 to 200 of a-z, A-Z, 0-9, `.`, `_` and `-`, which does not come first";
+        let said = run_in(dir.path(), &[("MILLSTREAM_APPLICATION_ID", id)], &[]);
+        let origin = "environment MILLSTREAM_APPLICATION_ID";
+        refused(&said, &format!("the settings are wrong: `application.id` is `{id}` ({origin}), {rule}"));
+        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 0, "{id}");
+    }
+    let said = run(None, &[], &["--application.id=A.b_c-9"]);
+    assert!(said.well, "{said:?}");
+}
+
+/// What the program writes was recommended to be fed, and a name that no topic can have to be created.
+#[test]
+fn a_topic_that_is_not_there_is_answered_with_one_that_fits() {
+    let stdin = |topic: &str| run(None, &[], &[&format!("--stdin={topic}")]);
+    let error = |said: &Said| said.err.lines().skip(1).collect::<Vec<_>>().join("\n");
+    let none = "there is no topic of this name\n  help:";
+    let wrong = "Error: the settings are wrong: --stdin";
+    assert_eq!(error(&stdin("lodd")), format!("{wrong} lodd: {none} wanted is one of lines"));
+    assert_eq!(error(&stdin("lins")), format!("{wrong} lins: {none} did you mean `lines`?"));
+    let said = run(None, &[], &["--stdout=lodd"]);
+    assert_eq!(error(&said), format!("Error: the settings are wrong: --stdout lodd: {none} did you mean `loud`?"));
 }
 
 /// What is wrong in all three places, the lines of the file that are no settings among it, is said at once.

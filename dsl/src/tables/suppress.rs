@@ -133,6 +133,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         self.port.subscribe(move |task| {
             let down = task.open(&out);
             let node = Suppress {
+                name: label.clone(),
                 waiting: Waiting::open(task, store, &label, buffer.max_bytes != usize::MAX),
                 time: task.time(&format!("{label}.stream-time")),
                 wait,
@@ -273,6 +274,7 @@ fn encoded_len<V: Data>(key: &[u8], value: &Waits<V>) -> usize {
 }
 
 struct Suppress<K: Data, V: Data> {
+    name: Arc<str>,
     waiting: Waiting<K, V>,
     time: TimeSlot,
     wait: Wait<K>,
@@ -288,7 +290,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
         self.emit_expired(cx, now)?;
         while self.is_over_full() {
             if !self.buffer.emit_early {
-                return Err(self.full());
+                return Err(self.full(cx));
             }
             self.emit_first(cx)?;
         }
@@ -329,14 +331,12 @@ impl<K: Data, V: Data> Suppress<K, V> {
 
     /// The bound that is passed, as an error.
     #[cold]
-    fn full(&self) -> Error {
+    fn full(&self, cx: &TaskContext) -> Error {
         let (waits, may, what) = match self.waiting.bytes {
             Some(bytes) if bytes > self.buffer.max_bytes => (bytes, self.buffer.max_bytes, "bytes"),
             _ => (self.waiting.buffer.borrow().len(), self.buffer.max_records, "rows"),
         };
-        Error::Full(Box::new(format!(
-            "{waits} {what} wait in a suppression that may hold {may}\n  help: raise its bound, or let it emit early"
-        )))
+        cx.full(&self.name, waits, may, what)
     }
 
     fn emit_first(&mut self, cx: &mut TaskContext) -> Result<()> {
