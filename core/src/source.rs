@@ -13,7 +13,7 @@ use crate::input::{Input, touch};
 use crate::log::{LogError, Offset};
 use crate::record::Record;
 use crate::serde::{Half, Payload, Serde, SerdeContext, SerdeError};
-use crate::time::Timestamp;
+use crate::time::{LATEST_TIME, Timestamp};
 
 /// How far a run may go.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub trait SourceNode {
 /// What a [`TimestampExtractor`] says of a record.
 #[derive(Debug, Clone)]
 pub enum Extracted {
-    /// The record's event time, not negative.
+    /// The record's event time. A negative one drops the record; behind [`LATEST_TIME`] it cannot be used.
     Time(Timestamp),
     /// Drop the record and count it.
     Drop,
@@ -139,7 +139,7 @@ where
     fn time_of(&self, batch: &Records, partition_time: Timestamp, looked_at: &mut Option<Offset>) -> Option<Timestamp> {
         let raw = batch.peek_timestamp()?;
         if !X::READS_RECORD {
-            return Some(raw);
+            return Some(if raw <= LATEST_TIME { raw } else { partition_time });
         }
         let mut look = batch.clone();
         let Some(Ok(view)) = look.next() else { return Some(raw) };
@@ -148,9 +148,9 @@ where
         let extracted = self.decode(&view, &headers).map(|record| self.extractor.extract(&record, partition_time));
         *looked_at = None;
         match extracted {
-            Ok(Extracted::Time(time)) => Some(time),
+            Ok(Extracted::Time(time)) if time <= LATEST_TIME => Some(time),
             // It is dealt with when its turn comes: as soon as possible.
-            Ok(Extracted::Drop | Extracted::Fail(_)) | Err(_) => Some(partition_time),
+            Ok(Extracted::Time(_) | Extracted::Drop | Extracted::Fail(_)) | Err(_) => Some(partition_time),
         }
     }
 
@@ -188,7 +188,7 @@ where
             cx.has_record = true;
             let failed = match self.decode(&view, &headers) {
                 Ok(mut record) => match self.extractor.extract(&record, *partition_time) {
-                    Extracted::Time(time) if time >= 0 => {
+                    Extracted::Time(time @ 0..=LATEST_TIME) => {
                         record.timestamp = time;
                         *partition_time = (*partition_time).max(time);
                         cx.stream_time = cx.stream_time.max(time);
@@ -198,6 +198,7 @@ where
                         }
                         None
                     }
+                    Extracted::Time(time) if time > LATEST_TIME => Some((Half::Value, too_late(time))),
                     Extracted::Time(_) | Extracted::Drop => {
                         cx.drop_record();
                         None
@@ -220,6 +221,14 @@ where
         }
         Ok(true)
     }
+}
+
+/// A time that no reckoning can be done with.
+#[cold]
+fn too_late(time: Timestamp) -> SerdeError {
+    SerdeError::invalid(format!(
+        "the record has the time {time}, and the latest is {LATEST_TIME} ms\n  help: give the source a timestamp extractor that says when it was, or drops it"
+    ))
 }
 
 /// A source record as it came, at the time that it has now.

@@ -273,9 +273,8 @@ impl Task {
             &mut self.cx,
         )?;
         self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, PunctuationType::StreamTime, &self.cx);
-        // A node was built after those below it.
         let from_above = |idle: &IdleSource| {
-            let nodes = self.program.lifecycles.iter().enumerate().rev();
+            let nodes = self.program.lifecycles.iter().enumerate();
             nodes.filter(|(_, (id, _))| self.topology.reaches(idle.plan.node, *id)).map(|(at, _)| at).collect()
         };
         self.below = self.idle.iter().map(from_above).collect();
@@ -554,7 +553,7 @@ impl Task {
     pub(crate) fn flush_nodes(&mut self) -> Result<()> {
         self.cx.has_record = false;
         self.guarded(|task| {
-            let mut nodes = task.program.lifecycles.iter().rev();
+            let mut nodes = task.program.lifecycles.iter();
             nodes.try_for_each(|(_, node)| node.borrow_mut().on_commit(&mut task.cx))
         })
     }
@@ -586,7 +585,7 @@ impl Task {
     pub(crate) fn end(&mut self) -> Result<()> {
         self.cx.has_record = false;
         self.guarded(|task| {
-            let mut nodes = task.program.lifecycles.iter().rev();
+            let mut nodes = task.program.lifecycles.iter();
             nodes.try_for_each(|(_, node)| node.borrow_mut().on_end(&mut task.cx))
         })?;
         self.dirty = true;

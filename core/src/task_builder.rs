@@ -52,7 +52,7 @@ pub trait Lifecycle {
 #[derive(Default)]
 pub(crate) struct Program {
     pub(crate) sources: Vec<Box<dyn SourceNode>>,
-    /// In the order of building: a node after everything below it.
+    /// A node after everything above it, as nodes are numbered.
     pub(crate) lifecycles: Vec<(NodeId, Rc<RefCell<dyn Lifecycle>>)>,
     pub(crate) schedules: Vec<Schedule>,
 }
@@ -98,7 +98,10 @@ impl<'a> TaskBuilder<'a> {
         }
         match builder.failure {
             Some(failure) => Err(failure),
-            None => Ok(builder.program),
+            None => {
+                builder.program.lifecycles.sort_by_key(|(node, _)| *node);
+                Ok(builder.program)
+            }
         }
     }
 
@@ -147,7 +150,7 @@ impl<'a> TaskBuilder<'a> {
         slot
     }
 
-    /// Registers a node's work besides its records. Call it after the ports below the node were opened.
+    /// Registers a node's work besides its records.
     pub fn lifecycle(&mut self, id: NodeId, node: Rc<RefCell<dyn Lifecycle>>) {
         self.program.lifecycles.push((id, node));
     }

@@ -12,6 +12,13 @@ pub type Timestamp = i64;
 /// No time has been seen yet; smaller than every time of a record.
 pub const NO_TIME: Timestamp = -1;
 
+/// The latest time that a record may have: 146 million years from now. So it and the sum of a few durations stay in 64 bits.
+pub const LATEST_TIME: Timestamp = Timestamp::MAX / 2;
+
+/// The end of time: what it lets go has nothing to wait for any more. No record has it, and nothing is reckoned from it but
+/// backwards.
+pub const END_OF_TIME: Timestamp = Timestamp::MAX;
+
 /// One reading of a [`Clock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

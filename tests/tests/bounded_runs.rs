@@ -1,13 +1,18 @@
 //! A run to the end of its input is not over before all of it is committed, whatever fails on the way.
 //!
 //! The last commit of a run, of windows that its end had closed, could fail and be rolled back: the run ended without them. A full disk
-//! at a commit between two rounds ended the run with an error instead of holding it up.
+//! at a commit between two rounds ended the run with an error instead of holding it up. Records that waited for a partner in an
+//! outer join waited on. Windows that were passed on once never were again in a later run, since the end of the first counted as
+//! the time up to which they had closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream_core::{Log, Result, RuntimeConfig, StateDisk, Streams, Topology};
-use millstream_dsl::{SECOND, StreamsBuilder, TimeWindows};
+use millstream_dsl::{
+    BufferConfig, JoinWindows, KTable, MIN, SECOND, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
+    Windowed,
+};
 use millstream_tests::embedded::Embedded;
 use millstream_tests::failing_disk::{FailingCalls, FailingDisk, Trouble};
 use millstream_tests::faults::FailingCommits;
@@ -67,5 +72,162 @@ fn a_full_disk_for_state_holds_it_up() -> Result<()> {
         assert_eq!(embedded.read::<String, i64>("out")?.concat(), expected, "from {from}");
     }
     assert!(held_up > 0);
+    Ok(())
+}
+
+/// What a program writes to `out` in each of several runs to the end of their input: text records with a time and a key.
+fn runs(
+    program: impl Fn(&StreamsBuilder),
+    inputs: &[&[(&str, i64, &str)]],
+) -> Result<Vec<Vec<(String, Option<String>)>>> {
+    let embedded = Embedded::in_memory()?;
+    let make = || {
+        let b = StreamsBuilder::new();
+        b.topic("in", 1).topic("other", 1).topic("out", 1);
+        program(&b);
+        b.build()
+    };
+    let mut seen = 0;
+    let mut told = Vec::new();
+    for records in inputs {
+        let streams = embedded.streams(make()?, RuntimeConfig::embedded("app"))?;
+        for (topic, time, key) in *records {
+            embedded.write(topic, 0, &[(*time, Some(*key), "x")])?;
+        }
+        streams.run_to_end()?;
+        let out = embedded.read::<String, Option<String>>("out")?.concat();
+        told.push(out[seen..].to_vec());
+        seen = out.len();
+    }
+    Ok(told)
+}
+
+fn texts(runs: Vec<Vec<(String, Option<String>)>>) -> Vec<Vec<String>> {
+    let text = |(key, value): (String, Option<String>)| format!("{key} {}", value.unwrap_or_else(|| "~".into()));
+    runs.into_iter().map(|run| run.into_iter().map(text).collect()).collect()
+}
+
+#[test]
+fn records_that_wait_for_a_partner_leave_with_the_end() -> Result<()> {
+    for windows in [JoinWindows::of(SECOND), JoinWindows::of(SECOND).exact()] {
+        let join = |b: &StreamsBuilder| {
+            let (left, right) = (b.stream::<String, String>("in"), b.stream::<String, String>("other"));
+            left.outer_join("j", &right, windows, |l, r| format!("{} {}", l.is_some(), r.is_some())).to("out");
+        };
+        let first: &[_] = &[("in", 0, "a"), ("other", 500, "b"), ("other", 600, "c"), ("in", 700, "c")];
+        let told = texts(runs(join, &[first, &[], &[("in", 900, "d")]])?);
+        let wanted: [&[&str]; 3] = [&["c true true", "a true false", "b false true"], &[], &["d true false"]];
+        assert_eq!(told, wanted);
+    }
+    Ok(())
+}
+
+/// What an operator lets go at the end reaches those below while they may still do so: a node ends before those that it feeds,
+/// whichever of its inputs a task was built from first.
+#[test]
+fn what_the_end_lets_go_is_there_for_what_ends_below() -> Result<()> {
+    for flipped in [false, true] {
+        let program = |b: &StreamsBuilder| {
+            let other = || b.stream::<String, String>("other");
+            // The sources are built in the order in which they are asked for.
+            let plain = flipped.then(other);
+            let counts = b.stream::<String, String>("in").group_by_key().count("n");
+            let late = counts.suppress_for("s", MIN, BufferConfig::unbounded()).to_stream();
+            let plain = plain.unwrap_or_else(other);
+            let joined = match flipped {
+                true => plain.left_join("j", &late, JoinWindows::of(SECOND), |_, n| format!("{n:?}")),
+                false => late.left_join("j", &plain, JoinWindows::of(SECOND), |n, _| format!("{n}")),
+            };
+            let windows = joined.group_by_key().windowed_by(TimeWindows::of(MIN)).emit_on_close();
+            windows.reduce("w", |a, b| a + &b).to_stream().map(|key, text| (key.key, text)).to("out");
+        };
+        let told = texts(runs(program, &[&[("in", 0, "a"), ("in", 1, "a"), ("other", 5, "b")]])?);
+        let wanted: &[&str] = if flipped { &["b None"] } else { &["a 2"] };
+        assert_eq!(told, [wanted], "{flipped}");
+    }
+    Ok(())
+}
+
+/// Start and value of windows that are passed on once.
+fn shown(table: &KTable<Windowed<String>, i64>) {
+    let row =
+        |key: Windowed<String>, n: Option<i64>| (format!("{} {}", key.key, key.window.start), n.map(|n| n.to_string()));
+    table.to_stream().map(row).to("out");
+}
+
+type Tumbling = fn(&StreamsBuilder);
+
+#[test]
+fn windows_that_are_passed_on_once_are_so_in_every_run() -> Result<()> {
+    let programs: [(&str, Tumbling); 4] = [
+        ("tumbling", |b| {
+            let grouped = b.stream::<String, String>("in").group_by_key();
+            shown(&grouped.windowed_by(TimeWindows::of(SECOND)).emit_on_close().count("n"));
+        }),
+        ("sliding", |b| {
+            let grouped = b.stream::<String, String>("in").group_by_key();
+            shown(&grouped.windowed_by(SlidingWindows::of(SECOND)).emit_on_close().count("n"));
+        }),
+        ("sessions", |b| {
+            let grouped = b.stream::<String, String>("in").group_by_key();
+            shown(&grouped.windowed_by(SessionWindows::of(SECOND)).emit_on_close().count("n"));
+        }),
+        ("cogroup", |b| {
+            let grouped = ["in", "other"].map(|topic| b.stream::<String, String>(topic).group_by_key());
+            let both = grouped[0].cogroup(|_, _, n: &mut i64| *n += 1).cogroup(&grouped[1], |_, _, n| *n += 1);
+            shown(&both.windowed_by(TimeWindows::of(SECOND)).emit_on_close().aggregate("n", || 0));
+        }),
+    ];
+    for (name, program) in programs {
+        let run = |from: i64| [("in", from, "a"), ("in", from + 2_500, "a"), ("in", from + 5_000, "a")];
+        let [first, second, third] = [run(3_000), run(13_000), run(23_000)];
+        let told = runs(program, &[&first, &second, &[], &third])?;
+        let counts: Vec<_> = told.iter().map(|run| run.iter().map(|(_, n)| n.as_deref()).collect::<Vec<_>>()).collect();
+        assert_eq!(counts, [vec![Some("1"); 3], vec![Some("1"); 3], vec![], vec![Some("1"); 3]], "{name}");
+    }
+    Ok(())
+}
+
+/// A window that the end of a run has passed on goes on in the next one, and is passed on again with what comes to it.
+#[test]
+fn a_window_goes_on_where_the_end_of_a_run_has_passed_it_on() -> Result<()> {
+    let first: &[_] = &[("in", 1_000, "a"), ("in", 1_100, "b")];
+    let second: &[_] = &[("in", 1_200, "a"), ("in", 1_050, "b"), ("in", 2_500, "c")];
+    let third: &[_] = &[("in", 9_000, "a")];
+    let tumbling = |b: &StreamsBuilder| {
+        let windows =
+            b.stream::<String, String>("in").group_by_key().windowed_by(TimeWindows::of(SECOND)).emit_on_close();
+        shown(&windows.count("n"));
+    };
+    let wanted: [&[&str]; 3] = [&["a 1000 1", "b 1000 1"], &["a 1000 2", "b 1000 2", "c 2000 1"], &["a 9000 1"]];
+    assert_eq!(texts(runs(tumbling, &[first, second, third])?), wanted);
+    let sessions = |b: &StreamsBuilder| {
+        let windows =
+            b.stream::<String, String>("in").group_by_key().windowed_by(SessionWindows::of(SECOND)).emit_on_close();
+        shown(&windows.count("n"));
+    };
+    let wanted: [&[&str]; 3] = [
+        &["a 1000 1", "b 1100 1"],
+        // What was passed on is taken back, since it was a part.
+        &["a 1000 ~", "a 1000 2", "b 1100 ~", "b 1050 2", "c 2500 1"],
+        &["a 9000 1"],
+    ];
+    assert_eq!(texts(runs(sessions, &[first, second, third])?), wanted);
+    Ok(())
+}
+
+/// A table below is right across runs too: what a window was is told with what it is.
+#[test]
+fn what_stands_below_takes_back_what_the_end_of_a_run_had_passed_on() -> Result<()> {
+    let sums = |b: &StreamsBuilder| {
+        let windows =
+            b.stream::<String, String>("in").group_by_key().windowed_by(TimeWindows::of(SECOND)).emit_on_close();
+        let sums =
+            windows.count("n").group_by("g", |key, n| (key.key.clone(), n)).reduce("s", |a, b| a + b, |a, b| a - b);
+        sums.to_stream().map(|key, n| (key, n.map(|n| n.to_string()))).to("out");
+    };
+    let runs = runs(sums, &[&[("in", 0, "a")], &[("in", 1, "a")], &[("in", 2, "a"), ("in", 2_000, "a")]])?;
+    let last: Vec<_> = runs.iter().filter_map(|run| run.last()?.1.clone()).collect();
+    assert_eq!(last, ["1", "2", "4"]);
     Ok(())
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::{
-    Data, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext, SerdeError,
-    StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
+    Data, END_OF_TIME, Encoded, Forward, Headers, Lifecycle, NO_TIME, Payload, Record, Result, Serde, SerdeContext,
+    SerdeError, StoreFormat, StoreId, TaskBuilder, TaskContext, TimeSlot, Timestamp,
 };
 use millstream_state::{Entry, KeyValueTable};
 
@@ -110,7 +110,7 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> Lifecycle for GraceBuffer<K, V,
     }
 
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
-        self.release(cx, Timestamp::MAX - 1)
+        self.release(cx, END_OF_TIME)
     }
 }
 

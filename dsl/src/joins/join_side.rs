@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Downstream, Forward, Headers, Lifecycle, NodeId, Record, Result, TaskContext, TimeSlot, Timestamp,
+    Data, Downstream, END_OF_TIME, Forward, Headers, Lifecycle, NodeId, Record, Result, TaskContext, TimeSlot,
+    Timestamp,
 };
 
 use crate::failure::Failure;
@@ -249,6 +250,25 @@ where
 
     fn on_time(&mut self, cx: &mut TaskContext, time: Timestamp) -> Result<()> {
         let now = cx.advance_time(self.time, time);
+        self.let_go_until(cx, now)
+    }
+
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.let_go_until(cx, END_OF_TIME)
+    }
+}
+
+impl<K, L, R, E, F, K2, O> JoinTime<K, L, R, F, K2, O>
+where
+    K: Data,
+    L: Data,
+    R: Data,
+    E: Failure,
+    F: Fn(K, Option<&L>, Option<&R>) -> Result<Option<(K2, O)>, E>,
+    K2: Clone,
+    O: Clone,
+{
+    fn let_go_until(&mut self, cx: &mut TaskContext, now: Timestamp) -> Result<()> {
         let leaving = self.held.close_all(cx, now)?;
         let (f, down) = (&*self.f, &mut self.down);
         let_go(cx, self.node, leaving, |cx, (left, right), key, timestamp| {

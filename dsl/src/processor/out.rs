@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use millstream_core::{Downstream, Error, Forward, Offset, Record, Result, TaskContext, Timestamp, TopicPartition};
+use millstream_core::{
+    Downstream, Error, Forward, LATEST_TIME, Offset, Record, Result, TaskContext, Timestamp, TopicPartition,
+};
 
 /// Where a processor forwards to, and what it may ask about the present record.
 ///
@@ -58,9 +60,9 @@ impl<'a, K: Clone, V: Clone, R: Into<Record<K, V>>> Out<'a, K, V, R> {
     /// Passes a record on, to all children too; everything below has seen it when this returns.
     ///
     /// # Errors
-    /// Whatever an operator below returns.
+    /// Whatever an operator below returns, and when the record's time is none.
     pub fn forward(&mut self, record: R) -> Result<()> {
-        let record = record.into();
+        let record = with_time(record.into())?;
         for (_, child) in &mut self.down.children {
             child.forward(self.cx, record.clone())?;
         }
@@ -70,10 +72,10 @@ impl<'a, K: Clone, V: Clone, R: Into<Record<K, V>>> Out<'a, K, V, R> {
     /// Passes a record on to one child ([`crate::KStream::process_with_children`]).
     ///
     /// # Errors
-    /// When there is no child of this name, and whatever an operator below returns.
+    /// When there is no child of this name, whatever an operator below returns, and when the record's time is none.
     pub fn forward_to(&mut self, child: &str, record: R) -> Result<()> {
         match self.down.children.iter_mut().find(|(name, _)| **name == *child) {
-            Some((_, down)) => down.forward(self.cx, record.into()),
+            Some((_, down)) => down.forward(self.cx, with_time(record.into())?),
             None => {
                 let names: Vec<&str> = self.down.children.iter().map(|(name, _)| &**name).collect();
                 Err(Error::user(format!(
@@ -103,4 +105,17 @@ impl<'a, K: Clone, V: Clone, R: Into<Record<K, V>>> Out<'a, K, V, R> {
     pub fn request_commit(&mut self) {
         self.cx.request_commit();
     }
+}
+
+/// A record whose time can be reckoned with.
+#[inline]
+fn with_time<K, V>(record: Record<K, V>) -> Result<Record<K, V>> {
+    if (0..=LATEST_TIME).contains(&record.timestamp) { Ok(record) } else { Err(no_time(record.timestamp)) }
+}
+
+#[cold]
+fn no_time(time: Timestamp) -> Error {
+    Error::user(format!(
+        "a processor forwards a record with the time {time}\n  help: give it a time from 0 to {LATEST_TIME} ms, `Out::wall_time` where there is no other"
+    ))
 }

@@ -73,7 +73,8 @@ impl SessionWindows {
             end: absorbed.iter().map(|(s, _)| s.end).fold(row.time, i64::max),
         };
         let mut out = Vec::new();
-        if merged.end >= close {
+        // Of two inputs one may be so far on that what the other's records could merge is forgotten.
+        if merged.end >= close.max(readable.saturating_add(self.gap)) {
             let so_far = absorbed
                 .iter()
                 .fold(None, |sum: Option<String>, (_, next)| Some((self.fold.merge)(sum.as_deref(), next)));

@@ -13,7 +13,7 @@ pub(crate) struct TimeWindows {
     /// Each window once, when it closes, instead of every update.
     on_close: bool,
     fold: Fold,
-    /// Windows that begin so long before the newest are forgotten. Only who is behind can
+    /// Windows that begin so long before the newest are forgotten, and what comes to them is late. Only who is behind can
     /// tell: another input, or a table joined with this one.
     kept: i64,
     state: State,
@@ -64,11 +64,10 @@ impl TimeWindows {
         let mut out = Vec::new();
         for start in (row.time - self.size + 1).max(0)..=row.time {
             let end = start + self.size;
-            if start % self.advance != 0 || end <= close {
+            if start % self.advance != 0 || end <= close || !self.remembers(start) {
                 continue;
             }
-            let kept = self.remembers(start);
-            let stored = self.state.rows.remove(&(start, key.clone())).filter(|_| kept);
+            let stored = self.state.rows.remove(&(start, key.clone()));
             self.state.newest = self.state.newest.max(start);
             let time = stored.as_ref().map_or(row.time, |(_, time)| row.time.max(*time));
             let new = (self.fold.step)(stored.as_ref().map(|(sum, _)| sum.as_str()), row.value.as_deref());

@@ -36,7 +36,7 @@ fn a_record_that_is_only_just_not_late_knows_the_one_before_it() {
 }
 
 #[test]
-fn the_slower_input_of_a_cogroup_finds_expired_windows_empty_even_after_a_restart() {
+fn the_slower_input_of_a_cogroup_is_late_for_windows_that_have_expired_even_after_a_restart() {
     let params = [("size", 4), ("grace", 17), ("default_retention", 1)];
     tell("cogroup-tumbling", &params, Some(1), &["right b:at@1000071", "right a:at@1000093", "left b:at@1000069"]);
 }

@@ -9,7 +9,7 @@ use millstream_core::{
 };
 use millstream_state::{Entry, KeyRows, WindowStart};
 
-use super::close::WindowClock;
+use super::close::{CloseSpan, WindowClock};
 use super::fixed_windows::FixedWindows;
 use super::lent::Lent;
 use super::spec::WindowSpec;
@@ -26,6 +26,8 @@ pub(super) struct WindowAggregate<K: Data, V, A: Data, F> {
     pub(super) f: Arc<F>,
     pub(super) spec: WindowSpec<FixedWindows>,
     pub(super) send_old: bool,
+    /// How much longer rows are kept than a record can need, if there are other inputs.
+    pub(super) spare: Option<Timestamp>,
     pub(super) late: Option<Late<K, V>>,
     /// The rows of the key of the record under way.
     pub(super) found: Option<KeyRows>,
@@ -51,7 +53,7 @@ where
             cx.drop_record();
             return Ok(());
         }
-        let close_time = node.clock.observe(cx, record.timestamp) - node.spec.windows.grace();
+        let close_time = node.observe(cx, record.timestamp) - node.spec.windows.grace();
         let late = copy_if(&node.late, &record, || node.spec.windows.is_late(record.timestamp, close_time));
         node.process(cx, record, close_time).or_else(|error| cx.failed(node.node, error))?;
         pass_on(cx, &mut node.late, late)
@@ -66,6 +68,14 @@ where
     E: Failure,
     F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
 {
+    /// The time by which a record is late: that of the inputs that it goes by, or that of rows that are forgotten, which
+    /// another input of a cogroup may be further on with.
+    #[inline]
+    fn observe(&self, cx: &mut TaskContext, time: Timestamp) -> Timestamp {
+        let now = self.clock.observe(cx, time);
+        self.spare.map_or(now, |spare| now.max(self.rows.observed() - spare))
+    }
+
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>, close_time: Timestamp) -> Result<()> {
         self.found = None;
         match self.spec.windows {
@@ -82,7 +92,7 @@ where
                     cx.drop_late_record();
                 } else {
                     let (change, time) = self.update(&key, Lent::Last(value), timestamp, last, None)?;
-                    if self.spec.emit == EmitStrategy::OnUpdate {
+                    if self.clock.passes_on(cx, last) {
                         return self.pass_on(cx, key, last, change, time, headers);
                     }
                 }
@@ -129,7 +139,7 @@ where
         change: Change<A>,
         time: Timestamp,
     ) -> Result<()> {
-        if self.spec.emit == EmitStrategy::OnWindowClose {
+        if !self.clock.passes_on(cx, start) {
             return Ok(());
         }
         self.pass_on(cx, record.key.clone(), start, change, time, record.headers.clone())
@@ -153,12 +163,18 @@ where
         let changed = self.rows.change_at(rows, WindowStart(start), |entry: &mut Entry<A>| {
             // What fails leaves the row as it was.
             let kept = if E::POSSIBLE { entry.value.clone() } else { None };
-            let (stored, time) = match from {
-                None => (entry.value.take(), entry.timestamp),
-                Some(None) => (None, timestamp),
-                Some(Some((value, time))) => (Some(value), time),
+            // What another window holds this one never was. It may be there: a record opens a window twice that is its own and
+            // the right one of the record before it.
+            let (old, stored, time) = match from {
+                None => {
+                    let stored = entry.value.take();
+                    (if send_old { stored.clone() } else { None }, stored, entry.timestamp)
+                }
+                Some(from) => {
+                    let (stored, time) = from.map_or((None, timestamp), |(value, time)| (Some(value), time));
+                    (entry.value.take().filter(|_| send_old), stored, time)
+                }
             };
-            let old = if send_old { stored.clone() } else { None };
             let time = if stored.is_some() { timestamp.max(time) } else { timestamp };
             let new = f(key, value, stored).inspect_err(|_| entry.value = kept)?;
             *entry = Entry { value: new.clone(), timestamp: time };
@@ -184,8 +200,12 @@ where
         if self.spec.emit != EmitStrategy::OnWindowClose {
             return Ok(());
         }
-        let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
-        let mut closing = self.rows.closing(self.spec.windows.closing(last, close_time))?;
+        let Some(span) = self.clock.close(cx, close_time) else { return Ok(()) };
+        self.emit(cx, span, headers)
+    }
+
+    fn emit(&mut self, cx: &mut TaskContext, span: CloseSpan, headers: &Headers) -> Result<()> {
+        let mut closing = self.rows.closing(self.spec.windows.closing(span))?;
         while let Some(rows) = self.rows.closed(&mut closing)? {
             for (WindowStart(start), key, value, timestamp) in rows {
                 let key = Windowed { key, window: self.spec.windows.window(start) };
@@ -222,6 +242,9 @@ where
     }
 
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
-        self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
+        match self.clock.end(cx) {
+            Some(span) => self.emit(cx, span, &Headers::new()),
+            None => Ok(()),
+        }
     }
 }

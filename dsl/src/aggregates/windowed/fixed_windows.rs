@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use millstream_core::{StoreFormat, Timestamp};
 
+use super::close::CloseSpan;
 use crate::windows::{SlidingWindows, TimeWindows, Window};
 
 /// Windows of a fixed size.
@@ -97,10 +98,10 @@ impl FixedWindows {
         }
     }
 
-    /// Starts of the windows that close between two close times: time windows when their end is reached, sliding ones,
+    /// Starts of the windows that close: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
-    pub(super) fn closing(&self, last: Option<Timestamp>, close_time: Timestamp) -> RangeInclusive<Timestamp> {
-        self.first_open(last)..=close_time - self.closes_behind()
+    pub(super) fn closing(&self, span: CloseSpan) -> RangeInclusive<Timestamp> {
+        self.first_open(span.after).max(span.begun_after + 1)..=span.up_to - self.closes_behind()
     }
 
     /// The start of the first window that is open behind a close time.

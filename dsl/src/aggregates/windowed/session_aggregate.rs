@@ -9,7 +9,7 @@ use millstream_core::{
 };
 use millstream_state::{Entry, KeyRows, SessionBounds};
 
-use super::close::WindowClock;
+use super::close::{CloseSpan, WindowClock};
 use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
@@ -25,6 +25,8 @@ pub(super) struct SessionAggregate<K: Data, V, A: Data, F, M> {
     pub(super) functions: (Arc<F>, Arc<M>),
     pub(super) spec: WindowSpec<SessionWindows>,
     pub(super) send_old: bool,
+    /// How much longer rows are kept than a record can need, if there are other inputs.
+    pub(super) spare: Option<Timestamp>,
     pub(super) late: Option<Late<K, V>>,
     pub(super) down: Downstream<Record<Windowed<K>, Change<A>>>,
 }
@@ -84,15 +86,22 @@ where
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<Option<Record<K, V>>> {
         let Record { key, value, timestamp: time, headers } = record;
         let SessionWindows { gap, grace, .. } = self.spec.windows;
-        let close_time = self.clock.observe(cx, time) - grace - gap;
+        let now = self.clock.observe(cx, time);
+        // Another input of a cogroup may be so far on that what a record needs is forgotten.
+        let now = self.spare.map_or(now, |spare| now.max(self.rows.observed() - spare));
+        let close_time = now - grace - gap;
         // What may fail is computed before anything is moved.
         let rows = self.rows.rows_from(&key, point(time), first_reached(time, gap))?;
         let grown = if E::POSSIBLE { None } else { self.grow(rows, &key, &value, time, close_time)? };
         if let Some(Grown { from, to, old, new }) = grown {
-            if from != point(time) {
+            // The session of the record's own point is changed in place.
+            let old = if from == point(time) {
+                old
+            } else {
                 self.pass_on(cx, key.clone(), from, Change { old, new: None })?;
-            }
-            self.pass_on(cx, key, to, Change { old: None, new })?;
+                None
+            };
+            self.pass_on(cx, key, to, Change { old, new })?;
             return self.emit_closed(cx, close_time, &headers).map(|()| None);
         }
         let late = self.merge(cx, rows, &key, value, time, close_time)?;
@@ -157,7 +166,10 @@ where
             return Ok(Some(value));
         }
         let new = f(key, Lent::Last(value), sum).map_err(E::into)?;
-        if merged != point(time) {
+        let mut own = None;
+        if merged == point(time) {
+            own = found.pop().map(|(_, old, _)| old);
+        } else {
             for (bounds, old, _) in found {
                 self.rows.change_at(rows, bounds, |entry| *entry = Entry { value: None, timestamp: bounds.end })?;
                 self.pass_on(cx, key.clone(), bounds, Change { old: Some(old), new: None })?;
@@ -165,13 +177,13 @@ where
         }
         let entry = Entry { value: new.clone(), timestamp: merged.end };
         self.rows.change_at(rows, merged, |row| *row = entry)?;
-        self.pass_on(cx, key.clone(), merged, Change { old: None, new })?;
+        self.pass_on(cx, key.clone(), merged, Change { old: own, new })?;
         Ok(None)
     }
 
     /// A session's result has the time of its end and no headers (semantics.md 39).
     fn pass_on(&mut self, cx: &mut TaskContext, key: K, bounds: SessionBounds, mut change: Change<A>) -> Result<()> {
-        if self.spec.emit == EmitStrategy::OnWindowClose {
+        if !self.clock.passes_on(cx, bounds.start) {
             return Ok(());
         }
         if !self.send_old {
@@ -185,11 +197,15 @@ where
         if self.spec.emit != EmitStrategy::OnWindowClose {
             return Ok(());
         }
-        let Some(last) = self.clock.close(cx, close_time) else { return Ok(()) };
+        let Some(span) = self.clock.close(cx, close_time) else { return Ok(()) };
+        self.emit(cx, span, headers)
+    }
+
+    fn emit(&mut self, cx: &mut TaskContext, span: CloseSpan, headers: &Headers) -> Result<()> {
         // The end is inclusive: a session closes when its end is passed.
-        let mut closing = self.rows.closing(first_open(last)..=close_time - 1)?;
+        let mut closing = self.rows.closing(first_open(span.after)..=span.up_to - 1)?;
         while let Some(rows) = self.rows.closed(&mut closing)? {
-            for (bounds, key, value, _) in rows {
+            for (bounds, key, value, _) in rows.into_iter().filter(|(bounds, ..)| bounds.start > span.begun_after) {
                 let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
                 let value = Change { old: None, new: Some(value) };
                 self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
@@ -226,6 +242,9 @@ where
     }
 
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
-        self.emit_closed(cx, Timestamp::MAX / 2, &Headers::new())
+        match self.clock.end(cx) {
+            Some(span) => self.emit(cx, span, &Headers::new()),
+            None => Ok(()),
+        }
     }
 }

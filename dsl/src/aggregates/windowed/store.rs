@@ -6,7 +6,7 @@ use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreFormat, StoreId, TaskBuilder, Timestamp};
+use millstream_core::{Data, Result, StateStore as _, StoreFormat, StoreId, TaskBuilder, Timestamp};
 use millstream_state::{Closing, Entry, KeyRows, Place, TimedTable};
 
 use crate::builder::{NewStore, StreamsBuilder};
@@ -61,6 +61,12 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
             *table.change(&key, place)? = Entry { value, timestamp };
         }
         Ok(live)
+    }
+
+    /// The largest time that the store has seen: a retention behind it nothing is there any more.
+    #[inline]
+    pub(crate) fn observed(&self) -> Timestamp {
+        self.table.borrow().observed()
     }
 
     /// The row at a place.

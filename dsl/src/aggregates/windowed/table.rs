@@ -1,12 +1,13 @@
 //! The result of an aggregation in windows of a fixed size.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use millstream_core::{Change, Data, NodeId, Port, Record, Result, StoreId};
+use millstream_core::{Change, Data, NodeId, Port, Record, Result, StoreId, Timestamp};
 use millstream_state::WindowStart;
 
 use super::aggregate::{SharedAggregate, WindowAggregate};
@@ -29,7 +30,9 @@ pub(crate) struct WindowedTable<K, A> {
     old_values: OldValues,
     pub(crate) store: Arc<str>,
     spec: WindowSpec<FixedWindows>,
-    inputs: Cell<usize>,
+    /// How much longer rows are kept than a record can need.
+    spare: Timestamp,
+    inputs: Arc<AtomicUsize>,
 }
 
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
@@ -46,7 +49,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
             old_values: OldValues::stored(),
             store: store.into(),
             spec,
-            inputs: Cell::new(0),
+            spare: retention - least,
+            inputs: Arc::default(),
         }
     }
 
@@ -60,17 +64,18 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());
         let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
-        let input = self.inputs.replace(self.inputs.get() + 1);
-        let clock = WindowClock::name(&store, input, spec.emit);
+        let (inputs, spare) = (self.inputs.clone(), self.spare);
+        let input = inputs.fetch_add(1, Ordering::Relaxed);
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = WindowAggregate {
                 node,
                 rows: TimedStore::open(task, id, &store),
-                clock: WindowClock::new(task, &clock),
+                clock: WindowClock::open(task, &store, input, spec.emit),
                 f: f.clone(),
                 spec,
                 send_old: wanted.wanted(),
+                spare: (inputs.load(Ordering::Relaxed) > 1).then_some(spare),
                 late: late.as_ref().map(|late| late.open(task)),
                 found: None,
                 down,
