@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use millstream_core::{Record, Result};
+use millstream_core::{Record, Result, RuntimeConfig};
 use millstream_dsl::{
     BufferConfig, Clock, Consumed, JoinWindows, KStream, Out, Processor, SessionWindows, SlidingWindows,
     StreamsBuilder, TestOutput, TimeWindows, TopologyTestDriver, Windowed, kv,
@@ -308,5 +308,21 @@ fn a_foreign_key_join_waits_for_a_side_without_idleness() -> Result<()> {
     t.input::<String, i64>("orders")?.pipe_at(10, "hat", 1);
     t.advance(ms(1_000_000))?;
     assert_eq!(counts(&t.output("out")?), []);
+    Ok(())
+}
+
+#[test]
+fn what_a_silence_lets_go_of_comes_though_its_commit_fails() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let (left, right) = (idle(&b, "left"), idle(&b, "right"));
+    left.left_join("join", &right, JoinWindows::of(ms(10)), |l, r| l + r.copied().unwrap_or(1_000)).to("out");
+    // The commit begins in the step that lets it go.
+    let config = RuntimeConfig { uncommitted_bytes: 1, ..RuntimeConfig::embedded("test") };
+    let t = TopologyTestDriver::with_config(b.build()?, config)?;
+    let (left, out) = (t.input::<String, i64>("left")?, t.output::<String, i64>("out")?);
+    t.fail_commits(Some(2));
+    left.pipe_at(0, "a", 1);
+    t.advance(ms(60))?;
+    assert_eq!(out.read(), [kv("a", 1_001)]);
     Ok(())
 }

@@ -30,9 +30,11 @@ fn below(table: &Table) {
     sum.to_stream().to("sum");
 }
 
+type Changes = TestOutput<Windowed<String>, Option<i64>>;
+
 /// The rows that are left, of a table and of its filter, and the sum.
 struct Below {
-    outputs: (TestOutput<Windowed<String>, Option<i64>>, TestOutput<Windowed<String>, Option<i64>>),
+    outputs: (Changes, Changes),
     sums: TestOutput<String, Option<i64>>,
     rows: BTreeMap<Key, i64>,
     small: BTreeMap<Key, i64>,
@@ -71,9 +73,11 @@ impl Below {
     }
 }
 
+type Aggregation = fn(&GroupedStream<String, i64>) -> Table;
+
 #[test]
 fn a_session_that_is_changed_in_place_says_what_it_was() -> Result<()> {
-    let make: [fn(&GroupedStream<String, i64>) -> Table; 2] = [
+    let make: [Aggregation; 2] = [
         |grouped| grouped.windowed_by(SessionWindows::of(ms(5))).count("n"),
         |grouped| grouped.windowed_by(SessionWindows::of(ms(5))).try_reduce("n", |a, b| Ok::<_, String>(a + b)),
     ];
@@ -172,9 +176,9 @@ impl Dice {
 /// How the changes of a table of windows are passed on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Emit {
-    OnUpdate,
-    OnClose,
-    OnCommit,
+    Update,
+    Close,
+    Commit,
 }
 
 /// Makes a table of windows of a name, of one stream or two.
@@ -185,7 +189,7 @@ fn windows(b: &StreamsBuilder, name: &str, grace: Duration, emit: Emit) -> Table
     let deleting = |a: i64, b: i64| Some(a + b).filter(|sum| sum % 3 != 0);
     macro_rules! emitting {
         ($windows:expr) => {
-            if emit == Emit::OnClose { $windows.emit_on_close() } else { $windows }
+            if emit == Emit::Close { $windows.emit_on_close() } else { $windows }
         };
     }
     let hopping = TimeWindows::of(ms(12)).advance_by(ms(4)).grace(grace);
@@ -205,7 +209,7 @@ fn windows(b: &StreamsBuilder, name: &str, grace: Duration, emit: Emit) -> Table
         "sliding cogroup" => emitting!(both().windowed_by(sliding)).aggregate("n", || 0),
         _ => emitting!(both().in_sessions(sessions)).aggregate("n", || 0, |_, a, b| a + b),
     };
-    if emit == Emit::OnCommit { table.emit_on_commit() } else { table }
+    if emit == Emit::Commit { table.emit_on_commit() } else { table }
 }
 
 /// What is wrong below a table of windows, at the first step at which something is.
@@ -216,8 +220,8 @@ fn story(name: &str, emit: Emit, seed: u64) -> Result<Option<String>> {
     let t = TopologyTestDriver::new(b.build()?)?;
     let inputs = [t.input::<String, i64>("in")?, t.input::<String, i64>("other")?];
     let mut below = Below::of(&t)?;
-    t.fail_commits((seed % 3 == 0).then_some(3));
-    let at_once = if emit == Emit::OnCommit { 4 } else { 1 };
+    t.fail_commits((seed.is_multiple_of(3)).then_some(3));
+    let at_once = if emit == Emit::Commit { 4 } else { 1 };
     let mut time = 0;
     let mut told = Vec::new();
     for step in 0..60 {
@@ -235,7 +239,7 @@ fn story(name: &str, emit: Emit, seed: u64) -> Result<Option<String>> {
         if let Some(difference) = below.difference() {
             return Ok(Some(format!("{name} {emit:?} {seed}: {difference}\n  {told:?}")));
         }
-        if seed % 4 == 0 && step % 8 == 7 {
+        if seed.is_multiple_of(4) && step % 8 == 7 {
             t.restart()?;
         }
     }
@@ -248,7 +252,7 @@ fn sums_and_filters_below_windows_are_those_of_their_rows() -> Result<()> {
     let names = ["tumbling", "hopping", "sliding", "sliding that deletes", "sessions", "sessions that delete"];
     let mut wrong = Vec::new();
     for name in names.into_iter().chain(["sessions that may fail", "cogroup", "sliding cogroup", "session cogroup"]) {
-        for emit in [Emit::OnUpdate, Emit::OnClose, Emit::OnCommit] {
+        for emit in [Emit::Update, Emit::Close, Emit::Commit] {
             let stories = (1..=24).map(|seed| story(name, emit, seed)).collect::<Result<Vec<_>>>()?;
             let found: Vec<String> = stories.into_iter().flatten().collect();
             wrong.extend(found.first().map(|first| format!("{} of 24: {first}", found.len())));

@@ -75,11 +75,11 @@ fn a_full_disk_for_state_holds_it_up() -> Result<()> {
     Ok(())
 }
 
+/// Keys and values, as text.
+type Told = Vec<(String, Option<String>)>;
+
 /// What a program writes to `out` in each of several runs to the end of their input: text records with a time and a key.
-fn runs(
-    program: impl Fn(&StreamsBuilder),
-    inputs: &[&[(&str, i64, &str)]],
-) -> Result<Vec<Vec<(String, Option<String>)>>> {
+fn runs(program: impl Fn(&StreamsBuilder), inputs: &[&[(&str, i64, &str)]]) -> Result<Vec<Told>> {
     let embedded = Embedded::in_memory()?;
     let make = || {
         let b = StreamsBuilder::new();

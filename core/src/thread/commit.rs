@@ -38,9 +38,9 @@ impl StreamThread {
         Ok(true)
     }
 
-    /// Whether a commit would write anything.
+    /// Whether a commit would write anything, or the outcome of one is open.
     pub fn needs_commit(&self) -> bool {
-        self.tasks.iter().any(Task::needs_commit)
+        matches!(self.commit, Commit::UnderWay(_)) || self.tasks.iter().any(Task::needs_commit)
     }
 
     /// Takes the outcome of the commit under way, if there is one. `false`: everything was rolled back.
@@ -135,13 +135,15 @@ impl StreamThread {
         Ok(())
     }
 
-    pub(super) fn commit_if_due(&mut self, now: Now) -> Result<()> {
-        if matches!(self.commit, Commit::Idle) && self.commit_is_due(now) {
-            self.begin_commit(now)?;
-            self.settle(now)?;
-            self.exchange_with_disk(now)?;
+    /// `false`: everything was rolled back, and is to be done again.
+    pub(super) fn commit_if_due(&mut self, now: Now) -> Result<bool> {
+        if !matches!(self.commit, Commit::Idle) || !self.commit_is_due(now) {
+            return Ok(true);
         }
-        Ok(())
+        self.begin_commit(now)?;
+        let is_done_or_open = self.settle(now)?;
+        self.exchange_with_disk(now)?;
+        Ok(is_done_or_open)
     }
 
     pub(super) fn commit_is_due(&self, now: Now) -> bool {

@@ -194,7 +194,9 @@ impl StreamThread {
             // Its batches are with the log, or leave with the commit.
             self.read_globals(now.wall)?;
             self.send()?;
-            self.commit_if_due(now)?;
+            if !self.commit_if_due(now)? {
+                return Ok(Next::Again);
+            }
             let is_committed = !self.tasks.iter().any(Task::needs_commit);
             return Ok(Next::Wait(
                 (!is_committed).then_some(self.last_commit.saturating_add(self.shared.config.commit_interval)),
@@ -212,9 +214,9 @@ impl StreamThread {
             }
         }
         self.send()?;
-        self.commit_if_due(now)?;
+        let is_undone = !self.commit_if_due(now)?;
         let news = self.publish_passed_on();
-        if processed > 0 || fetched {
+        if processed > 0 || fetched || is_undone {
             return Ok(Next::Again);
         }
         Ok(self.deadline(now, news))

@@ -169,18 +169,12 @@ impl Step {
 }
 
 impl Script {
-    /// The same as far as the interpreter and the program agree on what it says: a program that waits for its table waits no
-    /// longer than the table's history, or it is refused.
+    /// The same for a program that waits for its table: no longer than the table's history, or it is refused.
     pub(crate) fn buildable(&self, program: &str) -> Script {
         let mut script = self.clone();
         if program.ends_with("grace-join") {
             let history = script.params["history"];
             script.params.entry("grace".to_owned()).and_modify(|grace| *grace = (*grace).min(history));
-        }
-        // What these let go of as time goes on changes their stores. If the commit of that fails, it is let go of again with what
-        // comes next, or later: the interpreter knows no such commits.
-        if script.abort_every.is_some() && (program.starts_with("stream-stream") || program.starts_with("suppress")) {
-            script.params.remove("idleness");
         }
         script
     }
