@@ -15,10 +15,12 @@ use crate::builder::StreamsBuilder;
 /// let words = b.stream::<String, String>("in").group_by_key();
 /// words.count("of-this-run");
 /// words.count("counts");
+/// words.count("many");
 /// b.materialized("of-this-run", Materialized::new().with_logging_disabled());
 /// b.materialized("counts", Materialized::new().in_memory().with_logging_enabled([("segment.bytes", "1048576")]));
+/// b.materialized("many", Materialized::new().on_disk());
 /// let topology = b.build()?;
-/// let [of_this_run, counts] = topology.stores() else { panic!("two stores") };
+/// let [of_this_run, counts, _many] = topology.stores() else { panic!("three stores") };
 /// assert!(of_this_run.changelog.is_none());
 /// assert_eq!(counts.changelog.as_ref().map(|configs| configs["segment.bytes"].as_str()), Some("1048576"));
 /// # Ok::<(), millstream_dsl::core::Error>(())
@@ -74,6 +76,15 @@ impl Materialized {
 
     /// With its rows on this disk, whatever `default.dsl.store` says: a [`StateDisk`] of the program's own, for as many stores as are
     /// given it. `millstream::conformance::check_disk` tests one.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use millstream_dsl::{Materialized, StreamsBuilder, core::StateDisk};
+    /// fn counts(b: &StreamsBuilder, disk: Arc<dyn StateDisk>) {
+    ///     b.stream::<String, String>("in").group_by_key().count("counts");
+    ///     b.materialized("counts", Materialized::new().on(disk));
+    /// }
+    /// ```
     pub fn on(mut self, disk: Arc<dyn StateDisk>) -> Self {
         self.place = Some(StorePlace::On(disk));
         self

@@ -60,45 +60,53 @@ fn texts(left: &[&str], right: &[&str]) -> [Vec<String>; 2] {
     [left, right].map(|side| side.iter().map(|text| (*text).to_owned()).collect())
 }
 
-/// A cogroup of both.
-fn in_windows(windows: impl Into<FixedWindows> + Copy, on_close: bool) -> Result<([Vec<String>; 2], u64)> {
+/// A cogroup of both: on every update, its rows kept for so long, or on close.
+fn in_windows(windows: impl Into<FixedWindows> + Copy, kept: Option<u64>) -> Result<([Vec<String>; 2], u64)> {
     late(|left, right| {
         let both = left.cogroup(|_, v: String, sum: &mut String| *sum += &v).cogroup(right, |_, v, sum| *sum += &v);
         let windowed = both.windowed_by(windows).on_late(left, to("late-left")).on_late(right, to("late-right"));
-        let windowed = if on_close { windowed.emit_on_close() } else { windowed };
+        let windowed = match kept {
+            Some(retention) => windowed.retention(ms(retention)),
+            None => windowed.emit_on_close(),
+        };
         windowed.aggregate("sums", String::new);
     })
 }
 
 #[test]
 fn of_a_cogroup_in_windows_each_stream_has_its_own() -> Result<()> {
-    // Each goes by its own time; on close all go by one (semantics.md 3).
+    // Each goes by its own time, as far as the store has kept the row; on close all go by one (semantics.md 3).
     let own = (texts(&["late@96", "half@230"], &["later@99"]), 3);
     let one = (texts(&["late@96", "half@230"], &["r@97", "later@99"]), 4);
-    assert_eq!(in_windows(TimeWindows::of(ms(100)), false)?, own);
-    assert_eq!(in_windows(TimeWindows::of(ms(100)), true)?, one);
-    assert_eq!(in_windows(SlidingWindows::of(ms(100)), false)?, own);
+    assert_eq!(in_windows(TimeWindows::of(ms(100)), Some(1_000))?, own);
+    assert_eq!(in_windows(TimeWindows::of(ms(100)), Some(100))?, one);
+    assert_eq!(in_windows(TimeWindows::of(ms(100)), None)?, one);
+    assert_eq!(in_windows(SlidingWindows::of(ms(100)), Some(1_000))?, own);
     // Of the windows of a record some are over: it comes once, and they are counted.
     let hopping = TimeWindows::of(ms(200)).advance_by(ms(100));
-    assert_eq!(in_windows(hopping, true)?, one);
+    assert_eq!(in_windows(hopping, None)?, one);
     let sliding = texts(&["late@96", "half@230"], &["r@97", "soon@320", "later@99"]);
-    assert_eq!(in_windows(SlidingWindows::of(ms(100)), true)?, (sliding, 5));
+    assert_eq!(in_windows(SlidingWindows::of(ms(100)), None)?, (sliding, 5));
     Ok(())
 }
 
 #[test]
 fn of_a_cogroup_in_sessions_too() -> Result<()> {
-    let in_sessions = |on_close| {
+    let in_sessions = |kept: Option<u64>| {
         late(|left, right| {
             let both = left.cogroup(|_, v: String, sum: &mut String| *sum += &v).cogroup(right, |_, v, sum| *sum += &v);
             let sessions = both.in_sessions(SessionWindows::of(ms(100)));
-            let sessions = if on_close { sessions.emit_on_close() } else { sessions };
+            let sessions = match kept {
+                Some(retention) => sessions.retention(ms(retention)),
+                None => sessions.emit_on_close(),
+            };
             let sessions = sessions.on_late(left, to("late-left")).on_late(right, to("late-right"));
             sessions.aggregate("sums", String::new, |_, a, b| a + &b);
         })
     };
-    assert_eq!(in_sessions(false)?, (texts(&["late@96", "half@230"], &["later@99"]), 3));
-    assert_eq!(in_sessions(true)?, (texts(&["late@96", "half@230"], &["r@97", "later@99"]), 4));
+    assert_eq!(in_sessions(Some(1_000))?, (texts(&["late@96", "half@230"], &["later@99"]), 3));
+    assert_eq!(in_sessions(Some(100))?, in_sessions(None)?);
+    assert_eq!(in_sessions(None)?, (texts(&["late@96", "half@230"], &["r@97", "later@99"]), 4));
     Ok(())
 }
 

@@ -88,13 +88,12 @@ impl Workload {
         }
     }
 
-    /// By how many times less CPU than Kafka Streams and its broker we promise, of what emits as it does.
-    pub(crate) fn promise(self) -> Option<f64> {
+    /// By how many times less CPU than Kafka Streams and its broker we promise, whichever way results are emitted.
+    pub(crate) fn promise(self) -> f64 {
         match self {
-            Workload::Stateless | Workload::TableJoin => Some(15.0),
-            Workload::Count(OnCommit) | Workload::Tumbling(OnCommit) | Workload::WordCount(OnCommit) => Some(20.0),
-            Workload::Count(EveryUpdate) | Workload::Tumbling(EveryUpdate) | Workload::WordCount(EveryUpdate) => None,
-            Workload::StreamJoin => Some(50.0),
+            Workload::Stateless | Workload::TableJoin => 15.0,
+            Workload::Count(_) | Workload::Tumbling(_) | Workload::WordCount(_) => 20.0,
+            Workload::StreamJoin => 50.0,
         }
     }
 
