@@ -9,10 +9,13 @@ mod baseline;
 mod child;
 mod cpu;
 mod figures;
+mod kafka_streams;
 mod log;
 mod memory;
+mod processed;
 mod programs;
 mod random;
+mod store;
 mod table;
 
 use std::process::ExitCode;

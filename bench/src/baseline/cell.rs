@@ -1,36 +1,18 @@
 //! One measurement of a workload: with which stores, how many threads and which guarantee. It has a process of its own, since
 //! its peak memory counts.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Error, Log, ProcessingGuarantee, Result, RuntimeConfig, State, StateDisk, Streams, SystemClock};
-use millstream_state::{RocksDisk, RocksOptions};
+use millstream_core::{Error, Log, ProcessingGuarantee, Result, RuntimeConfig, Streams, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
 use crate::cpu::ProcessMeter;
 use crate::log::{create, open};
 use crate::memory::peak_megabytes;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Store {
-    Memory,
-    RocksDb,
-}
-
-impl Store {
-    pub(crate) const ALL: [Store; 2] = [Store::Memory, Store::RocksDb];
-
-    /// The disk of a program, if it has one.
-    pub(crate) fn disk(self, folder: &Path) -> Result<Option<Arc<dyn StateDisk>>> {
-        Ok(match self {
-            Store::Memory => None,
-            Store::RocksDb => Some(Arc::new(RocksDisk::new(folder, RocksOptions::default())?)),
-        })
-    }
-}
+use crate::processed::processed;
+use crate::store::Store;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cell {
@@ -109,19 +91,5 @@ impl Cell {
             return Err(Error::user("too few records to measure\n  help: a larger --scale"));
         }
         Ok(Figures { rate: records / wall.as_secs_f64() / 1e3, cpu: cpu.as_secs_f64() * 1e6 / records, memory })
-    }
-}
-
-/// Waits until so many records are processed, and returns how many are.
-pub(crate) fn processed(streams: &mut Streams, records: u64) -> Result<u64> {
-    loop {
-        let processed = streams.counters().process;
-        if processed >= records {
-            return Ok(processed);
-        }
-        if streams.state() == State::Error {
-            streams.join()?;
-        }
-        std::thread::sleep(Duration::from_micros(500));
     }
 }

@@ -3,7 +3,6 @@
 //! First Kafka Streams' six workloads, as many times its measured figures as we reach; then what only we promise.
 
 mod cell;
-mod kafka_streams;
 mod report;
 mod workload;
 
@@ -12,12 +11,11 @@ use std::time::Instant;
 use millstream_core::{Error, Result};
 
 use self::cell::{Cell, Figures};
-pub(crate) use self::cell::{Store, processed};
-pub(crate) use self::kafka_streams::RESTORE;
 use self::report::Report;
 use self::workload::Workload;
 use crate::child;
 use crate::figures::Figure;
+use crate::store::Store;
 use crate::table::{Row, Table};
 
 const HELP: &str = "\

@@ -1,8 +1,9 @@
 //! The six workloads as Kafka Streams' table has them, each figure with how many times better it is.
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
-use super::cell::{Cell, Figures, Store};
+use super::cell::{Cell, Figures};
 use super::workload::Workload;
+use crate::store::Store;
 use crate::table::Row;
 
 /// Kafka Streams' memory, of which we promise to need this part at most.

@@ -7,7 +7,7 @@ use millstream_broker::Broker;
 use millstream_core::{BatchBuilder, Data, Error, Result, Text, TopicPartition, Topology, partition_for_key};
 use millstream_dsl::{JoinWindows, KStream, KTable, SECOND, StreamsBuilder, TimeWindows};
 
-use super::kafka_streams::{self, Measured};
+use crate::kafka_streams::{self, Measured};
 use crate::log::{PARTITIONS, create, producer, read};
 use crate::random::Random;
 

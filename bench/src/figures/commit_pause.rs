@@ -10,8 +10,8 @@ use millstream_core::{
 use millstream_dsl::StreamsBuilder;
 use millstream_state::{RocksDisk, RocksOptions};
 
-use crate::baseline::Store;
 use crate::log::{PARTITIONS, create, open, producer};
+use crate::store::Store;
 use crate::table::Row;
 
 const KEYS: u64 = 100_000;

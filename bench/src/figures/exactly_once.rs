@@ -6,9 +6,9 @@ use std::time::Duration;
 use millstream_core::{Log, ProcessingGuarantee, Result, RuntimeConfig, Streams, SystemClock, Text};
 use millstream_dsl::StreamsBuilder;
 
-use crate::baseline::processed;
 use crate::cpu::ProcessMeter;
 use crate::log::{Input, PARTITIONS, create};
+use crate::processed::processed;
 use crate::table::Row;
 
 const KEYS: u64 = 100_000;

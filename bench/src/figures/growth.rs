@@ -6,10 +6,10 @@ use millstream_core::{Log, Result, RuntimeConfig, Streams, SystemClock, Text};
 use millstream_dsl::StreamsBuilder;
 
 use super::large_state::{Keys, fill};
-use crate::baseline::processed;
 use crate::cpu::Meter;
 use crate::log::{PARTITIONS, create, open};
 use crate::memory::peak_megabytes;
+use crate::processed::processed;
 use crate::table::Row;
 
 const UPDATES: u64 = 4_000_000;

@@ -11,10 +11,10 @@ use millstream_core::{
 use millstream_dsl::{HOUR, MIN, SessionWindows, StreamsBuilder, TimeWindows};
 use millstream_state::{RocksDisk, RocksOptions};
 
-use crate::baseline::processed;
 use crate::cpu::Meter;
 use crate::log::{PARTITIONS, create, open, producer};
 use crate::memory::peak_megabytes;
+use crate::processed::processed;
 use crate::random::Random;
 use crate::table::Row;
 

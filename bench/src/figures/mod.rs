@@ -17,7 +17,7 @@ use millstream_core::{Error, ProcessingGuarantee, Result};
 pub(crate) use self::large_state::{Keys, large_state};
 pub(crate) use self::large_windows::{Windows, large_windows};
 pub(crate) use self::latency::{Load, latency};
-use crate::baseline::Store;
+use crate::store::Store;
 use crate::table::Row;
 
 /// One of them, or some that belong together.

@@ -10,9 +10,10 @@ use millstream_broker::{Broker, BrokerOptions};
 use millstream_core::{Admin as _, Error, Isolation, Result, State, Streams, SystemClock, TopicPartition};
 
 use super::restore::{VALUE, send, streams};
-use crate::baseline::{Store, processed};
 use crate::child::COMMAND;
 use crate::log::{PARTITIONS, create};
+use crate::processed::processed;
+use crate::store::Store;
 use crate::table::Row;
 
 /// Where the lives find log and state, and how many rows there are.

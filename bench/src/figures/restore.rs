@@ -12,11 +12,13 @@ use millstream_core::{
 };
 use millstream_dsl::{Materialized, StreamsBuilder};
 
-use crate::baseline::{RESTORE, Store, processed};
 use crate::cpu::Meter;
+use crate::kafka_streams::RESTORE;
 use crate::log::{PARTITIONS, create, open, producer};
 use crate::memory::peak_megabytes;
+use crate::processed::processed;
 use crate::random::Random;
+use crate::store::Store;
 use crate::table::Row;
 
 pub(crate) const GIGABYTE: u64 = 1_000_000_000;
