@@ -104,8 +104,8 @@ pub mod prelude {
     };
     pub use millstream_dsl::{
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
-        HOUR, JoinWindows, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out, Processor,
-        Produced, RecordContext, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle,
+        HOUR, JoinWindows, Joined, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out,
+        Processor, Produced, RecordContext, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle,
         StreamJoined, StreamsBuilder, TimeWindows, Timer, TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup,
         VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
     };

@@ -1,6 +1,6 @@
 //! The output side of a task: one open batch per topic partition that it writes to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
@@ -37,15 +37,23 @@ pub struct Collector {
     /// Bytes in batches that are full, so that a task can be stopped before they grow without bound.
     full_bytes: usize,
     lookup: PartitionLookup,
+    /// The topics that the application keeps for itself.
+    internal: Arc<BTreeSet<String>>,
 }
 
 struct Sink {
     topic: Arc<str>,
+    is_internal: bool,
     open: Vec<BatchBuilder>,
 }
 
 impl Collector {
-    pub(crate) fn new(batch_bytes: usize, max_request_bytes: usize, lookup: PartitionLookup) -> Self {
+    pub(crate) fn new(
+        batch_bytes: usize,
+        max_request_bytes: usize,
+        lookup: PartitionLookup,
+        internal: Arc<BTreeSet<String>>,
+    ) -> Self {
         Collector {
             sinks: Vec::new(),
             by_topic: HashMap::new(),
@@ -54,6 +62,7 @@ impl Collector {
             max_request_bytes,
             full_bytes: 0,
             lookup,
+            internal,
         }
     }
 
@@ -69,8 +78,24 @@ impl Collector {
             (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))?;
         let (slot, topic) = (SinkSlot(self.sinks.len()), Arc::<str>::from(topic));
         let open = (0..partitions).map(|_| BatchBuilder::new()).collect();
-        self.sinks.push(Sink { topic: topic.clone(), open });
+        let is_internal = self.internal.contains(&*topic);
+        self.sinks.push(Sink { topic: topic.clone(), is_internal, open });
         self.by_topic.insert(topic, slot);
+        Ok(slot)
+    }
+
+    /// The slot of a topic that the program names while running. Records of a program's among those that the application keeps
+    /// for itself could not be read back.
+    ///
+    /// # Errors
+    /// As [`Collector::slot`], and [`Error::User`] for a topic of the application's own.
+    pub fn slot_of_users(&mut self, topic: &str) -> Result<SinkSlot> {
+        let slot = self.slot(topic)?;
+        if self.sinks[slot.0].is_internal {
+            return Err(Error::user(format!(
+                "topic `{topic}` is one of the application's own, for its state or for records on their way\n  help: name another topic"
+            )));
+        }
         Ok(slot)
     }
 

@@ -217,7 +217,7 @@ impl TaskContext {
 
     fn send_letter(&mut self, letter: &DeadLetter) -> Result<()> {
         let DeadLetter { topic, partition, key, value, timestamp, headers } = letter;
-        let slot = self.collector.slot(topic).map_err(|error| match error {
+        let slot = self.collector.slot_of_users(topic).map_err(|error| match error {
             Error::Log(unknown) if matches!(*unknown, LogError::UnknownTopic(_)) => {
                 let help = if TopicName::is_legal(topic) {
                     format!("create it, or name it with .topic(\"{topic}\", partitions) in the program")

@@ -7,7 +7,8 @@ use std::ops::AddAssign;
 pub struct Counters {
     /// `process-total`: records taken for processing.
     pub process: u64,
-    /// `dropped-records-total`: records skipped by a source or an operator, late ones included.
+    /// `dropped-records-total`: records skipped by a source or an operator, late ones included. What is done again after a
+    /// rollback is counted again.
     pub dropped_records: u64,
     /// Of those, the ones that came after their window had closed.
     pub late_records: u64,

@@ -43,6 +43,8 @@ pub struct Plan {
     pub globals: TaskPlan,
     /// Topics that are missing and may be created.
     pub create: Vec<TopicSpec>,
+    /// The topics that the application keeps for itself: repartition topics, changelogs, and what is known of the program.
+    pub internal_topics: Arc<BTreeSet<String>>,
     /// Sub-topologies in the order in which records flow through them; those that write to each other are together.
     pub order: Vec<Vec<usize>>,
 }
@@ -71,7 +73,8 @@ impl Plan {
             return Err(Error::Build(Box::new(planner.problems)));
         }
         let (tasks, globals) = planner.tasks();
-        Ok(Plan { tasks, globals, create: planner.create.into_values().collect(), order: topology.flow() })
+        let (internal_topics, order) = (Arc::new(planner.internal_topics()), topology.flow());
+        Ok(Plan { tasks, globals, create: planner.create.into_values().collect(), internal_topics, order })
     }
 
     /// Creates the missing topics. A topic that another member has created meanwhile is fine.

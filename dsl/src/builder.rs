@@ -284,6 +284,17 @@ impl StreamsBuilder {
         }
     }
 
+    /// Warns of a join with a table of windows that are emitted on close: it finds open windows, of which the table below has not
+    /// heard (semantics.md 42).
+    pub(crate) fn warn_of_rows_ahead(&self) {
+        self.graph().parts.warnings.push(
+            "a join of tables looks up windows that are emitted on close: as in Kafka Streams it finds them while they are open, \
+             and what is grouped below may be added twice\n  help: give that side rows of its own with .materialize(name), right \
+             before the join"
+                .to_owned(),
+        );
+    }
+
     /// Warns of a windowed count whose values may be null: it counts them, and an unwindowed one does not (semantics.md 35).
     pub(crate) fn warn_of_nulls<V: Data>(&self, store: &str) {
         if TypeId::of::<V>() != TypeId::of::<V::NonNull>() {

@@ -30,6 +30,8 @@ pub(crate) struct Nature {
     pub(crate) grace: Option<Timestamp>,
     /// How long a history the rows have, in milliseconds; changes may be out of order then (KIP-914).
     pub(crate) history: Option<Timestamp>,
+    /// Whether a look-up finds rows that have not been passed on: windows that are emitted on close.
+    pub(crate) ahead: bool,
 }
 
 impl Nature {

@@ -7,7 +7,7 @@ mod seen;
 use std::time::Duration;
 
 use millstream_core::{Record, Result};
-use millstream_dsl::{BufferConfig, StreamsBuilder, TopologyTestDriver};
+use millstream_dsl::{BufferConfig, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver};
 
 use crate::seen::{Dice, NO_ROW, Seen, Table};
 
@@ -120,6 +120,27 @@ fn a_table_meets_itself_if_both_sides_have_their_own_rows() -> Result<()> {
         };
         check(outer, seed)?;
     }
+    Ok(())
+}
+
+/// As in Kafka Streams, a join finds windows that the table below has not heard of.
+#[test]
+fn a_join_with_windows_that_are_emitted_on_close_is_warned_of() -> Result<()> {
+    let warnings = |on_close: bool, own_rows: bool| {
+        let b = StreamsBuilder::new();
+        let counts = |topic: &str, on_close: bool| {
+            let windows = b.stream::<String, i64>(topic).group_by_key().windowed_by(TimeWindows::of(MIN));
+            if on_close { windows.emit_on_close() } else { windows }.count(topic)
+        };
+        let (l, r) = (counts("l", on_close), counts("r", false));
+        let l = if own_rows { l.materialize("own") } else { l };
+        l.filter(|_, n| *n > 1).join(&r, |a, b| a + b).to_stream().to("out");
+        b.build().map(|topology| topology.warnings().to_vec())
+    };
+    let [warning] = &warnings(true, false)?[..] else { panic!("one warning") };
+    assert!(warning.contains("emitted on close") && warning.contains(".materialize(name)"), "{warning}");
+    assert_eq!(warnings(false, false)?, [""; 0]);
+    assert_eq!(warnings(true, true)?, [""; 0]);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A source reads the topics that it names, all partitions of each and no other; what cannot be meant is refused.
 
-use millstream_core::{Error, ExceptionHandler, Result, RuntimeConfig};
+use millstream_core::{Error, ErrorHandlerContext, ExceptionHandler, HandlerResponse, Record, Result, RuntimeConfig};
 use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv, pattern};
 
 fn text<T>(result: Result<T>) -> String {
@@ -152,6 +152,37 @@ fn a_topic_of_the_programs_is_none_of_the_applications_own() {
     );
     // Another application's are any topics.
     assert_eq!(refused(|b| counts(b).to("app-counts-changelog"), RuntimeConfig::embedded("other")), "");
+}
+
+/// It ran, and no later start could read its own state.
+#[test]
+fn nor_is_one_that_is_named_while_running() -> Result<()> {
+    for own in ["test-counts-changelog", "test-by-v-repartition"] {
+        let b = StreamsBuilder::new();
+        let input = b.stream::<String, String>("in");
+        input.group_by("by-v", |_, v| v.clone()).count("counts");
+        input.to_dynamic(|_, topic, _| topic.clone());
+        b.topic("out", 1);
+        let t = TopologyTestDriver::new(b.build()?)?;
+        let input = t.input::<String, String>("in")?;
+        input.pipe("k", "out");
+        let refused = input.try_pipe(Record::new("k".into(), own.into(), 0));
+        let wanted =
+            format!("topic `{own}` is one of the application's own, for its state or for records on their way");
+        assert!(text(refused).contains(&wanted), "{own}");
+        assert_eq!(t.output::<String, String>("out")?.read(), [kv("k", "out")]);
+    }
+    // A letter neither.
+    let to_state = |failed: &ErrorHandlerContext<'_>| {
+        HandlerResponse::ContinueWith(vec![failed.dead_letter("test-counts-changelog")])
+    };
+    let config = RuntimeConfig { processing: ExceptionHandler::new(to_state), ..RuntimeConfig::embedded("test") };
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("in").try_filter(|_, v| v.parse::<bool>()).group_by_key().count("counts");
+    let t = TopologyTestDriver::with_config(b.build()?, config)?;
+    let refused = text(t.input::<String, String>("in")?.try_pipe(Record::new("k".into(), "maybe".into(), 0)));
+    assert!(refused.contains("topic `test-counts-changelog` is one of the application's own"), "{refused}");
+    Ok(())
 }
 
 #[test]

@@ -444,6 +444,7 @@ fn collector(shared: &ThreadContext) -> Collector {
         shared.config.batch_bytes,
         shared.config.max_request_bytes,
         Arc::new(move |topic: &str| log.admin().partitions(topic)),
+        shared.plan.internal_topics.clone(),
     )
 }
 

@@ -113,12 +113,12 @@ impl<KS: Serde, VS: Serde> Forward<Record<KS::Value, VS::Value>> for DynamicSink
             Ok(topic) => topic,
             Err(error) => return cx.failed(self.sink.node, error),
         };
-        match cx.collector.slot(&self.sink.topic) {
+        match cx.collector.slot_of_users(&self.sink.topic) {
             Ok(slot) => self.sink.write(cx, slot, record),
             Err(Error::Log(error)) if matches!(*error, LogError::UnknownTopic(_)) => {
                 cx.unwritten(self.sink.node, Error::Log(error))
             }
-            Err(error) => Err(error),
+            Err(error) => cx.failed(self.sink.node, error),
         }
     }
 }

@@ -230,7 +230,11 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let sources: BTreeSet<_> = self.sources.union(&other.sources).copied().collect();
         builder.copartition("a join of tables", sources.clone());
         // The result of versioned tables is not versioned itself (KIP-914).
-        let nature = Nature { grace: self.nature.grace.max(other.nature.grace), history: None };
+        let ahead = self.nature.ahead || other.nature.ahead;
+        if ahead {
+            builder.warn_of_rows_ahead();
+        }
+        let nature = Nature { grace: self.nature.grace.max(other.nature.grace), history: None, ahead };
         KTable { builder: builder.clone(), node, port, sources: Arc::new(sources), stores, rows, old_values, nature }
     }
 }

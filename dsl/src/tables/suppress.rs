@@ -160,7 +160,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores,
             rows,
             old_values,
-            nature: Nature { history: None, ..self.nature },
+            nature: Nature { history: None, ahead: false, ..self.nature },
         }
     }
 }

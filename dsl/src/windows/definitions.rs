@@ -147,9 +147,9 @@ impl SessionWindows {
         self
     }
 
-    /// Lets `suppress_until_closed` wait until no record can merge a session any more: one millisecond longer. Without it, as
-    /// in Kafka Streams, a session is passed on at the moment in which it still takes a record, and may then be passed on a
-    /// second time (semantics.md 47). `emit_on_close` is strict anyhow.
+    /// Lets `suppress_until_closed` wait one millisecond longer: without it, as in Kafka Streams, a session is passed on at the
+    /// moment in which it still takes a record of the newest time, and may then be passed on a second time. `emit_on_close` is strict
+    /// anyhow. An older record that is just not late may still merge a session that was passed on (semantics.md 47).
     ///
     /// ```
     /// # use millstream_dsl::{BufferConfig, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};

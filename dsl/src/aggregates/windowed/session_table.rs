@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
 use crate::late::LateStream;
-use crate::windows::{SessionWindows, Window, Windowed};
+use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// The result of a session aggregation under construction, that several inputs may share.
 pub(crate) struct SessionTableBuilder<K, A> {
@@ -95,7 +95,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), history: None };
+        let ahead = self.spec.emit == EmitStrategy::OnWindowClose;
+        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), history: None, ahead };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);

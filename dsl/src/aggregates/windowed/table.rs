@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues, Rows};
 use crate::late::LateStream;
-use crate::windows::{Window, Windowed};
+use crate::windows::{EmitStrategy, Window, Windowed};
 
 /// The result of a windowed aggregation under construction: its store and port, that several inputs may share.
 pub(crate) struct WindowedTable<K, A> {
@@ -92,7 +92,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         sources: Arc<BTreeSet<NodeId>>,
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
-        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None };
+        let ahead = self.spec.emit == EmitStrategy::OnWindowClose;
+        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None, ahead };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
