@@ -2,6 +2,7 @@
 
 mod scan;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -204,18 +205,8 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        let (name, serde, scratch, disk) = (&self.name, &self.serde, &mut self.scratch, &mut self.disk);
-        self.rows.for_each_change(
-            |_| {},
-            |rows, id, _| {
-                let (key, entry) = rows.parts(id);
-                write_row(name, serde, scratch, key, entry, changelog)?;
-                disk.iter_mut().for_each(|disk| disk.share.saw(key.len() + scratch.len()));
-                Ok::<(), Error>(())
-            },
-        )?;
-        self.rows.flushed();
-        Ok(())
+        let (rows, disk) = (&mut self.rows, &mut self.disk);
+        flush_rows(&self.name, &self.serde, &mut self.scratch, rows, disk.as_mut(), changelog)
     }
 
     fn committed(&mut self) {
@@ -317,6 +308,31 @@ where
             self.rows.content(id).value.iter().for_each(|value| self.serde.touch(value));
         }
     }
+}
+
+/// Writes the changed rows of a table to the changelog, and tells the disk how large they are.
+pub(crate) fn flush_rows<I: Deref<Target = [u8]>, VS: Serde>(
+    name: &str,
+    serde: &VS,
+    scratch: &mut Vec<u8>,
+    rows: &mut Rows<I, Entry<VS::Value>>,
+    mut disk: Option<&mut RowsOnDisk>,
+    changelog: &mut ChangelogWriter,
+) -> Result<()>
+where
+    VS::Value: Clone,
+{
+    rows.for_each_change(
+        |_| {},
+        |rows, id, _| {
+            let (key, entry) = rows.parts(id);
+            write_row(name, serde, scratch, key, entry, changelog)?;
+            disk.iter_mut().for_each(|disk| disk.share.saw(key.len() + scratch.len()));
+            Ok::<(), Error>(())
+        },
+    )?;
+    rows.flushed();
+    Ok(())
 }
 
 /// Writes a row to the changelog, and lets it go of memory that it only shares.

@@ -11,12 +11,12 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, DiskRows, Error, KEYS_AHEAD, Result, Serde, StateBudget, StateStore, Timestamp,
+    ChangelogRecord, ChangelogWriter, DiskRows, KEYS_AHEAD, Result, Serde, StateBudget, StateStore, Timestamp,
 };
 
 use crate::index::{Hash, Index};
 use crate::key_bytes;
-use crate::key_value::{decode, write_row};
+use crate::key_value::{decode, flush_rows};
 use crate::rows::{Entry, RowId, Rows};
 use crate::rows_on_disk::RowsOnDisk;
 use away::Away;
@@ -298,18 +298,8 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
-        let (name, serde, scratch, disk) = (&self.name, &self.serde, &mut self.scratch, &mut self.disk);
-        self.rows.for_each_change(
-            |_| {},
-            |rows, id, _| {
-                let (key, entry) = rows.parts(id);
-                write_row(name, serde, scratch, key, entry, changelog)?;
-                disk.iter_mut().for_each(|disk| disk.share.saw(key.len() + scratch.len()));
-                Ok::<(), Error>(())
-            },
-        )?;
-        self.rows.flushed();
-        Ok(())
+        let (rows, disk) = (&mut self.rows, &mut self.disk);
+        flush_rows(&self.name, &self.serde, &mut self.scratch, rows, disk.as_mut(), changelog)
     }
 
     fn committed(&mut self) {
