@@ -119,9 +119,20 @@ impl Shared {
         if self.is_stopped() {
             self.change(State::PendingShutdown);
             self.change(State::NotRunning);
-        } else if !self.rebalance.is_asked_for() {
-            self.change(State::Running);
+        } else {
+            self.change_when(State::Running, || self.rebalance.is_deserted() && !self.rebalance.is_asked_for());
         }
+    }
+
+    /// Asks for another generation, as [`Rebalance::ask`]; the application is `Rebalancing` from there on, before a thread can
+    /// have ended it.
+    pub(crate) fn ask(&self, threads: impl FnOnce(usize) -> Option<usize>) -> Option<(usize, bool)> {
+        let mut asked = None;
+        self.change_when(State::Rebalancing, || {
+            asked = self.rebalance.ask(threads);
+            asked.is_some()
+        });
+        asked
     }
 
     /// Ends the application with an error, if it is the first.
@@ -144,7 +155,15 @@ impl Shared {
     /// Changes the state and tells of it, or does nothing (`false`) if there is no such arrow from the present one:
     /// each thread asks for itself, so most ask late.
     pub(crate) fn change(&self, to: State) -> bool {
+        self.change_when(to, || true)
+    }
+
+    /// As [`Shared::change`], if `when` says so, while nobody else changes the state.
+    fn change_when(&self, to: State, when: impl FnOnce() -> bool) -> bool {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if !when() {
+            return false;
+        }
         let from = {
             let mut progress = self.progress();
             if !progress.state.may_become(to) {
@@ -183,8 +202,8 @@ impl Shared {
             progress.state == State::Rebalancing && progress.running.iter().all(|r| *r)
         };
         // What runs now is about to be let go of.
-        if started && !self.rebalance.is_asked_for() {
-            self.change(State::Running);
+        if started {
+            self.change_when(State::Running, || !self.rebalance.is_asked_for());
         }
     }
 
@@ -198,9 +217,7 @@ impl Shared {
         if found.inputs().eq(context.plan.inputs()) {
             return Ok(());
         }
-        if self.rebalance.ask(|threads| (!self.bounded.is_asked_for()).then_some(threads)).is_some() {
-            self.change(State::Rebalancing);
-        }
+        self.ask(|threads| (!self.bounded.is_asked_for()).then_some(threads));
         Ok(())
     }
 

@@ -166,14 +166,13 @@ impl Streams {
             )));
         }
         let threads = |now| if shared.bounded.is_asked_for() { None } else { threads(now) };
-        let Some(asked) = shared.rebalance.ask(threads) else {
+        let Some(asked) = shared.ask(threads) else {
             return Err(Error::user(if shared.bounded.is_asked_for() {
                 format!("{what} an application that ends with its input\n  help: before drain() or run_to_end()")
             } else {
                 format!("{what} an application that has none\n  help: add_stream_thread() adds one, close() ends it")
             }));
         };
-        shared.change(State::Rebalancing);
         Ok(asked)
     }
 
