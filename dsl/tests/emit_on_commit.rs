@@ -1,5 +1,7 @@
 //! `emit_on_commit` changes when a table's changes are seen, and not what comes of them (semantics.md 61).
 
+use std::collections::BTreeMap;
+
 use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig};
 use millstream_dsl::{HOUR, StreamsBuilder, TopologyTestDriver, kv};
 
@@ -45,6 +47,32 @@ fn a_table_joined_with_itself_sees_each_row_once_it_is_passed_on() -> Result<()>
     t.run()?;
     let sums = out.read();
     assert_eq!(sums.first(), Some(&kv("all", 33)), "the row `a` came once, as it is");
+    Ok(())
+}
+
+/// Changes are looked up some dozens at a time: a row comes once, in the place of its first change, whether its changes lie
+/// close to each other or not.
+#[test]
+fn each_row_comes_once_in_the_order_of_first_changes() -> Result<()> {
+    for keys in [1, 7, 31, 32, 33, 500] {
+        let b = StreamsBuilder::new();
+        b.table::<String, i64>("in", "rows").emit_on_commit().to_stream().to("out");
+        let t = TopologyTestDriver::new(b.build()?)?;
+        let (input, out) = (t.input::<String, i64>("in")?, t.output::<String, Option<i64>>("out")?);
+        for commit in 0..3 {
+            let (mut order, mut last) = (Vec::new(), BTreeMap::new());
+            for n in 0..1_000 {
+                let key = format!("a key that is too long to lie in place, {}", (n * n + commit) % keys);
+                input.enqueue(Record::new(key.clone(), n, n))?;
+                if last.insert(key.clone(), n).is_none() {
+                    order.push(key);
+                }
+            }
+            t.run()?;
+            let rows: Vec<_> = order.iter().map(|key| kv(key, last[key])).collect();
+            assert_eq!(out.read(), rows, "{keys} keys, commit {commit}");
+        }
+    }
     Ok(())
 }
 

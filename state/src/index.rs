@@ -8,14 +8,14 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::KEYS_AHEAD;
 
 /// Numbers by hash.
-pub(crate) struct Index<I> {
+pub struct Index<I> {
     hasher: DefaultHashBuilder,
     table: HashTable<(Hash, I)>,
 }
 
 /// Hash of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hash(u32);
+pub struct Hash(u32);
 
 impl Hash {
     /// The table takes its position from the low bits and its tag from the high ones.
@@ -25,22 +25,25 @@ impl Hash {
     }
 }
 
+impl<I> Default for Index<I> {
+    fn default() -> Self {
+        Index { hasher: DefaultHashBuilder::default(), table: HashTable::new() }
+    }
+}
+
 impl<I: Copy + Eq> Index<I> {
     /// Bytes of an entry, with the room that a table keeps free.
     pub(crate) const ENTRY_BYTES: usize = 2 * (size_of::<(Hash, I)>() + 1);
 
-    pub(crate) fn new() -> Self {
-        Index { hasher: DefaultHashBuilder::default(), table: HashTable::new() }
-    }
-
+    /// The hash of a key in this index, and in no other.
     #[inline]
-    pub(crate) fn hash(&self, key: &[u8]) -> Hash {
+    pub fn hash(&self, key: &[u8]) -> Hash {
         Hash(self.hasher.hash_one(key) as u32)
     }
 
     /// The number with this hash that `is` meant.
     #[inline]
-    pub(crate) fn find(&self, hash: Hash, is: impl Fn(I) -> bool) -> Option<I> {
+    pub fn find(&self, hash: Hash, is: impl Fn(I) -> bool) -> Option<I> {
         self.table.find(hash.spread(), |(other, id)| *other == hash && is(*id)).map(|(_, id)| *id)
     }
 
@@ -65,13 +68,19 @@ impl<I: Copy + Eq> Index<I> {
         found
     }
 
-    pub(crate) fn insert(&mut self, hash: Hash, id: I) {
+    /// Adds a number under the hash of its key.
+    pub fn insert(&mut self, hash: Hash, id: I) {
         self.table.insert_unique(hash.spread(), (hash, id), |(hash, _)| hash.spread());
     }
 
     /// Removes a number; `false` if it is not there.
     pub(crate) fn remove(&mut self, hash: Hash, id: I) -> bool {
         self.table.find_entry(hash.spread(), |(_, other)| *other == id).map(|found| found.remove()).is_ok()
+    }
+
+    /// Forgets all numbers.
+    pub fn clear(&mut self) {
+        self.table.clear();
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -143,7 +143,7 @@ impl<VS: Serde> JoinBuffer<VS> {
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            index: Index::new(),
+            index: Index::default(),
             rows: Rows { rows: VecDeque::new(), first: 0 },
             committed: 0,
             flushed: 0,
@@ -287,7 +287,7 @@ impl<VS: Serde> JoinBuffer<VS> {
         if self.aside.is_empty() {
             return;
         }
-        self.index = Index::new();
+        self.index = Index::default();
         let rest = std::mem::take(&mut self.rows.rows);
         for row in std::mem::take(&mut self.aside).into_iter().chain(rest) {
             self.insert(&row.key, row.timestamp, row.value);

@@ -21,6 +21,7 @@ mod suppress_buffer;
 mod timed;
 mod versioned;
 
+pub use index::{Hash, Index};
 pub use join_buffer::JoinBuffer;
 pub use key_bytes::KeyBytes;
 pub use key_value::{KeyValueTable, Scan, ScannedRow, Visit};

@@ -103,7 +103,7 @@ where
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            index: Index::new(),
+            index: Index::default(),
             rows: Rows::new(true),
             puts: Vec::new(),
             deleted: BTreeMap::new(),

@@ -4,14 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hashbrown::HashMap;
 use millstream_core::{
-    Change, Data, Downstream, Forward, Lifecycle, NO_TIME, NodeId, Record, Result, Serde, TaskBuilder, TaskContext,
-    Timestamp,
+    Change, Data, Downstream, Forward, Lifecycle, NO_TIME, NodeId, Record, Result, TaskBuilder, TaskContext, Timestamp,
 };
-use millstream_state::KeyBytes;
 
+use super::pending::Pending;
 use crate::keys::Keys;
 use crate::ktable::{KTable, LookUp, OldValues, Rows};
 
@@ -45,14 +42,14 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let (out, id, versioned, wanted) = (port.clone(), node, self.nature.is_versioned(), old_values.clone());
         self.port.subscribe(move |task| {
             let down = task.open(&out);
-            let pending = Pending::<K, V>::open(task, id);
+            let pending = open::<K, V>(task, id);
             let emitter = Emitter { pending: pending.clone(), send_old: wanted.wanted(), down };
             task.lifecycle(id, Rc::new(RefCell::new(emitter)));
             Box::new(EmitOnCommit { pending, keys: keys(), versioned })
         });
         let above = self.rows.clone();
         let rows: Rows<K, V> = Arc::new(move |task| {
-            let pending = Pending::<K, V>::open(task, node);
+            let pending = open::<K, V>(task, node);
             Box::new(EmittedRows { above: above(task), pending, keys: keys() })
         });
         let (builder, sources, stores) = (self.builder.clone(), Arc::clone(&self.sources), self.stores.clone());
@@ -64,25 +61,8 @@ fn keys<K: Data>() -> Keys<K> {
     Keys::new(&Arc::from("emit on commit"))
 }
 
-fn detach<T: Data>(value: &mut T) {
-    T::Serde::default().detach(value, &mut Bytes::copy_from_slice);
-}
-
-/// The rows changed since the last commit. Nothing of it outlives one: a rollback builds it anew, empty.
-struct Pending<K, V> {
-    places: HashMap<KeyBytes, usize>,
-    /// In the order of their first change; `None`: passed on just now.
-    rows: Vec<Option<Record<K, Change<V>>>>,
-}
-
-impl<K: 'static, V: 'static> Pending<K, V> {
-    fn open(task: &mut TaskBuilder<'_>, node: NodeId) -> Rc<RefCell<Self>> {
-        task.shared(node, || RefCell::new(Pending { places: HashMap::new(), rows: Vec::new() }))
-    }
-
-    fn row(&mut self, key: &[u8]) -> Option<&mut Record<K, Change<V>>> {
-        self.rows[*self.places.get(key)?].as_mut()
-    }
+fn open<K: Data, V: Data>(task: &mut TaskBuilder<'_>, node: NodeId) -> Rc<RefCell<Pending<K, V>>> {
+    task.shared(node, || RefCell::new(Pending::new()))
 }
 
 /// Holds changes back.
@@ -94,34 +74,19 @@ struct EmitOnCommit<K: Data, V> {
 }
 
 impl<K: Data, V: Data> Forward<Record<K, Change<V>>> for EmitOnCommit<K, V> {
-    fn forward(&mut self, cx: &mut TaskContext, mut record: Record<K, Change<V>>) -> Result<()> {
+    fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         if self.versioned && cx.is_out_of_order() {
             cx.drop_record();
             return Ok(());
         }
         let key = self.keys.encode(&record.key)?;
-        let mut pending = self.pending.borrow_mut();
-        // A row that waits must not keep the batch in memory that it came in.
-        record.value.new.iter_mut().for_each(|new| detach::<V>(new));
-        match pending.row(&key) {
-            Some(row) => {
-                row.value.new = record.value.new;
-                (row.timestamp, row.headers) = (record.timestamp, record.headers);
-            }
-            None => {
-                let place = pending.rows.len();
-                pending.places.insert(KeyBytes::from(&key[..]), place);
-                detach::<K>(&mut record.key);
-                record.value.old.iter_mut().for_each(|old| detach::<V>(old));
-                pending.rows.push(Some(record));
-            }
-        }
+        self.pending.borrow_mut().change(&key, record);
         Ok(())
     }
 }
 
 /// Passes them on.
-struct Emitter<K, V> {
+struct Emitter<K: Data, V: Data> {
     pending: Rc<RefCell<Pending<K, V>>>,
     send_old: bool,
     down: Downstream<Record<K, Change<V>>>,
@@ -129,16 +94,14 @@ struct Emitter<K, V> {
 
 impl<K: Data, V: Data> Lifecycle for Emitter<K, V> {
     fn on_commit(&mut self, cx: &mut TaskContext) -> Result<()> {
-        let rows = self.pending.borrow().rows.len();
+        let rows = self.pending.borrow_mut().len();
         for place in 0..rows {
             // What is below may look into this very table.
-            let Some(mut row) = self.pending.borrow_mut().rows[place].take() else { continue };
+            let Some(mut row) = self.pending.borrow_mut().take(place) else { continue };
             row.value.old = row.value.old.filter(|_| self.send_old);
             self.down.forward(cx, row)?;
         }
-        let mut pending = self.pending.borrow_mut();
-        pending.places.clear();
-        pending.rows.clear();
+        self.pending.borrow_mut().clear();
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod filter;
 mod group_by;
 mod join;
 mod map_values;
+mod pending;
 mod source;
 mod suppress;
 mod to_stream;

@@ -50,7 +50,7 @@ where
         KeyValueTable {
             name: name.to_owned(),
             serde,
-            index: Index::new(),
+            index: Index::default(),
             sorted: None,
             rows: Rows::new(undo),
             disk: None,

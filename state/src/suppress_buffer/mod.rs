@@ -58,7 +58,7 @@ where
         SuppressBuffer {
             name: name.to_owned(),
             serde,
-            index: Index::new(),
+            index: Index::default(),
             order: None,
             rows: Rows::new(true),
             disk: None,

@@ -160,7 +160,7 @@ where
             observed: -1,
             committed_observed: -1,
             flushed_observed: -1,
-            index: Index::new(),
+            index: Index::default(),
             ahead: RefCell::default(),
             runs: Vec::new(),
             free_runs: Vec::new(),
