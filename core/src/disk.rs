@@ -6,7 +6,7 @@
 //! [`DiskRows`] each.
 
 use std::fmt;
-use std::ops::{Bound, ControlFlow};
+use std::ops::{Bound, ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use millstream_wire::Records;
@@ -156,6 +156,19 @@ impl RowOrder {
             }
         }
         out.extend(Self::KEY_END);
+    }
+
+    /// The times within a range, part by part; none if rows do not lie by time.
+    pub fn parts(self, times: RangeInclusive<Timestamp>) -> impl Iterator<Item = RangeInclusive<Timestamp>> {
+        let (from, to) = times.into_inner();
+        let length = if let RowOrder::Time { part, .. } = self { Some(part) } else { None }.filter(|_| from <= to);
+        length.into_iter().flat_map(move |length| {
+            let part = move |part: Timestamp| {
+                let start = part.saturating_mul(length);
+                start.max(from)..=start.saturating_add(length - 1).min(to)
+            };
+            (from.div_euclid(length)..=to.div_euclid(length)).map(part)
+        })
     }
 
     /// The least key on disk of the part that a time is in; `None` if rows do not lie by time.

@@ -35,7 +35,7 @@ impl<I: Copy + Eq> Index<I> {
     /// Bytes of an entry, with the room that a table keeps free.
     pub(crate) const ENTRY_BYTES: usize = 2 * (size_of::<(Hash, I)>() + 1);
 
-    /// The hash of a key in this index, and in no other.
+    /// The hash of a key. Another index knows it if all its hashes come from this one.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> Hash {
         Hash(self.hasher.hash_one(key) as u32)
@@ -76,6 +76,11 @@ impl<I: Copy + Eq> Index<I> {
     /// Removes a number; `false` if it is not there.
     pub(crate) fn remove(&mut self, hash: Hash, id: I) -> bool {
         self.table.find_entry(hash.spread(), |(_, other)| *other == id).map(|found| found.remove()).is_ok()
+    }
+
+    /// Forgets the numbers that `stays` is not meant for.
+    pub(crate) fn retain(&mut self, stays: impl Fn(I) -> bool) {
+        self.table.retain(|(_, id)| stays(*id));
     }
 
     /// Forgets all numbers.

@@ -60,9 +60,9 @@ impl<V: Data> JoinRows<V> {
         times: RangeInclusive<Timestamp>,
         mut f: impl FnMut(Timestamp, &V) -> Result<()>,
     ) -> Result<usize> {
-        let buffer = self.buffer.borrow();
+        let mut buffer = self.buffer.borrow_mut();
         let mut count = 0;
-        for (time, value) in buffer.fetch(key, times) {
+        for (time, value) in buffer.fetch(key, times)? {
             count += 1;
             f(time, value)?;
         }

@@ -127,10 +127,10 @@ where
     ) -> Result<()> {
         let Some(disk) = &self.disk else { return Ok(()) };
         let mut flow = ControlFlow::Continue(());
-        for part in self.parts(times.clone()) {
+        for part in self.parts(times) {
             let bounds = |behind| self.row_order().key_in_part(*part.start(), key, behind);
             let (Some(mut from), Some(to)) = (bounds(false), bounds(true)) else { continue };
-            from.extend(part.start().max(times.start()).to_be_bytes());
+            from.extend(part.start().to_be_bytes());
             disk.rows.look_up((Bound::Included(&from), Bound::Excluded(&to)), false, &mut |record| {
                 if let Some((_, place)) = P::decode(record.key)
                     && self.is_away(key, place)
@@ -163,17 +163,12 @@ where
         })
     }
 
-    /// The parts in which rows lie that are on disk alone and whose times are within a range: first and last time of each.
+    /// The times within a range, part by part, in which rows lie that are on disk alone.
     pub(super) fn parts(&self, times: RangeInclusive<Timestamp>) -> impl Iterator<Item = RangeInclusive<Timestamp>> {
         let (from, to) = times.into_inner();
         let (from, to) = (from.max(self.kept_from()), to.min(self.known.time()));
-        let length = self.part_length();
-        let is_any = self.disk.is_some() && self.known > P::FIRST && from <= to;
-        let parts = is_any.then(|| from.div_euclid(length)..=to.div_euclid(length));
-        parts
-            .into_iter()
-            .flatten()
-            .map(move |part| part.saturating_mul(length)..=part.saturating_mul(length).saturating_add(length - 1))
+        let is_any = self.disk.is_some() && self.known > P::FIRST;
+        is_any.then(|| self.row_order().parts(from..=to)).into_iter().flatten()
     }
 
     /// Behind the part that a time is in.

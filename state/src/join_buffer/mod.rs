@@ -13,14 +13,21 @@
 //!
 //! Rows go from the front, as they came. One that came out of order stays until the rows before it have gone: no longer
 //! than the retention, since these are no later than the buffer's time was.
+//!
+//! With a disk, rows that the budget has no room for leave memory from the front too, once they are on it.
+
+mod away;
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogRecord, ChangelogWriter, Error, Expired, Result, RowOrder, Serde, StateError, StateStore, Timestamp,
+    ChangelogRecord, ChangelogWriter, DiskRows, Error, Expired, Result, RowOrder, Serde, StateBudget, StateError,
+    StateStore, Timestamp,
 };
 
+use self::away::Away;
 use crate::arena::Arena;
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
@@ -29,10 +36,24 @@ use crate::key_value::{decode, write_value};
 /// Number of a row, as they come; after the largest comes 0.
 type RowNumber = u32;
 
+/// Tells changelog records of one key and time apart: later ones have larger numbers.
+type Number = u32;
+
+/// Bytes of a changelog key behind the record's: time and number.
+const PLACE: usize = size_of::<Timestamp>() + size_of::<Number>();
+
+/// Key, time and number of a changelog key.
+fn split(changelog_key: &[u8]) -> Option<(&[u8], Timestamp, Number)> {
+    let (rest, number) = changelog_key.split_last_chunk()?;
+    let (key, time) = rest.split_last_chunk()?;
+    Some((key, Timestamp::from_be_bytes(*time), Number::from_be_bytes(*number)))
+}
+
 /// A record that is kept.
 struct Row<V> {
     key: KeyBytes,
     hash: Hash,
+    number: Number,
     timestamp: Timestamp,
     /// The rows of its key before and behind it in time, among those of one time as they came. A row without such a
     /// neighbour names itself; one that has been removed was too old, and so is all before it.
@@ -116,19 +137,24 @@ pub struct JoinBuffer<VS: Serde> {
     /// The latest row of a key.
     index: Index<RowNumber>,
     rows: Rows<VS::Value>,
-    /// How many of the rows, from the front, are committed; flushed.
+    /// How many of the rows, from the front, are on disk; committed; flushed.
+    written: usize,
     committed: usize,
     flushed: usize,
+    /// Of each commit that is not on disk how many of the rows, from the front, will be when it is.
+    unwritten: VecDeque<usize>,
     /// Rows that are gone, and were not yet at the last commit; at the flush that is under way, of those that it committed.
     aside: VecDeque<Row<VS::Value>>,
     flushed_aside: VecDeque<Row<VS::Value>>,
     /// What values share with the batches they came in is copied here.
     arena: Arena,
-    /// Tells changelog records of one key and time apart.
-    next_number: u32,
+    next_number: Number,
     /// The changelog of what was added since the last flush: a row never changes, so it is written when it comes.
     parts: VecDeque<Part>,
     part: Part,
+    away: Option<Away>,
+    /// Rows that were asked for and are on disk alone.
+    found: Vec<(Timestamp, Number, VS::Value)>,
     scratch: Vec<u8>,
     key_scratch: Vec<u8>,
 }
@@ -145,14 +171,18 @@ impl<VS: Serde> JoinBuffer<VS> {
             flushed_observed: -1,
             index: Index::default(),
             rows: Rows { rows: VecDeque::new(), first: 0 },
+            written: 0,
             committed: 0,
             flushed: 0,
+            unwritten: VecDeque::new(),
             aside: VecDeque::new(),
             flushed_aside: VecDeque::new(),
             arena: Arena::default(),
             next_number: 0,
             parts: VecDeque::new(),
             part: Part::default(),
+            away: None,
+            found: Vec::new(),
             scratch: Vec::new(),
             key_scratch: Vec::new(),
         }
@@ -168,7 +198,7 @@ impl<VS: Serde> JoinBuffer<VS> {
     /// Keeps a record. `false`: it is older than the retention, and is not kept.
     ///
     /// # Errors
-    /// When it cannot be encoded; it is not kept then.
+    /// When it cannot be encoded, or the disk not be read; it is not kept then.
     #[inline]
     pub fn put(&mut self, key: &[u8], time: Timestamp, mut value: VS::Value) -> Result<bool> {
         self.observe(time);
@@ -176,22 +206,36 @@ impl<VS: Serde> JoinBuffer<VS> {
             return Ok(false);
         }
         self.expire();
-        let place = &mut self.key_scratch;
+        self.number_behind_those_on_disk(key, time)?;
+        let (number, place) = (self.next_number, &mut self.key_scratch);
         place.clear();
         place.extend_from_slice(key);
         place.extend_from_slice(&time.to_be_bytes());
-        place.extend_from_slice(&self.next_number.to_be_bytes());
+        place.extend_from_slice(&number.to_be_bytes());
         if self.part.rows.bytes() > PART {
             self.parts.push_back(std::mem::take(&mut self.part));
         }
         let (name, serde, scratch) = (&self.name, &self.serde, &mut self.scratch);
         write_value(name, serde, scratch, place, Some(&value), time, &mut self.part.rows)?;
         self.part.latest = self.part.latest.max(time);
+        if let Some(away) = &mut self.away {
+            away.share.saw(place.len() + self.scratch.len());
+        }
         let arena = &mut self.arena;
         self.serde.detach(&mut value, &mut |bytes| arena.copy(bytes));
-        self.next_number = self.next_number.wrapping_add(1);
-        self.insert(key, time, value);
+        self.next_number = number.wrapping_add(1);
+        self.insert(key, (time, number), value);
         Ok(true)
+    }
+
+    /// The next row is to have a number of its own among those of its key and time, also of those before a start.
+    #[inline]
+    fn number_behind_those_on_disk(&mut self, key: &[u8], time: Timestamp) -> Result<()> {
+        let Some(away) = self.away.as_ref().filter(|away| time <= away.unknown()) else { return Ok(()) };
+        away.for_each(key, time..=time, &mut |_, number, _| {
+            self.next_number = self.next_number.max(number.wrapping_add(1));
+            Ok(())
+        })
     }
 
     #[inline]
@@ -200,22 +244,77 @@ impl<VS: Serde> JoinBuffer<VS> {
     }
 
     /// The live records of a key with times within a range, by time, then in the order in which they came.
+    ///
+    /// # Errors
+    /// When they cannot be read from disk.
     #[inline]
-    pub fn fetch(&self, key: &[u8], times: RangeInclusive<Timestamp>) -> impl Iterator<Item = (Timestamp, &VS::Value)> {
+    pub fn fetch(
+        &mut self,
+        key: &[u8],
+        times: RangeInclusive<Timestamp>,
+    ) -> Result<impl Iterator<Item = (Timestamp, &VS::Value)>> {
         let oldest = self.observed.saturating_sub(self.retention) + 1;
         let (from, to) = (oldest.max(*times.start()), *times.end());
-        let rows = &self.rows;
+        let hash = self.index.hash(key);
+        self.found.clear();
+        if let Some(away) = &self.away
+            && from <= away.up_to(hash)
+        {
+            self.read(hash, key, from..=to)?;
+        }
+        let mut away = self.found.iter().peekable();
+        let mut in_memory = self.in_memory(hash, key, from..=to).peekable();
+        Ok(std::iter::from_fn(move || {
+            let is_next = |(time, number, _): &&(_, _, _)| {
+                in_memory.peek().is_none_or(|row| (*time, *number) < (row.timestamp, row.number))
+            };
+            match away.next_if(is_next) {
+                Some((time, _, value)) => Some((*time, value)),
+                None => in_memory.next().map(|row| (row.timestamp, &row.value)),
+            }
+        }))
+    }
+
+    /// The rows of a key in memory with times within a range.
+    #[inline]
+    fn in_memory(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        times: RangeInclusive<Timestamp>,
+    ) -> impl Iterator<Item = &Row<VS::Value>> {
+        let ((from, to), rows) = (times.into_inner(), &self.rows);
         let is_within = move |number: &RowNumber| rows.get(*number).is_some_and(|row| row.timestamp >= from);
-        let latest = self.index.find(self.index.hash(key), |number| rows.is_of(number, key)).filter(is_within);
+        let latest = self.index.find(hash, |number| rows.is_of(number, key)).filter(is_within);
         let first = std::iter::successors(latest, move |number| rows.before(*number).filter(is_within)).last();
         std::iter::successors(first, move |number| rows.behind(*number))
             .filter_map(move |number| rows.get(number))
             .take_while(move |row| row.timestamp <= to)
-            .map(|row| (row.timestamp, &row.value))
+    }
+
+    /// Reads the rows of a key that are on disk alone.
+    #[cold]
+    fn read(&mut self, hash: Hash, key: &[u8], times: RangeInclusive<Timestamp>) -> Result<()> {
+        let Some(away) = &self.away else { return Ok(()) };
+        let mut found = std::mem::take(&mut self.found);
+        let mut in_memory = self.in_memory(hash, key, times.clone()).map(|row| (row.timestamp, row.number)).peekable();
+        let up_to = away.up_to(hash).min(*times.end());
+        away.for_each(key, *times.start()..=up_to, &mut |time, number, record| {
+            while in_memory.next_if(|place| *place < (time, number)).is_some() {}
+            if in_memory.peek() != Some(&(time, number))
+                && let Some(value) = decode(&self.name, &self.serde, record)?.value
+            {
+                found.push((time, number, value));
+            }
+            Ok(())
+        })?;
+        drop(in_memory);
+        self.found = found;
+        Ok(())
     }
 
     #[inline]
-    fn insert(&mut self, key: &[u8], timestamp: Timestamp, value: VS::Value) {
+    fn insert(&mut self, key: &[u8], (timestamp, changelog_number): (Timestamp, Number), value: VS::Value) {
         let (number, hash, rows) = (self.rows.end(), self.index.hash(key), &self.rows);
         let latest = self.index.find_mut(hash, |number| rows.is_of(number, key));
         let (mut before, mut behind) = (latest.as_deref().copied(), None);
@@ -227,7 +326,15 @@ impl<VS: Serde> JoinBuffer<VS> {
             Some(_) => {}
             None => self.index.insert(hash, number),
         }
-        let row = Row { key: KeyBytes::EMPTY, hash, timestamp, before: number, behind: number, value };
+        let row = Row {
+            key: KeyBytes::EMPTY,
+            hash,
+            number: changelog_number,
+            timestamp,
+            before: number,
+            behind: number,
+            value,
+        };
         self.rows.rows.push_back(row);
         if let Some(row) = self.rows.rows.back_mut() {
             row.key.set(key);
@@ -236,21 +343,26 @@ impl<VS: Serde> JoinBuffer<VS> {
         self.rows.link(Some(number), behind);
     }
 
-    /// Takes back the row that came last.
-    fn remove_newest(&mut self) {
-        let number = self.rows.end().wrapping_sub(1);
+    /// Lets a row's neighbours, and the index, know that it is about to go.
+    fn unlink(&mut self, number: RowNumber) {
+        let Some(hash) = self.rows.get(number).map(|row| row.hash) else { return };
         let (before, behind) = (self.rows.before(number), self.rows.behind(number));
         self.rows.link(before, behind);
-        let Some(row) = self.rows.rows.pop_back() else { return };
         match (before, behind) {
             (_, Some(_)) => {}
-            (None, None) => _ = self.index.remove(row.hash, number),
+            (None, None) => _ = self.index.remove(hash, number),
             (Some(before), None) => {
-                if let Some(latest) = self.index.find_mut(row.hash, |other| other == number) {
+                if let Some(latest) = self.index.find_mut(hash, |other| other == number) {
                     *latest = before;
                 }
             }
         }
+    }
+
+    /// Takes back the row that came last.
+    fn remove_newest(&mut self) {
+        self.unlink(self.rows.end().wrapping_sub(1));
+        self.rows.rows.pop_back();
     }
 
     /// Removes what is older than the retention.
@@ -261,18 +373,59 @@ impl<VS: Serde> JoinBuffer<VS> {
             if row.behind == self.rows.first {
                 self.index.remove(row.hash, self.rows.first);
             }
-            self.rows.first = self.rows.first.wrapping_add(1);
-            self.set_aside(row);
+            let (is_committed, is_flushed) = (self.committed > 0, self.flushed > 0);
+            self.has_gone();
+            self.set_aside(row, is_committed, is_flushed);
         }
         while self.parts.pop_front_if(|part| part.latest <= oldest).is_some() {}
     }
 
+    /// The row at the front has gone.
+    #[inline]
+    fn has_gone(&mut self) {
+        self.rows.first = self.rows.first.wrapping_add(1);
+        for count in [&mut self.written, &mut self.committed, &mut self.flushed].into_iter().chain(&mut self.unwritten)
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Lets rows leave memory that the budget has no room for: the oldest, as far as they are on disk.
+    fn evict(&mut self) {
+        let too_much = self.take_share();
+        let Some(row_bytes) = self.away.as_ref().map(|away| away.share.row_bytes(Self::PLACE_BYTES)) else { return };
+        let oldest = self.observed.saturating_sub(self.retention);
+        for _ in 0..too_much.div_ceil(row_bytes).min(self.written) {
+            self.unlink(self.rows.first);
+            let (Some(row), Some(away)) = (self.rows.rows.pop_front(), &mut self.away) else { break };
+            away.add(row.hash, row.timestamp, oldest);
+            self.has_gone();
+        }
+        self.shrink();
+        self.take_share();
+    }
+
+    /// Bytes of a row's place.
+    const PLACE_BYTES: usize = size_of::<Row<VS::Value>>() + Index::<RowNumber>::ENTRY_BYTES;
+
+    /// Takes what the rows need of the budget. Returns how many bytes are too many.
+    fn take_share(&mut self) -> usize {
+        let Some(away) = &mut self.away else { return 0 };
+        let bytes = self.rows.rows.len() * away.share.row_bytes(Self::PLACE_BYTES) + away.bytes();
+        away.share.take(bytes)
+    }
+
+    /// Gives memory back that few rows are left in.
+    fn shrink(&mut self) {
+        let capacity = self.rows.rows.capacity();
+        if self.rows.rows.len() < capacity / 4 {
+            self.rows.rows.shrink_to(capacity / 2);
+        }
+    }
+
     /// Keeps a row that is gone for as long as a rollback would bring it back.
     #[inline]
-    fn set_aside(&mut self, row: Row<VS::Value>) {
-        let (is_committed, is_flushed) = (self.committed > 0, self.flushed > 0);
-        self.committed = self.committed.saturating_sub(1);
-        self.flushed = self.flushed.saturating_sub(1);
+    fn set_aside(&mut self, row: Row<VS::Value>, is_committed: bool, is_flushed: bool) {
         let was_live = |observed: Timestamp| row.timestamp > observed.saturating_sub(self.retention);
         if is_committed && was_live(self.committed_observed) {
             self.aside.push_back(row);
@@ -287,11 +440,15 @@ impl<VS: Serde> JoinBuffer<VS> {
         if self.aside.is_empty() {
             return;
         }
-        self.index = Index::default();
+        self.index.clear();
         let rest = std::mem::take(&mut self.rows.rows);
         for row in std::mem::take(&mut self.aside).into_iter().chain(rest) {
-            self.insert(&row.key, row.timestamp, row.value);
+            self.insert(&row.key, (row.timestamp, row.number), row.value);
         }
+        // All are committed; which of the commits before the last has them is not known.
+        self.written = 0;
+        self.unwritten.iter_mut().for_each(|count| *count = 0);
+        *self.unwritten.back_mut().unwrap_or(&mut self.written) = self.rows.rows.len();
     }
 }
 
@@ -311,13 +468,13 @@ where
     fn committed(&mut self) {
         self.committed = self.flushed;
         self.committed_observed = self.flushed_observed;
+        if self.away.is_some() {
+            self.unwritten.push_back(self.committed);
+        }
         self.aside.append(&mut self.flushed_aside);
         let oldest = self.committed_observed.saturating_sub(self.retention);
         self.aside.retain(|row| row.timestamp > oldest);
-        let capacity = self.rows.rows.capacity();
-        if self.rows.rows.len() < capacity / 4 {
-            self.rows.rows.shrink_to(capacity / 2);
-        }
+        self.shrink();
     }
 
     fn observed(&self) -> Timestamp {
@@ -343,8 +500,7 @@ where
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
-        let place = record.key.split_at_checked(record.key.len().wrapping_sub(12));
-        let Some((key, Some(number))) = place.map(|(key, place)| (key, place.last_chunk())) else {
+        let Some((key, _, number)) = split(record.key) else {
             let problem = format!("changelog key of {} bytes at offset {}", record.key.len(), record.offset);
             return Err(Error::State(Box::new(StateError { store: self.name.clone(), problem })));
         };
@@ -354,8 +510,8 @@ where
         self.flushed_observed = self.observed;
         if let Some(value) = entry.value.filter(|_| self.is_live(entry.timestamp)) {
             // They need not come as they were written.
-            self.next_number = self.next_number.max(u32::from_be_bytes(*number).wrapping_add(1));
-            self.insert(key, entry.timestamp, value);
+            self.next_number = self.next_number.max(number.wrapping_add(1));
+            self.insert(key, (entry.timestamp, number), value);
         }
         self.committed = self.rows.rows.len();
         self.flushed = self.committed;
@@ -364,7 +520,23 @@ where
     }
 
     fn row_order(&self) -> RowOrder {
-        RowOrder::Time { before_end: 12, part: (self.retention / 4).max(1) }
+        RowOrder::Time { before_end: PLACE, part: (self.retention / 4).max(1) }
+    }
+
+    fn attach(&mut self, rows: Box<dyn DiskRows>, budget: &Arc<StateBudget>) -> bool {
+        self.away = Some(Away::new(rows, self.row_order(), budget));
+        true
+    }
+
+    fn restored(&mut self) {
+        if let Some(latest) = self.away.as_mut().and_then(Away::restored) {
+            self.resume(latest);
+        }
+    }
+
+    fn written(&mut self) {
+        self.written = self.unwritten.pop_front().unwrap_or(self.written);
+        self.evict();
     }
 
     fn expired(&mut self) -> Expired {
