@@ -12,6 +12,9 @@ use millstream_dsl::{
 type Table = KTable<Windowed<String>, i64>;
 type Session = (String, Timestamp, Timestamp);
 
+/// Begins, ends and counts.
+type Closed = Vec<(Timestamp, Timestamp, Option<i64>)>;
+
 fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms.unsigned_abs())
 }
@@ -20,8 +23,8 @@ fn changes(out: &TestOutput<Windowed<String>, Option<i64>>) -> Vec<(Session, Opt
     out.read().into_iter().map(|(k, n)| ((k.key, k.window.start, k.window.end), n)).collect()
 }
 
-/// What closes, for records of two keys, `a` and `b`, of which `b` moves time: sessions of `a`, of a gap of 5 ms.
-fn closed(windows: SessionWindows, records: &[(i64, &str)]) -> Result<[Vec<(i64, i64, Option<i64>)>; 2]> {
+/// What is passed on when it closes, and by a suppression, for records of two keys, `a` and `b`, of which `b` moves time: sessions of `a`, of a gap of 5 ms.
+fn closed(windows: SessionWindows, records: &[(i64, &str)]) -> Result<[Closed; 2]> {
     let b = StreamsBuilder::new();
     let sessions = b.stream::<String, i64>("in").group_by_key().windowed_by(windows);
     sessions.count("waiting").suppress_until_closed("final", BufferConfig::unbounded()).to_stream().to("suppressed");
@@ -29,7 +32,7 @@ fn closed(windows: SessionWindows, records: &[(i64, &str)]) -> Result<[Vec<(i64,
     let t = TopologyTestDriver::new(b.build()?)?;
     let input = t.input::<String, i64>("in")?;
     records.iter().for_each(|(time, key)| input.pipe_at(*time, *key, 1));
-    let of_a = |topic: &str| -> Result<Vec<_>> {
+    let of_a = |topic: &str| -> Result<Closed> {
         let rows = changes(&t.output(topic)?).into_iter().filter(|((key, ..), _)| key == "a");
         Ok(rows.map(|((_, start, end), n)| (start, end, n)).collect())
     };

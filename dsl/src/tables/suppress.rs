@@ -354,14 +354,14 @@ impl<K: Data, V: Data> Suppress<K, V> {
             *bytes = bytes.saturating_sub(encoded_len::<V>(key, &waits));
         }
         let Waits { prior, new, timestamp, headers } = waits;
-        let dropped_unless = self.begun.as_ref().filter(|_| new.is_none());
-        if dropped_unless.is_some() && prior.is_none() {
+        if self.begun.is_some() && new.is_none() && prior.is_none() {
             return Ok(());
         }
         let key = self.waiting.keys.decode(key)?;
         drop(buffer);
         // A closed session that a record merges all the same stays below, as in Kafka Streams (semantics.md 47).
-        if dropped_unless.is_some_and(|begun| (begun.start)(&key) > cx.time(begun.by)) {
+        let begun_later = |begun: &Begun<K>| (begun.start)(&key) > cx.time(begun.by);
+        if new.is_none() && self.begun.as_ref().is_some_and(begun_later) {
             return Ok(());
         }
         let value = Change { old: prior.filter(|_| self.send_old), new };
