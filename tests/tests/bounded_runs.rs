@@ -231,3 +231,25 @@ fn what_stands_below_takes_back_what_the_end_of_a_run_had_passed_on() -> Result<
     assert_eq!(last, ["1", "2", "4"]);
     Ok(())
 }
+
+/// A suppression drops deletions, but not of what the end of an earlier run has passed on.
+#[test]
+fn what_the_end_of_a_run_has_let_go_of_a_suppression_is_deleted_when_it_merges() -> Result<()> {
+    let sessions = |b: &StreamsBuilder| {
+        let counts = b.stream::<String, String>("in").group_by_key().windowed_by(SessionWindows::of(SECOND)).count("n");
+        shown(&counts.suppress_until_closed("final", BufferConfig::unbounded()));
+    };
+    let first: &[_] = &[("in", 1_000, "a"), ("in", 1_100, "b")];
+    // What begins and merges within a run was never passed on.
+    let second: &[_] = &[("in", 1_200, "a"), ("in", 5_000, "c"), ("in", 5_100, "c")];
+    // As in Kafka Streams, what time has let go stays when a record merges it.
+    let fourth: &[_] = &[("in", 20_000, "a"), ("in", 21_000, "b"), ("in", 20_500, "a")];
+    let wanted: [&[&str]; 4] = [
+        &["a 1000 1", "b 1100 1"],
+        &["a 1000 ~", "a 1000 2", "c 5000 2"],
+        &[],
+        &["a 20000 1", "a 20000 2", "b 21000 1"],
+    ];
+    assert_eq!(texts(runs(sessions, &[first, second, &[], fourth])?), wanted);
+    Ok(())
+}

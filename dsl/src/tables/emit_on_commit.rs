@@ -92,8 +92,8 @@ struct Emitter<K: Data, V: Data> {
     down: Downstream<Record<K, Change<V>>>,
 }
 
-impl<K: Data, V: Data> Lifecycle for Emitter<K, V> {
-    fn on_commit(&mut self, cx: &mut TaskContext) -> Result<()> {
+impl<K: Data, V: Data> Emitter<K, V> {
+    fn emit(&mut self, cx: &mut TaskContext) -> Result<()> {
         let rows = self.pending.borrow_mut().len();
         for place in 0..rows {
             // What is below may look into this very table.
@@ -103,6 +103,17 @@ impl<K: Data, V: Data> Lifecycle for Emitter<K, V> {
         }
         self.pending.borrow_mut().clear();
         Ok(())
+    }
+}
+
+impl<K: Data, V: Data> Lifecycle for Emitter<K, V> {
+    fn on_commit(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.emit(cx)
+    }
+
+    /// What the end has let go above reaches what ends below.
+    fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
+        self.emit(cx)
     }
 }
 

@@ -106,11 +106,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn suppress_for(&self, name: &str, limit: Duration, buffer: BufferConfig) -> KTable<K, V> {
         let duration = self.builder.millis(&format!("`{name}`"), "a limit", limit, Least::Zero);
-        self.suppress(
-            name,
-            Wait { time: |_, time| time, time_is_in_key: false, duration, drop_deletions: false },
-            buffer,
-        )
+        self.suppress(name, Wait { time: |_, time| time, time_is_in_key: false, duration, start: None }, buffer)
     }
 
     fn suppress(&self, name: &str, wait: Wait<K>, buffer: BufferConfig) -> KTable<K, V> {
@@ -136,6 +132,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
                 name: label.clone(),
                 waiting: Waiting::open(task, store, &label, buffer.max_bytes != usize::MAX),
                 time: task.time(&format!("{label}.stream-time")),
+                begun: wait.start.map(|start| Begun { start, by: task.time(&format!("{label}.ended")) }),
                 wait,
                 buffer,
                 send_old: wanted.wanted(),
@@ -169,8 +166,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     /// Passes every window on once, with its last value, when it has closed: its end and grace (and a session's gap) have
     /// passed. The buffer is kept in the store `name`; it must not be emitted early.
     ///
-    /// A run that ends with its input (`Streams::run_to_end`, `--stdin`) ends time too: open windows close with it, and a
-    /// later run that finds more records for them passes them on again.
+    /// Windows that are deleted before they close are not passed on. A run that ends with its input (`Streams::run_to_end`, `--stdin`)
+    /// ends time too: open windows are passed on with it, and a later run that finds more records for them passes them on again, or
+    /// their deletion, where they merge or are deleted.
     ///
     /// ```
     /// # use millstream_dsl::{BufferConfig, MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};
@@ -201,7 +199,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
         }
         self.suppress(
             name,
-            Wait { time: |key, _| key.window.end, time_is_in_key: true, duration, drop_deletions: true },
+            Wait { time: |key, _| key.window.end, time_is_in_key: true, duration, start: Some(|key| key.window.start) },
             buffer,
         )
     }
@@ -215,8 +213,9 @@ struct Wait<K> {
     time_is_in_key: bool,
     /// How far the stream time must be beyond that.
     duration: Timestamp,
-    /// A deletion is not passed on.
-    drop_deletions: bool,
+    /// Where a window starts, if windows wait until they close: their deletions are not passed on, but of those that an end of
+    /// a run has passed on while they were open.
+    start: Option<fn(&K) -> Timestamp>,
 }
 
 impl<K> Clone for Wait<K> {
@@ -273,10 +272,19 @@ fn encoded_len<V: Data>(key: &[u8], value: &Waits<V>) -> usize {
     key.len() + bytes.len()
 }
 
+/// What windows an end of a run may have passed on.
+struct Begun<K> {
+    start: fn(&K) -> Timestamp,
+    /// The stream time at the end of a bounded run: those that had begun by then.
+    by: TimeSlot,
+}
+
 struct Suppress<K: Data, V: Data> {
     name: Arc<str>,
     waiting: Waiting<K, V>,
     time: TimeSlot,
+    /// Of windows that wait until they close.
+    begun: Option<Begun<K>>,
     wait: Wait<K>,
     buffer: BufferConfig,
     send_old: bool,
@@ -345,12 +353,17 @@ impl<K: Data, V: Data> Suppress<K, V> {
         if let Some(bytes) = &mut self.waiting.bytes {
             *bytes = bytes.saturating_sub(encoded_len::<V>(key, &waits));
         }
-        if self.wait.drop_deletions && waits.new.is_none() {
+        let Waits { prior, new, timestamp, headers } = waits;
+        if self.begun.is_some() && new.is_none() && prior.is_none() {
             return Ok(());
         }
         let key = self.waiting.keys.decode(key)?;
         drop(buffer);
-        let Waits { prior, new, timestamp, headers } = waits;
+        // A closed session that a record merges all the same stays below, as in Kafka Streams (semantics.md 47).
+        let begun_later = |begun: &Begun<K>| (begun.start)(&key) > cx.time(begun.by);
+        if new.is_none() && self.begun.as_ref().is_some_and(begun_later) {
+            return Ok(());
+        }
         let value = Change { old: prior.filter(|_| self.send_old), new };
         self.down.forward(cx, Record { key, value, timestamp, headers })
     }
@@ -373,6 +386,9 @@ impl<K: Data, V: Data> Lifecycle for Suppress<K, V> {
     fn on_end(&mut self, cx: &mut TaskContext) -> Result<()> {
         while self.waiting.buffer.borrow_mut().first()?.is_some() {
             self.emit_first(cx)?;
+        }
+        if let Some(begun) = &self.begun {
+            cx.advance_time(begun.by, cx.time(self.time));
         }
         Ok(())
     }

@@ -147,9 +147,11 @@ impl SessionWindows {
         self
     }
 
-    /// Lets `suppress_until_closed` wait one millisecond longer: without it, as in Kafka Streams, a session is passed on at the
-    /// moment in which it still takes a record of the newest time, and may then be passed on a second time. `emit_on_close` is strict
-    /// anyhow. An older record that is just not late may still merge a session that was passed on (semantics.md 47).
+    /// Makes a session final once its end is more than gap and grace ago: it is passed on once, by `suppress_until_closed` one
+    /// millisecond later than without, and no record merges it any more. One that comes near it begins a session of its own, or joins
+    /// another one that is open; one that would make that reach over a closed session is late. Without it, as in Kafka Streams, a
+    /// record that is just not late may merge a closed session, which is then passed on a second time, grown (semantics.md 47). The
+    /// inputs of a cogroup go by one time.
     ///
     /// ```
     /// # use millstream_dsl::{BufferConfig, MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Windowed};
@@ -160,15 +162,23 @@ impl SessionWindows {
     /// # let t = TopologyTestDriver::new(b.build()?)?;
     /// # let input = t.input::<String, i64>("in")?;
     /// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
-    /// for (time, key) in [(0, "ann"), (60_000, "bob"), (30_000, "ann"), (90_001, "bob")] {
+    /// for (time, key) in [(0, "ann"), (60_000, "bob"), (30_000, "ann"), (90_001, "bob"), (31_000, "ann"), (200_000, "bob")] {
     ///     input.pipe_at(time, key, 5);
     /// }
-    /// assert_eq!(out.read()[0].1, Some(2)); // both of ann's clicks, and no session of the first alone before
+    /// let of_ann = out.read().into_iter().filter(|(key, _)| key.key == "ann").map(|(key, n)| (key.window.end, n));
+    /// // Both of her first clicks, and no session of the first alone before. The third came when that had closed.
+    /// assert_eq!(of_ann.collect::<Vec<_>>(), [(30_000, Some(2)), (31_000, Some(1))]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn strict_end(mut self) -> Self {
         self.strict_end = true;
         self
+    }
+
+    /// The first end of sessions that a record may still change, behind a close time.
+    #[inline]
+    pub(crate) fn open_from(&self, close_time: Timestamp) -> Timestamp {
+        if self.strict_end { close_time } else { Timestamp::MIN }
     }
 
     /// How far behind the end of a session time is when it is passed on as final.

@@ -45,6 +45,11 @@ impl Params<'_> {
         Table::with_history(self.ms("history"), self.partitions)
     }
 
+    /// Whether a session that has closed is final.
+    fn has_strict_ends(&self) -> bool {
+        self.given.contains_key("strict_end")
+    }
+
     /// How long windows are kept: 100 seconds, unless the case asks for the default, which is no more than needed.
     fn kept(&self, needed: i64) -> i64 {
         if self.given.contains_key("default_retention") { needed } else { 100_000 }
@@ -92,7 +97,8 @@ pub(crate) const PROGRAMS: &[(&str, Build)] = &[
     }),
     ("suppress-session-closes", |p| {
         let mut windows = sessions(p, COUNT);
-        idle(p, stays(until_closed(p.ms("gap") + p.ms("grace"), move |topic, row| windows.process(topic, row))))
+        let wait = p.ms("gap") + p.ms("grace") + i64::from(p.has_strict_ends());
+        idle(p, stays(until_closed(wait, move |topic, row| windows.process(topic, row))))
     }),
     ("windowed-tables-join", |p| stays(windowed_tables(p))),
     ("count-then-table-join", |_| stays(count_then_table())),
@@ -181,7 +187,8 @@ fn sliding(p: &Params<'_>, fold: Fold) -> SlidingWindows {
 
 fn sessions(p: &Params<'_>, fold: Fold) -> SessionWindows {
     let (gap, grace) = (p.ms("gap"), p.ms("grace"));
-    SessionWindows::new(gap, grace, fold).kept(p.kept(gap + grace))
+    let windows = SessionWindows::new(gap, grace, fold).kept(p.kept(gap + grace));
+    if p.has_strict_ends() { windows.strict_end() } else { windows }
 }
 
 fn streams(p: &Params<'_>, kind: Kind) -> StreamStream {

@@ -11,8 +11,10 @@ pub(crate) struct SessionWindows {
     grace: i64,
     /// Each session once, when it closes, instead of every update.
     on_close: bool,
+    /// What has closed is never touched again.
+    strict_end: bool,
     fold: Fold,
-    /// The largest time of a record with a key, of each input; on close, of all (semantics.md 3).
+    /// The largest time of a record with a key, of each input; of all on close, or with a strict end (semantics.md 3).
     now: BTreeMap<String, i64>,
     /// Sessions that end before this were emitted.
     closed: i64,
@@ -29,6 +31,7 @@ impl SessionWindows {
             gap,
             grace,
             on_close: false,
+            strict_end: false,
             fold,
             now: BTreeMap::new(),
             closed: 0,
@@ -48,6 +51,10 @@ impl SessionWindows {
         SessionWindows { on_close: true, ..self }
     }
 
+    pub(crate) fn strict_end(self) -> Self {
+        SessionWindows { strict_end: true, ..self }
+    }
+
     pub(crate) fn process(&mut self, topic: &str, row: &Row) -> Vec<Row<Windowed>> {
         if topic == CLOCK {
             let closed = self.close(row, row.time);
@@ -60,9 +67,12 @@ impl SessionWindows {
             return closed;
         }
         let Some(key) = &row.key else { return Vec::new() };
-        let now = self.observe(if self.on_close { "" } else { topic }, row.time);
+        let now = self.observe(if self.on_close || self.strict_end { "" } else { topic }, row.time);
         let close = now - self.gap - self.grace;
-        let near = |s: &Windowed| s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap;
+        let is_final = |s: &Windowed| self.strict_end && s.end < close;
+        let near = |s: &Windowed| {
+            s.key == *key && s.end >= row.time - self.gap && s.start <= row.time + self.gap && !is_final(s)
+        };
         let readable = self.newest.saturating_sub(self.kept);
         let mut absorbed: Vec<(Windowed, String)> =
             self.sessions.iter().filter(|(session, _)| near(session) && session.end >= readable).cloned().collect();
@@ -72,9 +82,13 @@ impl SessionWindows {
             start: absorbed.iter().map(|(s, _)| s.start).fold(row.time, i64::min),
             end: absorbed.iter().map(|(s, _)| s.end).fold(row.time, i64::max),
         };
+        let open_start = absorbed.iter().map(|(s, _)| s.start).min();
+        // It would go back over what is final, or to where nobody knows any more what was.
+        let goes_back = self.sessions.iter().any(|(s, _)| s.key == *key && is_final(s) && s.end >= merged.start)
+            || self.strict_end && merged.start < readable && open_start.is_none_or(|start| merged.start < start);
         let mut out = Vec::new();
         // Of two inputs one may be so far on that what the other's records could merge is forgotten.
-        if merged.end >= close.max(readable.saturating_add(self.gap)) {
+        if merged.end >= close.max(readable.saturating_add(self.gap)) && !goes_back {
             let so_far = absorbed
                 .iter()
                 .fold(None, |sum: Option<String>, (_, next)| Some((self.fold.merge)(sum.as_deref(), next)));

@@ -94,10 +94,10 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
     let windows = (1..=15i64).prop_flat_map(|size| (Just(size), 1..=size));
     let rooms = prop_oneof![1..=4i64, Just(1000)];
     let joins = (0..=12i64, 0..=12i64, 0..=40i64);
-    let options = (any::<bool>(), any::<bool>(), prop::option::of(1..=20i64));
+    let options = (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(1..=20i64));
     (windows, 0..=20i64, 0..=12i64, 1..=8i64, joins, 0..=15i64, rooms, options).prop_map(
         |((size, advance), grace, difference, gap, (before, after, history), limit, max_records, options)| {
-            let (kept, exact, idleness) = options;
+            let (kept, exact, strict_end, idleness) = options;
             let all = [
                 ("size", size),
                 ("advance", advance),
@@ -112,8 +112,10 @@ fn params() -> impl Strategy<Value = BTreeMap<String, i64>> {
             ];
             let kept = (!kept).then_some(("default_retention", 1));
             let exact = exact.then_some(("exact", 1));
+            let strict_end = strict_end.then_some(("strict_end", 1));
             let idleness = idleness.map(|after| ("idleness", after));
-            all.into_iter().chain(kept).chain(exact).chain(idleness).map(|(name, ms)| (name.to_owned(), ms)).collect()
+            let options = [kept, exact, strict_end, idleness].into_iter().flatten();
+            all.into_iter().chain(options).map(|(name, ms)| (name.to_owned(), ms)).collect()
         },
     )
 }

@@ -121,11 +121,14 @@ where
         close_time: Timestamp,
     ) -> Result<Option<Grown<A>>> {
         let (gap, send_old, functions) = (self.spec.windows.gap, self.send_old, &self.functions);
+        let open = self.spec.windows.open_from(close_time);
         let mut from = point(time);
         let to = |newest: SessionBounds, before: Option<SessionBounds>| {
             let alone = before.is_none_or(|before| before.end < time - gap);
             from = newest;
-            Some(newest.with(point(time))).filter(|to| alone && newest.reaches(time, gap) && to.end >= close_time)
+            let is_open = newest.end.min(time) >= open;
+            let to = newest.with(point(time));
+            Some(to).filter(|to| alone && is_open && newest.reaches(time, gap) && to.end >= close_time)
         };
         let changed = self.rows.move_newest(rows, to, |grown, entry| {
             let stored = entry.value.take();
@@ -155,6 +158,10 @@ where
         let to = SessionBounds { end: Timestamp::MAX, start: Timestamp::MAX };
         let mut found = self.rows.fetch_at(rows, from..=to);
         found.retain(|(bounds, _, _)| bounds.reaches(time, gap));
+        if self.spec.windows.strict_end && !self.leave_closed(&mut found, time, close_time) {
+            cx.drop_late_record();
+            return Ok(Some(value));
+        }
         let (f, merge) = &self.functions;
         let (mut merged, mut sum) = (point(time), None);
         for (bounds, value, _) in &found {
@@ -179,6 +186,20 @@ where
         self.rows.change_at(rows, merged, |row| *row = entry)?;
         self.pass_on(cx, key.clone(), merged, Change { old: own, new })?;
         Ok(None)
+    }
+
+    /// With a strict end a record merges no session that has closed (semantics.md 47). `false` if it would make an open one reach
+    /// over such a session, or over a place where the store may have forgotten one: only a record that is late by itself can,
+    /// since what has closed ends before all others.
+    fn leave_closed(
+        &self,
+        found: &mut Vec<(SessionBounds, A, Timestamp)>,
+        time: Timestamp,
+        close_time: Timestamp,
+    ) -> bool {
+        let reaches_over = found.iter().any(|(session, ..)| (time..close_time).contains(&session.end));
+        found.retain(|(session, ..)| session.end >= close_time);
+        !reaches_over && (self.rows.is_live(point(time)) || found.iter().any(|(session, ..)| session.start <= time))
     }
 
     /// A session's result has the time of its end and no headers (semantics.md 39).

@@ -70,12 +70,14 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         let (f, spec, id_of_node) = (Arc::new(f), self.spec, node);
         let (inputs, spare) = (self.inputs.clone(), self.spare);
         let input = inputs.fetch_add(1, Ordering::Relaxed);
+        // What is final for one input is for all.
+        let clock = if spec.windows.strict_end { 0 } else { input };
         stream.port.subscribe(move |task| {
             let down = task.open_shared(&out);
             let node = SessionAggregate {
                 node,
                 rows: TimedStore::open(task, id, &store),
-                clock: WindowClock::open(task, &store, input, spec.emit),
+                clock: WindowClock::open(task, &store, clock, spec.emit),
                 functions: (f.clone(), merge.clone()),
                 spec,
                 send_old: wanted.wanted(),

@@ -69,6 +69,11 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         self.table.borrow().observed()
     }
 
+    /// Whether a row at a place would not have expired.
+    pub(crate) fn is_live(&self, place: P) -> bool {
+        self.table.borrow().is_live(&place)
+    }
+
     /// The row at a place.
     pub(crate) fn get(&self, key: &K, place: P) -> Result<Option<(V, Timestamp)>> {
         let key = self.keys.encode(key)?;

@@ -20,7 +20,8 @@ fn sliding(p: &Params<'_>) -> SlidingWindows {
 }
 
 fn sessions(p: &Params<'_>) -> SessionWindows {
-    SessionWindows::of(p.ms("gap")).grace(p.ms("grace"))
+    let windows = SessionWindows::of(p.ms("gap")).grace(p.ms("grace"));
+    if p.has_strict_ends() { windows.strict_end() } else { windows }
 }
 
 /// Unless the case says otherwise, nothing expires.

@@ -56,6 +56,11 @@ impl Params<'_> {
         }
     }
 
+    /// Whether the ends of sessions are strict. In no trace they are, as Kafka Streams' are not.
+    pub(crate) fn has_strict_ends(&self) -> bool {
+        self.given.contains_key("strict_end")
+    }
+
     /// Whether windows of joins are exact. In no trace they are, as Kafka Streams' are not.
     pub(crate) fn is_exact(&self) -> bool {
         self.given.contains_key("exact")
