@@ -68,9 +68,19 @@ impl TaskContext {
         self.wall
     }
 
-    /// Topic, partition and offset of the record being processed; `None` inside a punctuation.
+    /// Topic, partition and offset of the record being processed; `None` inside a punctuation, and for what has waited.
     pub fn source(&self) -> Option<(&TopicPartition, Offset)> {
         self.has_record.then(|| (&self.inputs[self.input], self.offset))
+    }
+
+    /// Passes on what has waited, for time or for a commit: the record that made it leave is not its source, and is not to blame
+    /// for what becomes of it.
+    #[inline]
+    pub fn passing_on<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let has_record = std::mem::replace(&mut self.has_record, false);
+        let done = work(self);
+        self.has_record = has_record;
+        done
     }
 
     /// Number of the partition being processed; the task's own inside a punctuation.
@@ -171,7 +181,7 @@ impl TaskContext {
         if matches!(self.handlers.of(&error), ExceptionHandler::Fail) {
             return Err(error);
         }
-        // A punctuation has no source record.
+        // A punctuation has no source record, nor has what waited.
         if !self.has_record {
             let (headers, timestamp) = (Headers::new(), self.stream_time);
             return self.ask_handler(error, RawRecord { key: None, value: None, headers: &headers, timestamp });

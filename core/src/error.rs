@@ -161,12 +161,12 @@ pub struct BufferFull {
 pub struct Panicked {
     /// The task.
     pub task: TaskId,
-    /// The source record that was being processed; `None` in a punctuation or a commit.
+    /// The source record that was being processed; `None` in a punctuation, in a commit, or if it was something that had waited.
     pub record: Option<(TopicPartition, Offset)>,
     /// What the panic said.
     pub message: String,
-    /// Whether the processing handler is asked about it: about a record of a task, but not about a timer, a commit, or a
-    /// record of a global store.
+    /// Whether the processing handler is asked about it: about a record of a task, but not about a timer, a commit, what has
+    /// waited, or a record of a global store.
     pub handled: bool,
 }
 
@@ -276,7 +276,7 @@ impl fmt::Display for Error {
                 let help = if e.handled {
                     ", from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out"
                 } else {
-                    ": of a panic in a timer, at a commit or in a global store no handler is asked"
+                    ": of a panic in a timer, at a commit, in a global store, or on what has waited (a window that closes, a suppressed row) no handler is asked"
                 };
                 write!(f, " panicked: {}\n  help: where data can cause it, return an error instead{help}", e.message)
             }

@@ -8,8 +8,9 @@ use millstream_core::{
     StringSerde,
 };
 use millstream_dsl::{
-    Clock, FixedKeyRecord, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, SessionWindows,
-    StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Windowed, kv,
+    BufferConfig, Clock, FixedKeyRecord, HOUR, JoinWindows, Joined, KStream, KTable, KeyValueStore, Out, Processor,
+    Produced, SECOND, SessionWindows, StreamsBuilder, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor,
+    Windowed, kv,
 };
 
 type Text = Option<String>;
@@ -206,6 +207,44 @@ fn every_failure_of_a_record_has_a_letter() -> Result<()> {
         .map(|l: &Record<String, String>| l.headers.last("__streams.errors.message").map(String::from_utf8_lossy))
         .collect();
     assert_eq!(messages, [Some("invalid digit found in string".into()), Some("it was bad".into())]);
+    Ok(())
+}
+
+/// The letter was that of the record which let the row go: it had not failed, and the one that had was in none.
+#[test]
+fn the_letter_of_what_has_waited_is_not_that_of_another_record() -> Result<()> {
+    type Program = fn(&StreamsBuilder, KStream<String, String>) -> KStream<String, i64>;
+    let programs: [(&str, Program); 4] = [
+        ("on close", |_, s| {
+            let s = s.group_by_key().windowed_by(TimeWindows::of(SECOND)).emit_on_close().reduce("last", |_, v| v);
+            s.to_stream().try_map(|k, v| number(&v.unwrap_or_default()).map(|n| (k.key, n)))
+        }),
+        ("suppressed", |_, s| {
+            let s = s.to_table("rows").suppress_for("calm", SECOND, BufferConfig::unbounded()).to_stream();
+            s.try_map_values(|v| number(&v.unwrap_or_default()))
+        }),
+        ("without a partner", |b, s| {
+            let windows = JoinWindows::of(Duration::from_millis(10));
+            s.try_left_join("joined", &b.stream::<String, String>("other"), windows, |v, _| number(v))
+        }),
+        ("with grace", |b, s| {
+            let table = b.versioned_table::<String, String>("table", "table", HOUR);
+            s.try_left_join_table(Joined::named("joined").grace(SECOND), &table, |v: &String, _| number(v))
+        }),
+    ];
+    for (what, program) in programs {
+        let t = driver(ExceptionHandler::DeadLetter("letters".into()), |b, s| program(b, s).to("out"))?;
+        let (input, letters) = (t.input::<String, String>("in")?, t.output::<Text, Text>("letters")?);
+        input.pipe_at(0, "a", "bad");
+        assert_eq!(letters.read(), [], "{what}: it waits");
+        input.pipe_at(5_000, "b", "2");
+        let found = letters.read_records();
+        let [letter] = found.as_slice() else { panic!("{what}: {found:?}") };
+        assert_eq!((&letter.key, &letter.value), (&None, &None), "{what}");
+        let header = |name: &str| letter.headers.last(name).map(|v| String::from_utf8_lossy(v).into_owned());
+        assert_eq!(header("__streams.errors.message").as_deref(), Some("invalid digit found in string"), "{what}");
+        assert_eq!(header("__streams.errors.offset").as_deref(), Some("-1"), "{what}");
+    }
     Ok(())
 }
 

@@ -80,6 +80,41 @@ fn records_without_a_partner_leave_as_soon_as_they_can_if_windows_are_exact() ->
     Ok(())
 }
 
+/// Rule 25: it left without a partner as soon as it came, though one could come for five seconds, and then joined it too.
+#[test]
+fn exact_windows_let_what_is_out_of_order_wait_for_its_grace() -> Result<()> {
+    let windows = JoinWindows::of(Duration::from_millis(10)).grace(Duration::from_secs(5));
+    for (windows, alone_too) in [(windows, true), (windows.exact(), false), (windows.exact().drop_late(), false)] {
+        for payments_first in [false, true] {
+            let b = StreamsBuilder::new();
+            let (orders, payments) = (b.stream::<String, String>("orders"), b.stream::<String, String>("payments"));
+            orders.outer_join("paid", &payments, windows, |o, p| format!("{o:?} {p:?}")).to("out");
+            let t = TopologyTestDriver::new(b.build()?)?;
+            let (orders, payments) = (t.input::<String, String>("orders")?, t.input::<String, String>("payments")?);
+            orders.pipe_at(100, "other", "o");
+            let mut sides = [(&orders, 50, "o"), (&payments, 55, "p")];
+            if payments_first {
+                sides.reverse();
+            }
+            sides.into_iter().for_each(|(side, time, value)| side.pipe_at(time, "k", value));
+            let out = t.output::<String, String>("out")?;
+            let pair = "Some(\"o\") Some(\"p\")".to_owned();
+            let alone = if payments_first { "None Some(\"p\")" } else { "Some(\"o\") None" }.to_owned();
+            let found: Vec<_> = out.read().into_iter().map(|(_, v)| v).collect();
+            assert_eq!(found, if alone_too { vec![alone, pair] } else { vec![pair] });
+            // One that finds no partner leaves when its grace has passed, and not before.
+            orders.pipe_at(40, "k", "alone");
+            let waits = usize::from(!alone_too);
+            assert_eq!(out.read().len(), 1 - waits);
+            orders.pipe_at(5_050, "other", "o");
+            orders.pipe_at(5_051, "other", "o");
+            let left = out.read().into_iter().filter(|(key, _)| key == "k");
+            assert_eq!(left.count(), waits);
+        }
+    }
+    Ok(())
+}
+
 /// Rule 25: what is counted as late, each side's apart; a stream that is joined with itself has it twice.
 #[test]
 fn late_records_are_streams_of_the_program() -> Result<()> {

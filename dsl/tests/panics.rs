@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig, Topology};
 use millstream_dsl::{
-    Clock, Consumed, Out, Processor, StreamsBuilder, TimeWindows, TopologyTestDriver, event_time, kv,
+    BufferConfig, Clock, Consumed, JoinWindows, KStream, MIN, Out, Processor, SECOND, SessionWindows, StreamsBuilder,
+    TimeWindows, TopologyTestDriver, event_time, kv,
 };
 
 /// Counts every record, passes it on, and then panics on 13: the panic comes after a change of state and an output.
@@ -176,8 +177,58 @@ fn in_a_timer_it_fails_and_does_not_recommend_to_leave_records_out() -> Result<(
     let t = TopologyTestDriver::with_config(b.build()?, config)?;
     let rung = t.input::<String, i64>("in")?.try_pipe(Record::new("a".into(), 1, 100));
     let error = rung.map_err(|error| error.to_string()).expect_err("a panic");
-    let help = "help: where data can cause it, return an error instead: of a panic in a timer, at a commit or in a global store \
-                no handler is asked";
+    let help = "help: where data can cause it, return an error instead: of a panic in a timer, at a commit, in a global store, \
+                or on what has waited (a window that closes, a suppressed row) no handler is asked";
     assert_eq!(error, format!("task 0_0 panicked: ding\n  {help}"));
+    Ok(())
+}
+
+/// The records that let a row go were left out, one after the other, for a panic on that row.
+#[test]
+fn a_panic_on_what_has_waited_leaves_out_no_other_record() -> Result<()> {
+    type Program = fn(&StreamsBuilder, KStream<String, i64>) -> KStream<String, i64>;
+    let programs: [(&str, Program); 5] = [
+        ("on close", |_, s| {
+            let counts = s.group_by_key().windowed_by(TimeWindows::of(MIN)).emit_on_close().count("counts");
+            counts.to_stream().map(|k, n| (k.key, n.unwrap_or_default()))
+        }),
+        ("sessions on close", |_, s| {
+            let counts = s.group_by_key().windowed_by(SessionWindows::of(SECOND)).emit_on_close().count("counts");
+            counts.to_stream().map(|k, n| (k.key, n.unwrap_or_default()))
+        }),
+        ("suppressed", |_, s| {
+            let counts = s.group_by_key().windowed_by(TimeWindows::of(MIN)).count("counts");
+            let closed = counts.suppress_until_closed("closed", BufferConfig::unbounded());
+            closed.to_stream().map(|k, n| (k.key, n.unwrap_or_default()))
+        }),
+        ("without a partner", |b, s| {
+            let windows = JoinWindows::of(SECOND);
+            s.left_join("joined", &b.stream::<String, i64>("other"), windows, |l, _| *l)
+        }),
+        ("held back", |_, s| {
+            let counts = s.group_by_key().count("counts").emit_on_commit();
+            counts.to_stream().map(|k, n| (k, n.unwrap_or_default()))
+        }),
+    ];
+    for (what, program) in programs {
+        let b = StreamsBuilder::new();
+        let rows = program(&b, b.stream("in"));
+        rows.filter(|k, _| if k == "bad" { panic!("no {k}") } else { true }).to("out");
+        b.topic("letters", 1);
+        let processing = ExceptionHandler::DeadLetter("letters".into());
+        let config = RuntimeConfig { processing, ..RuntimeConfig::embedded("test") };
+        let t = TopologyTestDriver::with_config(b.build()?, config)?;
+        let input = t.input::<String, i64>("in")?;
+        let mut errors = Vec::new();
+        for (minute, key) in (0..).zip(["good", "bad", "good", "good"]) {
+            let piped = input.try_pipe(Record::new(key.into(), minute, minute * 60_000));
+            errors.extend(piped.err().map(|error| error.to_string()));
+        }
+        let wanted = "task 0_0 panicked: no bad\n  help: where data can cause it, return an error instead: of a panic in a timer, at \
+                      a commit, in a global store, or on what has waited";
+        assert!(errors.first().is_some_and(|error| error.starts_with(wanted)), "{what}: {errors:?}");
+        assert_eq!(t.output::<String, i64>("letters")?.read(), [], "{what}");
+        assert_eq!(t.counters().dropped_records, 0, "{what}");
+    }
     Ok(())
 }

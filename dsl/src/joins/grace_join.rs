@@ -87,7 +87,7 @@ impl<K: Data, V: Data, N: Forward<Record<K, V>>> GraceBuffer<K, V, N> {
         for (place, Waiting { value, headers }, timestamp) in leaving {
             *self.table.borrow_mut().change(&place)? = Entry { value: None, timestamp };
             let key = self.keys.decode(&place[TIME..place.len() - NUMBER])?;
-            self.join.forward(cx, Record { key, value, timestamp, headers })?;
+            cx.passing_on(|cx| self.join.forward(cx, Record { key, value, timestamp, headers }))?;
         }
         Ok(())
     }

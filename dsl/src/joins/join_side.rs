@@ -191,7 +191,9 @@ where
         });
         let met = match (found, held) {
             // Its window is over already: nothing can come any more.
-            (Ok(0), _) if self.outer && to < now => emit(cx, S::pair(&value, None), key.clone(), timestamp),
+            (Ok(0), _) if self.outer && self.windows.is_over(to, now) => {
+                emit(cx, S::pair(&value, None), key.clone(), timestamp)
+            }
             (Ok(0), Some(held)) if self.outer => {
                 held.hold(cx, S::SIDE, &bytes, timestamp, S::values(value.clone()))?;
                 Ok(())
@@ -215,8 +217,9 @@ fn let_go<K: Clone, L, R>(
     mut emit: impl FnMut(&mut TaskContext, (Option<&L>, Option<&R>), K, Timestamp) -> Result<()>,
 ) -> Result<()> {
     for (time, key, values) in leaving {
-        let mut emit_one =
-            |cx: &mut TaskContext, pair| emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error));
+        let mut emit_one = |cx: &mut TaskContext, pair| {
+            cx.passing_on(|cx| emit(cx, pair, key.clone(), time).or_else(|error| cx.failed(node, error)))
+        };
         match values {
             Values::Left(values) => values.iter().try_for_each(|v| emit_one(cx, (Some(v), None)))?,
             Values::Right(values) => values.iter().try_for_each(|v| emit_one(cx, (None, Some(v))))?,

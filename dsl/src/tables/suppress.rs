@@ -365,7 +365,7 @@ impl<K: Data, V: Data> Suppress<K, V> {
             return Ok(());
         }
         let value = Change { old: prior.filter(|_| self.send_old), new };
-        self.down.forward(cx, Record { key, value, timestamp, headers })
+        cx.passing_on(|cx| self.down.forward(cx, Record { key, value, timestamp, headers }))
     }
 }
 

@@ -253,7 +253,8 @@ impl JoinWindows {
         self
     }
 
-    /// How long after its window a record without a partner still waits for one.
+    /// How long after its window a record without a partner still waits for one. As in Kafka Streams, one that is out of order, and
+    /// whose window is over when it comes, does not, unless the windows are [`exact`](JoinWindows::exact).
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = self.bad.millis("a grace", grace, Least::Zero);
         self
@@ -266,7 +267,7 @@ impl JoinWindows {
         self
     }
 
-    /// Windows to the millisecond, where Kafka Streams has less (semantics.md 23, 26). A record is kept as long as one that is
+    /// Windows to the millisecond, where Kafka Streams has less (semantics.md 23, 25, 26). A record is kept as long as one that is
     /// not late can join it, and no millisecond less. A record without a partner leaves with the first one that brings time
     /// beyond its window and grace; without this it may leave with a later one, or stay, when it is among the last.
     ///
@@ -296,6 +297,13 @@ impl JoinWindows {
     #[inline]
     pub(crate) fn is_late(&self, time: Timestamp, after: Timestamp, now: Timestamp) -> bool {
         self.drop_late && time + after + self.grace < now
+    }
+
+    /// Whether a record without a partner, whose window ends then, is passed on when it comes. Kafka Streams does not wait for the
+    /// grace if the record is out of order.
+    #[inline]
+    pub(crate) fn is_over(&self, end: Timestamp, now: Timestamp) -> bool {
+        end + if self.exact { self.grace } else { 0 } < now
     }
 
     /// Whether a record is too old to be kept where the newest one has that time.

@@ -145,7 +145,8 @@ impl StreamStream {
             out.push(row.with(joined(side, value, Some(partner)), row.time.max(*time)));
         }
         if partners.is_empty() && self.comes_out_alone(side) {
-            if until < self.now {
+            let waits = if self.exact { self.grace } else { 0 };
+            if until + waits < self.now {
                 out.push(row.with(joined(side, value, None), row.time));
             } else {
                 self.resume_at = self.resume_at.min(row.time);

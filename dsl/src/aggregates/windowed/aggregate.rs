@@ -210,7 +210,8 @@ where
             for (WindowStart(start), key, value, timestamp) in rows {
                 let key = Windowed { key, window: self.spec.windows.window(start) };
                 let value = Change { old: None, new: Some(value) };
-                self.down.forward(cx, Record { key, value, timestamp, headers: headers.clone() })?;
+                let record = Record { key, value, timestamp, headers: headers.clone() };
+                cx.passing_on(|cx| self.down.forward(cx, record))?;
             }
         }
         Ok(())

@@ -229,7 +229,8 @@ where
             for (bounds, key, value, _) in rows.into_iter().filter(|(bounds, ..)| bounds.start > span.begun_after) {
                 let key = Windowed { key, window: Window { start: bounds.start, end: bounds.end } };
                 let value = Change { old: None, new: Some(value) };
-                self.down.forward(cx, Record { key, value, timestamp: bounds.end, headers: headers.clone() })?;
+                let record = Record { key, value, timestamp: bounds.end, headers: headers.clone() };
+                cx.passing_on(|cx| self.down.forward(cx, record))?;
             }
         }
         Ok(())
