@@ -68,6 +68,8 @@ pub struct Task {
     panics: Vec<LeftOut>,
     /// One more is there than at the last rollback.
     has_panicked: bool,
+    /// The last of them has just been left out: a commit now, and another panic does not undo that.
+    has_left_out: bool,
     /// Per idle source, the indices of the program's lifecycles below it.
     below: Vec<Vec<usize>>,
     committed: Snapshot,
@@ -129,6 +131,7 @@ impl Task {
             idle: Vec::new(),
             panics: Vec::new(),
             has_panicked: false,
+            has_left_out: false,
             below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
@@ -429,6 +432,10 @@ impl Task {
             if self.cx.stream_time >= self.cx.punctuate_at {
                 self.fire(PunctuationType::StreamTime, self.cx.stream_time)?;
             }
+            if left_out.is_some() && !self.panics.iter().any(|p| p.offset >= self.inputs[p.input].consumed) {
+                self.has_left_out = true;
+                break;
+            }
             if self.inputs[index].is_empty() {
                 break;
             }
@@ -531,7 +538,13 @@ impl Task {
 
     /// Whether a node asked for a commit.
     pub(crate) fn wants_commit(&self) -> bool {
-        self.cx.commit_requested
+        self.cx.commit_requested || self.has_left_out
+    }
+
+    /// Whether nothing more is to be processed before a commit: each panic would otherwise undo what was done behind the ones
+    /// before it, and many of them take time by their square.
+    pub(crate) fn waits_for_commit(&self) -> bool {
+        self.has_left_out
     }
 
     /// Bytes of state changed since the last flush.
@@ -630,7 +643,7 @@ impl Task {
         self.pending = Some(snapshot);
         self.note_passing_on();
         self.dirty = false;
-        self.cx.commit_requested = false;
+        (self.cx.commit_requested, self.has_left_out) = (false, false);
         offsets
     }
 
@@ -652,7 +665,7 @@ impl Task {
         self.pending = None;
         self.dirty = false;
         self.idle_since = None;
-        self.cx.commit_requested = false;
+        (self.cx.commit_requested, self.has_left_out) = (false, false);
         self.cx.out_of_order = false;
         self.cx.counters.rollback += 1;
         self.cx.collector.clear();

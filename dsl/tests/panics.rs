@@ -1,9 +1,11 @@
 //! A record on which the program panics is left out, where the processing handler says `continue`, as if it had never been
 //! there: nothing that it had done before the panic stays.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_core::{ExceptionHandler, Record, Result, RuntimeConfig, Topology};
+use millstream_core::{ExceptionHandler, HandlerResponse, Record, Result, RuntimeConfig, Topology};
 use millstream_dsl::{
     BufferConfig, Clock, Consumed, JoinWindows, KStream, MIN, Out, Processor, SECOND, SessionWindows, StreamsBuilder,
     TimeWindows, TopologyTestDriver, event_time, kv,
@@ -180,6 +182,33 @@ fn in_a_timer_it_fails_and_does_not_recommend_to_leave_records_out() -> Result<(
     let help = "help: where data can cause it, return an error instead: of a panic in a timer, at a commit, in a global store, \
                 or on what has waited (a window that closes, a suppressed row) no handler is asked";
     assert_eq!(error, format!("task 0_0 panicked: ding\n  {help}"));
+    Ok(())
+}
+
+/// Each panic undid what was done behind the ones before it: of 200 records the handler was asked 5,050 times about 100.
+#[test]
+fn many_panics_are_asked_about_once_each() -> Result<()> {
+    for fail in [None, Some(3)] {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = asked.clone();
+        let t = driver(ExceptionHandler::new(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            HandlerResponse::Continue
+        }))?;
+        t.fail_commits(fail);
+        let numbers: Vec<i64> = (0..200).map(|n| if n % 2 == 0 { 13 } else { 1_000 + n }).collect();
+        enqueue(&t, &numbers)?;
+        t.run()?;
+        let wanted: Vec<_> = (0..100).map(|n| kv("a", 10 * (1_001 + 2 * n))).collect();
+        assert_eq!(t.output::<String, i64>("out")?.read(), wanted);
+        let (asked, dropped) = (asked.load(Ordering::Relaxed), t.counters().dropped_records);
+        assert_eq!(asked, dropped);
+        if fail.is_none() {
+            assert_eq!(asked, 100);
+        } else {
+            assert!(asked < 300, "{asked} times");
+        }
+    }
     Ok(())
 }
 

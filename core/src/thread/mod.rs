@@ -374,6 +374,9 @@ impl StreamThread {
             let state = self.tasks[index].ready(now.wall, config.max_task_idle)?;
             self.shared.alignment.publish(self.planned[index], published(state, &self.tasks[index], position));
             ready[index] = if taken == 0 { Ready::Empty } else { state };
+            if self.tasks[index].waits_for_commit() {
+                break;
+            }
         }
         Ok(done)
     }
