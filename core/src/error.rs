@@ -173,8 +173,8 @@ pub struct Panicked {
     pub record: Option<(TopicPartition, Offset)>,
     /// What the panic said.
     pub message: String,
-    /// Whether the processing handler is asked about it: about a record of a task, but not about a timer, a commit, or a
-    /// record of a global store.
+    /// Whether the processing handler is asked about it: about a record of a task, and of a global store if it is asked about
+    /// those, but not about a timer or a commit.
     pub handled: bool,
 }
 
@@ -285,7 +285,7 @@ impl fmt::Display for Error {
                 let help = if e.handled {
                     ", from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out"
                 } else {
-                    ": of a panic in a timer, at a commit or in a global store no handler is asked"
+                    ": of a panic in a timer or at a commit no handler is asked, in a global store only with processing.exception.handler.global.enabled"
                 };
                 write!(f, " panicked: {}\n  help: where data can cause it, return an error instead{help}", e.message)
             }
