@@ -2,10 +2,12 @@
 
 mod boolean;
 mod bytes;
+mod list;
 mod number;
 mod text;
 
 pub use self::boolean::BooleanSerde;
 pub use self::bytes::BytesSerde;
+pub use list::ListSerde;
 pub use number::{Number, NumberSerde};
 pub use text::{StringSerde, Text, TextSerde};
