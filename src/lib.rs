@@ -106,8 +106,8 @@ pub mod prelude {
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
         HOUR, JoinWindows, Joined, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out,
         Processor, Produced, RecordContext, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows, StoreHandle,
-        StreamJoined, StreamsBuilder, TimeWindows, Timer, TopologyTestDriver, ValueOut, ValueProcessor, ValueSetup,
-        VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
+        StreamJoined, StreamsBuilder, TableJoined, TimeWindows, Timer, TopologyTestDriver, ValueOut, ValueProcessor,
+        ValueSetup, VersionedStore, Window, WindowStore, Windowed, event_time, kv, pattern,
     };
 }
 

@@ -148,7 +148,8 @@ impl Collector {
         let sink = &self.sinks[slot.0];
         if bytes > self.max_request_bytes {
             let partition = TopicPartition { topic: sink.topic.clone(), partition };
-            return Err(Error::TooLarge(Box::new(TooLarge { partition, bytes, limit: self.max_request_bytes })));
+            let large = TooLarge { partition, bytes, limit: self.max_request_bytes, letter: None };
+            return Err(Error::TooLarge(Box::new(large)));
         }
         if !sink.open[partition as usize].is_empty() {
             self.close(slot, partition);

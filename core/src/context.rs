@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::collector::Collector;
 use crate::counters::Counters;
-use crate::dead_letter::DeadLetter;
-use crate::error::{BufferFull, Error, NodeFailure, Result};
+use crate::dead_letter::{self, DeadLetter};
+use crate::error::{BufferFull, Error, NodeFailure, Result, TooLarge};
 use crate::error_handler_context::{ErrorHandlerContext, RawRecord};
 use crate::exception_handler::{ExceptionHandler, HandlerResponse};
 use crate::handlers::Handlers;
@@ -146,7 +146,7 @@ impl TaskContext {
     #[cold]
     pub fn failed(&mut self, node: NodeId, error: Error) -> Result<()> {
         let Error::User(source) = error else { return Err(error) };
-        let failure = self.failure(node, *source);
+        let failure = self.failure(self.name(node), *source);
         self.leave_to_handler(Error::Processing(Box::new(failure)))
     }
 
@@ -156,7 +156,7 @@ impl TaskContext {
     /// [`Error::Production`] when the handler says fail without being asked.
     #[cold]
     pub fn unwritten(&mut self, sink: NodeId, error: Error) -> Result<()> {
-        let failure = self.failure(sink, Box::new(error));
+        let failure = self.failure(self.name(sink), Box::new(error));
         self.leave_to_handler(Error::Production(Box::new(failure)))
     }
 
@@ -167,9 +167,13 @@ impl TaskContext {
         Error::Full(Box::new(BufferFull { name: name.to_owned(), task: self.task, record, waits, may, what }))
     }
 
-    fn failure(&self, node: NodeId, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
+    fn name(&self, node: NodeId) -> String {
+        self.nodes[node.0].clone()
+    }
+
+    fn failure(&self, node: String, source: Box<dyn StdError + Send + Sync>) -> NodeFailure {
         NodeFailure {
-            node: self.nodes[node.0].clone(),
+            node,
             task: self.task,
             record: self.source().map(|(partition, offset)| (partition.clone(), offset)),
             source,
@@ -200,8 +204,38 @@ impl TaskContext {
     /// Does with a failure what its handler answers; `Ok` means that the record is left out.
     #[cold]
     pub(crate) fn ask_handler(&mut self, error: Error, record: RawRecord<'_>) -> Result<()> {
+        let (why, letters) = self.answer(error, record)?;
+        self.drop_record();
+        if !self.handlers.letters {
+            return Ok(());
+        }
+        letters.iter().try_for_each(|letter| match self.send_letter(letter) {
+            Err(Error::TooLarge(large)) => self.unwritten_letter(&why, *large, record),
+            sent => sent,
+        })
+    }
+
+    /// A dead letter is too large: the production handler is asked, as about any record. About what it writes instead none is.
+    #[cold]
+    fn unwritten_letter(&mut self, why: &Error, large: TooLarge, record: RawRecord<'_>) -> Result<()> {
+        let told = self.told(why, record);
+        let (node, letter) = (told.node.to_owned(), Some(dead_letter::reason(&told).1));
+        let failure = self.failure(node, Box::new(Error::TooLarge(Box::new(TooLarge { letter, ..large }))));
+        let (error, letters) = self.answer(Error::Production(Box::new(failure)), record)?;
+        for letter in letters {
+            match self.send_letter(&letter) {
+                Err(Error::TooLarge(_)) => return Err(error),
+                sent => sent?,
+            }
+        }
+        self.counters.large_dead_letter += 1;
+        Ok(())
+    }
+
+    /// What a handler is told.
+    fn told<'a>(&'a self, error: &'a Error, record: RawRecord<'a>) -> ErrorHandlerContext<'a> {
         let source = &self.nodes[self.sources[self.input].0];
-        let context = ErrorHandlerContext {
+        ErrorHandlerContext {
             node: error.node().unwrap_or(source),
             task: self.task,
             source: self.source(),
@@ -209,20 +243,19 @@ impl TaskContext {
             headers: record.headers,
             raw_key: record.key,
             raw_value: record.value,
-            error: &error,
-        };
-        let letters = match self.handlers.of(&error).answer(&context) {
-            Ok(HandlerResponse::Continue) => Vec::new(),
-            Ok(HandlerResponse::ContinueWith(letters)) => letters,
-            Ok(HandlerResponse::Fail) => return Err(error),
-            Ok(HandlerResponse::Retry) => return Err(error.tried_again()),
-            Err(panic) => return Err(Error::user(format!("{panic}\n  it was asked about: {error}"))),
-        };
-        self.drop_record();
-        if !self.handlers.letters {
-            return Ok(());
+            error,
         }
-        letters.into_iter().try_for_each(|letter| self.send_letter(&letter))
+    }
+
+    /// The letters of a handler that leaves a record out, and why it does.
+    fn answer(&self, error: Error, record: RawRecord<'_>) -> Result<(Error, Vec<DeadLetter>)> {
+        match self.handlers.of(&error).answer(&self.told(&error, record)) {
+            Ok(HandlerResponse::Continue) => Ok((error, Vec::new())),
+            Ok(HandlerResponse::ContinueWith(letters)) => Ok((error, letters)),
+            Ok(HandlerResponse::Fail) => Err(error),
+            Ok(HandlerResponse::Retry) => Err(error.tried_again()),
+            Err(panic) => Err(Error::user(format!("{panic}\n  it was asked about: {error}"))),
+        }
     }
 
     fn send_letter(&mut self, letter: &DeadLetter) -> Result<()> {

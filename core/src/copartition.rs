@@ -14,7 +14,8 @@ struct Member<'a> {
     topic: &'a TopicName,
     /// What writes the bytes that decide the partition.
     key: &'a str,
-    /// The partitioners of the sinks of this program that write it; `None` is the default one.
+    /// The partitioners of the sinks of this program that write it; `None` is the default one. Empty if nothing is known, or
+    /// if it follows the others.
     placed: Vec<Option<&'a PlacedBy>>,
 }
 
@@ -36,14 +37,19 @@ impl TopologyParts {
                 list.join(", ")
             ));
         }
-        let all: Vec<Option<&PlacedBy>> = members.iter().flat_map(|m| m.placed.iter().copied()).collect();
+        let all = members.iter().flat_map(|m| m.placed.iter().copied());
+        let (stated, all): (Vec<Option<&PlacedBy>>, Vec<_>) =
+            all.partition(|placed| placed.is_some_and(PlacedBy::is_stated));
         let alike = |a: &Option<&PlacedBy>, b: &Option<&PlacedBy>| match (a, b) {
             (Some(a), Some(b)) => a.places_like(b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        if all.len() > 1 && all[1..].iter().any(|placed| !alike(&all[0], placed)) {
+        // Whether a partitioner is what the program says of it cannot be known, but that the default one is not.
+        let denied = !stated.is_empty() && all.contains(&None);
+        if denied || all.len() > 1 && all[1..].iter().any(|placed| !alike(&all[0], placed)) {
             let list: Vec<String> = members
                 .iter()
+                .filter(|m| !m.placed.is_empty())
                 .map(|m| {
                     let by = m.placed.iter().map(|by| by.map_or("the default", |by| &by.name));
                     format!("`{}` by {}", m.topic, by.collect::<Vec<_>>().join(" and "))
@@ -62,7 +68,9 @@ impl TopologyParts {
         let mut writers: BTreeMap<&TopicName, Vec<Option<&PlacedBy>>> = BTreeMap::new();
         for (id, node) in self.nodes.iter().enumerate() {
             if let NodeKind::Sink(Some(topic)) = &node.kind {
-                writers.entry(topic).or_default().push(self.placed_by.get(&NodeId(id)));
+                let placed = Some(self.placed_by.get(&NodeId(id)));
+                let placed = placed.filter(|placed| !placed.is_some_and(PlacedBy::goes_back));
+                writers.entry(topic).or_default().extend(placed);
             }
         }
         let sources = group.sources.iter().map(|source| &self.nodes[source.0]);
@@ -70,13 +78,16 @@ impl TopologyParts {
             (NodeKind::Source(Topics::Named(topics)), Some(types)) => Some((topics, types.partition_serde.as_str())),
             _ => None,
         });
-        named
-            .flat_map(|(topics, key)| topics.iter().map(move |topic| (topic, key)))
-            .map(|(topic, key)| {
-                // What nobody writes here is taken to be placed as every Kafka client does by default.
-                let placed = writers.get(topic).cloned().unwrap_or_else(|| vec![None]);
-                Member { topic, key, placed }
-            })
-            .collect()
+        let named: Vec<(&TopicName, &str)> =
+            named.flat_map(|(topics, key)| topics.iter().map(move |topic| (topic, key))).collect();
+        let mut written = named.iter().filter_map(|(topic, _)| writers.get(topic)).flatten();
+        // What nobody writes here is taken to be placed as the program says, or as every Kafka client does by default.
+        let elsewhere =
+            if written.any(|placed| placed.is_some_and(PlacedBy::is_stated)) { Vec::new() } else { vec![None] };
+        let member = |(topic, key)| {
+            let placed = writers.get(topic).cloned().unwrap_or_else(|| elsewhere.clone());
+            Member { topic, key, placed }
+        };
+        named.into_iter().map(member).collect()
     }
 }

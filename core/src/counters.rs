@@ -24,6 +24,8 @@ pub struct Counters {
     pub restore: u64,
     /// Records written to the dead-letter topic.
     pub dead_letter: u64,
+    /// Dead letters that were too large to be written: `production.exception.handler` left them out, or wrote others.
+    pub large_dead_letter: u64,
 }
 
 impl AddAssign for Counters {
@@ -37,5 +39,6 @@ impl AddAssign for Counters {
         self.rollback += other.rollback;
         self.restore += other.restore;
         self.dead_letter += other.dead_letter;
+        self.large_dead_letter += other.large_dead_letter;
     }
 }

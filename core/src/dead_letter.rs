@@ -27,13 +27,14 @@ pub struct DeadLetter {
 }
 
 impl ErrorHandlerContext<'_> {
-    /// The source record as it came, for a dead-letter topic, with Kafka Streams' six headers that say why.
+    /// The source record as it came, for a dead-letter topic, with Kafka Streams' six headers that say why. Without its value
+    /// where one of these was too large: the headers say where the record is.
     pub fn dead_letter(&self, topic: &str) -> DeadLetter {
         DeadLetter {
             topic: topic.to_owned(),
             partition: None,
             key: self.raw_key.map(<[u8]>::to_vec),
-            value: self.raw_value.map(<[u8]>::to_vec),
+            value: self.raw_value.filter(|_| !self.error.is_of_letter()).map(<[u8]>::to_vec),
             timestamp: self.timestamp,
             headers: DeadLetter::headers(self),
         }
@@ -61,7 +62,7 @@ impl DeadLetter {
 }
 
 /// The kind of error, what it says, and where Java prints its stack: the operator, and what lies behind the error.
-fn reason(context: &ErrorHandlerContext<'_>) -> (String, String, String) {
+pub(crate) fn reason(context: &ErrorHandlerContext<'_>) -> (String, String, String) {
     let ErrorHandlerContext { node, task, error, .. } = context;
     match error {
         Error::Undecodable(error) => ("SerdeError".into(), error.source.to_string(), String::new()),

@@ -82,6 +82,12 @@ impl Error {
         }
     }
 
+    /// Whether it is about a dead letter, of the record that it names.
+    pub(crate) fn is_of_letter(&self) -> bool {
+        let Error::Production(failure) = self else { return false };
+        matches!(failure.source.downcast_ref(), Some(Error::TooLarge(large)) if large.letter.is_some())
+    }
+
     /// What a handler wants tried again; only a topic that is not there may come to be.
     pub(crate) fn tried_again(mut self) -> Self {
         if let Error::Production(failure) = &mut self {
@@ -137,6 +143,8 @@ pub struct TooLarge {
     pub bytes: usize,
     /// The setting.
     pub limit: usize,
+    /// Of a dead letter: why the record is left out that it is of.
+    pub letter: Option<String>,
 }
 
 /// A suppression that holds more than it may.
@@ -165,8 +173,8 @@ pub struct Panicked {
     pub record: Option<(TopicPartition, Offset)>,
     /// What the panic said.
     pub message: String,
-    /// Whether the processing handler is asked about it: about a record of a task, but not about a timer, a commit, what has
-    /// waited, or a record of a global store.
+    /// Whether the processing handler is asked about it: about a record of a task, and of a global store if it is asked about
+    /// those, but not about a timer, a commit or what has waited.
     pub handled: bool,
 }
 
@@ -266,17 +274,18 @@ impl fmt::Display for Error {
             Error::State(e) | Error::Damaged(e) | Error::NoSpace(e) => write!(f, "store `{}`: {}", e.store, e.problem),
             Error::Processing(e) => node_failure(f, e, "processing"),
             Error::Production(e) => node_failure(f, e, "production"),
-            Error::TooLarge(e) => write!(
-                f,
-                "a record of {} bytes for {} is larger than max.request.size={}\n  help: raise max.request.size, and max.message.bytes of the topic",
-                e.bytes, e.partition, e.limit
-            ),
+            Error::TooLarge(e) => {
+                f.write_str(if e.letter.is_some() { "its dead letter" } else { "a record" })?;
+                write!(f, " of {} bytes for {} is larger than max.request.size={}", e.bytes, e.partition, e.limit)?;
+                e.letter.iter().try_for_each(|why| write!(f, "; it is left out because of: {why}"))?;
+                f.write_str("\n  help: raise max.request.size, and max.message.bytes of the topic")
+            }
             Error::Panicked(e) => {
                 place(f, e.task, e.record.as_ref())?;
                 let help = if e.handled {
                     ", from a `try_` operator or a processor; or set processing.exception.handler to `continue` to leave such records out"
                 } else {
-                    ": of a panic in a timer, at a commit, in a global store, or on what has waited (a window that closes, a suppressed row) no handler is asked"
+                    ": of a panic in a timer, at a commit, or on what has waited (a window that closes, a suppressed row) no handler is asked, in a global store only with processing.exception.handler.global.enabled"
                 };
                 write!(f, " panicked: {}\n  help: where data can cause it, return an error instead{help}", e.message)
             }

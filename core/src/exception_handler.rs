@@ -23,7 +23,12 @@ use crate::error_handler_context::ErrorHandlerContext;
 ///
 /// Global tables and stores ask too: the deserialization handler always, the processing handler if
 /// `processing.exception.handler.global.enabled` says so (KIP-1270). What they leave out is counted by every thread that reads
-/// it, and at every start; dead letters are not written for it, and a panic there always fails the thread.
+/// it, and at every start; dead letters are not written for it. Nothing is rolled back there: rows that a record had put before
+/// it failed stay, after a panic too.
+///
+/// About a dead letter that is larger than `max.request.size` the production handler is asked, as about any record that is: with
+/// `continue` alone the letter is left out, and counted; what is written to a dead-letter topic then is without its value, and
+/// its headers say where the record is. What it writes instead must fit.
 ///
 /// What may pass by itself (KIP-1065: a log that times out, a full disk) is never asked about: the thread goes back to its
 /// last commit and tries again until it has passed. What is asked about stays: the same bytes, the same record, the same

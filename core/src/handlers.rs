@@ -37,6 +37,12 @@ impl Handlers {
         Handlers { processing, letters: false, ..Handlers::new(config) }
     }
 
+    /// Whether the processing handler is asked about a record on which the program panics: not of a global store unless it is
+    /// asked about those at all.
+    pub(crate) fn asks_about_panics(&self) -> bool {
+        self.letters || !matches!(self.processing, ExceptionHandler::Fail)
+    }
+
     /// The one that is asked about an error.
     pub(crate) fn of(&self, error: &Error) -> &ExceptionHandler {
         match error {

@@ -221,7 +221,8 @@ impl Planner<'_> {
         }));
     }
 
-    /// A letter that a task writes to its own input, and fails on, would be written again, without an end.
+    /// A letter that a task writes to its own input, and fails on, would be written again, without an end. A global table that
+    /// takes letters for its rows loses the rows of their keys.
     fn check_letters(&mut self) {
         let config = self.config;
         let handlers = [&config.undecodable, &config.processing, &config.production];
@@ -231,12 +232,20 @@ impl Planner<'_> {
         });
         let letters: BTreeSet<&String> = letters.collect();
         let sources = self.topology.sources().iter().zip(&self.topics);
-        // Of a global store no letters are written.
-        let read: BTreeSet<&String> =
-            sources.filter(|(source, _)| !source.global).flat_map(|(_, names)| names).collect();
-        self.problems.extend(letters.intersection(&read).map(|topic| {
+        let read: BTreeMap<&String, bool> =
+            sources.flat_map(|(source, names)| names.iter().map(|name| (name, source.global))).collect();
+        let read = letters.into_iter().filter_map(|topic| Some((topic, *read.get(topic)?)));
+        self.problems.extend(read.map(|(topic, is_global)| {
+            let (why, or) = if is_global {
+                ("whose records are rows of a global store of the program", "")
+            } else {
+                (
+                    "which the program reads: it would write one for a letter that fails, without an end",
+                    ", or decide in an ExceptionHandler of the program's, by the record's topic",
+                )
+            };
             format!(
-                "dead letters go to topic `{topic}`, which the program reads: it would write one for a letter that fails, without an end\n  help: name another topic in errors.dead.letter.queue.topic.name, or decide in an ExceptionHandler of the program's, by the record's topic"
+                "dead letters go to topic `{topic}`, {why}\n  help: name another topic in errors.dead.letter.queue.topic.name{or}"
             )
         }));
     }

@@ -49,6 +49,10 @@ pub trait Serde: Clone + Send + Sync + 'static {
     /// What it encodes.
     type Value;
 
+    /// How many bytes every value has that is no null, of a serde whose Kafka counterpart writes lists without the lengths of their
+    /// elements ([`crate::ListSerde`]).
+    const SIZE: Option<usize> = None;
+
     /// Appends the value's bytes to `out`. May add headers (a schema id, say).
     ///
     /// # Errors
@@ -104,7 +108,7 @@ pub trait Serde: Clone + Send + Sync + 'static {
 
 /// A type that records may hold, with its default serde.
 ///
-/// Implemented for text, numbers, bytes and `Option`s of them; for a type of yours by `millstream::json!(MyType)`.
+/// Implemented for text, numbers, bytes, and `Option`s and lists of them; for a type of yours by `millstream::json!(MyType)`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no default serde",
     note = "add `millstream::json!({Self});` next to the type (it must derive Serialize and Deserialize), or give a serde with a `_with` operator"
@@ -141,6 +145,7 @@ pub struct Nullable<S>(pub S);
 
 impl<S: Serde> Serde for Nullable<S> {
     type Value = Option<S::Value>;
+    const SIZE: Option<usize> = S::SIZE;
 
     #[inline]
     fn serialize(

@@ -249,8 +249,7 @@ impl Task {
                     (self.cx.input, self.cx.offset, self.cx.has_record) = (input, offset, true);
                 }
                 let record = self.cx.source().map(|(partition, offset)| (partition.clone(), offset));
-                // Nothing of a global store is rolled back.
-                let handled = record.is_some() && self.cx.handlers.letters;
+                let handled = record.is_some() && self.cx.handlers.asks_about_panics();
                 Err(Error::Panicked(Box::new(Panicked { task: self.id, record, message, handled })))
             }
         }
@@ -367,6 +366,22 @@ impl Task {
     /// has done so far, and it is not processed again.
     pub(crate) fn goes_on(&mut self) -> bool {
         std::mem::take(&mut self.has_panicked)
+    }
+
+    /// Goes on behind a panic without a rollback: nodes are made anew, and the input of the record is read again from it on. Returns
+    /// the input, and how many records that have been read before.
+    pub(crate) fn read_again(&mut self) -> Result<(usize, usize)> {
+        let index = self.cx.input;
+        self.cx.failures.clear();
+        let input = &mut self.inputs[index];
+        // Of a queue that is empty now all would count as processed.
+        let (from, time) = (input.consumed, input.time);
+        self.panics.retain(|p| p.input != index || p.offset >= from);
+        let is_queued = input.front_offset() == Some(self.cx.offset);
+        let records = input.buffered() + usize::from(!is_queued);
+        input.reset(from, time);
+        self.build()?;
+        Ok((index, records))
     }
 
     /// Leaves out the next record of an input, if it is one of those; `None` if it is not.

@@ -34,7 +34,7 @@ pub use aggregates::{
 pub use builder::{IntoTopics, StreamsBuilder, pattern};
 pub use consumed::{Consumed, EventTime, Partitioner, Produced, event_time};
 pub use failure::BoxError;
-pub use joins::{GlobalKTable, Joined, StreamJoined};
+pub use joins::{GlobalKTable, Joined, StreamJoined, TableJoined};
 pub use json::Json;
 pub use kstream::{DefaultConsumed, KStream};
 pub use ktable::{KTable, LookUp};

@@ -2,7 +2,9 @@
 #![expect(clippy::ptr_arg, reason = "partitioners and joiners get the records' own types")]
 
 use millstream_core::{Encoded, Headers, Payload, Result, Serde, SerdeContext, SerdeError, StringSerde};
-use millstream_dsl::{Consumed, HOUR, JoinWindows, KStream, Produced, StreamsBuilder, TopologyTestDriver, kv};
+use millstream_dsl::{
+    Consumed, HOUR, JoinWindows, KStream, Produced, StreamsBuilder, TableJoined, TopologyTestDriver, kv,
+};
 
 /// Text in capitals: the same keys, other bytes.
 #[derive(Clone, Default)]
@@ -140,5 +142,44 @@ fn windowed_tables_of_streams_with_one_key_serde_are_no_difference() {
     let counts = |topic: &str| b.stream::<String, String>(topic).group_by_key().windowed_by(windows()).count(topic);
     counts("left").join(&counts("right"), |l, r| l + r).to_stream().to("windowed");
     counts("third").join(&b.table("windowed", "again"), |l, r: &i64| l + r).to_stream().to("out");
+    assert_eq!(problem(&b), "");
+}
+
+/// What a foreign-key join says of the other table's keys is not what this program writes; of what others write nothing is known.
+#[test]
+fn a_foreign_key_join_says_how_the_other_table_is_placed() {
+    fn by_letter(town: &String, partitions: i32) -> i32 {
+        town.bytes().next().map_or(0, i32::from) % partitions
+    }
+    let of = |placed: Option<Produced<StringSerde, StringSerde>>, joined: TableJoined<String>| {
+        let b = StreamsBuilder::new();
+        if let Some(placed) = placed {
+            b.stream::<String, String>("census").to_with("towns", placed);
+        }
+        let (people, towns) = (b.table::<String, String>("people", "p"), b.table::<String, String>("towns", "t"));
+        people.join_on(joined, &towns, |town| Some(town.clone()), plus).to_stream().to("out");
+        problem(&b)
+    };
+    let (by_default, placed) =
+        (Produced::of::<String, String>, || Some(Produced::of::<String, String>().partitioner(by_key_length)));
+    let said = || TableJoined::named("homes").other_partitioner(by_letter);
+    assert_eq!(of(None, said()), "");
+    assert_eq!(of(placed(), said()), "");
+    assert_eq!(of(None, "homes".into()), "");
+    let denied = of(Some(by_default()), said());
+    assert!(denied.contains("`homes-subscription-repartition` by by_letter"), "{denied}");
+    assert!(denied.contains("`towns` by the default"), "{denied}");
+    let unsaid = of(placed(), "homes".into());
+    assert!(unsaid.contains("`homes-subscription-repartition` by the default"), "{unsaid}");
+}
+
+/// Its answers go back to where they were asked for.
+#[test]
+fn the_table_on_the_left_of_a_foreign_key_join_may_be_placed_in_any_way() {
+    let b = StreamsBuilder::new();
+    let placed = Produced::of::<String, String>().partitioner(by_key_length);
+    b.stream::<String, String>("census").to_with("people", placed);
+    let (people, towns) = (b.table::<String, String>("people", "p"), b.table::<String, String>("towns", "t"));
+    people.join_on("homes", &towns, |town| Some(town.clone()), plus).to_stream().to("out");
     assert_eq!(problem(&b), "");
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use millstream_core::{
-    Encoded, Error, ExceptionHandler, Headers, Payload, Record, Result, RuntimeConfig, Serde, SerdeContext, SerdeError,
-    StringSerde,
+    Encoded, Error, ExceptionHandler, HandlerResponse, Headers, Payload, Record, Result, RuntimeConfig, Serde,
+    SerdeContext, SerdeError, StringSerde,
 };
 use millstream_dsl::{
     BufferConfig, Clock, FixedKeyRecord, HOUR, JoinWindows, Joined, KStream, KTable, KeyValueStore, Out, Processor,
@@ -602,6 +602,62 @@ fn a_record_that_cannot_be_written_leaves_a_letter() -> Result<()> {
     assert_eq!(t.output::<String, String>("out")?.read(), []);
     assert_eq!(t.output::<String, String>("letters")?.read(), [kv("k", "long")]);
     assert_eq!((t.counters().dead_letter, t.counters().dropped_records), (1, 1));
+    Ok(())
+}
+
+/// A driver for a program that fails on every record, whose dead letters are larger than may be written.
+fn with_large_letters(production: ExceptionHandler) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    b.stream::<String, String>("in").try_map_values(|v| v.parse::<i64>()).to("out");
+    b.topic("letters", 1);
+    let processing = ExceptionHandler::DeadLetter("letters".into());
+    let config = RuntimeConfig { processing, production, max_request_bytes: 800, ..RuntimeConfig::embedded("test") };
+    TopologyTestDriver::with_config(b.build()?, config)
+}
+
+/// Its task stopped, although the handlers said continue, and the error named neither the letter nor the record.
+#[test]
+fn a_letter_that_is_too_large_is_for_the_production_handler() -> Result<()> {
+    let text = "x".repeat(600);
+    let pipe =
+        |t: &TopologyTestDriver| t.input::<String, String>("in")?.try_pipe(Record::new("k".into(), text.clone(), 0));
+    let why = "its dead letter of 955 bytes for letters-0 is larger than max.request.size=800; it is left out because of: \
+               invalid digit found in string\n  help: raise max.request.size, and max.message.bytes of the topic";
+    let failed = format!(
+        "KSTREAM-MAPVALUES-0000000001 failed in task 0_0 at in-0@0: {why}\n  help: set production.exception.handler to \
+         `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them"
+    );
+    let t = with_large_letters(ExceptionHandler::Fail)?;
+    assert_eq!(pipe(&t).map_err(|e| e.to_string()), Err(failed.clone()));
+
+    let t = with_large_letters(ExceptionHandler::Skip)?;
+    pipe(&t)?;
+    t.input::<String, String>("in")?.pipe("k", "1");
+    assert_eq!(t.output::<String, i64>("out")?.read(), [kv("k", 1)]);
+    assert_eq!(t.output::<String, String>("letters")?.read(), []);
+    let counted = |t: &TopologyTestDriver| {
+        let counters = t.counters();
+        (counters.dropped_records, counters.dead_letter, counters.large_dead_letter)
+    };
+    assert_eq!(counted(&t), (1, 0, 1));
+
+    // The record is where the letter says.
+    let t = with_large_letters(ExceptionHandler::DeadLetter("letters".into()))?;
+    pipe(&t)?;
+    let letters = t.output::<String, Option<String>>("letters")?.read_records();
+    assert_eq!(letters.iter().map(|l| (l.key.as_str(), l.value.as_deref())).collect::<Vec<_>>(), [("k", None)]);
+    let header = |name: &str| letters[0].headers.last(&format!("__streams.errors.{name}")).map(<[u8]>::to_vec);
+    assert_eq!(header("message"), Some(why.into()));
+    assert_eq!((header("topic"), header("offset")), (Some(b"in".to_vec()), Some(b"0".to_vec())));
+    assert_eq!(counted(&t), (1, 1, 1));
+
+    // What is written instead must fit, and nobody is asked for ever.
+    let again = ExceptionHandler::new(|context| {
+        let mut letter = context.dead_letter("letters");
+        letter.value = context.raw_value.map(<[u8]>::to_vec);
+        HandlerResponse::ContinueWith(vec![letter])
+    });
+    assert_eq!(pipe(&with_large_letters(again)?).map_err(|e| e.to_string()), Err(failed));
     Ok(())
 }
 

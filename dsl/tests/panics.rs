@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use millstream_core::{ExceptionHandler, HandlerResponse, Record, Result, RuntimeConfig, Topology};
 use millstream_dsl::{
-    BufferConfig, Clock, Consumed, JoinWindows, KStream, MIN, Out, Processor, SECOND, SessionWindows, StreamsBuilder,
-    TimeWindows, TopologyTestDriver, event_time, kv,
+    BufferConfig, Clock, Consumed, JoinWindows, KStream, KeyValueStore, MIN, Out, Processor, SECOND, SessionWindows,
+    StreamsBuilder, TimeWindows, TopologyTestDriver, event_time, kv,
 };
 
 /// Counts every record, passes it on, and then panics on 13: the panic comes after a change of state and an output.
@@ -179,8 +179,9 @@ fn in_a_timer_it_fails_and_does_not_recommend_to_leave_records_out() -> Result<(
     let t = TopologyTestDriver::with_config(b.build()?, config)?;
     let rung = t.input::<String, i64>("in")?.try_pipe(Record::new("a".into(), 1, 100));
     let error = rung.map_err(|error| error.to_string()).expect_err("a panic");
-    let help = "help: where data can cause it, return an error instead: of a panic in a timer, at a commit, in a global store, \
-                or on what has waited (a window that closes, a suppressed row) no handler is asked";
+    let help = "help: where data can cause it, return an error instead: of a panic in a timer, at a commit, or on what has \
+                waited (a window that closes, a suppressed row) no handler is asked, in a global store only with \
+                processing.exception.handler.global.enabled";
     assert_eq!(error, format!("task 0_0 panicked: ding\n  {help}"));
     Ok(())
 }
@@ -254,10 +255,83 @@ fn a_panic_on_what_has_waited_leaves_out_no_other_record() -> Result<()> {
             errors.extend(piped.err().map(|error| error.to_string()));
         }
         let wanted = "task 0_0 panicked: no bad\n  help: where data can cause it, return an error instead: of a panic in a timer, at \
-                      a commit, in a global store, or on what has waited";
+                      a commit, or on what has waited";
         assert!(errors.first().is_some_and(|error| error.starts_with(wanted)), "{what}: {errors:?}");
         assert_eq!(t.output::<String, i64>("letters")?.read(), [], "{what}");
         assert_eq!(t.counters().dropped_records, 0, "{what}");
+    }
+    Ok(())
+}
+
+/// What can panic of what is global: the time of a table's records, and the function of a store.
+fn global(config: RuntimeConfig) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    let time = |n: &Option<i64>| n.inspect(|n| assert!(*n != 13, "unlucky time {n}")).unwrap_or(0);
+    let timed = Consumed::of::<String, i64>().timestamps(event_time(move |_, n| time(n)));
+    let rows = b.global_table_with("rows", "rows", timed);
+    let sums = b.global_store::<String, i64, String, i64, _>("numbers", "sums", |sums| {
+        move |r| {
+            let (key, n) = (r.key.unwrap_or_default(), r.value.unwrap_or_default());
+            let sum = n + sums.get(&key)?.unwrap_or(0);
+            assert!(n != 13, "unlucky number {n}");
+            sums.put(&key, Some(sum)).map(drop)
+        }
+    });
+    let asked = b.stream::<String, i64>("asked");
+    asked.join_global(&rows, |k, _| Some(k.clone()), |n, row| n + row).to("out");
+    asked.process("sum", move |s| Sum { sums: s.store(sums) }).to("sums");
+    TopologyTestDriver::with_config(b.build()?, config)
+}
+
+struct Sum {
+    sums: KeyValueStore<String, i64>,
+}
+
+impl Processor for Sum {
+    type KIn = String;
+    type VIn = i64;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(&mut self, record: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+        let sum = self.sums.get(&record.key)?.unwrap_or(0);
+        out.forward(record.with_value(sum))
+    }
+}
+
+/// It ended every thread at every start, whatever the handlers said.
+#[test]
+fn in_what_is_global_it_is_left_out_if_the_handler_is_asked() -> Result<()> {
+    for processing in [ExceptionHandler::Skip, ExceptionHandler::DeadLetter("letters".into())] {
+        let config = RuntimeConfig { processing, processing_global: true, ..RuntimeConfig::embedded("test") };
+        let t = global(config)?;
+        let [rows, numbers, asked] = ["rows", "numbers", "asked"].map(|topic| t.input::<String, i64>(topic));
+        let (rows, numbers, asked) = (rows?, numbers?, asked?);
+        for n in [13, 1, 13, 13, 2, 13] {
+            rows.enqueue(Record::new("a".to_owned(), n, 0))?;
+            numbers.enqueue(Record::new("a".to_owned(), n, 0))?;
+        }
+        for _ in 0..2 {
+            asked.pipe("a", 100);
+            assert_eq!(t.output::<String, i64>("out")?.read(), [kv("a", 102)]);
+            assert_eq!(t.output::<String, i64>("sums")?.read(), [kv("a", 3)]);
+            assert_eq!(t.counters().dropped_records, 8);
+            t.restart()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn in_what_is_global_it_names_its_record_and_what_leaves_it_out() -> Result<()> {
+    for topic in ["rows", "numbers"] {
+        let t = global(RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") })?;
+        let input = t.input::<String, i64>(topic)?;
+        input.pipe("a", 1);
+        let failed = input.try_pipe(Record::new("a".into(), 13, 0)).and_then(|()| t.run());
+        let error = failed.map_err(|error| error.to_string()).expect_err("a panic");
+        assert!(error.contains(&format!("at {topic}-0@1 panicked: unlucky ")), "{error}");
+        assert!(error.contains("processing.exception.handler.global.enabled"), "{error}");
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ fn problems(program: impl FnOnce(&Program)) -> Vec<String> {
 /// A place that takes a duration: what it is, where, whether zero is fine, and a program that has it there.
 type Place = (&'static str, &'static str, bool, fn(&Program, Duration));
 
-const PLACES: [Place; 28] = [
+const PLACES: [Place; 24] = [
     ("windows", "`s`", false, |p, d| drop(p.grouped.windowed_by(TimeWindows::of(d)).count("s"))),
     // The size leaves room for every advance.
     ("an advance", "`s`", false, |p, d| {
@@ -73,20 +73,6 @@ const PLACES: [Place; 28] = [
     ("a grace", "`s`", true, |p, d| drop(p.grouped.windowed_by(SlidingWindows::of(MS).grace(d)).count("s"))),
     ("a gap", "`s`", false, |p, d| drop(p.grouped.windowed_by(SessionWindows::of(d)).count("s"))),
     ("a grace", "`s`", true, |p, d| drop(p.grouped.windowed_by(SessionWindows::of(MS).grace(d)).count("s"))),
-    ("a retention", "`s`", false, |p, d| {
-        drop(p.grouped.windowed_by(TimeWindows::of(MS)).retention(d).count("s"));
-    }),
-    ("a retention", "`s`", false, |p, d| {
-        drop(p.grouped.windowed_by(SessionWindows::of(MS)).retention(d).count("s"));
-    }),
-    ("a retention", "`s`", false, |p, d| {
-        let cogroup = p.grouped.cogroup(|_, n, sum: &mut i64| *sum += n).windowed_by(TimeWindows::of(MS));
-        drop(cogroup.retention(d).aggregate("s", || 0));
-    }),
-    ("a retention", "`s`", false, |p, d| {
-        let cogroup = p.grouped.cogroup(|_, n, sum: &mut i64| *sum += n).in_sessions(SessionWindows::of(MS));
-        drop(cogroup.retention(d).aggregate("s", || 0, |_, a, b| a + b));
-    }),
     ("a difference", "join `j`", true, |p, d| {
         drop(p.stream.join("j", &p.b.stream::<String, i64>("other"), JoinWindows::of(d), |l, r| l + r));
     }),
@@ -159,6 +145,42 @@ fn durations_are_nothing_or_a_millisecond_at_least_and_not_longer_than_time() {
         for fine in [MS, LONGEST] {
             assert_eq!(of(fine), [""; 0], "{number}: {fine:?}");
         }
+    }
+}
+
+/// What is kept, what needs it, and a program that keeps it for a duration.
+type Retention = (&'static str, &'static str, fn(&Program, Duration));
+
+const RETENTIONS: [Retention; 4] = [
+    ("windows", "size and grace", |p, d| {
+        drop(p.grouped.windowed_by(TimeWindows::of(MS)).retention(d).count("s"));
+    }),
+    ("sessions", "gap and grace", |p, d| {
+        drop(p.grouped.windowed_by(SessionWindows::of(MS)).retention(d).count("s"));
+    }),
+    ("windows", "size and grace", |p, d| {
+        let cogroup = p.grouped.cogroup(|_, n, sum: &mut i64| *sum += n).windowed_by(TimeWindows::of(MS));
+        drop(cogroup.retention(d).aggregate("s", || 0));
+    }),
+    ("sessions", "gap and grace", |p, d| {
+        let cogroup = p.grouped.cogroup(|_, n, sum: &mut i64| *sum += n).in_sessions(SessionWindows::of(MS));
+        drop(cogroup.retention(d).aggregate("s", || 0, |_, a, b| a + b));
+    }),
+];
+
+/// Of nothing at all, a millisecond at least was wanted, which was not enough then.
+#[test]
+fn a_retention_of_nothing_is_as_short_as_any_other_that_is_too_short() {
+    for (kept, of, program) in RETENTIONS {
+        let keeps = |given: Duration| problems(|p| program(p, given));
+        for short in [Duration::ZERO, TOO_SHORT] {
+            assert_eq!(keeps(short), [format!("`s` keeps {kept} for 0 ms\n  help: {of} need at least 1 ms")]);
+        }
+        let remedy = "at most 1152921504606846975 ms, which is 36 million years";
+        for long in TOO_LONG {
+            assert_eq!(keeps(long), [format!("`s`: a retention of {long:?}\n  help: {remedy}")]);
+        }
+        assert_eq!((keeps(MS), keeps(LONGEST)), (vec![], vec![]));
     }
 }
 

@@ -2,7 +2,7 @@
 //! from, and to topics that they name themselves.
 
 use millstream_core::{Error, Result, RuntimeConfig, Topology};
-use millstream_dsl::{Produced, StreamsBuilder};
+use millstream_dsl::{Produced, StreamsBuilder, TableJoined};
 use millstream_tests::embedded::Embedded;
 
 fn run(embedded: &Embedded, topology: Topology) -> Result<millstream_core::Counters> {
@@ -164,5 +164,50 @@ fn a_topic_that_is_not_there_is_an_error_that_names_it() -> Result<()> {
         (values(&embedded, "out-a")?.concat(), values(&embedded, "out-c")?.concat()),
         (vec!["a".into()], vec!["c".into()])
     );
+    Ok(())
+}
+
+/// Both tables are in partitions by the length of their keys, as somebody else has written them. Rows went to where Kafka's
+/// partitioner puts their foreign keys, and were told that there are none.
+#[test]
+fn a_foreign_key_join_meets_a_table_that_is_partitioned_by_others() -> Result<()> {
+    let join = |joined: TableJoined<String>| -> Result<Vec<String>> {
+        let embedded = Embedded::in_memory()?;
+        for topic in ["people", "towns"] {
+            embedded.create(topic, 4)?;
+        }
+        let people = [("ann", "Oslo"), ("bob", "Rome"), ("cleo", "Bergen"), ("dora", "Vik"), ("eve", "Paris")];
+        for (name, town) in people {
+            embedded.write("people", name.len() as i32 % 4, &[(0, Some(name), town)])?;
+            embedded.write("towns", town.len() as i32 % 4, &[(0, Some(town), town)])?;
+        }
+        let b = StreamsBuilder::new();
+        let (people, towns) = (b.table::<String, String>("people", "p"), b.table::<String, String>("towns", "t"));
+        let homes = people.left_join_on(joined, &towns, |town| Some(town.clone()), |_, town| format!("{town:?}"));
+        homes.to_stream().to("out");
+        run(&embedded, b.build()?)?;
+        let read: Vec<Vec<(String, String)>> = embedded.read("out")?;
+        let last: std::collections::BTreeMap<String, String> = read.into_iter().flatten().collect();
+        Ok(last.into_values().collect())
+    };
+    let found = ["Oslo", "Rome", "Bergen", "Vik", "Paris"].map(|town| format!("{:?}", Some(town)));
+    let by_length = TableJoined::named("homes").other_partitioner(|town: &String, n| town.len() as i32 % n);
+    assert_eq!(join(by_length)?, found);
+    assert!(join("homes".into())?.contains(&"None".to_owned()), "by chance all are where the default puts them");
+    Ok(())
+}
+
+#[test]
+fn a_partition_that_is_not_there_names_the_join_of_its_partitioner() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("people", 1)?;
+    embedded.create("towns", 1)?;
+    embedded.write("people", 0, &[(0, Some("ann"), "Oslo")])?;
+    let b = StreamsBuilder::new();
+    let (people, towns) = (b.table::<String, String>("people", "p"), b.table::<String, String>("towns", "t"));
+    let joined = TableJoined::named("homes").other_partitioner(|_, n| n);
+    people.join_on(joined, &towns, |town| Some(town.clone()), |_, town| town.clone()).to_stream().to("out");
+    let error = run(&embedded, b.build()?).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("chose partition 1 of `homes-subscription-repartition`, which has 1"), "{error}");
     Ok(())
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use millstream_core::{Offset, Result, RuntimeConfig, StateRestoreListener, TopicPartition, Topology};
+use millstream_core::{
+    ExceptionHandler, Offset, Result, RuntimeConfig, StateRestoreListener, TopicPartition, Topology,
+};
 use millstream_dsl::StreamsBuilder;
 use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
@@ -158,5 +160,35 @@ fn of_global_stores_it_hears_too() -> Result<()> {
     });
     let once = [Heard::Start(0, 2), Heard::Batch(2, 2), Heard::End(2)];
     assert_eq!(of_both, once.map(|heard| [heard; 2]).concat());
+    Ok(())
+}
+
+/// What is read again behind a panic has been restored once.
+#[test]
+fn of_records_that_are_left_out_it_hears_once() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("names", 1)?;
+    embedded.create("in", 1)?;
+    embedded.write(
+        "names",
+        0,
+        &[(0, Some("a"), "x"), (0, Some("b"), "bad"), (0, Some("c"), "y"), (0, Some("d"), "bad")],
+    )?;
+    let b = StreamsBuilder::new();
+    b.global_store::<String, String, String, String, _>("names", "names-store", |rows| {
+        move |r| {
+            assert!(r.value.as_deref() != Some("bad"), "a bad name");
+            rows.put(&r.key.unwrap_or_default(), r.value).map(drop)
+        }
+    });
+    b.stream::<String, String>("in").to("out");
+    let config =
+        RuntimeConfig { processing: ExceptionHandler::Skip, processing_global: true, ..RuntimeConfig::embedded("app") };
+    let listening = Listening::default();
+    let mut streams = embedded.streams(b.build()?, config)?;
+    streams.on_restore(listening.clone());
+    streams.run_to_end()?;
+    let heard = listening.heard().into_values().flatten().collect::<Vec<_>>();
+    assert_eq!((heard.first(), heard.last()), (Some(&Heard::Start(0, 4)), Some(&Heard::End(4))));
     Ok(())
 }

@@ -2,10 +2,16 @@
 
 mod boolean;
 mod bytes;
+mod list;
 mod number;
 mod text;
+#[cfg(feature = "uuid")]
+mod uuid;
 
 pub use self::boolean::BooleanSerde;
 pub use self::bytes::BytesSerde;
+#[cfg(feature = "uuid")]
+pub use self::uuid::UuidSerde;
+pub use list::ListSerde;
 pub use number::{Number, NumberSerde};
 pub use text::{StringSerde, Text, TextSerde};

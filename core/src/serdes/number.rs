@@ -32,6 +32,7 @@ impl<T> Default for NumberSerde<T> {
 
 impl<T: Number> Serde for NumberSerde<T> {
     type Value = T;
+    const SIZE: Option<usize> = Some(T::LEN);
 
     #[inline]
     fn serialize(

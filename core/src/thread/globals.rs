@@ -1,7 +1,8 @@
 //! The global stores of a thread: read from their topics, whole before the first record and ahead of the tasks afterwards.
 //!
 //! They are no task's: nothing of them is committed or rolled back, and a start reads them again. So what a handler leaves out
-//! there is left out in every thread and at every start, and dead letters are not written for it.
+//! there is left out in every thread and at every start, and dead letters are not written for it. After a panic a thread goes on
+//! behind the record, with nodes that are made anew.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use crate::collector::Collector;
 use crate::error::Result;
 use crate::handlers::Handlers;
+use crate::input::Input;
 use crate::log::{Consumer, LogError, Offset, TopicPartition};
 use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
@@ -105,35 +107,44 @@ impl Globals {
                 let fetch = self.consumer.fetch(slot, shared.config.fetch_bytes)?;
                 any |= !fetch.batches.is_empty();
                 if self.restores[slot].is_some() {
-                    let records = fetch.batches.iter().map(|batch| batch.remaining().max(0) as u64).sum();
-                    came.push((slot, fetch.position, records));
+                    let records: i32 = fetch.batches.iter().map(|batch| batch.remaining().max(0)).sum();
+                    came.push((slot, records as u64));
                 }
                 input.take(fetch);
             }
             self.task.cx().wall = wall;
-            while any && self.task.process(Timestamp::MAX, usize::MAX)? > 0 {}
-            came.into_iter().for_each(|(slot, position, records)| self.restored(slot, position, records, listener));
+            while any && self.process(&mut came)? {}
+            came.into_iter().for_each(|(slot, records)| self.restored(slot, records, listener));
             if !any {
                 return Ok(());
             }
         }
     }
 
+    /// Applies what is queued; `false` if nothing is. What comes behind a record on which the program panicked is read again, and
+    /// has not `came`.
+    fn process(&mut self, came: &mut [(usize, u64)]) -> Result<bool> {
+        match self.task.process(Timestamp::MAX, usize::MAX) {
+            Err(_) if self.task.goes_on() => {
+                let (slot, records) = self.task.read_again()?;
+                self.consumer.seek(slot, self.task.inputs[slot].consumed);
+                let came = came.iter_mut().filter(|(at, _)| *at == slot);
+                came.for_each(|(_, came)| *came = came.saturating_sub(records as u64));
+                Ok(true)
+            }
+            processed => Ok(processed? > 0),
+        }
+    }
+
     /// So many records of a partition are in their store that was still to be read.
-    fn restored(
-        &mut self,
-        slot: usize,
-        position: Offset,
-        records: u64,
-        listener: Option<&Arc<dyn StateRestoreListener>>,
-    ) {
+    fn restored(&mut self, slot: usize, records: u64, listener: Option<&Arc<dyn StateRestoreListener>>) {
         let Some(restore) = &mut self.restores[slot] else { return };
         restore.restored += records;
-        let partition = &self.task.inputs[slot].partition;
+        let Input { partition, position, .. } = &self.task.inputs[slot];
         if let Some(listener) = listener.filter(|_| records > 0) {
-            listener.on_batch_restored(partition, &restore.store, position.min(restore.end), records);
+            listener.on_batch_restored(partition, &restore.store, (*position).min(restore.end), records);
         }
-        if position >= restore.end {
+        if *position >= restore.end {
             if let Some(listener) = listener {
                 listener.on_restore_end(partition, &restore.store, restore.restored);
             }

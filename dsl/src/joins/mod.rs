@@ -11,8 +11,10 @@ mod stream_global;
 mod stream_joined;
 mod stream_stream;
 mod stream_table;
+mod table_joined;
 mod with_key;
 
 pub use joined::Joined;
 pub use stream_global::GlobalKTable;
 pub use stream_joined::StreamJoined;
+pub use table_joined::TableJoined;

@@ -1,27 +1,19 @@
 //! What can be seen of a table: the rows that a stream of it tells, their sum in a grouping, the row that a stream finds. They
 //! are one table.
 
+mod dice;
+
 use std::collections::BTreeMap;
 
 use millstream_core::Result;
 use millstream_dsl::{KTable, StreamsBuilder, TopologyTestDriver};
 
+pub(crate) use self::dice::Dice;
+
 pub(crate) type Table = KTable<String, i64>;
 
 /// What stands for no row.
 pub(crate) const NO_ROW: i64 = i64::MIN;
-
-/// Numbers of a seed (xorshift).
-pub(crate) struct Dice(pub u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-}
 
 /// A table's rows as a stream of it tells, their sum as a grouping does, and the row that a stream finds.
 pub(crate) struct Seen {

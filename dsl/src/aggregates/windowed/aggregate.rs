@@ -31,7 +31,18 @@ pub(super) struct WindowAggregate<K: Data, V, A: Data, F> {
     pub(super) late: Option<Late<K, V>>,
     /// The rows of the key of the record under way.
     pub(super) found: Option<KeyRows>,
+    /// What the record under way has changed, if a function may yet fail on another of its windows.
+    pub(super) steps: Vec<Step<A>>,
+    /// What was in the windows before.
+    pub(super) undo: Vec<(Timestamp, Entry<A>)>,
     pub(super) down: Downstream<Record<Windowed<K>, Change<A>>>,
+}
+
+/// What a record does to one of its windows.
+pub(super) struct Step<A> {
+    pub(super) start: Timestamp,
+    pub(super) change: Change<A>,
+    pub(super) time: Timestamp,
 }
 
 /// It is called by its input and by time.
@@ -55,7 +66,10 @@ where
         }
         let close_time = node.observe(cx, record.timestamp) - node.spec.windows.grace();
         let late = copy_if(&node.late, &record, || node.spec.windows.is_late(record.timestamp, close_time));
-        node.process(cx, record, close_time).or_else(|error| cx.failed(node.node, error))?;
+        node.process(cx, record, close_time).or_else(|error| {
+            node.take_back()?;
+            cx.failed(node.node, error)
+        })?;
         pass_on(cx, &mut node.late, late)
     }
 }
@@ -78,6 +92,11 @@ where
 
     fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>, close_time: Timestamp) -> Result<()> {
         self.found = None;
+        if E::POSSIBLE {
+            // What a panic has left.
+            self.steps.clear();
+            self.undo.clear();
+        }
         match self.spec.windows {
             FixedWindows::Time(windows) => {
                 let mut starts = windows.starts(record.timestamp);
@@ -91,9 +110,10 @@ where
                 if last + windows.size <= close_time {
                     cx.drop_late_record();
                 } else {
-                    let (change, time) = self.update(&key, Lent::Last(value), timestamp, last, None)?;
+                    let step = self.update(&key, Lent::Last(value), timestamp, last, None)?;
+                    self.pass_steps_on(cx, &key, &headers)?;
                     if self.clock.passes_on(cx, last) {
-                        return self.pass_on(cx, key, last, change, time, headers);
+                        return self.pass_on(cx, key, headers, step);
                     }
                 }
                 return self.emit_closed(cx, close_time, &headers);
@@ -108,6 +128,7 @@ where
                 } else {
                     self.slide(cx, &record, windows.difference, close_time)?;
                 }
+                self.pass_steps_on(cx, &record.key, &record.headers)?;
             }
         }
         self.emit_closed(cx, close_time, &record.headers)
@@ -126,27 +147,60 @@ where
             cx.drop_late_record();
             return Ok(());
         }
-        let (change, time) = self.update(&record.key, Lent::To(&record.value), record.timestamp, start, from)?;
-        self.pass_copy_on(cx, record, start, change, time)
+        let step = self.update(&record.key, Lent::To(&record.value), record.timestamp, start, from)?;
+        self.done(cx, record, step)
+    }
+
+    /// Passes a step on; if a function may yet fail on the record, when it has not.
+    pub(super) fn done(&mut self, cx: &mut TaskContext, record: &Record<K, V>, step: Step<A>) -> Result<()> {
+        if E::POSSIBLE {
+            self.steps.push(step);
+            return Ok(());
+        }
+        self.pass_copy_on(cx, &record.key, &record.headers, step)
+    }
+
+    /// Every window has taken the record.
+    fn pass_steps_on(&mut self, cx: &mut TaskContext, key: &K, headers: &Headers) -> Result<()> {
+        if !E::POSSIBLE {
+            return Ok(());
+        }
+        self.undo.clear();
+        let mut steps = std::mem::take(&mut self.steps);
+        let passed = steps.drain(..).try_for_each(|step| self.pass_copy_on(cx, key, headers, step));
+        self.steps = steps;
+        passed
+    }
+
+    /// A function failed on one of the record's windows: it is in none of them.
+    #[cold]
+    fn take_back(&mut self) -> Result<()> {
+        self.steps.clear();
+        let (Some(found), rows) = (self.found, &self.rows) else { return Ok(()) };
+        // The last first: a record may open a window twice.
+        let mut undo = self.undo.drain(..).rev();
+        undo.try_for_each(|(start, was)| rows.change_at(found, WindowStart(start), |row| *row = was))
     }
 
     /// Passes a change on that a record brought which is needed further, unless that is done when the window closes.
-    pub(super) fn pass_copy_on(
-        &mut self,
-        cx: &mut TaskContext,
-        record: &Record<K, V>,
-        start: Timestamp,
-        change: Change<A>,
-        time: Timestamp,
-    ) -> Result<()> {
-        if !self.clock.passes_on(cx, start) {
+    fn pass_copy_on(&mut self, cx: &mut TaskContext, key: &K, headers: &Headers, step: Step<A>) -> Result<()> {
+        if !self.clock.passes_on(cx, step.start) {
             return Ok(());
         }
-        self.pass_on(cx, record.key.clone(), start, change, time, record.headers.clone())
+        self.pass_on(cx, key.clone(), headers.clone(), step)
+    }
+
+    /// The rows of the record's key, of which that of a window is about to be changed.
+    #[inline]
+    pub(super) fn rows_of(&mut self, key: &K, start: Timestamp) -> Result<KeyRows> {
+        match self.found {
+            Some(rows) => Ok(rows),
+            None => Ok(*self.found.insert(self.rows.rows_of(key, WindowStart(start))?)),
+        }
     }
 
     /// One fold step on a window's row: on what is stored, or on `from` for a new window that starts with the content
-    /// of another. Returns what it changes, and the time of that.
+    /// of another.
     fn update(
         &mut self,
         key: &K,
@@ -154,15 +208,13 @@ where
         timestamp: Timestamp,
         start: Timestamp,
         from: Option<Option<(A, Timestamp)>>,
-    ) -> Result<(Change<A>, Timestamp)> {
-        let (f, send_old) = (&self.f, self.send_old);
-        let rows = match self.found {
-            Some(rows) => rows,
-            None => *self.found.insert(self.rows.rows_of(key, WindowStart(start))?),
-        };
+    ) -> Result<Step<A>> {
+        let rows = self.rows_of(key, start)?;
+        let (f, send_old, undo) = (&self.f, self.send_old, &mut self.undo);
         let changed = self.rows.change_at(rows, WindowStart(start), |entry: &mut Entry<A>| {
-            // What fails leaves the row as it was.
-            let kept = if E::POSSIBLE { entry.value.clone() } else { None };
+            if E::POSSIBLE {
+                undo.push((start, entry.clone()));
+            }
             // What another window holds this one never was. It may be there: a record opens a window twice that is its own and
             // the right one of the record before it.
             let (old, stored, time) = match from {
@@ -176,24 +228,16 @@ where
                 }
             };
             let time = if stored.is_some() { timestamp.max(time) } else { timestamp };
-            let new = f(key, value, stored).inspect_err(|_| entry.value = kept)?;
+            let new = f(key, value, stored)?;
             *entry = Entry { value: new.clone(), timestamp: time };
-            Ok((Change { old, new }, time))
+            Ok(Step { start, change: Change { old, new }, time })
         })?;
         changed.map_err(E::into)
     }
 
-    fn pass_on(
-        &mut self,
-        cx: &mut TaskContext,
-        key: K,
-        start: Timestamp,
-        change: Change<A>,
-        timestamp: Timestamp,
-        headers: Headers,
-    ) -> Result<()> {
-        let key = Windowed { key, window: self.spec.windows.window(start) };
-        self.down.forward(cx, Record { key, value: change, timestamp, headers })
+    fn pass_on(&mut self, cx: &mut TaskContext, key: K, headers: Headers, step: Step<A>) -> Result<()> {
+        let key = Windowed { key, window: self.spec.windows.window(step.start) };
+        self.down.forward(cx, Record { key, value: step.change, timestamp: step.time, headers })
     }
 
     fn emit_closed(&mut self, cx: &mut TaskContext, close_time: Timestamp, headers: &Headers) -> Result<()> {

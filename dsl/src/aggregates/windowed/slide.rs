@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use millstream_core::{Change, Data, Record, Result, TaskContext, Timestamp};
 use millstream_state::{Entry, WindowStart};
 
-use super::aggregate::WindowAggregate;
+use super::aggregate::{Step, WindowAggregate};
 use super::lent::Lent;
 use crate::failure::Failure;
 
@@ -122,9 +122,13 @@ where
         let Some((value, newest)) = from.filter(|(_, newest)| *newest > record.timestamp) else { return Ok(()) };
         let start = record.timestamp + 1;
         let entry = Entry { value: Some(value.clone()), timestamp: newest };
-        self.rows.change(&record.key, WindowStart(start), |row| *row = entry)?;
+        let rows = self.rows_of(&record.key, start)?;
+        let was = self.rows.change_at(rows, WindowStart(start), |row| std::mem::replace(row, entry))?;
         let change = Change { old: None, new: Some(value) };
-        self.pass_copy_on(cx, record, start, change, newest)
+        if E::POSSIBLE {
+            self.undo.push((start, was));
+        }
+        self.done(cx, record, Step { start, change, time: newest })
     }
 
     fn open_right_of_previous(

@@ -23,7 +23,9 @@ impl<W> WindowSpec<W> {
     }
 
     pub(crate) fn keep_for(&mut self, retention: Duration) {
-        self.retention = Some(self.bad.millis("a retention", retention, Least::Millisecond));
+        // What is too short is too short for the windows, and how much they need is said then.
+        let whole = if retention.as_millis() == 0 { Duration::ZERO } else { retention };
+        self.retention = Some(self.bad.millis("a retention", whole, Least::Zero));
     }
 
     /// For how long windows are kept that need at least so many milliseconds; `of` says what needs them. What is wrong with

@@ -117,12 +117,6 @@ impl<P: Place, K: Data, V: Data> TimedStore<P, K, V> {
         Ok(f(entry))
     }
 
-    /// The same, of a key.
-    #[inline]
-    pub(crate) fn change<R>(&self, key: &K, place: P, f: impl FnOnce(&mut Entry<V>) -> R) -> Result<R> {
-        self.change_at(self.rows_of(key, place)?, place, f)
-    }
-
     /// Changes the newest of a key's rows and its place ([`TimedTable::move_newest`]); the store's time moves with it.
     #[inline]
     pub(crate) fn move_newest<R>(

@@ -78,6 +78,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
                 spare: (inputs.load(Ordering::Relaxed) > 1).then_some(spare),
                 late: late.as_ref().map(|late| late.open(task)),
                 found: None,
+                steps: Vec::new(),
+                undo: Vec::new(),
                 down,
             };
             let node = Rc::new(RefCell::new(node));

@@ -167,8 +167,8 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         })
     }
 
-    /// As [`TimeWindowedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then. The
-    /// window's row stays as it was, and the record does not go into further windows.
+    /// As [`TimeWindowedStream::reduce`], with a function that may fail: `processing.exception.handler` decides then. A
+    /// record that is left out is in none of its windows.
     ///
     /// ```
     /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};

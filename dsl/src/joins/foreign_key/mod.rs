@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Error, NodeId, Nullable, Port, Record, RecordTime, Result, Serde, TopicName, Topics,
+    Change, Data, Error, NodeId, Nullable, PlacedBy, Port, Record, RecordTime, Result, Serde, TopicName, Topics,
 };
 
 use crate::consumed::{Consumed, Produced};
@@ -32,6 +32,7 @@ use crate::joins::foreign_key::response::{Response, ResponseJoin, ResponseSerde}
 use crate::joins::foreign_key::row_hash::RowHash;
 use crate::joins::foreign_key::send::Send;
 use crate::joins::foreign_key::subscription::{Answer, Receive, Subscription, SubscriptionSerde, Subscriptions};
+use crate::joins::table_joined::TableJoined;
 use crate::kstream::KStream;
 use crate::ktable::{KTable, Nature, OldValues};
 use crate::stored::Stored;
@@ -61,13 +62,13 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let join = move |_: &K, row: &V, partner: Option<&W>| sure(partner.map(|partner| f(row, partner)));
-        self.foreign_join(name, other, false, move |_, row| sure(foreign_key(row)), join)
+        self.foreign_join(joined.into(), other, false, move |_, row| sure(foreign_key(row)), join)
     }
 
     /// As [`KTable::join_on`], with functions that may fail: `processing.exception.handler` decides then. A row that is
@@ -94,7 +95,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn try_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, &W) -> Result<O, E> + core::marker::Send + Sync + 'static,
@@ -102,7 +103,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let join = move |_: &K, row: &V, partner: Option<&W>| {
             partner.map(|partner| f(row, partner)).transpose().map_err(Error::user)
         };
-        self.foreign_join(name, other, false, move |_, row| foreign_key(row).map_err(Error::user), join)
+        self.foreign_join(joined.into(), other, false, move |_, row| foreign_key(row).map_err(Error::user), join)
     }
 
     /// As [`KTable::join_on`]; rows without a partner are joined with none.
@@ -127,13 +128,13 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn left_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&V) -> Option<F> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> O + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let join = move |_: &K, row: &V, partner: Option<&W>| sure(Some(f(row, partner)));
-        self.foreign_join(name, other, true, move |_, row| sure(foreign_key(row)), join)
+        self.foreign_join(joined.into(), other, true, move |_, row| sure(foreign_key(row)), join)
     }
 
     /// As [`KTable::left_join_on`], with functions that may fail.
@@ -158,33 +159,41 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn try_left_join_on<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&V, Option<&W>) -> Result<O, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
         let join = move |_: &K, row: &V, partner: Option<&W>| f(row, partner).map(Some).map_err(Error::user);
-        self.foreign_join(name, other, true, move |_, row| foreign_key(row).map_err(Error::user), join)
+        self.foreign_join(joined.into(), other, true, move |_, row| foreign_key(row).map_err(Error::user), join)
     }
 
     fn foreign_join<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Failure + 'static>(
         &self,
-        name: &str,
+        joined: TableJoined<F>,
         other: &KTable<F, W>,
         left: bool,
         foreign_key: impl Fn(&K, &V) -> Result<Option<F>, E> + core::marker::Send + Sync + 'static,
         f: impl Fn(&K, &V, Option<&W>) -> Result<Option<O>, E> + core::marker::Send + Sync + 'static,
     ) -> KTable<K, O> {
-        let builder = &self.builder;
+        let (builder, name) = (&self.builder, joined.name.as_str());
         builder.same_program(&other.builder, &format!("join `{name}`"));
         self.old_values.ask();
         let foreign_key = Arc::new(foreign_key);
         let subscriptions = self.subscribe(left, foreign_key.clone());
         let topic = format!("{name}-subscription");
+        let mut produced = Produced::with(Nullable(F::Serde::default()), SubscriptionSerde(K::Serde::default()));
+        if let Some((partitioner, placed_by)) = joined.other {
+            // Who has no foreign key asks nobody: it stays where it is.
+            produced.partitioner = Some(Arc::new(move |key: &Option<F>, _, partitions| {
+                key.as_ref().map(|key| Ok(vec![partitioner(key, partitions)?])).transpose()
+            }));
+            produced.placed_by = Some(placed_by);
+        }
         let (source, subscribed) = self.there_and_back(
             &topic,
             &subscriptions,
-            Produced::with(Nullable(F::Serde::default()), SubscriptionSerde(K::Serde::default())),
+            produced,
             Consumed::with(Nullable(F::Serde::default()), SubscriptionSerde(K::Serde::default())),
         );
         let sources: BTreeSet<_> = other.sources.iter().copied().chain([source]).collect();
@@ -192,11 +201,13 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
         let responses = self.respond(name, other, source, &subscribed);
         let topic = format!("{name}-response");
+        let mut produced = Produced::with(K::Serde::default(), ResponseSerde(W::Serde::default()))
+            .partitioner(|_, response: &Response<W>, _| Some(vec![response.partition]));
+        produced.placed_by = Some(PlacedBy::where_it_came_from());
         let (source, responded) = self.there_and_back(
             &topic,
             &responses,
-            Produced::with(K::Serde::default(), ResponseSerde(W::Serde::default()))
-                .partitioner(|_, response: &Response<W>, _| Some(vec![response.partition])),
+            produced,
             Consumed::with(K::Serde::default(), ResponseSerde(W::Serde::default())),
         );
         let sources: BTreeSet<_> = self.sources.iter().copied().chain([source]).collect();
@@ -293,6 +304,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let builder = &self.builder;
         let topic = TopicName::Repartition(name.to_owned());
         let sink = builder.sink::<KS, VS>(stream.node, Some(topic.clone()));
+        builder.place(sink, &produced);
         stream.sink_to(sink, topic.clone(), produced);
         let port = builder.port();
         let source = builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);

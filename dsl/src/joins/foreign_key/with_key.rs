@@ -3,6 +3,7 @@
 use millstream_core::{Data, Error};
 
 use crate::failure::{BoxError, sure};
+use crate::joins::table_joined::TableJoined;
 use crate::ktable::KTable;
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -27,13 +28,13 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn join_on_with_key<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&K, &V) -> Option<F> + Send + Sync + 'static,
         f: impl Fn(&K, &V, &W) -> O + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let join = move |key: &K, row: &V, partner: Option<&W>| sure(partner.map(|partner| f(key, row, partner)));
-        self.foreign_join(name, other, false, move |key, row| sure(foreign_key(key, row)), join)
+        self.foreign_join(joined.into(), other, false, move |key, row| sure(foreign_key(key, row)), join)
     }
 
     /// As [`KTable::join_on_with_key`], with functions that may fail; as [`KTable::try_join_on`].
@@ -60,7 +61,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn try_join_on_with_key<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>, E: Into<BoxError>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&K, &V) -> Result<Option<F>, E> + Send + Sync + 'static,
         f: impl Fn(&K, &V, &W) -> Result<O, E> + Send + Sync + 'static,
@@ -68,7 +69,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let join = move |key: &K, row: &V, partner: Option<&W>| {
             partner.map(|partner| f(key, row, partner)).transpose().map_err(Error::user)
         };
-        self.foreign_join(name, other, false, move |key, row| foreign_key(key, row).map_err(Error::user), join)
+        self.foreign_join(joined.into(), other, false, move |key, row| foreign_key(key, row).map_err(Error::user), join)
     }
 
     /// As [`KTable::left_join_on`], with functions that see the row's key too.
@@ -90,13 +91,13 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// ```
     pub fn left_join_on_with_key<F: Data<NonNull = F>, W: Data<NonNull = W>, O: Data<NonNull = O>>(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&K, &V) -> Option<F> + Send + Sync + 'static,
         f: impl Fn(&K, &V, Option<&W>) -> O + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let join = move |key: &K, row: &V, partner: Option<&W>| sure(Some(f(key, row, partner)));
-        self.foreign_join(name, other, true, move |key, row| sure(foreign_key(key, row)), join)
+        self.foreign_join(joined.into(), other, true, move |key, row| sure(foreign_key(key, row)), join)
     }
 
     /// As [`KTable::left_join_on_with_key`], with functions that may fail; as [`KTable::try_join_on`].
@@ -128,12 +129,12 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         E: Into<BoxError>,
     >(
         &self,
-        name: &str,
+        joined: impl Into<TableJoined<F>>,
         other: &KTable<F, W>,
         foreign_key: impl Fn(&K, &V) -> Result<Option<F>, E> + Send + Sync + 'static,
         f: impl Fn(&K, &V, Option<&W>) -> Result<O, E> + Send + Sync + 'static,
     ) -> KTable<K, O> {
         let join = move |key: &K, row: &V, partner: Option<&W>| f(key, row, partner).map(Some).map_err(Error::user);
-        self.foreign_join(name, other, true, move |key, row| foreign_key(key, row).map_err(Error::user), join)
+        self.foreign_join(joined.into(), other, true, move |key, row| foreign_key(key, row).map_err(Error::user), join)
     }
 }
