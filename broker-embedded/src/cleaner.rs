@@ -15,7 +15,7 @@ use crate::offset_map::OffsetMap;
 use crate::partition::{Partition, State};
 use crate::partition_files;
 use crate::producers::is_aborted;
-use crate::segment::{Segment, SegmentReader};
+use crate::segment::{Segment, SegmentReader, newest};
 use crate::sieve::{Fate, Sieve, emptied};
 use crate::swap;
 
@@ -48,19 +48,20 @@ fn extents(partition: &Partition, state: &mut State, now: Timestamp) -> Vec<Exte
     let mut extents: Vec<Extent> = Vec::new();
     if partition.dir.is_none() {
         for batch in &state.tail {
-            let header = batch.header();
+            let (header, time) = (batch.header(), newest(batch.header()));
             let size = batch.bytes().len() as u64;
             match extents.last_mut() {
-                Some(last) if !partition.config().is_full(last.size, size, last.begun, header.max_timestamp) => {
-                    (last.size, last.newest) = (last.size + size, last.newest.max(header.max_timestamp));
+                Some(last) if !partition.config().is_full(last.size, size, last.begun.zip(time)) => {
+                    (last.size, last.newest) = (last.size + size, last.newest.max(time.unwrap_or(-1)));
+                    last.begun = last.begun.or(time);
                     last.end = header.next_offset();
                 }
                 _ => extents.push(Extent {
                     base: header.base_offset,
                     end: header.next_offset(),
                     size,
-                    begun: Some(header.max_timestamp),
-                    newest: header.max_timestamp,
+                    begun: time,
+                    newest: time.unwrap_or(-1),
                     unchanged_since: header.max_timestamp,
                 }),
             }

@@ -17,7 +17,7 @@ use crate::data_dir::io;
 use crate::internal_topic::is_internal;
 use crate::partition_files;
 use crate::producers::{AbortedList, Producers, Unfit};
-use crate::segment::{Segment, SegmentReader, Unsynced};
+use crate::segment::{Segment, SegmentReader, Unsynced, newest};
 use crate::storage::Storage;
 use crate::topic_config::TopicConfig;
 
@@ -274,7 +274,7 @@ impl Partition {
         let (header, config) = (batch.header(), self.config());
         let full = state.segments.last().is_none_or(|s| {
             let more = batch.bytes().len() as u64;
-            config.is_full(s.size, more, s.begun(), header.max_timestamp) || !s.fits(header.last_offset())
+            config.is_full(s.size, more, s.begun().zip(newest(header))) || !s.fits(header.last_offset())
         });
         if full {
             state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
@@ -426,11 +426,11 @@ impl Partition {
     }
 
     pub(crate) fn ages(&self, state: &State, now: Timestamp) -> Ages {
-        let newest = match &self.dir {
+        let latest = match &self.dir {
             Some(_) => state.segments.iter().map(|s| s.max_timestamp).max(),
-            None => state.tail.iter().map(|b| b.header().max_timestamp).max(),
+            None => state.tail.iter().filter_map(|b| newest(b.header())).max(),
         };
-        Ages { now, newest: newest.unwrap_or(now), is_changelog: self.id.topic.ends_with("-changelog") }
+        Ages { now, newest: latest.unwrap_or(now), is_changelog: self.id.topic.ends_with("-changelog") }
     }
 
     /// Writes the indexes and the producers, and syncs what no checkpoint has synced; returns the offset behind it.

@@ -1,4 +1,5 @@
-//! One segment of a partition: batches in a file, found by offset or by time through sparse indexes in Kafka's layout.
+//! One segment of a partition: batches in a file, found by offset or by time through sparse indexes in Kafka's layout, that by time with a
+//! checksum behind it.
 //!
 //! The indexes of a segment are in memory. A checkpoint writes them beside it; what was appended since is read again.
 
@@ -30,6 +31,7 @@ pub(crate) struct Segment {
     since_index: u64,
     /// Relative offset of the last batch.
     last: u32,
+    /// Of its records: markers do not count.
     pub(crate) max_timestamp: Timestamp,
     /// It holds what no checkpoint has synced.
     pub(crate) unsynced: bool,
@@ -47,6 +49,11 @@ pub(crate) struct Opening {
     pub(crate) cut: Option<Offset>,
     /// From this offset on, what follows the last whole batch with a good checksum is cut off; before, it is reported.
     pub(crate) repair_from: Option<Offset>,
+}
+
+/// The largest time of a batch's records. A marker has none: it is written by the clock, and what is around it may be of any time.
+pub(crate) fn newest(header: &BatchHeader) -> Option<Timestamp> {
+    (!header.is_control()).then_some(header.max_timestamp)
 }
 
 fn file_name(base: Offset, suffix: &str) -> String {
@@ -200,7 +207,7 @@ impl Segment {
                 self.index(&header);
             }
             self.last = (header.base_offset - self.base) as u32;
-            self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+            self.max_timestamp = self.max_timestamp.max(newest(&header).unwrap_or(-1));
             self.size += header.batch_len() as u64;
             next = header.next_offset();
         }
@@ -213,7 +220,9 @@ impl Segment {
         let below = u32::try_from(known - self.base).unwrap_or(u32::MAX);
         let u32_at = |entry: &[u8], at: usize| Some(u32::from_be_bytes(entry.get(at..at + 4)?.try_into().ok()?));
         let (offsets, times) = (side("index")?, side("timeindex")?);
-        if offsets.len() % 8 != 0 || times.len() % 12 != 0 {
+        // What is too old goes by the times: nothing else vouches for them.
+        let (times, checksum) = times.split_last_chunk()?;
+        if offsets.len() % 8 != 0 || times.len() % 12 != 0 || crc32c::crc32c(times).to_be_bytes() != *checksum {
             return None;
         }
         for entry in offsets.chunks_exact(8) {
@@ -341,16 +350,20 @@ impl Segment {
 
     fn index(&mut self, header: &BatchHeader) {
         let relative = (header.base_offset - self.base) as u32;
-        if self.since_index >= INDEX_INTERVAL {
+        let is_due = self.since_index >= INDEX_INTERVAL;
+        if is_due {
             self.offsets.push((relative, self.size as u32));
-            if self.times.last().is_none_or(|(time, _)| header.max_timestamp > *time) {
-                self.times.push((self.max_timestamp.max(header.max_timestamp), relative));
-            }
             self.since_index = 0;
+        }
+        if let Some(newest) = newest(header) {
+            let is_later = self.times.last().is_none_or(|(time, _)| newest > *time);
+            if is_later && (is_due || self.times.is_empty()) {
+                self.times.push((self.max_timestamp.max(newest), relative));
+            }
+            self.max_timestamp = self.max_timestamp.max(newest);
         }
         self.last = relative;
         self.since_index += header.batch_len() as u64;
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
     }
 
     /// Takes note of its size, and says since when it has not grown.
@@ -369,7 +382,7 @@ impl Segment {
         self.grown = Some((since, self.size));
     }
 
-    /// The largest time of the first batch.
+    /// The largest time of the first batch that is no marker.
     pub(crate) fn begun(&self) -> Option<Timestamp> {
         self.times.first().map(|(time, _)| *time)
     }
@@ -409,11 +422,13 @@ impl Segment {
         }
         let mut timeindex = Vec::with_capacity(self.times.len() * 12 + 12);
         let newest = (self.max_timestamp, self.last);
-        let is_newer = self.times.last().is_none_or(|(time, _)| newest.0 > *time);
+        // Markers alone have no time.
+        let is_newer = newest.0 > self.times.last().map_or(-1, |(time, _)| *time);
         for (time, relative) in self.times.iter().chain(is_newer.then_some(&newest)) {
             timeindex.extend(time.to_be_bytes());
             timeindex.extend(relative.to_be_bytes());
         }
+        timeindex.extend(crc32c::crc32c(&timeindex).to_be_bytes());
         let mut txnindex = Vec::new();
         for aborted in aborted {
             txnindex.extend(0i16.to_be_bytes());

@@ -88,10 +88,11 @@ impl TopicConfig {
 }
 
 impl TopicConfig {
-    /// Whether a segment of so many bytes, begun at some time, takes no batch of `more` bytes with a record of `time`.
-    pub(crate) fn is_full(&self, size: u64, more: u64, begun: Option<Timestamp>, time: Timestamp) -> bool {
+    /// Whether a segment of so many bytes takes no batch of `more` bytes. `times`: when it was begun, and of a record of that
+    /// batch; a marker has none.
+    pub(crate) fn is_full(&self, size: u64, more: u64, times: Option<(Timestamp, Timestamp)>) -> bool {
         let large = size > 0 && size + more > self.segment_bytes;
-        large || begun.is_some_and(|begun| time - begun >= self.segment_ms)
+        large || times.is_some_and(|(begun, time)| time - begun >= self.segment_ms)
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 
 use common::{Outcome, batch, commit, copy, create, id, open, options, producer, read};
 use millstream_broker::{Broker, BrokerOptions};
-use millstream_core::{Admin, Isolation, LogError, TopicSpec};
+use millstream_core::{Admin, CommitOutcome, Isolation, LogError, TopicSpec};
 
 const ALL: Isolation = Isolation::ReadUncommitted;
 
@@ -201,6 +201,61 @@ fn segments_roll_and_old_ones_go_and_index_files_are_not_needed() -> Outcome {
     broker.close()?;
     drop((p, broker));
     assert_eq!(read(&Broker::open(small())?, &id("t", 0), 20, ALL)?, ["next"]);
+    Ok(())
+}
+
+/// A marker has the clock's time. Counted as the newest of a changelog's records it made all rows old whose event time was behind
+/// the clock by more than they are kept, and closed the segment that the first of them was in: they went with the next look.
+#[test]
+fn markers_make_no_row_of_a_changelog_old() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    for in_memory in [false, true] {
+        let clock = std::sync::Arc::new(millstream_core::ManualClock::at(1_000_000));
+        let open = || {
+            let mut options =
+                if in_memory { BrokerOptions::memory(clock.clone()) } else { options(&folder.path().join("a")) };
+            (options.retention_ms, options.clock) = (Some(100), clock.clone());
+            Broker::open(options)
+        };
+        let mut broker = open()?;
+        let configs = [("segment.ms".to_owned(), "50".to_owned())].into();
+        broker.create_topic(&TopicSpec { name: "s-changelog".into(), partitions: 1, configs })?;
+        let mut p = producer(&broker, Some("app"))?;
+        for number in 0..3 {
+            p.send(&id("s-changelog", 0), batch(&[&number.to_string()]))?;
+            assert!(matches!(commit(p.as_mut(), number), CommitOutcome::Done));
+            clock.advance(std::time::Duration::from_secs(1_000));
+            broker.tick()?;
+        }
+        let rows = |broker: &Broker| read(broker, &id("s-changelog", 0), 0, Isolation::ReadCommitted);
+        assert_eq!(
+            (broker.start_offset(&id("s-changelog", 0))?, rows(&broker)?.len()),
+            (0, 3),
+            "in memory: {in_memory}"
+        );
+        if !in_memory {
+            let logs = || {
+                let files = fs::read_dir(folder.path().join("a/s-changelog-0")).expect("a folder").flatten();
+                files.filter(|file| file.path().extension().is_some_and(|e| e == "log")).count()
+            };
+            assert_eq!(logs(), 1, "no marker closes a segment");
+            // Nor does a start, by the indexes or, without them, by the batches.
+            for garbage in [false, true] {
+                broker.close()?;
+                drop((p, broker));
+                for suffix in ["index", "timeindex"] {
+                    let path = folder.path().join(format!("a/s-changelog-0/00000000000000000000.{suffix}"));
+                    if garbage {
+                        fs::write(path, b"garbage").expect("a write");
+                    }
+                }
+                broker = open()?;
+                p = producer(&broker, Some("app"))?;
+                broker.tick()?;
+                assert_eq!((rows(&broker)?.len(), logs()), (3, 1), "garbage: {garbage}");
+            }
+        }
+    }
     Ok(())
 }
 
