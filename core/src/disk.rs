@@ -188,8 +188,9 @@ impl RowOrder {
 /// Up to where the rows of a store stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskPosition {
-    /// The changelog, as [`crate::Admin::topic_id`] names it: a topic that was made anew has another.
-    pub topic_id: u128,
+    /// The partition of the changelog: what [`crate::Admin::topic_id`] names its topic, and in the highest bits the number. A topic
+    /// that was made anew is another, and so is another task's.
+    pub changelog: u128,
     /// Offset of the first record of it that is not in the rows.
     pub offset: Offset,
     /// When it was written, on the wall clock: later than the changelog keeps deletions, the rows cannot be trusted.

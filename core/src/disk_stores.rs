@@ -57,7 +57,8 @@ struct OnDisk {
     store: usize,
     /// The topic that its position is in.
     topic: TopicPartition,
-    topic_id: u128,
+    /// Its identity, as in [`DiskPosition`].
+    changelog: u128,
     /// It looks its rows up there; otherwise it holds all of them.
     reads: bool,
     /// Where restoring goes on; `None`: at the topic's start.
@@ -81,9 +82,10 @@ impl DiskStores {
         let mut known = Vec::new();
         for (store, name, instance, topic, end) in stores {
             // A log that knows no identities: a topic made anew is found out only by its end.
-            let topic_id = admin.topic_id(&topic.topic)?.unwrap_or(0);
+            let changelog =
+                admin.topic_id(&topic.topic)?.unwrap_or(0) ^ u128::from(topic.partition.unsigned_abs()) << 96;
             let store =
-                OnDisk { store, topic, topic_id, reads: false, position: None, flushed: vec![], committed: vec![] };
+                OnDisk { store, topic, changelog, reads: false, position: None, flushed: vec![], committed: vec![] };
             known.push((store, name, instance, end));
         }
         let Some(first) = known.iter().map(|(_, name, _, _)| *name).min() else { return Ok(None) };
@@ -96,7 +98,7 @@ impl DiskStores {
         let mut on_disk = Vec::new();
         for (family, (mut store, _, instance, end)) in known.into_iter().enumerate() {
             let found = task.position(family);
-            if let Some(p) = found.filter(|p| p.topic_id == store.topic_id && p.offset <= end) {
+            if let Some(p) = found.filter(|p| p.changelog == store.changelog && p.offset <= end) {
                 let age = wall.saturating_sub(p.written);
                 let is_whole = p.offset == end || age < keeps_deletions(&store.topic, admin)?;
                 store.position = is_whole.then_some(p.offset);
@@ -158,7 +160,7 @@ impl DiskStores {
         if !is_last && on_disk.committed.iter().map(Records::bytes).sum::<usize>() < RESTORED_AT_ONCE {
             return;
         }
-        let position = DiskPosition { topic_id: on_disk.topic_id, offset, written: wall };
+        let position = DiskPosition { changelog: on_disk.changelog, offset, written: wall };
         let batches = std::mem::take(&mut on_disk.committed);
         let writes = vec![FamilyWrite { family, batches, position, expired: Expired::Nothing }];
         self.held.push_back(Held { commit: producer.last_commit(), writes, commits: self.commits });
@@ -245,7 +247,7 @@ impl DiskStores {
         let writes = changed.zip(offsets).map(|((index, family), offset)| FamilyWrite {
             family: index,
             batches: std::mem::take(&mut family.committed),
-            position: DiskPosition { topic_id: family.topic_id, offset, written: wall },
+            position: DiskPosition { changelog: family.changelog, offset, written: wall },
             expired: stores[family.store].1.state.borrow_mut().expired(),
         });
         Ok(writes.collect())

@@ -55,7 +55,7 @@ fn written(dice: &Dice, offset: i64) -> FamilyWrite {
     FamilyWrite {
         family,
         batches: vec![batch.into_records(0)],
-        position: DiskPosition { topic_id: 7, offset, written: 1 },
+        position: DiskPosition { changelog: 7, offset, written: 1 },
         expired: if family == 1 && dice.per_mille(200) {
             Expired::Before(dice.below(60) as i64)
         } else {

@@ -230,6 +230,37 @@ fn rows_of_another_log_are_not_used() -> Result<()> {
     new.check()
 }
 
+/// Folders that changed places, or of which one was copied over the other, were taken as they were: each key was counted from 1.
+#[test]
+fn rows_of_another_task_are_not_used() -> Result<()> {
+    for copied in [false, true] {
+        let mut world = World::new()?;
+        world.write()?;
+        world.run(count("counts")?)?;
+        let [first, second] = ["counts-0", "counts-1"].map(|task| world.state().join(task));
+        let aside = world.folder.path().join("aside");
+        fs::rename(&first, &aside).expect("a rename");
+        if copied {
+            copy(&second, &first);
+        } else {
+            fs::rename(&second, &first).expect("a rename");
+            fs::rename(&aside, &second).expect("a rename");
+        }
+        world.write()?;
+        let restored = world.run(count("counts")?)?.restore;
+        assert_eq!(restored, if copied { KEYS } else { 2 * KEYS } as u64, "of those whose rows were another's");
+        world.check()?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a folder");
+    for file in fs::read_dir(from).expect("a folder").flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    }
+}
+
 fn fresh(world: &World) -> Result<millstream_broker::Broker> {
     Ok(millstream_broker::Broker::open(millstream_broker::BrokerOptions::memory(world.embedded.clock.clone()))?)
 }

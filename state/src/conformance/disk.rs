@@ -112,7 +112,7 @@ fn write_of(dice: &mut Dice, family: usize, offset: i64, should: &mut Should) ->
         should.expired = should.expired.max(dice.next(40) as Timestamp);
         expired = Expired::Before(should.expired);
     }
-    let position = DiskPosition { topic_id: 7, offset, written: offset };
+    let position = DiskPosition { changelog: 7, offset, written: offset };
     should.position = Some(position);
     FamilyWrite { family, batches: vec![batch.into_records(0)], position, expired }
 }

@@ -256,14 +256,14 @@ mod tests {
     fn row() -> Vec<FamilyWrite> {
         let mut batch = BatchBuilder::new();
         batch.push(1, Some(b"key"), Some(b"value"), &[]);
-        let position = DiskPosition { topic_id: 1, offset: 1, written: 1 };
+        let position = DiskPosition { changelog: 1, offset: 1, written: 1 };
         vec![FamilyWrite { family: 0, batches: vec![batch.into_records(0)], position, expired: Expired::Nothing }]
     }
 
     /// Kafka Streams' bug KAFKA-7192: rows were taken for whole although nothing said how far they reached.
     #[test]
     fn rows_that_no_position_vouches_for_are_not_used() {
-        let position = encode_position(DiskPosition { topic_id: 1, offset: 1, written: 1 }, 1, RowOrder::Key);
+        let position = encode_position(DiskPosition { changelog: 1, offset: 1, written: 1 }, 1, RowOrder::Key);
         let cut = (0..position.len()).map(|length| Some(position[..length].to_vec()));
         let other = [vec![9; position.len()], [position.as_slice(), &[0]].concat()];
         for tampered in cut.chain(other.into_iter().map(Some)).chain([None]) {

@@ -18,7 +18,7 @@ const VERSION: u8 = 2;
 /// A position, the largest time of rows so far, and the order of the family's rows.
 pub(super) fn encode_position(position: DiskPosition, latest: Timestamp, order: RowOrder) -> Vec<u8> {
     let mut bytes = vec![VERSION];
-    bytes.extend(position.topic_id.to_be_bytes());
+    bytes.extend(position.changelog.to_be_bytes());
     bytes.extend(position.offset.to_be_bytes());
     bytes.extend(position.written.to_be_bytes());
     bytes.extend(latest.to_be_bytes());
@@ -29,12 +29,12 @@ pub(super) fn encode_position(position: DiskPosition, latest: Timestamp, order: 
 /// A position whose rows are in this order, and their largest time; `None` for anything else.
 pub(super) fn decode_position(bytes: &[u8], order: RowOrder) -> Option<(DiskPosition, Timestamp)> {
     let (version, bytes) = bytes.split_first()?;
-    let (topic_id, bytes) = bytes.split_first_chunk()?;
+    let (changelog, bytes) = bytes.split_first_chunk()?;
     let (offset, bytes) = bytes.split_first_chunk()?;
     let (written, bytes) = bytes.split_first_chunk()?;
     let (latest, bytes) = bytes.split_first_chunk()?;
     let position = DiskPosition {
-        topic_id: u128::from_be_bytes(*topic_id),
+        changelog: u128::from_be_bytes(*changelog),
         offset: i64::from_be_bytes(*offset),
         written: i64::from_be_bytes(*written),
     };

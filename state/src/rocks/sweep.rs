@@ -126,7 +126,7 @@ mod tests {
     fn write(task: &mut dyn TaskDisk, rows: &[Row<'_>], before: Timestamp) {
         let mut batch = BatchBuilder::new();
         rows.iter().for_each(|(key, time, value)| batch.push(*time, Some(key), *value, &[]));
-        let position = DiskPosition { topic_id: 1, offset: 1, written: 1 };
+        let position = DiskPosition { changelog: 1, offset: 1, written: 1 };
         let batches = vec![batch.into_records(0)];
         task.write(vec![FamilyWrite { family: 0, batches, position, expired: Expired::Before(before) }]);
     }
