@@ -47,9 +47,11 @@ impl Position {
         }
     }
 
-    /// Whether it is at a bound, in the partitions that both have: a task is not asked for what it does not read.
-    pub(crate) fn has_reached(&self, bound: &Position) -> bool {
-        bound.iter().all(|(partition, offset)| self.0.get(partition).is_none_or(|reached| *reached >= offset))
+    /// Whether, being that of a task of this partition, it is at a bound. What the bound says of other partitions is for other tasks;
+    /// a topic of this one that the task does not read is never reached, as in Kafka Streams (`StoreQueryUtils.isPermitted`).
+    pub(crate) fn has_reached(&self, bound: &Position, partition: i32) -> bool {
+        let mut own = bound.iter().filter(|(of, _)| of.partition == partition);
+        own.all(|(partition, offset)| self.0.get(partition).is_some_and(|reached| *reached >= offset))
     }
 }
 

@@ -595,7 +595,7 @@ impl Task {
                 self.inputs.iter().map(|i| i.partition.clone()).zip(offsets).collect()
             }
         };
-        if !position.has_reached(&ask.bound) {
+        if !position.has_reached(&ask.bound, ask.partition) {
             return Err(QueryError::NotUpToBound { partition: ask.partition, position });
         }
         self.cx.has_record = false;

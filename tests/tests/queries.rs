@@ -105,6 +105,9 @@ fn a_bound_is_kept() -> Result<()> {
     // A bound in what another partition reads says nothing here.
     let elsewhere = in_store("counts", key("a")).with_partitions([0]).with_isolation(Isolation::ReadUncommitted);
     assert!(streams.query(elsewhere.with_position_bound(Position::new().with("in", 1, 99))).is_ok());
+    // One in a topic that is not read is never reached: a name that is spelt wrong is no "whatever is there".
+    let misspelt = request().with_position_bound(Position::new().with("im", 0, 0));
+    assert!(matches!(streams.query(misspelt), Err(QueryError::NotUpToBound { .. })));
     // Somebody who waits is told when it comes.
     let queries = streams.queries();
     std::thread::scope(|scope| {

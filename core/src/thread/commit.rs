@@ -53,7 +53,7 @@ impl StreamThread {
         match outcome {
             CommitOutcome::Done => {
                 self.tasks.iter_mut().for_each(Task::committed);
-                self.rebuilt = false;
+                self.rebuilt = 0;
                 self.purge(now, &offsets)?;
             }
             CommitOutcome::Failed(error) if error.is_task_migrated() => return Err(error.into()),

@@ -91,8 +91,8 @@ pub struct StreamThread {
     broken: bool,
     /// Nothing is taken for processing.
     paused: bool,
-    /// State was found damaged, and nothing was committed since.
-    rebuilt: bool,
+    /// How often state was found damaged since the last commit.
+    rebuilt: usize,
     /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
     /// if there was no answer.
     spent: bool,
@@ -140,7 +140,7 @@ impl StreamThread {
             running: false,
             broken: false,
             paused: false,
-            rebuilt: false,
+            rebuilt: 0,
             spent: false,
             fenced: None,
             held_up: None,
@@ -233,14 +233,22 @@ impl StreamThread {
             self.begin_commit(now)?;
             self.settle_blocking(now)?;
         }
+        match self.close_disks(now) {
+            // All is committed: the next start reads from the changelogs what is damaged.
+            Err(Error::Damaged(_)) => {}
+            closed => closed?,
+        }
+        self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
+        Ok(())
+    }
+
+    fn close_disks(&mut self, now: Now) -> Result<()> {
         self.exchange_with_disk(now)?;
         if self.tasks.iter().any(|task| !task.disks.is_empty()) {
             self.producer.keep(self.producer.last_commit())?;
             self.exchange_with_disk(now)?;
         }
-        self.tasks.iter_mut().flat_map(|task| &mut task.disks).try_for_each(DiskStores::close)?;
-        self.planned.iter().for_each(|task| self.shared.alignment.publish(*task, Head::Ended));
-        Ok(())
+        self.tasks.iter_mut().flat_map(|task| &mut task.disks).try_for_each(DiskStores::close)
     }
 
     /// Whether every input of the sub-topology's tasks here has reached its end offset.

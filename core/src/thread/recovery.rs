@@ -30,7 +30,9 @@ impl StreamThread {
         if matches!(error, Error::Panicked(_)) && self.tasks.iter_mut().any(Task::goes_on) {
             return Ok(Next::Again);
         }
-        if matches!(error, Error::Damaged(_)) && !std::mem::replace(&mut self.rebuilt, true) {
+        // Each store may be found damaged, one after the other.
+        if matches!(error, Error::Damaged(_)) && self.rebuilt < self.tasks.iter().map(|task| task.stores.len()).sum() {
+            self.rebuilt += 1;
             self.rebuild();
             return Ok(Next::Again);
         }

@@ -11,7 +11,7 @@ use rocksdb::{
     properties,
 };
 
-use super::error::{DAMAGED, failed, is_damage};
+use super::error::{DAMAGED, REBUILT, failed, is_damage};
 use super::row::{POSITION, ROW, decode_position, encode_position, encode_row};
 use super::sorted_rows::SortedRows;
 use super::space::Space;
@@ -69,7 +69,7 @@ impl Database {
 
     pub(super) fn damage(&self, found: &str) -> Error {
         let store = self.folder.display().to_string();
-        Error::Damaged(Box::new(StateError { store, problem: format!("is damaged: {found}") }))
+        Error::Damaged(Box::new(StateError { store, problem: format!("is damaged: {found}\n  help: {REBUILT}") }))
     }
 
     /// Where a family stands. One whose rows are not as they should be is emptied.

@@ -9,6 +9,10 @@ use rocksdb::ErrorKind;
 /// The file that marks a database which was found damaged while it was in use.
 pub(super) const DAMAGED: &str = "damaged";
 
+/// What is to be done about damage.
+pub(super) const REBUILT: &str =
+    "none is needed: the folder is emptied when it is opened again, and its rows are read from the changelogs";
+
 /// Whether an error says that files are not what was written, or are gone.
 pub(super) fn is_damage(error: &rocksdb::Error) -> bool {
     match error.kind() {
