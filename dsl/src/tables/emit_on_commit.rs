@@ -37,6 +37,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         // Who looks into the table is given the rows as they were passed on.
         self.old_values.ask();
         let node = self.builder.node("KTABLE-EMITONCOMMIT", &[self.node], &[]);
+        self.builder.holds_back(node);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
         let (out, id, versioned, wanted) = (port.clone(), node, self.nature.is_versioned(), old_values.clone());
