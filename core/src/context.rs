@@ -44,7 +44,7 @@ pub struct TaskContext {
     pub(crate) stream_time: Timestamp,
     pub(crate) wall: Timestamp,
     pub(crate) times: Vec<Timestamp>,
-    /// When the next stream-time punctuation is due; a run ends there.
+    /// The stream time up to which no punctuation is due; a run ends there.
     pub(crate) punctuate_at: Timestamp,
     pub(crate) commit_requested: bool,
     pub(crate) handlers: Handlers,

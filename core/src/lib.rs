@@ -110,7 +110,7 @@ pub use plan::{Plan, TaskPlan};
 pub use plant::Plant;
 pub use port::{Port, Supplier};
 pub use position::Position;
-pub use punctuation::{Punctuate, PunctuationType};
+pub use punctuation::{FirstTime, Punctuate, Punctuation, PunctuationType};
 pub use query::{Ask, Part};
 pub use query_error::QueryError;
 pub use query_stores::QueryStores;

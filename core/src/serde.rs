@@ -111,7 +111,8 @@ pub trait Serde: Clone + Send + Sync + 'static {
 /// Implemented for text, numbers, bytes, and `Option`s and lists of them; for a type of yours by `millstream::json!(MyType)`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no default serde",
-    note = "add `millstream::json!({Self});` next to the type (it must derive Serialize and Deserialize), or give a serde with a `_with` operator"
+    note = "a reference has none: if `{Self}` is one, return what it refers to, with `.clone()`, as in `|k, v| (v, k.clone())`",
+    note = "for a type of yours: add `millstream::json!({Self});` next to it (it must derive Serialize and Deserialize), or give a serde with a `_with` operator"
 )]
 pub trait Data: Clone + 'static {
     /// The type without null: `T` for `Option<T>`, itself otherwise.

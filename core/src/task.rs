@@ -35,7 +35,7 @@ use crate::source::RunLimit;
 use crate::store::{ChangelogWriter, StoreInstance};
 use crate::task_builder::{Program, TaskBuilder};
 use crate::task_id::TaskId;
-use crate::time::{NO_TIME, Timestamp};
+use crate::time::{END_OF_TIME, NO_TIME, Timestamp};
 use crate::topology::Topology;
 use crate::topology_index::StoreId;
 
@@ -274,7 +274,7 @@ impl Task {
             &mut self.times,
             &mut self.cx,
         )?;
-        self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, PunctuationType::StreamTime, &self.cx);
+        self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, PunctuationType::StreamTime);
         let from_above = |idle: &IdleSource| {
             let nodes = self.program.lifecycles.iter().enumerate();
             nodes.filter(|(_, (id, _))| self.topology.reaches(idle.plan.node, *id)).map(|(at, _)| at).collect()
@@ -285,7 +285,9 @@ impl Task {
 
     fn snapshot(&self) -> Snapshot {
         let offsets = self.inputs.iter().map(|i| (i.consumed, i.time)).collect();
-        Snapshot { offsets, stream_time: self.cx.stream_time, times: self.cx.times.clone() }
+        let mut times = self.cx.times.clone();
+        self.program.schedules.iter().for_each(|schedule| times[schedule.slot.0] = schedule.due());
+        Snapshot { offsets, stream_time: self.cx.stream_time, times }
     }
 
     /// Whether it can process now, and at which event time its next record is. `max_idle`: how long an empty input may
@@ -444,9 +446,7 @@ impl Task {
             self.cx.counters.process += taken as u64;
             self.dirty = true;
             done += taken;
-            if self.cx.stream_time >= self.cx.punctuate_at {
-                self.fire(PunctuationType::StreamTime, self.cx.stream_time)?;
-            }
+            self.fire_by_stream_time()?;
             if left_out.is_some() && !self.panics.iter().any(|p| p.offset >= self.inputs[p.input].consumed) {
                 self.has_left_out = true;
                 break;
@@ -458,15 +458,23 @@ impl Task {
         Ok(done)
     }
 
-    /// Fires what is due of one kind.
-    pub(crate) fn punctuate(&mut self, kind: PunctuationType, now: Timestamp) -> Result<()> {
-        self.guarded(|task| task.fire(kind, now))
+    /// Fires what is due: by the wall clock, and by a stream time that was reached before it was started.
+    pub(crate) fn punctuate(&mut self, wall: Timestamp) -> Result<()> {
+        self.guarded(|task| {
+            task.fire(PunctuationType::WallClockTime, wall)?;
+            task.fire_by_stream_time()
+        })
+    }
+
+    fn fire_by_stream_time(&mut self) -> Result<()> {
+        let now = self.cx.stream_time;
+        if now >= self.cx.punctuate_at { self.fire(PunctuationType::StreamTime, now) } else { Ok(()) }
     }
 
     fn fire(&mut self, kind: PunctuationType, now: Timestamp) -> Result<()> {
         self.dirty |= punctuation::fire(&self.program.schedules, kind, now, &mut self.cx)?;
         if kind == PunctuationType::StreamTime {
-            self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, kind, &self.cx);
+            self.cx.punctuate_at = punctuation::earliest(&self.program.schedules, kind);
         }
         Ok(())
     }
@@ -503,16 +511,15 @@ impl Task {
         for node in &self.below[index] {
             self.program.lifecycles[*node].1.borrow_mut().on_time(&mut self.cx, time)?;
         }
-        if self.cx.stream_time >= self.cx.punctuate_at {
-            self.fire(PunctuationType::StreamTime, self.cx.stream_time)?;
-        }
-        Ok(())
+        self.fire_by_stream_time()
     }
 
     /// The stream time for which something below an idle source waits.
     fn due(&self, idle: usize) -> Timestamp {
         let below = self.below[idle].iter().map(|node| self.program.lifecycles[*node].1.borrow().due(&self.cx));
-        below.fold(self.cx.punctuate_at, Timestamp::min)
+        // Not `punctuate_at`, which is too early when that one was stopped.
+        let punctuation = punctuation::earliest(&self.program.schedules, PunctuationType::StreamTime);
+        below.fold(punctuation, Timestamp::min)
     }
 
     /// When, on the wall clock, an idle source lets something go next.
@@ -540,9 +547,12 @@ impl Task {
         self.idle.iter_mut().for_each(|idle| idle.passing_on(all));
     }
 
-    /// When wall-clock punctuation is due next.
-    pub(crate) fn next_wall_punctuation(&self) -> Timestamp {
-        punctuation::earliest(&self.program.schedules, PunctuationType::WallClockTime, &self.cx)
+    /// When, on the wall clock, punctuation is due next: at once, if its stream time was reached before it was started.
+    pub(crate) fn next_punctuation(&self) -> Timestamp {
+        if self.cx.stream_time >= self.cx.punctuate_at {
+            return Timestamp::MIN;
+        }
+        punctuation::earliest(&self.program.schedules, PunctuationType::WallClockTime)
     }
 
     /// Whether a commit would write anything.
@@ -647,8 +657,11 @@ impl Task {
             self.cx.advance_time(*slot, store.state.borrow().observed());
         }
         let snapshot = self.snapshot();
+        // A restart begins with those that the program starts, as upstream.
+        let mut kept = snapshot.times.clone();
+        self.program.schedules.iter().filter(|s| s.due() == END_OF_TIME).for_each(|s| kept[s.slot.0] = NO_TIME);
         let mut times: Vec<(String, Timestamp)> =
-            self.times.iter().map(|(name, slot)| (name.clone(), snapshot.times[slot.0])).collect();
+            self.times.iter().map(|(name, slot)| (name.clone(), kept[slot.0])).collect();
         times.sort_unstable();
         let offsets = self.inputs.iter().zip(&snapshot.offsets).map(|(input, (offset, time))| {
             let metadata = OffsetMetadata { partition_time: *time, times: times.clone() }.encode();

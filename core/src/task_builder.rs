@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::collector::SinkSlot;
 use crate::context::{TaskContext, TimeSlot};
 use crate::error::Result;
-use crate::punctuation::{Punctuate, PunctuationType, Schedule};
+use crate::punctuation::{FirstTime, Punctuate, Punctuation, Schedule};
 use crate::source::SourceNode;
 use crate::store::{StateStore, StoreInstance};
 use crate::time::{NO_TIME, Timestamp};
@@ -155,32 +155,23 @@ impl<'a> TaskBuilder<'a> {
         self.program.lifecycles.push((id, node));
     }
 
-    /// Schedules a punctuation. `name` is unique in the topology; when it fires next survives restarts. With an anchor it
-    /// fires there, and at every interval behind it; an anchor in the past only aligns it.
+    /// Schedules a punctuation. `name` is unique in the topology; when it fires next survives restarts. One that was stopped at
+    /// the last commit is so after a rollback, and begins with `first` after a restart; without `first` it is to be started.
     pub fn schedule(
         &mut self,
         name: &str,
-        kind: PunctuationType,
-        anchor: Option<Timestamp>,
-        interval: std::time::Duration,
+        punctuation: Rc<Punctuation>,
+        first: Option<FirstTime>,
         node: Rc<RefCell<dyn Punctuate>>,
         token: usize,
     ) {
         let slot = self.time(&format!("{name}.punctuate"));
-        let interval = Timestamp::try_from(interval.as_millis()).unwrap_or(Timestamp::MAX / 8).max(1);
-        if self.cx.time(slot) == NO_TIME {
-            let now = match kind {
-                PunctuationType::StreamTime => self.cx.stream_time(),
-                PunctuationType::WallClockTime => self.cx.wall_time(),
-            };
-            let first = match (anchor, kind) {
-                (Some(anchor), _) if anchor > now => anchor,
-                (Some(anchor), _) => crate::punctuation::next_due(anchor, now, interval),
-                (None, PunctuationType::StreamTime) => 0,
-                (None, PunctuationType::WallClockTime) => now + interval,
-            };
-            self.cx.set_time(slot, first);
+        let schedule = Schedule { punctuation, slot, node, token };
+        match (self.cx.time(slot), first) {
+            (NO_TIME, None) => {}
+            (NO_TIME, Some(first)) => schedule.punctuation.start(self.cx, first),
+            (due, _) => schedule.resume(due),
         }
-        self.program.schedules.push(Schedule { kind, interval, next: slot, node, token });
+        self.program.schedules.push(schedule);
     }
 }

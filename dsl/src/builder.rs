@@ -51,6 +51,8 @@ struct Graph {
     names: BTreeMap<String, String>,
     /// Names of processors with timers.
     timed: BTreeSet<String>,
+    /// Nodes that pass changes on with commits only.
+    holding_back: BTreeSet<NodeId>,
 }
 
 /// How a source reads, besides its records.
@@ -257,28 +259,42 @@ impl StreamsBuilder {
         }
     }
 
+    /// Notes that a node passes changes on with commits only.
+    pub(crate) fn holds_back(&self, node: NodeId) {
+        self.graph().holding_back.insert(node);
+    }
+
     /// Warns of a join whose sides come of one table, and whose look-ups read rows that have changed before both sides have
-    /// heard of it (semantics.md 77).
+    /// heard of it (semantics.md 77). Not if each side has heard of it before either passes it on: with the commit, from an
+    /// `emit_on_commit` of its own, which knows until then what it has passed on last.
     pub(crate) fn warn_of_rows_on_both_sides(&self, sides: [NodeId; 2], read: &[StoreId]) {
         let mut graph = self.graph();
-        let parts = &mut graph.parts;
-        let above = |node: NodeId| {
+        let Graph { parts, holding_back, .. } = &mut *graph;
+        let above = |node: NodeId, ends: &dyn Fn(NodeId) -> bool| {
             let (mut found, mut next) = (BTreeSet::from([node]), vec![node]);
             while let Some(node) = next.pop() {
-                next.extend(parts.nodes[node.0].inputs.iter().filter(|input| found.insert(**input)));
+                let inputs = if ends(node) { &[][..] } else { &parts.nodes[node.0].inputs };
+                next.extend(inputs.iter().filter(|input| found.insert(**input)));
             }
             found
         };
-        let both = sides.map(above);
-        let above_both: BTreeSet<_> =
-            both[0].intersection(&both[1]).flat_map(|node| parts.nodes[node.0].stores.iter().copied()).collect();
+        let [left, right] = sides.map(|side| above(side, &|_| false));
+        let both: BTreeSet<_> = left.intersection(&right).copied().collect();
+        let hears_at_once = |side| {
+            let heard = above(side, &|node| holding_back.contains(&node) && !both.contains(&node));
+            !heard.is_disjoint(&both)
+        };
+        if !sides.into_iter().any(hears_at_once) {
+            return;
+        }
+        let above_both: BTreeSet<_> = both.iter().flat_map(|node| parts.nodes[node.0].stores.iter().copied()).collect();
         let shared = read.iter().filter(|store| above_both.contains(store));
         let names: Vec<_> = shared.map(|store| format!("`{}`", parts.stores[store.0].name)).collect();
         if !names.is_empty() {
             parts.warnings.push(format!(
                 "both sides of a join of tables come of {}, whose rows change before either side hears of it: as in Kafka Streams, \
                  deletions may not be passed on, and what is grouped below may be added twice\n  help: give both sides rows of \
-                 their own with .materialize(name), right before the join",
+                 their own with .materialize(name), right before the join, or an .emit_on_commit() of their own",
                 names.join(", ")
             ));
         }

@@ -107,3 +107,25 @@ fn a_panic_on_a_change_out_of_order_says_nothing_of_those_that_follow() -> Resul
     assert_eq!(out.read(), [kv("new", 1), kv("new", 0), kv("newer", 1)]);
     Ok(())
 }
+
+/// Old values have no time: until the commit, what a join makes of a row that waits has the time of the other side alone.
+#[test]
+fn a_join_does_not_know_the_time_of_a_row_that_waits() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let right = b.table::<String, i64>("right", "right").emit_on_commit();
+    b.table::<String, i64>("left", "left").join(&right, |l, r| l * 10 + r).to_stream().to("out");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let (left, right) = (t.input::<String, i64>("left")?, t.input::<String, i64>("right")?);
+    let out = t.output::<String, i64>("out")?;
+    let read = || out.read_records().into_iter().map(|r| (r.value, r.timestamp)).collect::<Vec<_>>();
+    right.pipe_at(100, "a", 1);
+    left.pipe_at(5, "a", 1);
+    assert_eq!(read(), [(11, 100)]);
+    right.enqueue(Record::new("a".to_owned(), 2, 110))?;
+    left.enqueue(Record::new("a".to_owned(), 2, 120))?;
+    left.enqueue(Record::new("a".to_owned(), 3, 6))?;
+    t.run()?;
+    // 31 is of the right row of 100.
+    assert_eq!(read(), [(21, 120), (31, 6), (32, 110)]);
+    Ok(())
+}

@@ -4,6 +4,7 @@
 
 mod seen;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_core::{Record, Result};
@@ -163,5 +164,98 @@ fn a_join_of_a_table_with_one_that_is_made_of_it_is_warned_of() -> Result<()> {
     assert_eq!(rows, [Some(11), Some(11)], "the deletion is not passed on");
     let sums: Vec<_> = t.output::<String, Option<i64>>("sum")?.read().into_iter().map(|(_, n)| n).collect();
     assert_eq!(sums.last(), Some(&Some(22)), "{sums:?}");
+    Ok(())
+}
+
+type Sides = (Table, Table);
+
+/// Joins two tables that are made of one: whether `build` warns, and whether the rows, and their sum by way of a grouping, are
+/// those of the table after every commit.
+fn meet(sides: fn(&Table) -> Sides, fail: Option<u64>) -> Result<(bool, bool)> {
+    let b = StreamsBuilder::new();
+    let (l, r) = sides(&b.table::<String, i64>("in", "rows"));
+    let joined = l.outer_join(&r, |l, r| l.unwrap_or(&0) * 1000 + r.unwrap_or(&0));
+    joined.to_stream().to("out");
+    joined.group_by("g", |_, n| ("all".to_owned(), n)).reduce("s", |a, b| a + b, |a, b| a - b).to_stream().to("sum");
+    let topology = b.build()?;
+    let is_warned_of = !topology.warnings().is_empty();
+    let t = TopologyTestDriver::new(topology)?;
+    t.fail_commits(fail);
+    let input = t.input::<String, Option<i64>>("in")?;
+    let (out, sum) = (t.output::<String, Option<i64>>("out")?, t.output::<String, Option<i64>>("sum")?);
+    let (mut rows, mut joined, mut total, mut is_right) = (BTreeMap::new(), BTreeMap::new(), None, true);
+    let mut dice = Dice(7);
+    for _ in 0..40 {
+        for _ in 0..dice.below(20) {
+            let (key, value) = (format!("k{}", dice.below(8)), (dice.below(4) > 0).then(|| dice.below(20) as i64));
+            input.enqueue(Record::new(key.clone(), value, 1))?;
+            rows.insert(key, value);
+        }
+        t.run()?;
+        joined.extend(out.read());
+        total = sum.read().pop().map_or(total, |(_, sum)| sum);
+        let right = |n: i64| (n + 1) * 1000 + if n % 2 == 0 { n } else { 0 };
+        let wanted = rows.iter().filter_map(|(key, value)| Some((key.clone(), right((*value)?))));
+        let wanted: BTreeMap<String, i64> = wanted.collect();
+        let have = joined.iter().filter_map(|(key, value)| Some((key.clone(), (*value)?)));
+        let have: BTreeMap<String, i64> = have.collect();
+        is_right &= have == wanted && total.unwrap_or(0) == wanted.values().sum::<i64>();
+    }
+    Ok((is_warned_of, is_right))
+}
+
+fn more(t: &Table) -> Table {
+    t.map_values(|n| n + 1)
+}
+
+fn even(t: &Table) -> Table {
+    t.filter(|_, n| n % 2 == 0)
+}
+
+/// Each side has heard of a change before either passes it on, and says until then what it has passed on.
+#[test]
+fn sides_that_are_passed_on_with_commits_meet_as_they_were_passed_on() -> Result<()> {
+    let right: [fn(&Table) -> Sides; 6] = [
+        |t| (more(t).emit_on_commit(), even(t).emit_on_commit()),
+        |t| {
+            let right = even(t).emit_on_commit();
+            (more(t).emit_on_commit(), right)
+        },
+        |t| (more(&t.emit_on_commit()), even(&t.emit_on_commit())),
+        |t| (more(&t.emit_on_commit()).materialize("l"), even(&t.emit_on_commit()).materialize("r")),
+        |t| {
+            let t = t.emit_on_commit();
+            (more(&t).emit_on_commit(), even(&t).emit_on_commit())
+        },
+        |t| {
+            let left = more(t).emit_on_commit();
+            (left, even(&t.emit_on_commit()).emit_on_commit())
+        },
+    ];
+    for (number, sides) in right.into_iter().enumerate() {
+        for fail in [None, Some(2)] {
+            assert_eq!(meet(sides, fail)?, (false, true), "{number}");
+        }
+    }
+    Ok(())
+}
+
+/// One `emit_on_commit` for both sides, or none on the side that passes a change on first.
+#[test]
+fn sides_of_which_one_hears_of_a_change_only_when_the_other_passes_it_on_are_warned_of() -> Result<()> {
+    let wrong: [fn(&Table) -> Sides; 3] = [
+        |t| (more(t), even(t)),
+        |t| {
+            let right = even(t);
+            (more(t).emit_on_commit(), right)
+        },
+        |t| {
+            let t = t.emit_on_commit();
+            (more(&t), even(&t))
+        },
+    ];
+    for (number, sides) in wrong.into_iter().enumerate() {
+        assert_eq!(meet(sides, None)?, (true, false), "{number}");
+    }
     Ok(())
 }

@@ -160,7 +160,7 @@ fn keys_are_known_to_be_what_they_were() -> Result<()> {
         seen: s.store(seen),
         last: None,
         ticks: 0,
-        timer: Timer::default(),
+        timer: s.timer(Duration::from_millis(10), Clock::Stream, Observed::tick),
     };
     let (main, children) = b.stream("in").process_values_with_children("observed", &["early"], observed);
     main.group_by_key().count("all").to_stream().to("out");

@@ -30,7 +30,6 @@ use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
 use crate::log::{Consumer, LogError, Offset, Producer, ProducerOptions, TopicPartition};
 use crate::mailbox::Letter;
-use crate::punctuation::PunctuationType;
 use crate::restore::{Progress, Restore};
 use crate::restore_listener::StateRestoreListener;
 use crate::store::StoreInstance;
@@ -209,8 +208,8 @@ impl StreamThread {
         let processed = self.process(now, position)?;
         for task in &mut self.tasks {
             task.pass_time()?;
-            if task.next_wall_punctuation() <= now.wall {
-                task.punctuate(PunctuationType::WallClockTime, now.wall)?;
+            if task.next_punctuation() <= now.wall {
+                task.punctuate(now.wall)?;
             }
         }
         self.send()?;
@@ -410,7 +409,7 @@ impl StreamThread {
             .any(Task::needs_commit)
             .then_some(self.last_commit.saturating_add(self.shared.config.commit_interval));
         let punctuation =
-            self.tasks.iter().map(Task::next_wall_punctuation).filter(|t| *t != Timestamp::MAX).map(until_wall).min();
+            self.tasks.iter().map(Task::next_punctuation).filter(|t| *t != Timestamp::MAX).map(until_wall).min();
         // Queued records that were not processed wait for an input, for another thread's task, or for room.
         let held_up = self
             .tasks

@@ -4,18 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{
-    Forward, NodeId, Punctuate, PunctuationType, Record, Result, TaskBuilder, TaskContext, Timestamp,
-};
+use millstream_core::{Forward, NodeId, Punctuate, Record, Result, TaskBuilder, TaskContext, Timestamp};
 
 use crate::builder::StreamsBuilder;
 use crate::durations::Least;
 use crate::kstream::KStream;
 use crate::processor::kind::{Kind, OutOf};
 use crate::processor::out::{Out, Outputs};
-use crate::processor::setup::{OnTimer, Setup, Stores, TimerPlan};
+use crate::processor::setup::{OnTimer, Setup, Stores};
 use crate::processor::step::{AnyKey, Processor};
-use crate::processor::timer::{Clock, Timer};
 
 /// What follows a processor, and its children.
 pub(crate) type WithChildren<K, V> = (KStream<K, V>, Children<K, V>);
@@ -165,7 +162,8 @@ impl<K, V> Children<K, V> {
 struct Processing<P, X: Kind<P>> {
     node: NodeId,
     processor: P,
-    timers: Vec<(OnTimer<P, X>, Timer)>,
+    /// What its timers call.
+    calls: Vec<OnTimer<P, X>>,
     now: Rc<Cell<Timestamp>>,
     down: Outputs<X::KOut, X::VOut>,
 }
@@ -188,19 +186,11 @@ impl<P: 'static, X: Kind<P>> Running<P, X> {
             let mut setup = Setup::new(stores);
             (make(&mut setup), setup.timers)
         });
-        let mut timers = Vec::new();
-        let mut schedule = Vec::new();
-        for TimerPlan { anchor, interval, clock, call, timer } in plans {
-            timers.push((call, timer));
-            schedule.push((anchor, interval, clock));
-        }
-        let processing = Rc::new(RefCell::new(Processing { node, processor, timers, now, down }));
-        for (token, (anchor, interval, clock)) in schedule.into_iter().enumerate() {
-            let kind = match clock {
-                Clock::Stream => PunctuationType::StreamTime,
-                Clock::Wall => PunctuationType::WallClockTime,
-            };
-            task.schedule(&format!("{name}.{token}"), kind, anchor, interval, processing.clone(), token);
+        let (calls, timers): (Vec<_>, Vec<_>) =
+            plans.into_iter().map(|plan| (plan.call, (plan.timer, plan.first))).unzip();
+        let processing = Rc::new(RefCell::new(Processing { node, processor, calls, now, down }));
+        for (token, (timer, first)) in timers.into_iter().enumerate() {
+            task.schedule(&format!("{name}.{token}"), timer.0, first, processing.clone(), token);
         }
         Running(processing)
     }
@@ -209,11 +199,7 @@ impl<P: 'static, X: Kind<P>> Running<P, X> {
 impl<P, X: Kind<P>> Punctuate for Processing<P, X> {
     fn punctuate(&mut self, cx: &mut TaskContext, time: Timestamp, token: usize) -> Result<()> {
         self.now.set(time);
-        let (call, timer) = &self.timers[token];
-        if timer.is_cancelled() {
-            return Ok(());
-        }
-        let call = call.clone();
+        let call = self.calls[token].clone();
         let mut out: OutOf<'_, P, X> = Out::new(cx, &mut self.down);
         let done = call(&mut self.processor, time, &mut out);
         done.or_else(|error| cx.failed(self.node, error))

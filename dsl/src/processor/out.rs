@@ -38,7 +38,7 @@ use millstream_core::{
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 pub struct Out<'a, K, V, R = Record<K, V>> {
-    cx: &'a mut TaskContext,
+    pub(crate) cx: &'a mut TaskContext,
     down: &'a mut Outputs<K, V>,
     forwarded: PhantomData<fn(R)>,
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use millstream_core::{Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
+use millstream_core::{FirstTime, Result, StoreId, StoreInstance, TaskBuilder, Timestamp};
 
 use crate::builder::StreamsBuilder;
 use crate::processor::kind::{Kind, OutOf};
@@ -96,11 +96,11 @@ pub struct Setup<'a, P, X: Kind<P> = AnyKey> {
 
 /// A timer that was asked for.
 pub(crate) struct TimerPlan<P, X: Kind<P>> {
-    pub(crate) anchor: Option<Timestamp>,
     pub(crate) interval: Duration,
-    pub(crate) clock: Clock,
     pub(crate) call: OnTimer<P, X>,
     pub(crate) timer: Timer,
+    /// When it fires first; `None` if it is not started.
+    pub(crate) first: Option<FirstTime>,
 }
 
 impl<'a, P, X: Kind<P>> Setup<'a, P, X> {
@@ -143,7 +143,7 @@ impl<'a, P, X: Kind<P>> Setup<'a, P, X> {
         clock: Clock,
         f: impl Fn(&mut P, Timestamp, &mut OutOf<'_, P, X>) -> Result<()> + 'static,
     ) -> Timer {
-        self.schedule(None, interval, clock, Rc::new(f))
+        self.add(interval, clock, Rc::new(f), Some(FirstTime::Usual))
     }
 
     /// As [`Setup::every`], at `start` and every `interval` behind it (KIP-1146). A start in the past is no reason to fire at
@@ -180,12 +180,67 @@ impl<'a, P, X: Kind<P>> Setup<'a, P, X> {
         clock: Clock,
         f: impl Fn(&mut P, Timestamp, &mut OutOf<'_, P, X>) -> Result<()> + 'static,
     ) -> Timer {
-        self.schedule(Some(start), interval, clock, Rc::new(f))
+        self.add(interval, clock, Rc::new(f), Some(FirstTime::At(start)))
     }
 
-    fn schedule(&mut self, anchor: Option<Timestamp>, interval: Duration, clock: Clock, call: OnTimer<P, X>) -> Timer {
-        let timer = Timer::default();
-        self.timers.push(TimerPlan { anchor, interval, clock, call, timer: timer.clone() });
+    /// As [`Setup::every`], but not started: [`Timer::start`] and [`Timer::start_from`] do that, called by
+    /// [`crate::Processor::process`] or by a timer. Such a timer has nothing of its own but when it is due: whom it is about is in a store.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Clock, KeyValueStore, Out, Processor, SECOND, StreamsBuilder, Timer, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// /// Tells what has come, ten seconds after the last record.
+    /// struct Rest {
+    ///     sum: KeyValueStore<String, i64>,
+    ///     rest: Timer,
+    /// }
+    /// # impl Processor for Rest {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    ///     self.sum.update(&r.key, |sum| *sum.get_or_insert(0) += r.value)?;
+    ///     self.rest.start(out); // anew, if it was started before
+    ///     Ok(())
+    /// }
+    /// # }
+    /// impl Rest {
+    ///     fn tell(&mut self, now: i64, out: &mut Out<'_, String, i64>) -> Result<()> {
+    ///         self.rest.cancel(); // until the next record
+    ///         self.sum.all().try_for_each(|row| row.and_then(|(key, sum)| out.forward(Record::new(key, sum, now))))
+    ///     }
+    /// }
+    /// # let b = StreamsBuilder::new();
+    /// let sum = b.store::<String, i64>("sum");
+    /// b.stream("in")
+    ///     .process("rest", move |setup| Rest {
+    ///         rest: setup.timer(10 * SECOND, Clock::Wall, Rest::tell),
+    ///         sum: setup.store(sum),
+    ///     })
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// for n in [5, 7, 1] {
+    ///     input.pipe("a", n);
+    ///     t.advance(9 * SECOND)?;
+    /// }
+    /// assert_eq!(out.read(), []);
+    /// t.advance(SECOND)?;
+    /// t.advance(10 * SECOND)?;
+    /// assert_eq!(out.read(), [kv("a", 13)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn timer(
+        &mut self,
+        interval: Duration,
+        clock: Clock,
+        f: impl Fn(&mut P, Timestamp, &mut OutOf<'_, P, X>) -> Result<()> + 'static,
+    ) -> Timer {
+        self.add(interval, clock, Rc::new(f), None)
+    }
+
+    fn add(&mut self, interval: Duration, clock: Clock, call: OnTimer<P, X>, first: Option<FirstTime>) -> Timer {
+        let timer = Timer::new(clock, interval);
+        self.timers.push(TimerPlan { interval, call, timer: timer.clone(), first });
         timer
     }
 }

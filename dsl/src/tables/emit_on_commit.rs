@@ -15,7 +15,7 @@ use crate::ktable::{KTable, LookUp, OldValues, Rows};
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// Passes a row's changes on with the next commit, and only the last: with the old value of the first and the time
     /// and headers of the last, in the order in which rows first changed. The table is the same, the stream is shorter; a
-    /// join with another table meets a row as it was passed on last. What is out of order in a table with a history is left
+    /// join with another table meets a row as it was passed on last, and until the commit gives the result the other row's time. What is out of order in a table with a history is left
     /// out, and counted as dropped: it is not the last.
     ///
     /// ```
@@ -37,6 +37,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         // Who looks into the table is given the rows as they were passed on.
         self.old_values.ask();
         let node = self.builder.node("KTABLE-EMITONCOMMIT", &[self.node], &[]);
+        self.builder.holds_back(node);
         let port = self.builder.port();
         let old_values = OldValues::derived(&[&self.old_values]);
         let (out, id, versioned, wanted) = (port.clone(), node, self.nature.is_versioned(), old_values.clone());

@@ -36,6 +36,14 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     /// assert_eq!(out.read(), [kv("Oslo", 1), kv("Oslo", 0), kv("Voss", 1)]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
+    ///
+    /// The key is lent, and a reference cannot be written to a topic: what is to be kept of it is cloned.
+    ///
+    /// ```compile_fail,E0277
+    /// # let b = millstream_dsl::StreamsBuilder::new();
+    /// # let people = b.table::<String, String>("people", "people");
+    /// people.group_by("by-town", |name, town| (town, name)); // `&String` has no default serde
+    /// ```
     pub fn group_by<K2: Data, V2: Data>(
         &self,
         name: &str,
