@@ -133,13 +133,15 @@ pub struct RepartitionDescription {
     pub source: NodeId,
 }
 
-/// Sources whose partitions must agree, because an operator brings their keys together.
+/// Sources whose partitions must agree, because an operator, or a store, brings their keys together.
 #[derive(Debug, Clone)]
 pub struct Copartition {
-    /// The operator, for messages.
+    /// What brings them together, for messages.
     pub operator: String,
     /// The sources.
     pub sources: BTreeSet<NodeId>,
+    /// `false`: only processors do, whose rows may be of other keys. It is a warning then.
+    pub required: bool,
 }
 
 /// What the DSL hands to [`Topology::new`].
