@@ -112,6 +112,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
+    /// The nodes whose records become its rows: other nodes may have it too, and only look into it.
+    pub made_of: BTreeSet<NodeId>,
     /// Where its rows lie.
     pub place: StorePlace,
     /// How to build it, empty.

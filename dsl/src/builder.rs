@@ -315,9 +315,20 @@ impl StreamsBuilder {
         Port::new(graph.ports)
     }
 
-    /// Adds a node between others.
+    /// Adds a node between others, which makes rows of these stores of what it is fed with.
     pub(crate) fn node(&self, kind: &str, inputs: &[NodeId], stores: &[StoreId]) -> NodeId {
+        stores.iter().for_each(|store| inputs.iter().for_each(|input| self.make(*store, *input)));
         self.describe(kind, NodeKind::Processor, inputs, stores, None)
+    }
+
+    /// Adds a node between others that has these stores to look into, or of which [`StreamsBuilder::make`] is told.
+    pub(crate) fn looking_node(&self, kind: &str, inputs: &[NodeId], stores: &[StoreId]) -> NodeId {
+        self.describe(kind, NodeKind::Processor, inputs, stores, None)
+    }
+
+    /// Notes that a node's records become rows of a store.
+    pub(crate) fn make(&self, store: StoreId, of: NodeId) {
+        self.graph().parts.stores[store.0].made_of.insert(of);
     }
 
     fn describe(
@@ -390,6 +401,7 @@ impl StreamsBuilder {
             format,
             changelog,
             rebuilt_from: None,
+            made_of: BTreeSet::new(),
             place: StorePlace::default(),
             supplier,
             global,
