@@ -85,6 +85,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     streams.on_held_up(|error| eprintln!("waiting: {error}"));
     streams.on_restore(Restoring::new(clock, |line| eprintln!("{line}")));
     let context = streams.context();
+    context.plan.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     eprintln!(
         "{}: {} on {}, {guarantee} every {interval:?}",
         context.config.application_id,

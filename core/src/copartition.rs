@@ -1,17 +1,18 @@
 //! Whether equal keys meet: what an operator brings together must be written by one key serde and placed by one
-//! partitioner. Kafka Streams compares the numbers of partitions alone (semantics.md 13), and equal keys then silently
-//! miss each other. Numbers are for [`crate::Plan`], which knows the topics as they are.
+//! partitioner. Kafka Streams compares the numbers of partitions alone, and of joins alone (semantics.md 13), and equal keys
+//! then silently miss each other. Numbers are for [`crate::Plan`], which knows the topics as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::placed_by::PlacedBy;
 use crate::topic_name::TopicName;
-use crate::topology::{Copartition, NodeKind, Topics, TopologyParts};
+use crate::topology::{Copartition, NodeDescription, NodeKind, Topics, TopologyParts};
 use crate::topology_index::NodeId;
 
 /// One topic of a group.
 struct Member<'a> {
-    topic: &'a TopicName,
+    /// Its name, or the pattern that it matches.
+    topic: String,
     /// What writes the bytes that decide the partition.
     key: &'a str,
     /// The partitioners of the sinks of this program that write it; `None` is the default one. Empty if nothing is known, or
@@ -20,16 +21,19 @@ struct Member<'a> {
 }
 
 impl TopologyParts {
-    /// Every operator that brings keys together which are not where their equals are.
-    pub fn scattered_keys(&self) -> Vec<String> {
-        self.copartitions.iter().flat_map(|group| self.scattered_in(group)).collect()
+    /// Everything that brings keys together which are not where their equals are: what is `required` not to, or the rest, which
+    /// may be meant.
+    pub fn scattered_keys(&self, required: bool) -> Vec<String> {
+        let groups = self.copartitions.iter().filter(|group| group.required == required);
+        groups.flat_map(|group| self.scattered_in(group)).collect()
     }
 
     fn scattered_in(&self, group: &Copartition) -> Vec<String> {
         let members: Vec<Member<'_>> = self.members(group);
         let mut problems = Vec::new();
         let serdes: BTreeSet<&str> = members.iter().map(|m| m.key).collect();
-        if serdes.len() > 1 {
+        // Processors may look rows up by what they like.
+        if serdes.len() > 1 && group.required {
             let list: Vec<String> = members.iter().map(|m| format!("`{}` by {}", m.topic, m.key)).collect();
             problems.push(format!(
                 "{} brings keys together that are written by different serdes, so that equal keys may be in different partitions: {}\n  help: read the topics by one serde, or write one of them anew by .repartition(name) before it; a serde that writes the bytes of another says so in Serde::partition_serde",
@@ -56,9 +60,10 @@ impl TopologyParts {
                 })
                 .collect();
             problems.push(format!(
-                "{} brings topics together whose records are placed by different partitioners: {}\n  help: place one of them anew by .repartition(name), or .repartition_by(name, partitioner), before it; two partitioners are known to be one only if they are the same function and it captures nothing",
+                "{} brings topics together whose records are placed by different partitioners: {}\n  help: place one of them anew by .repartition(name), or .repartition_by(name, partitioner), before it; two partitioners are known to be one only if they are the same function and it captures nothing{}",
                 group.operator,
-                list.join(", ")
+                list.join(", "),
+                group.or_leave_it()
             ));
         }
         problems
@@ -73,21 +78,43 @@ impl TopologyParts {
                 writers.entry(topic).or_default().extend(placed);
             }
         }
-        let sources = group.sources.iter().map(|source| &self.nodes[source.0]);
-        let named = sources.filter_map(|node| match (&node.kind, &node.types) {
-            (NodeKind::Source(Topics::Named(topics)), Some(types)) => Some((topics, types.partition_serde.as_str())),
-            _ => None,
-        });
-        let named: Vec<(&TopicName, &str)> =
-            named.flat_map(|(topics, key)| topics.iter().map(move |topic| (topic, key))).collect();
-        let mut written = named.iter().filter_map(|(topic, _)| writers.get(topic)).flatten();
+        // By its name: what writes its keys, and its partitioners if the program writes it.
+        let mut members = Vec::new();
+        for source in &group.sources {
+            let NodeDescription { kind: NodeKind::Source(topics), types: Some(types), .. } = &self.nodes[source.0]
+            else {
+                continue;
+            };
+            let key = types.partition_serde.as_str();
+            let named = |name: &TopicName| (name.to_string(), key, writers.get(name).cloned());
+            match topics {
+                Topics::Named(names) => members.extend(names.iter().map(named)),
+                Topics::Pattern(pattern) => {
+                    let own =
+                        writers.keys().filter(|name| matches!(name, TopicName::User(name) if pattern.matches(name)));
+                    let own: Vec<_> = own.map(|name| named(name)).collect();
+                    // Whether others match too is not known before the start.
+                    let others = own.is_empty().then(|| (pattern.to_string(), key, None));
+                    members.extend(own.into_iter().chain(others));
+                }
+            }
+        }
+        let mut written = members.iter().filter_map(|(.., placed)| placed.as_ref()).flatten();
         // What nobody writes here is taken to be placed as the program says, or as every Kafka client does by default.
         let elsewhere =
             if written.any(|placed| placed.is_some_and(PlacedBy::is_stated)) { Vec::new() } else { vec![None] };
-        let member = |(topic, key)| {
-            let placed = writers.get(topic).cloned().unwrap_or_else(|| elsewhere.clone());
-            Member { topic, key, placed }
+        let member = |(topic, key, placed): (String, _, Option<_>)| Member {
+            topic,
+            key,
+            placed: placed.unwrap_or_else(|| elsewhere.clone()),
         };
-        named.into_iter().map(member).collect()
+        members.into_iter().map(member).collect()
+    }
+}
+
+impl Copartition {
+    /// The end of a help about what may be meant.
+    pub(crate) fn or_leave_it(&self) -> &'static str {
+        if self.required { "" } else { "; leave it as it is if no row is looked up by a record's key" }
     }
 }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Result;
 use crate::topic_name::TopicName;
 use crate::topology::{NodeKind, RecordTypes, StoreDescription, Topics, Topology};
-use crate::topology_index::StoreId;
 
 /// What is kept of one store or one repartition topic.
 pub(crate) type Properties = BTreeMap<String, String>;
@@ -24,6 +23,9 @@ pub(crate) const LEFT_BEHIND: &str = "left behind";
 /// The topic that stands for a store's changelog.
 pub(crate) const REBUILT_FROM: &str = "rebuilt from";
 
+/// The kind of the stores that a join of streams has for its sides.
+const JOIN_BUFFER: &str = "join-buffer";
+
 /// Properties of a changelog topic that follow the program. Only growth matters: what is kept for longer than it is needed
 /// does no harm.
 const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
@@ -31,10 +33,10 @@ const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
 impl Fingerprint {
     pub(crate) fn of(topology: &Topology) -> Self {
         let mut entries = BTreeMap::new();
-        for (id, store) in topology.stores().iter().enumerate() {
+        for store in topology.stores() {
             if store.changelog.is_some() || store.rebuilt_from.is_some() {
                 let name = TopicName::Changelog(store.name.clone());
-                entries.insert(name, of_store(topology, StoreId(id), store));
+                entries.insert(name, of_store(topology, store));
             }
         }
         for repartition in topology.repartitions() {
@@ -57,7 +59,19 @@ impl Fingerprint {
         mut holds: impl FnMut(&TopicName) -> Result<bool>,
     ) -> Result<Vec<String>> {
         let mut problems = Vec::new();
-        for (name, was) in &earlier.0 {
+        let mut swapped = BTreeSet::new();
+        for join in self.swapped_joins(earlier) {
+            let stores = ["left", "right", "held"].map(|part| TopicName::Changelog(format!("{join}-{part}")));
+            let mut held = false;
+            for store in stores.iter().filter(|store| earlier.0.contains_key(*store)) {
+                held = held || holds(store)?;
+            }
+            if held {
+                problems.push(swapped_join(join, &earlier.0[&stores[0]]));
+            }
+            swapped.extend(stores);
+        }
+        for (name, was) in earlier.0.iter().filter(|(name, _)| !swapped.contains(*name)) {
             let found = match (name, self.0.get(name)) {
                 (TopicName::Changelog(store), Some(is)) => changed_store(store, was, is),
                 (TopicName::Changelog(store), None) if !is_nowhere(was) => {
@@ -86,6 +100,25 @@ impl Fingerprint {
         grown.filter(|(_, longer): &(_, Properties)| !longer.is_empty()).collect()
     }
 
+    /// The joins of streams whose left rows are made of what their right ones were made of, and the other way round. Told
+    /// apart from a store that is made of something else, since sides may have topics in common.
+    fn swapped_joins<'a>(&'a self, earlier: &'a Fingerprint) -> impl Iterator<Item = &'a str> {
+        let topics = |of: &'a Fingerprint, store: String| -> Option<Option<&'a String>> {
+            let store = of.0.get(&TopicName::Changelog(store))?;
+            (store.get("kind")? == JOIN_BUFFER).then(|| store.get("topics"))
+        };
+        let sides =
+            move |of, join: &str| Some((topics(of, format!("{join}-left"))?, topics(of, format!("{join}-right"))?));
+        let joins = self.0.keys().filter_map(|name| match name {
+            TopicName::Changelog(store) => store.strip_suffix("-left"),
+            _ => None,
+        });
+        joins.filter(move |join| match (sides(earlier, join), sides(self, join)) {
+            (Some(was), Some((left, right))) => was.0 != was.1 && was == (right, left),
+            _ => false,
+        })
+    }
+
     fn vanished_store(&self, earlier: &Fingerprint, store: &str, was: &Properties) -> String {
         let new = self.0.iter().filter(|(name, is)| !earlier.0.contains_key(*name) && *is == was);
         let alike: Vec<String> = new
@@ -109,7 +142,7 @@ fn is_nowhere(was: &Properties) -> bool {
     was.contains_key(LEFT_BEHIND) || was.contains_key(REBUILT_FROM)
 }
 
-fn of_store(topology: &Topology, id: StoreId, store: &StoreDescription) -> Properties {
+fn of_store(topology: &Topology, store: &StoreDescription) -> Properties {
     let format = &store.format;
     let mut properties: Properties = [("kind", format.kind), ("key", &format.key), ("value", &format.value)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -120,16 +153,17 @@ fn of_store(topology: &Topology, id: StoreId, store: &StoreDescription) -> Prope
     if let Some(from) = &store.rebuilt_from {
         properties.insert(REBUILT_FROM.to_owned(), from.topic.clone());
     }
-    if let Some(topics) = topics_behind(topology, id) {
+    if let Some(topics) = topics_behind(topology, store) {
         properties.insert("topics".to_owned(), topics.into_iter().collect::<Vec<_>>().join(" "));
     }
     properties
 }
 
-/// The user's topics whose records end up in a store, over however many repartition topics; `None` if a pattern does.
-fn topics_behind(topology: &Topology, store: StoreId) -> Option<BTreeSet<String>> {
+/// The user's topics whose records end up in a store, over however many repartition topics; `None` if a pattern does. What
+/// only looks into it does not count: a join's sides, each with rows of its own, would have each other's topics.
+fn topics_behind(topology: &Topology, store: &StoreDescription) -> Option<BTreeSet<String>> {
     let nodes = topology.nodes();
-    let mut next: Vec<usize> = (0..nodes.len()).filter(|id| nodes[*id].stores.contains(&store)).collect();
+    let mut next: Vec<usize> = store.made_of.iter().map(|node| node.0).collect();
     let mut seen = BTreeSet::new();
     let mut topics = BTreeSet::new();
     while let Some(id) = next.pop() {
@@ -213,6 +247,13 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
         ));
     }
     problems
+}
+
+fn swapped_join(join: &str, left: &Properties) -> String {
+    let of = left.get("topics").map(|topics| format!(", of `{topics}`,")).unwrap_or_default();
+    format!(
+        "join `{join}` has changed its sides: its changelogs hold what was on the left{of} as left rows, which is on the right now\n  help: swap them back; or give the join another name to begin without rows, or the application another application.id"
+    )
 }
 
 fn changed_repartition(topic: &str, was: &Properties, is: &Properties) -> String {

@@ -47,6 +47,8 @@ pub struct Plan {
     pub internal_topics: Arc<BTreeSet<String>>,
     /// Sub-topologies in the order in which records flow through them; those that write to each other are together.
     pub order: Vec<Vec<usize>>,
+    /// What runs on these topics, and may not be meant; each with what to do. As [`Topology::warnings`].
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -61,6 +63,7 @@ impl Plan {
             config,
             admin,
             problems: Vec::new(),
+            warnings: Vec::new(),
             counts: BTreeMap::new(),
             create: BTreeMap::new(),
             topics: Vec::new(),
@@ -74,7 +77,8 @@ impl Plan {
         }
         let (tasks, globals) = planner.tasks();
         let (internal_topics, order) = (Arc::new(planner.internal_topics()), topology.flow());
-        Ok(Plan { tasks, globals, create: planner.create.into_values().collect(), internal_topics, order })
+        let Planner { create, warnings, .. } = planner;
+        Ok(Plan { tasks, globals, create: create.into_values().collect(), internal_topics, order, warnings })
     }
 
     /// Creates the missing topics. A topic that another member has created meanwhile is fine.
@@ -131,6 +135,7 @@ struct Planner<'a> {
     config: &'a RuntimeConfig,
     admin: &'a dyn Admin,
     problems: Vec<String>,
+    warnings: Vec<String>,
     /// Partitions of every topic known so far, by full name.
     counts: BTreeMap<String, i32>,
     create: BTreeMap<String, TopicSpec>,
@@ -320,7 +325,8 @@ impl Planner<'_> {
                     self.counts.insert(self.resolve(&TopicName::Repartition(repartition.name.clone())), largest);
                 }
             }
-            for group in topology.copartitions() {
+            // What may be meant otherwise sizes no topic.
+            for group in topology.copartitions().iter().filter(|group| group.required) {
                 let (repartitions, users) = self.split_group(&group.sources);
                 let fixed = |name: &String| {
                     topology.repartitions().iter().any(|r| {
@@ -376,10 +382,12 @@ impl Planner<'_> {
             if distinct.len() > 1 {
                 let list: Vec<String> = sizes.iter().map(|(name, size)| format!("`{name}` {size}")).collect();
                 let most = distinct.last().copied().unwrap_or(1);
-                self.problems.push(format!(
-                    "{} brings topics together that are not co-partitioned: {}\n  help: .repartition(name, {most}) before it, or give the topics equal partitions",
+                let found = if group.required { &mut self.problems } else { &mut self.warnings };
+                found.push(format!(
+                    "{} brings topics together that are not co-partitioned: {}\n  help: .repartition_to(name, {most}) before it, or give the topics equal partitions{}",
                     group.operator,
-                    list.join(", ")
+                    list.join(", "),
+                    group.or_leave_it()
                 ));
             }
         }

@@ -112,6 +112,8 @@ pub struct StoreDescription {
     pub changelog: Option<BTreeMap<String, String>>,
     /// The topic that stands for its changelog, if it has none of its own.
     pub rebuilt_from: Option<RebuiltFrom>,
+    /// The nodes whose records become its rows: other nodes may have it too, and only look into it.
+    pub made_of: BTreeSet<NodeId>,
     /// Where its rows lie.
     pub place: StorePlace,
     /// How to build it, empty.
@@ -133,13 +135,15 @@ pub struct RepartitionDescription {
     pub source: NodeId,
 }
 
-/// Sources whose partitions must agree, because an operator brings their keys together.
+/// Sources whose partitions must agree, because an operator, or a store, brings their keys together.
 #[derive(Debug, Clone)]
 pub struct Copartition {
-    /// The operator, for messages.
+    /// What brings them together, for messages.
     pub operator: String,
     /// The sources.
     pub sources: BTreeSet<NodeId>,
+    /// `false`: only processors do, whose rows may be of other keys. It is a warning then.
+    pub required: bool,
 }
 
 /// What the DSL hands to [`Topology::new`].

@@ -14,6 +14,7 @@ use millstream_core::{
 
 use crate::consumed::Produced;
 use crate::durations::{self, FirstBad, Least};
+use crate::keyed_stores;
 use crate::materialized::Materialized;
 use crate::once::Made;
 use crate::optimization::Optimization;
@@ -53,6 +54,8 @@ struct Graph {
     timed: BTreeSet<String>,
     /// Nodes that pass changes on with commits only.
     holding_back: BTreeSet<NodeId>,
+    /// Which stores the program's own code has asked for, and where.
+    asked: BTreeSet<(NodeId, StoreId)>,
 }
 
 /// How a source reads, besides its records.
@@ -150,14 +153,16 @@ impl StreamsBuilder {
         problems.extend(illegal_topics(&graph.parts));
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
-        problems.extend(graph.parts.scattered_keys());
-        problems.extend(misread_topics(&graph.parts));
+        let mut parts = graph.parts.clone();
+        parts.copartitions.extend(keyed_stores::copartitions(&parts, &graph.asked));
+        problems.extend(parts.scattered_keys(true));
+        parts.warnings.extend(parts.scattered_keys(false));
+        problems.extend(misread_topics(&parts));
         if graph.parts.sources.is_empty() {
             problems.push(
                 "the program reads no topic\n  help: start with .stream(…), .table(…) or .global_table(…)".into(),
             );
         }
-        let mut parts = graph.parts.clone();
         if graph.optimizations.contains(&Optimization::ReuseSourceTopics) {
             for (store, from) in &graph.rebuildable {
                 let store = &mut parts.stores[store.0];
@@ -326,9 +331,20 @@ impl StreamsBuilder {
         Port::new(graph.ports)
     }
 
-    /// Adds a node between others.
+    /// Adds a node between others, which makes rows of these stores of what it is fed with.
     pub(crate) fn node(&self, kind: &str, inputs: &[NodeId], stores: &[StoreId]) -> NodeId {
+        stores.iter().for_each(|store| inputs.iter().for_each(|input| self.make(*store, *input)));
         self.describe(kind, NodeKind::Processor, inputs, stores, None)
+    }
+
+    /// Adds a node between others that has these stores to look into, or of which [`StreamsBuilder::make`] is told.
+    pub(crate) fn looking_node(&self, kind: &str, inputs: &[NodeId], stores: &[StoreId]) -> NodeId {
+        self.describe(kind, NodeKind::Processor, inputs, stores, None)
+    }
+
+    /// Notes that a node's records become rows of a store.
+    pub(crate) fn make(&self, store: StoreId, of: NodeId) {
+        self.graph().parts.stores[store.0].made_of.insert(of);
     }
 
     fn describe(
@@ -401,6 +417,7 @@ impl StreamsBuilder {
             format,
             changelog,
             rebuilt_from: None,
+            made_of: BTreeSet::new(),
             place: StorePlace::default(),
             supplier,
             global,
@@ -435,21 +452,18 @@ impl StreamsBuilder {
     }
 
     pub(crate) fn copartition(&self, operator: &str, sources: BTreeSet<NodeId>) {
-        self.graph().parts.copartitions.push(Copartition { operator: operator.to_owned(), sources });
+        let group = Copartition { operator: operator.to_owned(), sources, required: true };
+        self.graph().parts.copartitions.push(group);
+    }
+
+    /// Notes which stores the code of a node's own has asked for.
+    pub(crate) fn asks(&self, node: NodeId, stores: &[StoreId]) {
+        self.graph().asked.extend(stores.iter().map(|store| (node, *store)));
     }
 
     /// The sources that feed these nodes.
     pub(crate) fn sources_of(&self, nodes: &[NodeId]) -> BTreeSet<NodeId> {
-        let graph = self.graph();
-        let mut seen: BTreeSet<NodeId> = BTreeSet::new();
-        let mut next = nodes.to_vec();
-        while let Some(node) = next.pop() {
-            if seen.insert(node) {
-                next.extend(&graph.parts.nodes[node.0].inputs);
-            }
-        }
-        seen.retain(|node| matches!(graph.parts.nodes[node.0].kind, NodeKind::Source(_)));
-        seen
+        keyed_stores::sources_above(&self.graph().parts, nodes)
     }
 
     /// Takes the name of a processor with timers: when they are due is kept by it.

@@ -11,6 +11,7 @@ mod failure;
 mod framed;
 mod joins;
 mod json;
+mod keyed_stores;
 mod keys;
 mod kstream;
 mod ktable;

@@ -1,9 +1,15 @@
 //! A program whose keys would silently miss each other is refused when it is built, with every reason at once.
 #![expect(clippy::ptr_arg, reason = "partitioners and joiners get the records' own types")]
 
-use millstream_core::{Encoded, Headers, Payload, Result, Serde, SerdeContext, SerdeError, StringSerde};
+use std::collections::BTreeMap;
+
+use millstream_core::{
+    Encoded, Headers, MemoryLog, Payload, Plan, Record, Result, RuntimeConfig, Serde, SerdeContext, SerdeError,
+    StringSerde,
+};
 use millstream_dsl::{
-    Consumed, HOUR, JoinWindows, KStream, Produced, StreamsBuilder, TableJoined, TopologyTestDriver, kv,
+    Consumed, HOUR, JoinWindows, KStream, KeyValueStore, Out, Processor, Produced, SessionWindows, SlidingWindows,
+    StoreHandle, StreamsBuilder, TableJoined, TimeWindows, TopologyTestDriver, kv, pattern,
 };
 
 /// Text in capitals: the same keys, other bytes.
@@ -143,6 +149,199 @@ fn windowed_tables_of_streams_with_one_key_serde_are_no_difference() {
     counts("left").join(&counts("right"), |l, r| l + r).to_stream().to("windowed");
     counts("third").join(&b.table("windowed", "again"), |l, r: &i64| l + r).to_stream().to("out");
     assert_eq!(problem(&b), "");
+}
+
+/// The streams of a topic of two partitions and of one of three.
+fn two_and_three() -> (StreamsBuilder, KStream<String, String>, KStream<String, String>) {
+    let b = StreamsBuilder::new();
+    b.topic("a", 2).topic("b", 3).topic("out", 1);
+    let (two, three) = (b.stream("a"), b.stream("b"));
+    (b, two, three)
+}
+
+/// What a start says of a program: why it is refused, or what it warns of.
+fn said(b: &StreamsBuilder) -> Result<String> {
+    let topology = b.build()?;
+    let plan = Plan::new(&topology, &RuntimeConfig::embedded("app"), &*MemoryLog::new());
+    Ok(match plan {
+        Ok(plan) => topology.warnings().iter().cloned().chain(plan.warnings).collect::<Vec<_>>().join("\n"),
+        Err(error) => error.to_string(),
+    })
+}
+
+const NOT_TOGETHER: &str = " brings topics together that are not co-partitioned: `a` 2, `b` 3\n  \
+    help: .repartition_to(name, 3) before it, or give the topics equal partitions";
+
+/// One key's count was split over two tasks, 1 and 1 instead of 2, and nobody said so.
+#[test]
+fn what_is_merged_and_kept_by_key_needs_equal_partitions() -> Result<()> {
+    type Keeps = fn(&KStream<String, String>);
+    let programs: [(&str, Keeps); 9] = [
+        ("store `kept`", |both| drop(both.group_by_key().count("kept"))),
+        ("store `kept`", |both| drop(both.filter(|_, v| v != "x").group_by_key().reduce("kept", |a, _| a))),
+        ("store `kept`", |both| drop(both.group_by_key().windowed_by(TimeWindows::of(HOUR)).count("kept"))),
+        ("store `kept`", |both| drop(both.group_by_key().windowed_by(SlidingWindows::of(HOUR)).count("kept"))),
+        ("store `kept`", |both| drop(both.group_by_key().windowed_by(SessionWindows::of(HOUR)).count("kept"))),
+        ("store `kept`", |both| drop(both.to_table("kept").filter(|_, v| v != "x").materialize("again"))),
+        ("store `kept`", |both| drop(both.to_versioned_table("kept", HOUR))),
+        ("cogroup `kept`", |both| {
+            drop(both.group_by_key().cogroup(|_, _, n: &mut i64| *n += 1).aggregate("kept", || 0));
+        }),
+        ("join `kept`", |both| joined("kept", both, both)),
+    ];
+    for (by, keeps) in programs {
+        let (b, two, three) = two_and_three();
+        keeps(&two.merge(&three));
+        assert_eq!(said(&b)?, format!("the topology cannot run: {by}{NOT_TOGETHER}"));
+    }
+    let sources: [fn(&StreamsBuilder) -> Result<KStream<String, String>>; 2] =
+        [|b| Ok(b.stream(["a", "b"])), |b| Ok(b.stream(pattern("[ab]")?))];
+    for source in sources {
+        let b = StreamsBuilder::new();
+        b.topic("a", 2).topic("b", 3);
+        source(&b)?.group_by_key().count("kept");
+        assert_eq!(said(&b)?, format!("the topology cannot run: store `kept`{NOT_TOGETHER}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_merged_and_not_kept_by_the_topics_keys_does_not() -> Result<()> {
+    let (b, two, three) = two_and_three();
+    let both = two.merge(&three);
+    both.map_values(|v| v + "!").to("out");
+    // The new key goes over a topic of its own, which is as large as the largest.
+    both.group_by("by-value", |_, v| v.clone()).count("values");
+    b.topic("names", 4);
+    both.join_global(&b.global_table("names", "names"), |key, _| Some(key.clone()), plus).to("out");
+    // What is kept of each alone.
+    two.group_by_key().count("of-a");
+    three.group_by_key().count("of-b");
+    assert_eq!(said(&b)?, "");
+    Ok(())
+}
+
+/// Both ways of the help, and a repartition of one of two that takes the other's number by itself.
+#[test]
+fn a_repartition_brings_what_is_merged_together() -> Result<()> {
+    type Mends = fn(&KStream<String, String>, &KStream<String, String>) -> KStream<String, String>;
+    let mends: [Mends; 3] = [
+        |two, three| two.merge(three).repartition("all"),
+        |two, three| two.repartition_to("a-again", 3).merge(three),
+        |two, three| two.merge(&three.repartition("b-again")),
+    ];
+    for mend in mends {
+        let (b, two, three) = two_and_three();
+        mend(&two, &three).group_by_key().count("counts").to_stream().to("out");
+        assert_eq!(said(&b)?, "");
+        let t = TopologyTestDriver::new(b.build()?)?;
+        let (two, three) = (t.input::<String, String>("a")?, t.input::<String, String>("b")?);
+        let keys: Vec<String> = (0..12).map(|n| format!("k{n}")).collect();
+        for key in &keys {
+            two.pipe(key.as_str(), "x");
+            three.pipe(key.as_str(), "x");
+        }
+        let counts: BTreeMap<String, Option<i64>> = t.output("out")?.read().into_iter().collect();
+        assert_eq!(counts, keys.into_iter().map(|key| (key, Some(2))).collect());
+    }
+    Ok(())
+}
+
+/// Two repartition topics that nobody sized are as large as the larger, since their records meet.
+#[test]
+fn repartition_topics_that_are_merged_and_counted_are_of_one_size() -> Result<()> {
+    let (b, two, three) = two_and_three();
+    two.repartition("of-a").merge(&three.repartition("of-b")).group_by_key().count("counts");
+    let plan = Plan::new(&b.build()?, &RuntimeConfig::embedded("app"), &*MemoryLog::new())?;
+    let own: Vec<(&str, i32)> =
+        plan.create.iter().filter(|t| t.name.starts_with("app-of")).map(|t| (t.name.as_str(), t.partitions)).collect();
+    assert_eq!(own, [("app-of-a-repartition", 3), ("app-of-b-repartition", 3)]);
+    Ok(())
+}
+
+/// The program's own sinks show where its records go, of named topics and of those that a pattern matches.
+#[test]
+fn what_is_merged_and_counted_needs_one_partitioner_and_one_serde() -> Result<()> {
+    let placed = |b: &StreamsBuilder| {
+        let placed = Produced::of::<String, String>().partitioner(by_length);
+        b.stream::<String, String>("in").to_with("placed", placed);
+    };
+    let b = StreamsBuilder::new();
+    placed(&b);
+    b.stream::<String, String>(["placed", "plain"]).group_by_key().count("counts");
+    let said_of = |other: &str| {
+        format!(
+            "the topology cannot run: store `counts` brings topics together whose records are placed by different \
+             partitioners: `placed` by by_length, `{other}` by the default\n  help: "
+        )
+    };
+    assert!(problem(&b).starts_with(&said_of("plain")), "{}", problem(&b));
+
+    let b = StreamsBuilder::new();
+    placed(&b);
+    b.stream::<String, String>("in2").to("placed-too");
+    b.stream::<String, String>(pattern("placed.*")?).group_by_key().count("counts");
+    assert!(problem(&b).starts_with(&said_of("placed-too")), "{}", problem(&b));
+
+    let b = StreamsBuilder::new();
+    placed(&b);
+    b.stream::<String, String>("placed").group_by_key().count("counts");
+    assert_eq!(problem(&b), "", "one topic with a partitioner of its own");
+
+    let b = StreamsBuilder::new();
+    let loud = b.stream_with("loud", Consumed::with(Loud, StringSerde));
+    loud.merge(&b.stream("plain")).group_by_key().count("counts");
+    let problem = problem(&b);
+    assert!(problem.contains("store `counts` brings keys together that are written by different serdes"), "{problem}");
+    Ok(())
+}
+
+struct Seen {
+    rows: KeyValueStore<String, String>,
+}
+
+impl Processor for Seen {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = String;
+
+    fn process(&mut self, record: Record<String, String>, out: &mut Out<'_, String, String>) -> Result<()> {
+        self.rows.put(&record.key, Some(record.value.clone()))?;
+        out.forward(record)
+    }
+}
+
+/// Kafka Streams runs them, and their rows may be of what they like: a warning says what a program of the records' keys misses.
+#[test]
+fn processors_that_share_a_store_are_warned_of_topics_that_are_not_copartitioned() -> Result<()> {
+    type Rows = StoreHandle<KeyValueStore<String, String>>;
+    let seen = |stream: &KStream<String, String>, name: &str, rows: &Rows| {
+        let rows = rows.clone();
+        stream.process(name, move |setup| Seen { rows: setup.store(rows.clone()) }).to("out");
+    };
+    let warning = format!(
+        "store `rows`, which processors have,{NOT_TOGETHER}; leave it as it is if no row is looked up by a record's key"
+    );
+    let (b, two, three) = two_and_three();
+    let rows = b.store("rows");
+    seen(&two, "of-a", &rows);
+    seen(&three, "of-b", &rows);
+    assert_eq!(said(&b)?, warning);
+    TopologyTestDriver::new(b.build()?)?.input::<String, String>("a")?.pipe("k", "v");
+
+    let (b, two, three) = two_and_three();
+    seen(&two.merge(&three), "both", &b.store("rows"));
+    assert_eq!(said(&b)?, warning);
+
+    // A store for each says nothing; one that is read from a topic is where that topic's keys are.
+    let b = StreamsBuilder::new();
+    b.topic("a", 2).topic("b", 3).topic("out", 1);
+    seen(&b.stream("a"), "of-a", &b.store("alone"));
+    assert_eq!(said(&b)?, "");
+    seen(&b.stream("a"), "reads", &b.read_only_store("b", "rows"));
+    assert_eq!(said(&b)?, warning);
+    Ok(())
 }
 
 /// What a foreign-key join says of the other table's keys is not what this program writes; of what others write nothing is known.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
-use millstream_dsl::{HOUR, KStream, MIN, Optimization, StreamsBuilder, TimeWindows};
+use millstream_dsl::{HOUR, JoinWindows, KStream, MIN, Optimization, StreamsBuilder, TimeWindows, pattern};
 use millstream_tests::embedded::Embedded;
 
 fn config() -> RuntimeConfig {
@@ -195,6 +195,155 @@ fn kind_and_types_of_a_store_stay() -> Result<()> {
         }
         assert_eq!(said.matches("store `counts`: ").count(), wanted.len(), "{said}");
     }
+    Ok(())
+}
+
+type Words = KStream<String, String>;
+
+/// How two streams are joined as `paid`.
+type Joins = fn(&Words, &Words);
+
+const JOINS: [Joins; 3] = [
+    |left, right| left.join("paid", right, JoinWindows::of(MIN), |l, r| format!("{l}+{r}")).to("out"),
+    |left, right| left.left_join("paid", right, JoinWindows::of(MIN), |l, r| format!("{l}+{r:?}")).to("out"),
+    |left, right| left.outer_join("paid", right, JoinWindows::of(MIN), |l, r| format!("{l:?}+{r:?}")).to("out"),
+];
+
+/// A log with an order on it, on which a program has run.
+fn after_an_order(topology: Topology) -> Result<Embedded> {
+    let embedded = Embedded::in_memory()?;
+    for topic in ["orders", "payments", "refunds"] {
+        embedded.create(topic, 1)?;
+    }
+    embedded.write("orders", 0, &[(1, Some("k"), "order 1")])?;
+    embedded.streams(topology, config())?.run_to_end()?;
+    Ok(embedded)
+}
+
+/// The order was joined with the next one, though nobody had paid: it was in the left rows, which both were read from.
+#[test]
+fn a_join_of_streams_keeps_its_sides() -> Result<()> {
+    let joined = |joins: Joins, left: &str, right: &str| {
+        let b = StreamsBuilder::new();
+        joins(&b.stream(left), &b.stream(right));
+        b.build()
+    };
+    for joins in JOINS {
+        let embedded = after_an_order(joined(joins, "orders", "payments")?)?;
+        assert_eq!(
+            said(&embedded, joined(joins, "payments", "orders")?),
+            "the topology cannot run: join `paid` has changed its sides: its changelogs hold what was on the left, of \
+             `orders`, as left rows, which is on the right now\n  help: swap them back; or give the join another name to \
+             begin without rows, or the application another application.id"
+        );
+        assert_eq!(
+            said(&embedded, joined(joins, "refunds", "payments")?),
+            "the topology cannot run: store `paid-left`: is made from `refunds` now, its changelog was written with \
+             `orders`\n  help: give the store another name to begin without rows, or the application another \
+             application.id; to go back, keep what `paid-left` was"
+        );
+        // There were no payments.
+        assert_eq!(said(&embedded, joined(joins, "orders", "refunds")?), "");
+        embedded.streams(joined(joins, "orders", "payments")?, config())?.run_to_end()?;
+        embedded.streams(joined(joins, "payments", "orders")?, ignoring())?.run_to_end()?;
+        assert_eq!(said(&embedded, joined(joins, "payments", "orders")?), "");
+    }
+    Ok(())
+}
+
+/// A topic more or less changes no side; sides may share some, or be of topics that are not known by name.
+#[test]
+fn sides_with_topics_in_common_are_told_apart() -> Result<()> {
+    type Sides = fn(&StreamsBuilder) -> Result<[Words; 2]>;
+    let programs: [Sides; 2] = [
+        |b| {
+            let [orders, both, refunds] = ["orders", "payments", "refunds"].map(|topic| b.stream(topic));
+            Ok([orders.merge(&both), both.merge(&refunds)])
+        },
+        |b| Ok([b.stream(pattern("order.")?), b.stream("payments")]),
+    ];
+    for sides in programs {
+        let program = |swapped: bool| -> Result<Topology> {
+            let b = StreamsBuilder::new();
+            let [left, right] = sides(&b)?;
+            let (left, right) = if swapped { (right, left) } else { (left, right) };
+            JOINS[0](&left, &right);
+            b.build()
+        };
+        let embedded = after_an_order(program(false)?)?;
+        let problem = said(&embedded, program(true)?);
+        assert!(problem.starts_with("the topology cannot run: join `paid` has changed its sides: "), "{problem}");
+        assert_eq!(said(&embedded, program(false)?), "");
+    }
+    let embedded = after_an_order({
+        let b = StreamsBuilder::new();
+        let orders = b.stream("orders");
+        JOINS[0](&orders, &orders);
+        b.build()?
+    })?;
+    let b = StreamsBuilder::new();
+    JOINS[0](&b.stream("orders").merge(&b.stream("refunds")), &b.stream("payments"));
+    assert_eq!(said(&embedded, b.build()?), "");
+    Ok(())
+}
+
+/// Tables that are joined had each other's topics too.
+#[test]
+fn tables_that_are_joined_keep_their_topics() -> Result<()> {
+    type Tables = fn(&StreamsBuilder, &str, &str);
+    let programs: [Tables; 3] = [
+        |b, left, right| {
+            let right = b.table::<String, String>(right, "right");
+            b.table::<String, String>(left, "rows").join(&right, |l, r| format!("{l}{r}")).to_stream().to("out");
+        },
+        |b, left, right| {
+            let rows = b.table::<String, String>(left, "rows");
+            b.stream::<String, String>(right).join_table("rich", &rows, |l, r| format!("{l}{r}")).to("out");
+        },
+        |b, left, right| {
+            let right = b.table::<String, String>(right, "right");
+            let rows = b.table::<String, String>(left, "rows");
+            rows.join_on("rich", &right, |_| None::<String>, |l, r| format!("{l}{r}")).to_stream().to("out");
+        },
+    ];
+    for tables in programs {
+        let program = |left: &str, right: &str| {
+            let b = StreamsBuilder::new();
+            tables(&b, left, right);
+            b.build()
+        };
+        let embedded = after_an_order(program("orders", "payments")?)?;
+        let problem = said(&embedded, program("payments", "orders")?);
+        let wanted = "store `rows`: is made from `payments` now, its changelog was written with `orders`\n  help: ";
+        assert!(problem.contains(wanted), "{problem}");
+        assert_eq!(said(&embedded, program("orders", "payments")?), "");
+    }
+    Ok(())
+}
+
+/// An earlier version wrote down of each store of a join the topics of all that had it.
+#[test]
+fn stores_that_were_written_down_with_the_topics_of_both_sides_go_on() -> Result<()> {
+    let program = |left: &str, right: &str| {
+        let b = StreamsBuilder::new();
+        JOINS[0](&b.stream(left), &b.stream(right));
+        b.build()
+    };
+    let embedded = after_an_order(program("orders", "payments")?)?;
+    let of = |store: &str| -> Result<String> {
+        let last = written(&embedded)?.into_iter().rfind(|(key, _)| *key == format!("paid-{store}-changelog"));
+        Ok(last.and_then(|(_, text)| text).unwrap_or_default())
+    };
+    let new = [of("left")?, of("right")?];
+    assert!(new[0].contains("\ntopics=orders\n") && new[1].contains("\ntopics=payments\n"), "{new:?}");
+    for (side, topic, new) in [("left", "orders", &new[0]), ("right", "payments", &new[1])] {
+        let old = new.replace(&format!("topics={topic}\n"), "topics=orders payments\n");
+        let key = format!("paid-{side}-changelog");
+        embedded.write("app-topology", 0, &[(9, Some(key.as_str()), old.as_str())])?;
+    }
+    embedded.streams(program("orders", "payments")?, config())?.run_to_end()?;
+    assert_eq!([of("left")?, of("right")?], new, "from now on the sides are known");
+    assert_ne!(said(&embedded, program("payments", "orders")?), "");
     Ok(())
 }
 

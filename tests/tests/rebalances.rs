@@ -304,7 +304,11 @@ fn topics_that_state_does_not_fit_are_an_error_that_says_so() -> Result<()> {
     let embedded = Embedded::in_memory()?;
     embedded.create("orders-eu", 1)?;
     let b = StreamsBuilder::new();
-    b.stream::<Option<String>, String>(pattern("orders-.*")?).to_table("rows");
+    let rows = b.store::<String, i64>("rows");
+    b.stream::<Option<String>, String>(pattern("orders-.*")?).process("keeps", move |setup| {
+        let _rows = setup.store(rows.clone());
+        Ticking(Arc::default())
+    });
     let (mut streams, told) = listened(&embedded, b.build()?, config(1))?;
     streams.start()?;
     wait_for(&told, State::Running);
@@ -313,6 +317,35 @@ fn topics_that_state_does_not_fit_are_an_error_that_says_so() -> Result<()> {
     wait_for(&told, State::Error);
     let error = streams.join().expect_err("two partitions do not fit one").to_string();
     assert!(error.contains("internal topic `app-rows-changelog` has 1 partitions"), "{error}");
+    Ok(())
+}
+
+/// A topic of fewer partitions fits the changelog, and its keys would be counted apart from the others'.
+#[test]
+fn a_topic_that_comes_later_with_other_partitions_ends_what_keeps_rows_by_key() -> Result<()> {
+    for (there, comes) in [(2, 1), (1, 2)] {
+        let embedded = Embedded::in_memory()?;
+        embedded.create("orders-eu", there)?;
+        let program = || {
+            let b = StreamsBuilder::new();
+            b.stream::<String, String>(pattern("orders-.*")?).group_by_key().count("counts");
+            b.build()
+        };
+        let (mut streams, told) = listened(&embedded, program()?, config(1))?;
+        streams.start()?;
+        wait_for(&told, State::Running);
+        embedded.create("orders-us", comes)?;
+        embedded.clock.advance(Duration::from_secs(300));
+        wait_for(&told, State::Error);
+        let wanted = format!(
+            "the topology cannot run: store `counts` brings topics together that are not co-partitioned: `orders-eu` {there}, \
+             `orders-us` {comes}\n  help: .repartition_to(name, 2) before it, or give the topics equal partitions"
+        );
+        let again = embedded.streams(program()?, config(1)).err();
+        for error in [streams.join().err(), again] {
+            assert_eq!(error.map(|error| error.to_string()), Some(wanted.clone()));
+        }
+    }
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn add<K: Data, V: Data, W: Data, K2: Clone + 'static, O: Clone + 'st
     let store = Arc::<str>::from(format!("{name}-left"));
     let id = JoinRows::<V::NonNull>::add::<K>(builder, &store, windows.retention());
     let node = builder.node("KSTREAM-JOIN", &[stream.node], &[id]);
+    builder.copartition(&format!("join `{name}`"), stream.sources.as_ref().clone());
     late.iter().for_each(|late| late.follow(stream, node));
     let port = builder.port();
     let (out, f) = (port.clone(), Arc::new(f));

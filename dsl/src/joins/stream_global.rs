@@ -241,7 +241,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         key: impl Fn(&K, &V) -> Result<Option<G>, E> + Send + Sync + 'static,
         f: impl Fn(&K, &V::NonNull, Option<&T>) -> Result<Option<R>, E> + Send + Sync + 'static,
     ) -> KStream<K, R> {
-        let node = self.builder.node("KSTREAM-GLOBALJOIN", &[self.node], &[table.store]);
+        let node = self.builder.looking_node("KSTREAM-GLOBALJOIN", &[self.node], &[table.store]);
         let port = self.builder.port();
         let (out, rows, functions) = (port.clone(), table.rows.clone(), Arc::new((key, f)));
         self.port.subscribe(move |task| {

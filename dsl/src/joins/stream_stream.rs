@@ -326,7 +326,13 @@ impl StreamJoin<'_> {
             .into_iter()
             .flatten()
             .collect();
-        let node = builder.node("KSTREAM-JOIN", &[left.node, right.node], &ids);
+        let node = builder.looking_node("KSTREAM-JOIN", &[left.node, right.node], &ids);
+        builder.make(stores.left.0, left.node);
+        builder.make(stores.right.0, right.node);
+        if let Some((held, _)) = &stores.held {
+            builder.make(*held, left.node);
+            builder.make(*held, right.node);
+        }
         late_left.iter().for_each(|late| late.follow(left, node));
         late_right.iter().for_each(|late| late.follow(right, node));
         let port: Port<Record<K2, O>> = builder.port();

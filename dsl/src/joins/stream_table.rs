@@ -182,7 +182,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         let buffer: Arc<str> = format!("{name}-buffer").into();
         let waits = grace.map(|grace| (add_store::<K, V>(&self.builder, &buffer), grace));
         let stores: Vec<_> = table.stores.iter().copied().chain(waits.map(|(id, _)| id)).collect();
-        let node = self.builder.node("KSTREAM-JOIN", &[self.node], &stores);
+        let node = self.builder.looking_node("KSTREAM-JOIN", &[self.node], &stores);
+        waits.iter().for_each(|(id, _)| self.builder.make(*id, self.node));
         let port = self.builder.port();
         let (out, rows, f) = (port.clone(), table.rows.clone(), Arc::new(f));
         self.port.subscribe(move |task| {

@@ -107,6 +107,7 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
             builder.claim_timers(name);
         }
         let node = builder.node(kind, &[self.node], &stores);
+        builder.asks(node, &stores);
         let output = || KStream {
             builder: builder.clone(),
             node,

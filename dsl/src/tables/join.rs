@@ -194,7 +194,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         builder.same_program(&other.builder, "a join of tables");
         let stores: BTreeSet<_> = self.stores.iter().chain(&other.stores).copied().collect();
         let stores: Vec<_> = stores.into_iter().collect();
-        let node = builder.node("KTABLE-JOIN", &[self.node, other.node], &stores);
+        let node = builder.looking_node("KTABLE-JOIN", &[self.node, other.node], &stores);
         builder.warn_of_rows_on_both_sides([self.node, other.node], &stores);
         // A deletion is passed on only where there was a result: the old row tells.
         let left_knows_old = (E::POSSIBLE || !needs.right) && self.old_values.ask();

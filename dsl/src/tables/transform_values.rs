@@ -48,9 +48,10 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     {
         let builder = &self.builder;
         let id = Stored::<K, V2>::add(builder, store);
-        let (mut stores, _) = Stores::asked(builder, |mut stores| make(&mut stores));
-        stores.push(id);
+        let (asked, _) = Stores::asked(builder, |mut stores| make(&mut stores));
+        let stores: Vec<_> = asked.iter().copied().chain([id]).collect();
         let node = builder.node("KTABLE-TRANSFORMVALUES", &[self.node], &stores);
+        builder.asks(node, &asked);
         let port = builder.port();
         let old_values = OldValues::stored();
         let (out, wanted, name, graph) = (port.clone(), old_values.clone(), Arc::<str>::from(store), builder.clone());

@@ -215,7 +215,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
         let id = Stored::<K, O>::add(builder, name);
         let stores: Vec<_> = self.stores.iter().copied().chain([id]).collect();
-        let node = builder.node("KTABLE-FK-JOIN-OUTPUT", &[source], &stores);
+        let node = builder.looking_node("KTABLE-FK-JOIN-OUTPUT", &[source], &stores);
+        builder.make(id, source);
         let port: Port<Record<K, Change<O>>> = builder.port();
         let old_values = OldValues::stored();
         let (out, rows, wanted, store) = (port.clone(), self.rows.clone(), old_values.clone(), Arc::<str>::from(name));
@@ -275,8 +276,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let store: Arc<str> = format!("{name}-subscription").into();
         let id = Subscriptions::<F, K>::add(builder, &store);
         let stores: Vec<_> = other.stores.iter().copied().chain([id]).collect();
-        let receive = builder.node("KTABLE-FK-JOIN-SUBSCRIPTION", &[source], &stores);
-        let answer = builder.node("KTABLE-FK-JOIN-FOREIGN-CHANGE", &[other.node], &[id]);
+        let receive = builder.looking_node("KTABLE-FK-JOIN-SUBSCRIPTION", &[source], &stores);
+        builder.make(id, source);
+        let answer = builder.looking_node("KTABLE-FK-JOIN-FOREIGN-CHANGE", &[other.node], &[id]);
         let node = builder.node("KTABLE-FK-JOIN-RESPONSE", &[receive, answer], &[]);
         let port: Port<Record<K, Response<W>>> = builder.port();
         let (out, rows, label) = (port.clone(), other.rows.clone(), store.clone());
