@@ -194,8 +194,8 @@ fn what_is_merged_and_kept_by_key_needs_equal_partitions() -> Result<()> {
         keeps(&two.merge(&three));
         assert_eq!(said(&b)?, format!("the topology cannot run: {by}{NOT_TOGETHER}"));
     }
-    let sources: [fn(&StreamsBuilder) -> Result<KStream<String, String>>; 2] =
-        [|b| Ok(b.stream(["a", "b"])), |b| Ok(b.stream(pattern("[ab]")?))];
+    type Reads = fn(&StreamsBuilder) -> Result<KStream<String, String>>;
+    let sources: [Reads; 2] = [|b| Ok(b.stream(["a", "b"])), |b| Ok(b.stream(pattern("[ab]")?))];
     for source in sources {
         let b = StreamsBuilder::new();
         b.topic("a", 2).topic("b", 3);
@@ -317,8 +317,8 @@ impl Processor for Seen {
 fn processors_that_share_a_store_are_warned_of_topics_that_are_not_copartitioned() -> Result<()> {
     type Rows = StoreHandle<KeyValueStore<String, String>>;
     let seen = |stream: &KStream<String, String>, name: &str, rows: &Rows| {
-        let rows = rows.clone();
-        stream.process(name, move |setup| Seen { rows: setup.store(rows.clone()) }).to("out");
+        let rows = *rows;
+        stream.process(name, move |setup| Seen { rows: setup.store(rows) }).to("out");
     };
     let warning = format!(
         "store `rows`, which processors have,{NOT_TOGETHER}; leave it as it is if no row is looked up by a record's key"

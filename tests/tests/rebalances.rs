@@ -306,7 +306,7 @@ fn topics_that_state_does_not_fit_are_an_error_that_says_so() -> Result<()> {
     let b = StreamsBuilder::new();
     let rows = b.store::<String, i64>("rows");
     b.stream::<Option<String>, String>(pattern("orders-.*")?).process("keeps", move |setup| {
-        let _rows = setup.store(rows.clone());
+        let _rows = setup.store(rows);
         Ticking(Arc::default())
     });
     let (mut streams, told) = listened(&embedded, b.build()?, config(1))?;
