@@ -2,16 +2,15 @@
 //! disk late, rollbacks and starts, beside a buffer without a disk.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{ChangelogWriter, Expired, NumberSerde, StateBudget, StateStore, Timestamp};
+use millstream_core::{ChangelogWriter, NumberSerde, StateBudget, StateStore, Timestamp};
 use millstream_state::JoinBuffer;
 use proptest::prelude::*;
 
 mod disk;
-use disk::{Disk, Row, Rows, record, rows_of};
+use disk::{Commits, Disk, Row, Rows, record, rows_of};
 
 type Buffer = JoinBuffer<NumberSerde<i64>>;
 
@@ -51,19 +50,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..200)
 }
 
-/// A commit: its rows and what may go with it.
-type Commit = (Vec<Row>, Expired);
-
 /// The buffer under test and the one that keeps its rows.
 struct Pair {
     buffers: [Buffer; 2],
-    disk: Rc<RefCell<Disk>>,
+    commits: Commits,
     budget: Arc<StateBudget>,
     log: Vec<Row>,
     flushed: Option<Vec<Row>>,
-    /// Commits that the disk does not have; how many the buffer was not told of.
-    unwritten: VecDeque<Commit>,
-    untold: usize,
     puts: i64,
     /// Rows that were found.
     found: usize,
@@ -82,10 +75,9 @@ fn attached(disk: &Rc<RefCell<Disk>>, budget: &Arc<StateBudget>) -> Buffer {
 
 impl Pair {
     fn new(budget: usize) -> Self {
-        let (disk, budget) = (Disk::new(buffer().row_order()), Arc::new(StateBudget::new(budget)));
-        let buffers = [attached(&disk, &budget), buffer()];
-        let (log, unwritten) = (Vec::new(), VecDeque::new());
-        Pair { buffers, disk, budget, log, flushed: None, unwritten, untold: 0, puts: 0, found: 0 }
+        let (commits, budget) = (Commits::new(buffer().row_order()), Arc::new(StateBudget::new(budget)));
+        let buffers = [attached(&commits.disk, &budget), buffer()];
+        Pair { buffers, commits, budget, log: Vec::new(), flushed: None, puts: 0, found: 0 }
     }
 
     /// The same of both.
@@ -130,28 +122,20 @@ impl Pair {
                 let Some(rows) = self.flushed.take() else { return };
                 self.log.extend(rows.iter().cloned());
                 self.both(StateStore::committed);
-                self.unwritten.push_back((rows, self.buffers[0].expired()));
+                self.commits.add(rows, self.buffers[0].expired());
             }
-            Step::Write => {
-                if let Some((rows, expired)) = self.unwritten.pop_front() {
-                    self.disk.borrow_mut().write(&rows, expired);
-                    self.untold += 1;
-                }
-            }
-            Step::Written => (0..std::mem::take(&mut self.untold)).for_each(|_| self.buffers[0].written()),
+            Step::Write => self.commits.write(),
+            Step::Written => (0..self.commits.take_untold()).for_each(|_| self.buffers[0].written()),
             Step::Rollback => {
                 self.flushed = None;
                 self.both(StateStore::rollback);
             }
             Step::Restart => {
                 self.step(Step::Rollback);
-                self.untold = 0;
-                // What the disk does not have comes from the changelog.
-                let missing = std::mem::take(&mut self.unwritten);
-                missing.iter().for_each(|(rows, expired)| self.disk.borrow_mut().write(rows, *expired));
+                self.commits.restart();
                 let (observed, mut model) = (self.buffers[1].observed(), buffer());
                 self.log.iter().for_each(|row| model.restore(record(row)).expect(ANSWERS));
-                self.buffers = [attached(&self.disk, &self.budget), model];
+                self.buffers = [attached(&self.commits.disk, &self.budget), model];
                 self.both(|buffer| buffer.resume(observed));
             }
         }

@@ -2,7 +2,6 @@
 //! late, rollbacks and starts, beside a buffer without a disk.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use millstream_state::SuppressBuffer;
 use proptest::prelude::*;
 
 mod disk;
-use disk::{Disk, Row, Rows, record, rows_of};
+use disk::{Commits, Disk, Row, Rows, record, rows_of};
 
 type Buffer = SuppressBuffer<NumberSerde<i64>>;
 
@@ -54,14 +53,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// The buffer under test and the one that keeps its rows.
 struct Pair {
     buffers: [Buffer; 2],
-    disk: Rc<RefCell<Disk>>,
+    commits: Commits,
     budget: Arc<StateBudget>,
     times_in_keys: bool,
     log: Vec<Row>,
     flushed: Option<Vec<Row>>,
-    /// Commits that the disk does not have; how many the buffer was not told of.
-    unwritten: VecDeque<Vec<Row>>,
-    untold: usize,
     puts: i64,
 }
 
@@ -79,10 +75,9 @@ fn attached(disk: &Rc<RefCell<Disk>>, budget: &Arc<StateBudget>, times_in_keys: 
 
 impl Pair {
     fn new(budget: usize, times_in_keys: bool) -> Self {
-        let (disk, budget) = (Disk::new(RowOrder::Key), Arc::new(StateBudget::new(budget)));
-        let buffers = [attached(&disk, &budget, times_in_keys), buffer(times_in_keys)];
-        let (log, unwritten) = (Vec::new(), VecDeque::new());
-        Pair { buffers, disk, budget, times_in_keys, log, flushed: None, unwritten, untold: 0, puts: 0 }
+        let (commits, budget) = (Commits::new(RowOrder::Key), Arc::new(StateBudget::new(budget)));
+        let buffers = [attached(&commits.disk, &budget, times_in_keys), buffer(times_in_keys)];
+        Pair { buffers, commits, budget, times_in_keys, log: Vec::new(), flushed: None, puts: 0 }
     }
 
     /// The same of both.
@@ -134,27 +129,20 @@ impl Pair {
                 let Some(rows) = self.flushed.take() else { return };
                 self.log.extend(rows.iter().cloned());
                 self.both(StateStore::committed);
-                self.unwritten.push_back(rows);
+                self.commits.add(rows, Expired::Nothing);
             }
-            Step::Write => {
-                if let Some(rows) = self.unwritten.pop_front() {
-                    self.disk.borrow_mut().write(&rows, Expired::Nothing);
-                    self.untold += 1;
-                }
-            }
-            Step::Written => (0..std::mem::take(&mut self.untold)).for_each(|_| self.buffers[0].written()),
+            Step::Write => self.commits.write(),
+            Step::Written => (0..self.commits.take_untold()).for_each(|_| self.buffers[0].written()),
             Step::Rollback => {
                 self.flushed = None;
                 self.both(StateStore::rollback);
             }
             Step::Restart => {
-                (self.flushed, self.untold) = (None, 0);
-                // What the disk does not have comes from the changelog.
-                let missing = std::mem::take(&mut self.unwritten);
-                missing.iter().for_each(|rows| self.disk.borrow_mut().write(rows, Expired::Nothing));
+                self.flushed = None;
+                self.commits.restart();
                 let mut model = buffer(self.times_in_keys);
                 self.log.iter().for_each(|row| model.restore(record(row)).expect(ANSWERS));
-                self.buffers = [attached(&self.disk, &self.budget, self.times_in_keys), model];
+                self.buffers = [attached(&self.commits.disk, &self.budget, self.times_in_keys), model];
             }
         }
     }

@@ -2,19 +2,19 @@
 //! late, rollbacks, starts, and every way of asking, beside a table without a disk.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogWriter, Expired, Isolation, NumberSerde, StateBudget, StateStore, StoreQuery, Timestamp,
+    ChangelogWriter, Isolation, NumberSerde, StateBudget, StateStore, StoreQuery, Timestamp,
 };
 use millstream_state::{Entry, Place, SessionBounds, TimedTable, WindowStart};
 use proptest::prelude::*;
 
 mod disk;
-use disk::{Disk, Row, Rows, record, rows_of};
+use disk::{Commits, Disk, Row, Rows, record, rows_of};
 
 type Table<P> = TimedTable<P, NumberSerde<i64>>;
 
@@ -85,13 +85,10 @@ fn key(number: u8) -> &'static [u8] {
 /// The table under test and the one that keeps its rows.
 struct Pair<P: Place> {
     tables: [Table<P>; 2],
-    disk: Rc<RefCell<Disk>>,
+    commits: Commits,
     budget: Arc<StateBudget>,
     log: BTreeMap<Vec<u8>, Row>,
     flushed: Option<(Vec<Row>, [Timestamp; 2])>,
-    /// Commits that the disk does not have; how many the table was not told of.
-    unwritten: VecDeque<(Vec<Row>, Expired)>,
-    untold: usize,
     now: Timestamp,
     /// What closes was asked for up to this time, exclusive.
     open: Timestamp,
@@ -105,20 +102,9 @@ fn table<P: Place>() -> Table<P> {
 
 impl<P: Place> Pair<P> {
     fn new(budget: usize) -> Self {
-        let (disk, budget) = (Disk::new(table::<P>().row_order()), Arc::new(StateBudget::new(budget)));
-        let tables = [Self::attached(&disk, &budget), table()];
-        Pair {
-            tables,
-            disk,
-            budget,
-            log: BTreeMap::new(),
-            flushed: None,
-            unwritten: VecDeque::new(),
-            untold: 0,
-            now: 100,
-            open: 90,
-            committed: [100, 90],
-        }
+        let (commits, budget) = (Commits::new(table::<P>().row_order()), Arc::new(StateBudget::new(budget)));
+        let tables = [Self::attached(&commits.disk, &budget), table()];
+        Pair { tables, commits, budget, log: BTreeMap::new(), flushed: None, now: 100, open: 90, committed: [100, 90] }
     }
 
     fn attached(disk: &Rc<RefCell<Disk>>, budget: &Arc<StateBudget>) -> Table<P> {
@@ -184,16 +170,11 @@ impl<P: Place> Pair<P> {
                 self.both(StateStore::committed);
                 self.committed = committed;
                 let expired = self.tables[0].expired();
-                self.unwritten.push_back((rows, expired));
+                self.commits.add(rows, expired);
             }
-            Step::Write => {
-                if let Some((rows, expired)) = self.unwritten.pop_front() {
-                    self.disk.borrow_mut().write(&rows, expired);
-                    self.untold += 1;
-                }
-            }
+            Step::Write => self.commits.write(),
             Step::Written => {
-                (0..std::mem::take(&mut self.untold)).for_each(|_| self.tables[0].written());
+                (0..self.commits.take_untold()).for_each(|_| self.tables[0].written());
             }
             Step::Rollback => {
                 self.flushed = None;
@@ -201,11 +182,9 @@ impl<P: Place> Pair<P> {
                 self.both(StateStore::rollback);
             }
             Step::Restart => {
-                (self.flushed, self.untold) = (None, 0);
-                // What the disk does not have comes from the changelog.
-                let missing = std::mem::take(&mut self.unwritten);
-                missing.iter().for_each(|(rows, _)| self.disk.borrow_mut().write(rows, Expired::Nothing));
-                let (mut model, disk) = (table(), self.disk.borrow());
+                self.flushed = None;
+                self.commits.restart();
+                let (mut model, disk) = (table(), self.commits.disk.borrow());
                 let is_kept = |row: &Row| disk.rows.values().any(|kept| kept == row);
                 for row in self.log.values() {
                     // A row that expired before a time which nothing was written at would be back.
@@ -213,7 +192,7 @@ impl<P: Place> Pair<P> {
                     model.restore(record(row)).expect("the disk of the test answers");
                 }
                 drop(disk);
-                self.tables = [Self::attached(&self.disk, &self.budget), model];
+                self.tables = [Self::attached(&self.commits.disk, &self.budget), model];
                 // Only what was written is known of time.
                 self.now =
                     self.log.keys().filter_map(|key| P::decode(key)).map(|(_, at)| at.time()).max().unwrap_or(100);

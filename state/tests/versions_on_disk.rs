@@ -2,19 +2,18 @@
 //! rollbacks, starts, and every way of asking, beside a table without a disk.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use millstream_core::{
-    ChangelogWriter, Expired, Isolation, NumberSerde, RowOrder, StateBudget, StateStore, StoreQuery, Timestamp,
+    ChangelogWriter, Isolation, NumberSerde, RowOrder, StateBudget, StateStore, StoreQuery, Timestamp,
 };
 use millstream_state::{Version, VersionedTable};
 use proptest::prelude::*;
 
 mod disk;
-use disk::{Disk, Row, Rows, record, rows_of};
+use disk::{Commits, Disk, Row, Rows, record, rows_of};
 
 type Table = VersionedTable<NumberSerde<i64>>;
 
@@ -72,13 +71,10 @@ fn key(number: u8) -> &'static [u8] {
 /// The table under test and the one that keeps its rows.
 struct Pair {
     tables: [Table; 2],
-    disk: Rc<RefCell<Disk>>,
+    commits: Commits,
     budget: Arc<StateBudget>,
     log: Vec<Row>,
     flushed: Option<(Vec<Row>, Timestamp)>,
-    /// Commits that the disk does not have; how many the table was not told of.
-    unwritten: VecDeque<(Vec<Row>, Expired)>,
-    untold: usize,
     now: Timestamp,
     /// The same at the last commit.
     committed: Timestamp,
@@ -101,10 +97,9 @@ fn owned(version: Version<&i64>) -> Version<i64> {
 
 impl Pair {
     fn new(budget: usize) -> Self {
-        let (disk, budget) = (Disk::new(RowOrder::Versions), Arc::new(StateBudget::new(budget)));
-        let tables = [attached(&disk, &budget), table()];
-        let (log, unwritten) = (Vec::new(), VecDeque::new());
-        Pair { tables, disk, budget, log, flushed: None, unwritten, untold: 0, now: 100, committed: 100 }
+        let (commits, budget) = (Commits::new(RowOrder::Versions), Arc::new(StateBudget::new(budget)));
+        let tables = [attached(&commits.disk, &budget), table()];
+        Pair { tables, commits, budget, log: Vec::new(), flushed: None, now: 100, committed: 100 }
     }
 
     /// The same of both.
@@ -137,28 +132,21 @@ impl Pair {
                 self.both(StateStore::committed);
                 self.committed = committed;
                 let expired = self.tables[0].expired();
-                self.unwritten.push_back((rows, expired));
+                self.commits.add(rows, expired);
             }
-            Step::Write => {
-                if let Some((rows, expired)) = self.unwritten.pop_front() {
-                    self.disk.borrow_mut().write(&rows, expired);
-                    self.untold += 1;
-                }
-            }
-            Step::Written => (0..std::mem::take(&mut self.untold)).for_each(|_| self.tables[0].written()),
+            Step::Write => self.commits.write(),
+            Step::Written => (0..self.commits.take_untold()).for_each(|_| self.tables[0].written()),
             Step::Rollback => {
                 self.flushed = None;
                 self.now = self.committed;
                 self.both(StateStore::rollback);
             }
             Step::Restart => {
-                (self.flushed, self.untold) = (None, 0);
-                // What the disk does not have comes from the changelog.
-                let missing = std::mem::take(&mut self.unwritten);
-                missing.iter().for_each(|(rows, _)| self.disk.borrow_mut().write(rows, Expired::Nothing));
+                self.flushed = None;
+                self.commits.restart();
                 let mut model = table();
                 self.log.iter().for_each(|row| model.restore(record(row)).expect(ANSWERS));
-                self.tables = [attached(&self.disk, &self.budget), model];
+                self.tables = [attached(&self.commits.disk, &self.budget), model];
                 self.now = self.committed;
                 self.tables.iter_mut().for_each(|table| table.resume(self.committed));
             }

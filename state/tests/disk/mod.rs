@@ -1,7 +1,7 @@
 //! A disk of a test: rows in a map, written when the test says so.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
 use std::rc::Rc;
 
@@ -18,11 +18,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new(order: RowOrder) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Disk { order, rows: BTreeMap::new(), latest: None }))
-    }
-
-    pub(crate) fn write(&mut self, rows: &[Row], expired: Expired) {
+    fn write(&mut self, rows: &[Row], expired: Expired) {
         for row in rows {
             let mut key = Vec::new();
             self.order.disk_key(&row.0, row.2, &mut key);
@@ -48,6 +44,47 @@ impl Disk {
 }
 
 pub(crate) struct Rows(pub(crate) Rc<RefCell<Disk>>);
+
+/// Commits on their way to a disk, which has them late, and of which the store is told later still.
+pub(crate) struct Commits {
+    pub(crate) disk: Rc<RefCell<Disk>>,
+    unwritten: VecDeque<(Vec<Row>, Expired)>,
+    /// How many are on the disk and the store was not told of.
+    untold: usize,
+}
+
+impl Commits {
+    pub(crate) fn new(order: RowOrder) -> Self {
+        let disk = Rc::new(RefCell::new(Disk { order, rows: BTreeMap::new(), latest: None }));
+        Commits { disk, unwritten: VecDeque::new(), untold: 0 }
+    }
+
+    /// One more is done: its rows, and what may go with it.
+    pub(crate) fn add(&mut self, rows: Vec<Row>, expired: Expired) {
+        self.unwritten.push_back((rows, expired));
+    }
+
+    /// The disk has one more.
+    pub(crate) fn write(&mut self) {
+        if let Some((rows, expired)) = self.unwritten.pop_front() {
+            self.disk.borrow_mut().write(&rows, expired);
+            self.untold += 1;
+        }
+    }
+
+    /// Of how many the store is to be told now.
+    pub(crate) fn take_untold(&mut self) -> usize {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// A start: what the disk does not have comes from the changelog.
+    pub(crate) fn restart(&mut self) {
+        self.untold = 0;
+        for (rows, _) in self.unwritten.drain(..) {
+            self.disk.borrow_mut().write(&rows, Expired::Nothing);
+        }
+    }
+}
 
 impl DiskRows for Rows {
     fn get(&self, key: &[u8], found: &mut dyn FnMut(ChangelogRecord<'_>) -> Result<()>) -> Result<bool> {
