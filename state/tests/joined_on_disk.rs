@@ -175,3 +175,27 @@ fn rows_leave_memory_and_come_back() {
     pair.fetch(0, 0..=Timestamp::MAX);
     assert_eq!(pair.found, 250);
 }
+
+/// Keys whose rows had expired were forgotten by the time that the buffer had seen, and a rollback takes that back.
+#[test]
+fn what_a_rollback_brings_back_is_looked_for_on_disk() {
+    let commit = |pair: &mut Pair| [Step::Flush, Step::Committed, Step::Write].into_iter().for_each(|s| pair.step(s));
+    let put = |pair: &mut Pair, key: &[u8], time| pair.both(|buffer| buffer.put(key, time, 1).expect(ANSWERS));
+    let mut pair = Pair::new(0);
+    for key in 0..1_100u16 {
+        put(&mut pair, &key.to_be_bytes(), 5);
+    }
+    commit(&mut pair);
+    pair.step(Step::Written);
+    for key in 2_000..3_200u16 {
+        put(&mut pair, &key.to_be_bytes(), 12);
+    }
+    commit(&mut pair);
+    put(&mut pair, b"later", 5 + RETENTION);
+    pair.step(Step::Written);
+    pair.step(Step::Rollback);
+    for key in 0..1_100u16 {
+        let found = |buffer: &mut Buffer| buffer.fetch(&key.to_be_bytes(), 0..=Timestamp::MAX).expect(ANSWERS).count();
+        assert_eq!(pair.both(found), 1);
+    }
+}

@@ -7,9 +7,7 @@ use std::ops::{Bound, RangeInclusive};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{
-    ChangelogWriter, Isolation, NumberSerde, StateBudget, StateStore, StoreQuery, Timestamp,
-};
+use millstream_core::{ChangelogWriter, Isolation, NumberSerde, StateBudget, StateStore, StoreQuery, Timestamp};
 use millstream_state::{Entry, Place, SessionBounds, TimedTable, WindowStart};
 use proptest::prelude::*;
 

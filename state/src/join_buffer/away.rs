@@ -52,7 +52,7 @@ impl Away {
         self.left.find(hash, |_| true).map_or(self.unknown, |left| left.max(self.unknown))
     }
 
-    /// A row has left memory; what is not later than `oldest` has expired.
+    /// A row has left memory; what is not later than `oldest` has expired for good.
     pub(super) fn add(&mut self, hash: Hash, time: Timestamp, oldest: Timestamp) {
         if let Some(latest) = self.left.find_mut(hash, |_| true) {
             *latest = time.max(*latest);

@@ -394,7 +394,8 @@ impl<VS: Serde> JoinBuffer<VS> {
     fn evict(&mut self) {
         let too_much = self.take_share();
         let Some(row_bytes) = self.away.as_ref().map(|away| away.share.row_bytes(Self::PLACE_BYTES)) else { return };
-        let oldest = self.observed.saturating_sub(self.retention);
+        // A rollback takes back what was seen since the last commit.
+        let oldest = self.committed_observed.saturating_sub(self.retention);
         for _ in 0..too_much.div_ceil(row_bytes).min(self.written) {
             self.unlink(self.rows.first);
             let (Some(row), Some(away)) = (self.rows.rows.pop_front(), &mut self.away) else { break };
