@@ -41,11 +41,9 @@ impl RowsOnDisk {
         self.rows.latest()
     }
 
-    /// Of so many rows in memory, whose places take so many bytes each, and other bytes besides: for how many the budget has no
-    /// room.
+    /// As [`Share::too_many`].
     pub(crate) fn too_many(&mut self, rows: usize, place: usize, besides: usize) -> usize {
-        let row = self.share.row_bytes(place);
-        self.share.take(rows * row + besides).div_ceil(row)
+        self.share.too_many(rows, place, besides)
     }
 
     /// A row has left memory.

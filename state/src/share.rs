@@ -34,6 +34,13 @@ impl Share {
         place + Self::DECODED * self.encoded.0 / self.encoded.1.max(1)
     }
 
+    /// Of so many rows in memory, whose places take so many bytes each, and other bytes besides: for how many the budget has no
+    /// room.
+    pub(crate) fn too_many(&mut self, rows: usize, place: usize, besides: usize) -> usize {
+        let row = self.row_bytes(place);
+        self.take(rows * row + besides).div_ceil(row)
+    }
+
     /// The table takes so many bytes now. Returns how many of them are too many.
     pub(crate) fn take(&mut self, bytes: usize) -> usize {
         let keep = self.budget.take(self.taken, bytes);

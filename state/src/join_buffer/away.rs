@@ -65,9 +65,9 @@ impl Away {
         }
     }
 
-    /// About how many bytes it takes to know that.
-    pub(super) fn bytes(&self) -> usize {
-        self.left.len() * Index::<Timestamp>::ENTRY_BYTES
+    /// As [`Share::too_many`], with the bytes that it takes to know which keys have left.
+    pub(super) fn too_many(&mut self, rows: usize, place: usize) -> usize {
+        self.share.too_many(rows, place, self.left.len() * Index::<Timestamp>::ENTRY_BYTES)
     }
 
     /// Gives the rows of a key with times within a range to `row`, by time, then number, whether they are in memory too or not.

@@ -392,28 +392,24 @@ impl<VS: Serde> JoinBuffer<VS> {
 
     /// Lets rows leave memory that the budget has no room for: the oldest, as far as they are on disk.
     fn evict(&mut self) {
-        let too_much = self.take_share();
-        let Some(row_bytes) = self.away.as_ref().map(|away| away.share.row_bytes(Self::PLACE_BYTES)) else { return };
+        let too_many = self.too_many();
         // A rollback takes back what was seen since the last commit.
         let oldest = self.committed_observed.saturating_sub(self.retention);
-        for _ in 0..too_much.div_ceil(row_bytes).min(self.written) {
+        for _ in 0..too_many.min(self.written) {
             self.unlink(self.rows.first);
             let (Some(row), Some(away)) = (self.rows.rows.pop_front(), &mut self.away) else { break };
             away.add(row.hash, row.timestamp, oldest);
             self.has_gone();
         }
         self.shrink();
-        self.take_share();
+        self.too_many();
     }
 
-    /// Bytes of a row's place.
-    const PLACE_BYTES: usize = size_of::<Row<VS::Value>>() + Index::<RowNumber>::ENTRY_BYTES;
-
-    /// Takes what the rows need of the budget. Returns how many bytes are too many.
-    fn take_share(&mut self) -> usize {
-        let Some(away) = &mut self.away else { return 0 };
-        let bytes = self.rows.rows.len() * away.share.row_bytes(Self::PLACE_BYTES) + away.bytes();
-        away.share.take(bytes)
+    /// Takes what the rows need of the budget, and says for how many it has no room.
+    fn too_many(&mut self) -> usize {
+        let place = size_of::<Row<VS::Value>>() + Index::<RowNumber>::ENTRY_BYTES;
+        let rows = self.rows.rows.len();
+        self.away.as_mut().map_or(0, |away| away.too_many(rows, place))
     }
 
     /// Gives memory back that few rows are left in.
