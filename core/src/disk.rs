@@ -59,7 +59,7 @@ pub enum RowOrder {
         /// Length of a part, in milliseconds.
         part: Timestamp,
     },
-    /// By key, then by the row's timestamp: a key has a row for every time.
+    /// By key, then by the row's timestamp: a key has a row for every time, and all of them lie together.
     Versions,
 }
 
@@ -67,9 +67,9 @@ impl RowOrder {
     /// Bytes of a time.
     const TIME: usize = size_of::<Timestamp>();
 
-    /// Behind a key, where its rows lie by time. No key has it: a zero byte of a key is followed by [`Self::ZERO`].
+    /// Behind a key, where a time follows. No key has it: a zero byte of a key is followed by [`Self::ZERO`].
     const KEY_END: [u8; 2] = [0, 0];
-    /// Behind a zero byte of a key, where rows lie by time: keys stay in their order.
+    /// Behind a zero byte of a key, where a time follows: keys stay in their order.
     const ZERO: u8 = 0xFF;
 
     /// Appends the key on disk of a row.
@@ -77,7 +77,7 @@ impl RowOrder {
         match self {
             RowOrder::Key => out.extend_from_slice(key),
             RowOrder::Versions => {
-                out.extend_from_slice(key);
+                Self::push_key(key, out);
                 out.extend(timestamp.to_be_bytes());
             }
             RowOrder::Time { before_end, part } => {
@@ -93,19 +93,12 @@ impl RowOrder {
     pub fn changelog_key(self, disk_key: &[u8], out: &mut Vec<u8>) {
         match self {
             RowOrder::Key => out.extend_from_slice(disk_key),
-            RowOrder::Versions => out.extend_from_slice(&disk_key[..disk_key.len().saturating_sub(Self::TIME)]),
+            RowOrder::Versions => {
+                Self::read_key(disk_key, out);
+            }
             RowOrder::Time { .. } => {
-                let mut rest = disk_key.get(Self::TIME..).unwrap_or_default();
-                while let Some(zero) = rest.iter().position(|byte| *byte == 0) {
-                    out.extend_from_slice(&rest[..zero]);
-                    let is_zero = rest.get(zero + 1) == Some(&Self::ZERO);
-                    rest = rest.get(zero + 2..).unwrap_or_default();
-                    if !is_zero {
-                        break;
-                    }
-                    out.push(0);
-                }
-                out.extend_from_slice(rest);
+                let place = Self::read_key(disk_key.get(Self::TIME..).unwrap_or_default(), out);
+                out.extend_from_slice(place);
             }
         }
     }
@@ -131,10 +124,13 @@ impl RowOrder {
         is_followed || (row.value.is_none() && row.timestamp < before)
     }
 
-    /// Between what keys on disk all versions of a key lie, both inclusive; of [`RowOrder::Versions`]. So may versions of other
-    /// keys.
+    /// Between what keys on disk the versions of a key lie, and no others, both inclusive; of [`RowOrder::Versions`].
     pub fn versions_of(key: &[u8]) -> [Vec<u8>; 2] {
-        [0, Timestamp::MAX].map(|time| [key, &time.to_be_bytes()].concat())
+        [0, Timestamp::MAX].map(|time| {
+            let mut bound = Vec::with_capacity(key.len() + Self::KEY_END.len() + Self::TIME);
+            RowOrder::Versions.disk_key(key, time, &mut bound);
+            bound
+        })
     }
 
     /// What the keys on disk begin with of the rows of a key, without what stands behind it from the time on, in the part that a time is
@@ -156,6 +152,20 @@ impl RowOrder {
             }
         }
         out.extend(Self::KEY_END);
+    }
+
+    /// Appends the key that [`Self::push_key`] wrote, and gives what stands behind it.
+    fn read_key<'a>(mut bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        while let Some(zero) = bytes.iter().position(|byte| *byte == 0) {
+            out.extend_from_slice(&bytes[..zero]);
+            let is_zero = bytes.get(zero + 1) == Some(&Self::ZERO);
+            bytes = bytes.get(zero + 2..).unwrap_or_default();
+            if !is_zero {
+                break;
+            }
+            out.push(0);
+        }
+        bytes
     }
 
     /// The times within a range, part by part; none if rows do not lie by time.
@@ -332,6 +342,7 @@ mod tests {
         let expired = order.part_of(1500).unwrap();
         assert_eq!(keys.iter().filter(|key| **key < expired).count(), 4);
     }
+
     /// Where the time came right behind a key, that decided between a key and another one that it begins with.
     #[test]
     fn keys_on_disk_are_ordered_by_key_before_time_whatever_a_key_holds() {
@@ -351,6 +362,28 @@ mod tests {
             let mut back = Vec::new();
             order.changelog_key(&on_disk(key, 7_100), &mut back);
             assert_eq!(back, [key, &7_100i64.to_be_bytes()].concat());
+        }
+    }
+
+    /// Versions of a key lay between those of another, which begins with it and ends in what looked like a time.
+    #[test]
+    fn versions_of_a_key_lie_together_whatever_a_key_holds() {
+        let between = [&b"a"[..], &5i64.to_be_bytes()].concat();
+        let keys: [&[u8]; 6] = [b"", b"\0", b"a", b"a\0", &between, b"b"];
+        let on_disk = |key: &[u8], time: Timestamp| {
+            let mut disk_key = Vec::new();
+            RowOrder::Versions.disk_key(key, time, &mut disk_key);
+            disk_key
+        };
+        let rows: Vec<_> =
+            keys.iter().flat_map(|key| [0, 3, 7, Timestamp::MAX].map(|time| on_disk(key, time))).collect();
+        assert!(rows.is_sorted());
+        for (key, rows) in keys.iter().zip(rows.chunks(4)) {
+            let [from, to] = RowOrder::versions_of(key);
+            assert_eq!([&from, &to], [&rows[0], &rows[3]]);
+            let mut back = Vec::new();
+            RowOrder::Versions.changelog_key(&rows[1], &mut back);
+            assert_eq!(back, *key);
         }
     }
 }

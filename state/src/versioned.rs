@@ -150,10 +150,8 @@ where
         let Some(rows) = disk.unless_complete()? else { return Ok(versions) };
         let [from, to] = RowOrder::versions_of(key);
         rows.look_up((Bound::Included(&from), Bound::Included(&to)), false, &mut |record| {
-            if record.key == key {
-                bytes += key.len() + record.value.map_or(0, <[u8]>::len) + Self::VERSION_BYTES;
-                versions.push((record.timestamp, decode(name, serde, record)?.value));
-            }
+            bytes += key.len() + record.value.map_or(0, <[u8]>::len) + Self::VERSION_BYTES;
+            versions.push((record.timestamp, decode(name, serde, record)?.value));
             Ok(ControlFlow::Continue(()))
         })?;
         if bytes > 0 {

@@ -213,3 +213,19 @@ fn a_deletion_that_the_disk_does_not_have_outlives_its_history() {
     steps.extend([Step::Get(0), Step::Write, Step::Write, Step::Written, Step::Get(0)]);
     check(steps, 0);
 }
+
+/// A version of another key lay between a value and its deletion, so that the value stayed on disk when the deletion went.
+#[test]
+fn a_key_that_looks_like_versions_of_another_keeps_no_deleted_value() {
+    let steps = [
+        Step::Put(0, -12, Some(1)),
+        Step::Put(0, -4, None),
+        Step::Put(1, -8, Some(2)),
+        Step::Put(4, -36, Some(3)),
+        Step::Flush,
+        Step::Committed,
+        Step::Write,
+        Step::Restart,
+    ];
+    check(steps.to_vec(), 0);
+}

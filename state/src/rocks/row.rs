@@ -46,7 +46,7 @@ fn order_name(order: RowOrder) -> String {
     match order {
         RowOrder::Key => "key".to_owned(),
         RowOrder::Time { before_end, part } => format!("time {before_end} {part}"),
-        RowOrder::Versions => "versions".to_owned(),
+        RowOrder::Versions => "key, time".to_owned(),
     }
 }
 

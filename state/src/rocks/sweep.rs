@@ -78,7 +78,7 @@ impl Database {
                     batch.delete_cf(&handle, ended);
                 }
                 if row.value.is_none() {
-                    self.delete_through(family, disk_key, &mut batch)?;
+                    batch.delete_cf(&handle, disk_key);
                 }
             }
             last = Some((disk_key.to_vec(), row.timestamp));
@@ -92,22 +92,6 @@ impl Database {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(batch, &options).map_err(|e| self.error("cannot be written", &e))
-    }
-
-    /// Removes a deletion and all versions before it: versions of other keys may lie between, and what is before it must not be
-    /// found when it is gone.
-    fn delete_through(&self, family: usize, disk_key: &[u8], batch: &mut WriteBatch) -> Result<()> {
-        let handle = self.handle(family)?;
-        let [from, _] = RowOrder::versions_of(key_of(disk_key));
-        let mut rows = self.db.raw_iterator_cf(&handle);
-        rows.seek(&from);
-        while let Some(found) = rows.key().filter(|found| *found <= disk_key) {
-            if found.len() == disk_key.len() {
-                batch.delete_cf(&handle, found);
-            }
-            rows.next();
-        }
-        rows.status().map_err(|e| self.error("cannot be read", &e))
     }
 }
 
@@ -147,9 +131,9 @@ mod tests {
         Ok((disk, task))
     }
 
-    /// A version of another key that lies between the two hid from the deletion what it deletes: when it went, that was back.
+    /// A version of another key lay between the two, and hid from the deletion what it deletes: when it went, that was back.
     #[test]
-    fn a_deletion_takes_along_what_it_deletes_wherever_that_lies() -> Result<()> {
+    fn a_deletion_takes_along_what_it_deletes_whatever_a_key_holds() -> Result<()> {
         let folder = tempfile::tempdir().expect("a folder");
         let (_disk, mut task) = open(folder.path())?;
         let between = [&b"a"[..], &5i64.to_be_bytes()].concat();
