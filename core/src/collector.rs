@@ -24,8 +24,15 @@ impl SinkSlot {
     }
 }
 
-/// Looks up how many partitions a topic has, for topics that are only named while running.
-pub(crate) type PartitionLookup = Arc<dyn Fn(&str) -> Result<Option<i32>, LogError> + Send + Sync>;
+/// Looks a topic up, for topics that are only named while running.
+pub(crate) type TargetLookup = Arc<dyn Fn(&str) -> Result<Option<Target>, LogError> + Send + Sync>;
+
+/// What is asked of a topic before records go there.
+pub(crate) struct Target {
+    pub(crate) partitions: i32,
+    /// `max.message.bytes`, if it is known.
+    pub(crate) max_message_bytes: Option<usize>,
+}
 
 /// Batches under construction.
 pub struct Collector {
@@ -36,7 +43,7 @@ pub struct Collector {
     max_request_bytes: usize,
     /// Bytes in batches that are full, so that a task can be stopped before they grow without bound.
     full_bytes: usize,
-    lookup: PartitionLookup,
+    lookup: TargetLookup,
     /// The topics that the application keeps for itself.
     internal: Arc<BTreeSet<String>>,
 }
@@ -45,13 +52,17 @@ struct Sink {
     topic: Arc<str>,
     is_internal: bool,
     open: Vec<BatchBuilder>,
+    /// Of a record in a batch of its own, and the setting that says so.
+    largest: (usize, &'static str),
+    /// A batch that is as large is closed. So is one that a record as large comes to, before it: twice of it is written.
+    batch_bytes: usize,
 }
 
 impl Collector {
     pub(crate) fn new(
         batch_bytes: usize,
         max_request_bytes: usize,
-        lookup: PartitionLookup,
+        lookup: TargetLookup,
         internal: Arc<BTreeSet<String>>,
     ) -> Self {
         Collector {
@@ -74,12 +85,16 @@ impl Collector {
         if let Some(slot) = self.by_topic.get(topic) {
             return Ok(*slot);
         }
-        let partitions =
+        let Target { partitions, max_message_bytes } =
             (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))?;
         let (slot, topic) = (SinkSlot(self.sinks.len()), Arc::<str>::from(topic));
         let open = (0..partitions).map(|_| BatchBuilder::new()).collect();
         let is_internal = self.internal.contains(&*topic);
-        self.sinks.push(Sink { topic: topic.clone(), is_internal, open });
+        let request = (self.max_request_bytes, "max.request.size");
+        let message = max_message_bytes.map(|bytes| (bytes, "max.message.bytes of the topic"));
+        let largest = message.filter(|message| message.0 < request.0).unwrap_or(request);
+        let batch_bytes = max_message_bytes.map_or(self.batch_bytes, |bytes| self.batch_bytes.min(bytes / 2));
+        self.sinks.push(Sink { topic: topic.clone(), is_internal, open, largest, batch_bytes });
         self.by_topic.insert(topic, slot);
         Ok(slot)
     }
@@ -131,12 +146,14 @@ impl Collector {
         headers: &[u8],
     ) -> Result<()> {
         let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers.len() + OVERHEAD;
-        if bytes > self.batch_bytes.min(self.max_request_bytes) {
+        let sink = &mut self.sinks[slot.0];
+        if bytes > sink.batch_bytes.min(sink.largest.0) {
             self.make_room(slot, partition, bytes)?;
         }
-        let batch = &mut self.sinks[slot.0].open[partition as usize];
+        let sink = &mut self.sinks[slot.0];
+        let batch = &mut sink.open[partition as usize];
         batch.push(timestamp, key, value, headers);
-        if batch.len() >= self.batch_bytes {
+        if batch.len() >= sink.batch_bytes {
             self.close(slot, partition);
         }
         Ok(())
@@ -145,13 +162,12 @@ impl Collector {
     /// A record that is larger than a batch goes alone, or together with others it might be too large for the log.
     #[cold]
     fn make_room(&mut self, slot: SinkSlot, partition: i32, bytes: usize) -> Result<()> {
-        let sink = &self.sinks[slot.0];
-        if bytes > self.max_request_bytes {
-            let partition = TopicPartition { topic: sink.topic.clone(), partition };
-            let large = TooLarge { partition, bytes, limit: self.max_request_bytes, letter: None };
-            return Err(Error::TooLarge(Box::new(large)));
+        let Sink { topic, open, largest: (limit, setting), .. } = &self.sinks[slot.0];
+        if bytes > *limit {
+            let partition = TopicPartition { topic: topic.clone(), partition };
+            return Err(Error::TooLarge(Box::new(TooLarge { partition, bytes, limit: *limit, setting, letter: None })));
         }
-        if !sink.open[partition as usize].is_empty() {
+        if !open[partition as usize].is_empty() {
             self.close(slot, partition);
         }
         Ok(())
@@ -159,8 +175,9 @@ impl Collector {
 
     #[cold]
     fn close(&mut self, slot: SinkSlot, partition: i32) {
-        let next = BatchBuilder::with_capacity(self.batch_bytes + self.batch_bytes / 8);
-        let batch = std::mem::replace(&mut self.sinks[slot.0].open[partition as usize], next);
+        let sink = &mut self.sinks[slot.0];
+        let next = BatchBuilder::with_capacity(sink.batch_bytes + sink.batch_bytes / 8);
+        let batch = std::mem::replace(&mut sink.open[partition as usize], next);
         self.full_bytes += batch.len();
         self.full.push((slot, partition, batch));
     }

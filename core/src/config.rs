@@ -58,10 +58,10 @@ pub struct RuntimeConfig {
     pub poll_records: usize,
     /// `max.partition.fetch.bytes`: fetched from a partition at once, or one batch if that is larger. Bytes, at least 1; 1 MiB.
     pub fetch_bytes: usize,
-    /// `batch.size`: an output batch of this size is sent. Bytes, at least 1; 64 KiB.
+    /// `batch.size`: an output batch of this size is sent, or of half of its topic's `max.message.bytes`. Bytes, at least 1; 64 KiB.
     pub batch_bytes: usize,
-    /// `max.request.size`: a larger record is not written; `production.exception.handler` decides then. Bytes of a batch of its
-    /// own, at least 1; 1 MiB.
+    /// `max.request.size`: a record that is larger, or larger than its topic's `max.message.bytes`, is not written;
+    /// `production.exception.handler` decides then. Bytes of a batch of its own, at least 1; 1 MiB.
     pub max_request_bytes: usize,
     /// `deserialization.exception.handler`, and `errors.dead.letter.queue.topic.name`: what becomes of records that cannot be
     /// decoded. [`ExceptionHandler::Fail`], as the next two.

@@ -37,7 +37,7 @@ pub enum Error {
     Processing(Box<NodeFailure>),
     /// A record could not be written to its topic, and the handler says fail.
     Production(Box<NodeFailure>),
-    /// A record is larger than `max.request.size`.
+    /// A record is larger than `max.request.size`, or `max.message.bytes` of its topic.
     TooLarge(Box<TooLarge>),
     /// A buffer that was told to stop the program when it is full is full. No handler is asked: the task goes back to its last
     /// commit.
@@ -134,15 +134,17 @@ pub struct NodeFailure {
     pub retry: bool,
 }
 
-/// A record that is larger than `max.request.size`.
+/// A record that is larger than `max.request.size`, or `max.message.bytes` of its topic.
 #[derive(Debug, Clone)]
 pub struct TooLarge {
     /// Where it was to go.
     pub partition: TopicPartition,
     /// Its size in a batch of its own, in bytes.
     pub bytes: usize,
-    /// The setting.
+    /// How large it may be.
     pub limit: usize,
+    /// What says so.
+    pub setting: &'static str,
     /// Of a dead letter: why the record is left out that it is of.
     pub letter: Option<String>,
 }
@@ -276,9 +278,9 @@ impl fmt::Display for Error {
             Error::Production(e) => node_failure(f, e, "production"),
             Error::TooLarge(e) => {
                 f.write_str(if e.letter.is_some() { "its dead letter" } else { "a record" })?;
-                write!(f, " of {} bytes for {} is larger than max.request.size={}", e.bytes, e.partition, e.limit)?;
+                write!(f, " of {} bytes for {} is larger than {}={}", e.bytes, e.partition, e.setting, e.limit)?;
                 e.letter.iter().try_for_each(|why| write!(f, "; it is left out because of: {why}"))?;
-                f.write_str("\n  help: raise max.request.size, and max.message.bytes of the topic")
+                f.write_str("\n  help: raise max.request.size, or max.message.bytes of the topic, whichever is less")
             }
             Error::Panicked(e) => {
                 place(f, e.task, e.record.as_ref())?;

@@ -26,7 +26,7 @@ use crate::error_handler_context::ErrorHandlerContext;
 /// it, and at every start; dead letters are not written for it. Nothing is rolled back there: rows that a record had put before
 /// it failed stay, after a panic too.
 ///
-/// About a dead letter that is larger than `max.request.size` the production handler is asked, as about any record that is: with
+/// About a dead letter that is too large to be written the production handler is asked, as about any record that is: with
 /// `continue` alone the letter is left out, and counted; what is written to a dead-letter topic then is without its value, and
 /// its headers say where the record is. What it writes instead must fit.
 ///

@@ -576,7 +576,7 @@ fn a_record_that_cannot_be_written_names_sink_topic_record_and_remedy() -> Resul
     let place = "KSTREAM-SINK-0000000001 failed in task 0_0 at in-0@0: ";
     assert_eq!(failure("bad")?, format!("{place}cannot encode a value for `out`: it was bad{remedy}"));
     let large = "a record of 103 bytes for out-0 is larger than max.request.size=95\n  \
-                 help: raise max.request.size, and max.message.bytes of the topic";
+                 help: raise max.request.size, or max.message.bytes of the topic, whichever is less";
     assert_eq!(failure("twenty bytes of text")?, format!("{place}{large}{remedy}"));
     Ok(())
 }
@@ -622,7 +622,7 @@ fn a_letter_that_is_too_large_is_for_the_production_handler() -> Result<()> {
     let pipe =
         |t: &TopologyTestDriver| t.input::<String, String>("in")?.try_pipe(Record::new("k".into(), text.clone(), 0));
     let why = "its dead letter of 955 bytes for letters-0 is larger than max.request.size=800; it is left out because of: \
-               invalid digit found in string\n  help: raise max.request.size, and max.message.bytes of the topic";
+               invalid digit found in string\n  help: raise max.request.size, or max.message.bytes of the topic, whichever is less";
     let failed = format!(
         "KSTREAM-MAPVALUES-0000000001 failed in task 0_0 at in-0@0: {why}\n  help: set production.exception.handler to \
          `continue` to leave such records out, and errors.dead.letter.queue.topic.name to keep them"

@@ -23,7 +23,7 @@ use self::commit::Commit;
 use self::globals::Globals;
 use self::start::first_offset;
 use crate::alignment::Head;
-use crate::collector::Collector;
+use crate::collector::{Collector, Target};
 use crate::config::ProcessingGuarantee;
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
@@ -453,7 +453,13 @@ fn collector(shared: &ThreadContext) -> Collector {
     Collector::new(
         shared.config.batch_bytes,
         shared.config.max_request_bytes,
-        Arc::new(move |topic: &str| log.admin().partitions(topic)),
+        Arc::new(move |topic: &str| {
+            let Some(partitions) = log.admin().partitions(topic)? else { return Ok(None) };
+            // A cluster need not tell us, and refuses then what is too large.
+            let configs = log.admin().topic_configs(topic).unwrap_or_default();
+            let max_message_bytes = configs.get("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+            Ok(Some(Target { partitions, max_message_bytes }))
+        }),
         shared.plan.internal_topics.clone(),
     )
 }
