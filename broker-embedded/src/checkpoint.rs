@@ -34,7 +34,7 @@ impl Checkpoint {
         let text = String::from_utf8_lossy(&bytes);
         parse(&text).ok_or_else(|| LogError::Corrupt {
             place: path.display().to_string(),
-            problem: "it is no checkpoint\n  help: check the disk, or restore the file from a copy".into(),
+            problem: "it is no checkpoint".into(),
         })
     }
 

@@ -29,11 +29,11 @@ impl DataDir {
     /// Creates it if it is missing, locks it and checks its format.
     pub(crate) fn open(files: &dyn Files, path: &Path) -> Result<Self, LogError> {
         files.create_dir(path).map_err(|e| match io("cannot create the data directory", path, e) {
-            full @ LogError::Full { .. } => full,
-            other => LogError::Other {
-                message: format!("{other}\n  help: name a folder that can be written with data.dir"),
+            LogError::Io { doing, source } => LogError::Other {
+                message: format!("{doing}: {source}\n  help: name a folder that can be written with data.dir"),
                 retriable: false,
             },
+            other => other,
         })?;
         let lock_path = path.join(LOCK);
         let lock = match files.lock(&lock_path) {
@@ -70,7 +70,7 @@ fn check_format(files: &dyn Files, path: &Path) -> Result<(), LogError> {
                 }
                 _ => "its meta.properties is not ours\n  help: give another data directory".to_owned(),
             };
-            Err(LogError::Corrupt { place: path.display().to_string(), problem })
+            Err(LogError::Other { message: format!("data directory {}: {problem}", path.display()), retriable: false })
         }
         Err(e) if e.kind() == ErrorKind::NotFound => files
             .replace(&meta, format!("magic={MAGIC}\nversion={VERSION}\n").as_bytes())

@@ -110,7 +110,7 @@ impl Journal {
                 if let Some(place) = torn {
                     return Err(LogError::Corrupt {
                         place,
-                        problem: "the bytes at its end are no entries, and a later journal has some\n  help: this was written in whole before; check the disk".into(),
+                        problem: "the bytes at its end are no entries, and a later journal has some".into(),
                     });
                 }
                 seen(entry)?;

@@ -74,10 +74,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Sta
     if let Some(point) = known.point.filter(|point| state.end < *point) {
         return Err(LogError::Corrupt {
             place: dir.display().to_string(),
-            problem: format!(
-                "it ends at offset {}, and was synced up to {point}\n  help: check the disk, or restore the folder from a copy",
-                state.end
-            ),
+            problem: format!("it ends at offset {}, and was synced up to {point}", state.end),
         });
     }
     state.producers.trim(bases.first().copied().unwrap_or(0));

@@ -272,12 +272,7 @@ impl Segment {
     }
 
     fn damage(&self, problem: String) -> LogError {
-        LogError::Corrupt {
-            place: format!("{} at byte {}", self.path.display(), self.size),
-            problem: format!(
-                "{problem}\n  help: this was written in whole before; check the disk, or restore the file from a copy"
-            ),
-        }
+        LogError::Corrupt { place: format!("{} at byte {}", self.path.display(), self.size), problem }
     }
 
     fn read_header(&self, at: u64, len: u64) -> Result<BatchHeader, Torn> {

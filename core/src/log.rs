@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -438,12 +439,24 @@ impl fmt::Display for LogError {
                 "the log has ended a transaction of `{transactional_id}` that took longer than transaction.timeout.ms\n  help: process less between two commits: lower max.poll.records or commit.interval.ms"
             ),
             LogError::Refused { partition, problem } => write!(f, "batch for {partition} refused: {problem}"),
-            LogError::Corrupt { place, problem } => write!(f, "{place} is damaged: {problem}"),
+            LogError::Corrupt { place, problem } => write!(
+                f,
+                "{place} is damaged: {problem}\n  help: this was written in whole before; check the disk, or restore it from a copy"
+            ),
             LogError::Full { place } => write!(
                 f,
                 "no space left at {place}; nothing was lost\n  help: free space; what is running goes on by itself"
             ),
-            LogError::Io { doing, source } => write!(f, "{doing}: {source}"),
+            LogError::Io { doing, source } => {
+                let help = match source.kind() {
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                        "whoever runs this must be allowed to read and write there"
+                    }
+                    ErrorKind::NotFound => "somebody else has removed it; restore it from a copy",
+                    _ => "check the disk",
+                };
+                write!(f, "{doing}: {source}\n  help: {help}")
+            }
             LogError::Closed => write!(f, "the log was closed"),
             LogError::Other { message, .. } => write!(f, "{message}"),
         }

@@ -131,7 +131,7 @@ fn of_a_newer_format() {
     fs::write(&meta, text.replace("version=1", "version=2")).expect("a file");
     let before = without_lock(dir.path());
     let said = failure(dir.path()).expect("a failure");
-    assert!(said.starts_with(&format!("Error: {} ", dir.path().display())), "{said}");
+    assert!(said.starts_with(&format!("Error: data directory {}: ", dir.path().display())), "{said}");
     let wanted = "it has format 2, this program knows formats up to 1\n  help: use the newer program that wrote it\n";
     assert!(said.ends_with(wanted), "{said}");
     assert!(without_lock(dir.path()) == before);
@@ -146,7 +146,7 @@ fn of_another_program() {
     fs::write(dir.path().join("meta.properties"), "version=1\ncluster.id=of Apache Kafka\n").expect("a file");
     let before = contents(dir.path());
     let said = failure(dir.path()).expect("a failure");
-    assert!(said.starts_with(&format!("Error: {} ", dir.path().display())), "{said}");
+    assert!(said.starts_with(&format!("Error: data directory {}: ", dir.path().display())), "{said}");
     assert!(said.ends_with("its meta.properties is not ours\n  help: give another data directory\n"), "{said}");
     assert!(without_lock(dir.path()) == before);
 }
