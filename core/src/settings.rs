@@ -44,7 +44,10 @@ pub const SETTINGS: [(&str, &str); 29] = [
     ("processing.guarantee", "at_least_once or exactly_once_v2 (exactly_once_v2 on the embedded log)"),
     ("production.exception.handler", "fail, or continue: leave out records that cannot be written (fail)"),
     ("state.dir", "folder of state on disk (<data.dir>/state)"),
-    ("statestore.cache.max.bytes", "of rows that are on disk, bytes that stay in memory too (268435456); RocksDB has up to 192 MiB besides"),
+    (
+        "statestore.cache.max.bytes",
+        "of rows that are on disk, bytes that stay in memory too (268435456); RocksDB has up to 192 MiB besides",
+    ),
     ("statestore.uncommitted.max.bytes", "bytes of changes that wait for a commit at most (67108864)"),
     ("topology.compatibility", "refuse state that an incompatible program left, or ignore: take it as it is (refuse)"),
 ];

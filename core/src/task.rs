@@ -16,7 +16,7 @@ use crate::collector::Collector;
 use crate::context::{TaskContext, TimeSlot};
 use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
-use crate::error::{Error, Panicked, Result, panic_message};
+use crate::error::{Error, Panicked, Result, Unencodable, panic_message};
 use crate::error_handler_context::RawRecord;
 use crate::exception_handler::ExceptionHandler;
 use crate::handlers::Handlers;
@@ -64,12 +64,16 @@ pub struct Task {
     cx: TaskContext,
     program: Program,
     idle: Vec<IdleSource>,
-    /// Records on which the program has panicked and that the processing handler leaves out, since the last commit.
-    panics: Vec<LeftOut>,
-    /// One more is there than at the last rollback.
-    has_panicked: bool,
-    /// The last of them has just been left out: a commit now, and another panic does not undo that.
-    has_left_out: bool,
+    /// Records that the processing handler is asked about in place of processing them again, since the last commit.
+    left_out: Vec<LeftOut>,
+    /// After the last error a rollback helps.
+    goes_on: bool,
+    /// Nothing more is processed before a commit.
+    waits_for_commit: bool,
+    /// Records processed since the last commit.
+    uncommitted: usize,
+    /// So many records are committed one by one: one of them makes a row that its store cannot write.
+    one_by_one: usize,
     /// Per idle source, the indices of the program's lifecycles below it.
     below: Vec<Vec<usize>>,
     committed: Snapshot,
@@ -85,7 +89,15 @@ pub struct Task {
 struct LeftOut {
     input: usize,
     offset: Offset,
-    why: Panicked,
+    why: Why,
+}
+
+/// Why a record is left out.
+enum Why {
+    /// The program panics on it.
+    Panicked(Panicked),
+    /// It makes a row that its store cannot write; with the node that has the store.
+    Unencodable(String, Unencodable),
 }
 
 /// Whether a task may process now.
@@ -129,9 +141,11 @@ impl Task {
             store_times: Vec::new(),
             program: Program::default(),
             idle: Vec::new(),
-            panics: Vec::new(),
-            has_panicked: false,
-            has_left_out: false,
+            left_out: Vec::new(),
+            goes_on: false,
+            waits_for_commit: false,
+            uncommitted: 0,
+            one_by_one: 0,
             below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
@@ -302,7 +316,7 @@ impl Task {
     fn readiness(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {
         let (mut oldest, mut missing, mut lags) = (None::<Timestamp>, false, false);
         for (index, input) in self.inputs.iter_mut().enumerate() {
-            match Self::head(&mut self.program, &self.panics, index, input) {
+            match Self::head(&mut self.program, &self.left_out, index, input) {
                 Some(time) => oldest = Some(oldest.map_or(time, |o| o.min(time))),
                 None => {
                     missing = true;
@@ -331,10 +345,10 @@ impl Task {
         Ready::Until(since.saturating_add(max_idle))
     }
 
-    fn head(program: &mut Program, panics: &[LeftOut], index: usize, input: &mut Input) -> Option<Timestamp> {
+    fn head(program: &mut Program, left_out: &[LeftOut], index: usize, input: &mut Input) -> Option<Timestamp> {
         if input.head.is_none() {
             // The time of a record that is left out may be what the program panics on: its turn comes as soon as possible.
-            let is_left_out = panics.iter().any(|p| p.input == index && Some(p.offset) == input.front_offset());
+            let is_left_out = left_out.iter().any(|p| p.input == index && Some(p.offset) == input.front_offset());
             input.head = if is_left_out { Some(input.time) } else { program.sources[input.source].head_time(input) };
         }
         input.head
@@ -354,20 +368,45 @@ impl Task {
             && panicked.handled
             && !matches!(self.cx.handlers.processing, ExceptionHandler::Fail)
         {
-            let (input, offset, why) = (self.cx.input, self.cx.offset, Panicked::clone(panicked));
+            let (input, offset) = (self.cx.input, self.cx.offset);
             // The second time, it is the handler that has been asked and says fail.
-            if !self.panics.iter().any(|p| p.input == input && p.offset == offset) {
-                self.panics.push(LeftOut { input, offset, why });
-                self.has_panicked = true;
+            if !self.left_out.iter().any(|p| p.input == input && p.offset == offset) {
+                self.left_out.push(LeftOut { input, offset, why: Why::Panicked(Panicked::clone(panicked)) });
+                self.goes_on = true;
             }
         }
         done
     }
 
-    /// Whether the processing handler leaves out the record on which the program has just panicked: a rollback undoes what it
-    /// has done so far, and it is not processed again.
+    /// Whether a rollback helps after the error that was just returned. It undoes what the record at fault has done, which is not
+    /// processed again but left to the processing handler; or that record is looked for.
     pub(crate) fn goes_on(&mut self) -> bool {
-        std::mem::take(&mut self.has_panicked)
+        std::mem::take(&mut self.goes_on)
+    }
+
+    /// A store cannot write a row. Records are then committed one by one, until that fails with the one that makes it.
+    #[cold]
+    fn refused(&mut self, store: StoreId, why: Unencodable) -> Error {
+        match std::mem::take(&mut self.uncommitted) {
+            // A timer makes it, or the end of the input.
+            0 => Error::Unencodable(Box::new(why)),
+            1 => {
+                let node = self.topology.nodes().iter().find(|node| node.stores.contains(&store));
+                let node = node.map(|node| node.name.clone()).unwrap_or_default();
+                self.cx.has_record = true;
+                let error = self.cx.unencodable(node.clone(), why.clone());
+                if !matches!(self.cx.handlers.processing, ExceptionHandler::Fail) {
+                    let (input, offset) = (self.cx.input, self.cx.offset);
+                    self.left_out.push(LeftOut { input, offset, why: Why::Unencodable(node, why) });
+                    self.goes_on = true;
+                }
+                error
+            }
+            records => {
+                (self.one_by_one, self.goes_on) = (records, true);
+                Error::Unencodable(Box::new(why))
+            }
+        }
     }
 
     /// Goes on behind a panic without a rollback: nodes are made anew, and the input of the record is read again from it on. Returns
@@ -378,7 +417,7 @@ impl Task {
         let input = &mut self.inputs[index];
         // Of a queue that is empty now all would count as processed.
         let (from, time) = (input.consumed, input.time);
-        self.panics.retain(|p| p.input != index || p.offset >= from);
+        self.left_out.retain(|p| p.input != index || p.offset >= from);
         let is_queued = input.front_offset() == Some(self.cx.offset);
         let records = input.buffered() + usize::from(!is_queued);
         input.reset(from, time);
@@ -391,7 +430,7 @@ impl Task {
         let input = &mut self.inputs[index];
         let Some(mut look) = input.front().map(|batch| batch.clone()) else { return Ok(None) };
         let Some(Ok(view)) = look.next() else { return Ok(None) };
-        let Some(left_out) = self.panics.iter().find(|p| p.input == index && p.offset == view.offset) else {
+        let Some(left_out) = self.left_out.iter().find(|p| p.input == index && p.offset == view.offset) else {
             return Ok(None);
         };
         (self.cx.offset, self.cx.has_record) = (view.offset, true);
@@ -399,7 +438,11 @@ impl Task {
         let (key, value) = (view.key.as_ref(), view.value.as_ref());
         let (key, value) = (key.map(Payload::as_slice), value.map(Payload::as_slice));
         let record = RawRecord { key, value, headers: &headers, timestamp: view.timestamp };
-        self.cx.ask_handler(Error::Panicked(Box::new(left_out.why.clone())), record)?;
+        let error = match &left_out.why {
+            Why::Panicked(why) => Error::Panicked(Box::new(why.clone())),
+            Why::Unencodable(node, why) => self.cx.unencodable(node.clone(), why.clone()),
+        };
+        self.cx.ask_handler(error, record)?;
         input.consumed = view.offset + 1;
         if let Some(batch) = input.front() {
             batch.next();
@@ -413,7 +456,7 @@ impl Task {
             let mut first: Option<(usize, Timestamp)> = None;
             let mut limit = until;
             for index in 0..self.inputs.len() {
-                let Some(time) = Self::head(&mut self.program, &self.panics, index, &mut self.inputs[index]) else {
+                let Some(time) = Self::head(&mut self.program, &self.left_out, index, &mut self.inputs[index]) else {
                     continue;
                 };
                 match first {
@@ -429,10 +472,10 @@ impl Task {
             let Some((index, head)) = first.filter(|(_, head)| *head <= until) else { break };
             self.cx.input = index;
             // While one is ahead that is left out, records go one by one.
-            let is_ahead = self.panics.iter().any(|p| p.input == index && p.offset >= self.inputs[index].consumed);
+            let is_ahead = self.left_out.iter().any(|p| p.input == index && p.offset >= self.inputs[index].consumed);
             let left_out = if is_ahead { self.leave_out(index)? } else { None };
             let input = &mut self.inputs[index];
-            let most = if is_ahead { 1 } else { records - done };
+            let most = if is_ahead || self.one_by_one > 0 { 1 } else { records - done };
             let limit = RunLimit { until: limit.max(head), records: most };
             let taken = match left_out {
                 Some(taken) => taken,
@@ -446,9 +489,12 @@ impl Task {
             self.cx.counters.process += taken as u64;
             self.dirty = true;
             done += taken;
+            self.uncommitted += if left_out.is_none() { taken } else { 0 };
             self.fire_by_stream_time()?;
-            if left_out.is_some() && !self.panics.iter().any(|p| p.offset >= self.inputs[p.input].consumed) {
-                self.has_left_out = true;
+            // Each panic would otherwise undo what was done behind the ones before it, and many of them take time by their square.
+            let was_last = || !self.left_out.iter().any(|p| p.offset >= self.inputs[p.input].consumed);
+            if self.one_by_one > 0 || (left_out.is_some() && was_last()) {
+                self.waits_for_commit = true;
                 break;
             }
             if self.inputs[index].is_empty() {
@@ -563,13 +609,12 @@ impl Task {
 
     /// Whether a node asked for a commit.
     pub(crate) fn wants_commit(&self) -> bool {
-        self.cx.commit_requested || self.has_left_out
+        self.cx.commit_requested || self.waits_for_commit
     }
 
-    /// Whether nothing more is to be processed before a commit: each panic would otherwise undo what was done behind the ones
-    /// before it, and many of them take time by their square.
+    /// Whether nothing more is to be processed before a commit.
     pub(crate) fn waits_for_commit(&self) -> bool {
-        self.has_left_out
+        self.waits_for_commit
     }
 
     /// Bytes of state changed since the last flush.
@@ -637,9 +682,14 @@ impl Task {
     ) -> Result<()> {
         self.cx.has_record = false;
         self.guarded(|task| {
-            for (index, (_, store, changelog)) in task.stores.iter().enumerate() {
+            for index in 0..task.stores.len() {
+                let (id, store, changelog) = &task.stores[index];
                 let mut writer = ChangelogWriter::default();
-                store.state.borrow_mut().flush(&mut writer)?;
+                let flushed = store.state.borrow_mut().flush(&mut writer);
+                if let Err(Error::Unencodable(why)) = flushed {
+                    return Err(task.refused(*id, *why));
+                }
+                flushed?;
                 for batch in writer.into_batches() {
                     task.disks.iter_mut().for_each(|disk| disk.keep(index, &batch));
                     if let Some(changelog) = changelog {
@@ -670,8 +720,9 @@ impl Task {
         let offsets = offsets.collect();
         self.pending = Some(snapshot);
         self.note_passing_on();
-        self.dirty = false;
-        (self.cx.commit_requested, self.has_left_out) = (false, false);
+        (self.dirty, self.uncommitted) = (false, 0);
+        self.one_by_one = self.one_by_one.saturating_sub(1);
+        (self.cx.commit_requested, self.waits_for_commit) = (false, false);
         offsets
     }
 
@@ -680,7 +731,7 @@ impl Task {
         if let Some(pending) = self.pending.take() {
             self.committed = pending;
             let offsets = &self.committed.offsets;
-            self.panics.retain(|p| p.offset >= offsets[p.input].0);
+            self.left_out.retain(|p| p.offset >= offsets[p.input].0);
             self.idle.iter_mut().for_each(IdleSource::has_passed_on);
             self.stores.iter().for_each(|(_, store, _)| store.state.borrow_mut().committed());
             self.disks.iter_mut().for_each(DiskStores::committed);
@@ -691,9 +742,9 @@ impl Task {
     /// Back to the last commit: the one way out of every failure. Returns the offsets to read from, one per input.
     pub(crate) fn rollback(&mut self) -> Result<Vec<Offset>> {
         self.pending = None;
-        self.dirty = false;
+        (self.dirty, self.uncommitted) = (false, 0);
         self.idle_since = None;
-        (self.cx.commit_requested, self.has_left_out) = (false, false);
+        (self.cx.commit_requested, self.waits_for_commit) = (false, false);
         self.cx.out_of_order = false;
         self.cx.counters.rollback += 1;
         self.cx.collector.clear();

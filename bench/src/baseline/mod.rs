@@ -60,7 +60,9 @@ impl Arguments {
                 "--store" if value == "rocksdb" => arguments.stores = vec![Store::RocksDb],
                 "--scale" => {
                     let scale = value.parse().ok().filter(|scale| (0.1..=1.0).contains(scale));
-                    arguments.scale = scale.ok_or_else(|| Error::user("--scale: a number from 0.1 to 1, please: CPU time is counted in 10 ms"))?;
+                    arguments.scale = scale.ok_or_else(|| {
+                        Error::user("--scale: a number from 0.1 to 1, please: CPU time is counted in 10 ms")
+                    })?;
                 }
                 "--json" => arguments.json.clone_from(value),
                 _ => return Err(Error::user(format!("unknown: {flag} {value}\n  help: ./dev bench baseline --help"))),

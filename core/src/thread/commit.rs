@@ -22,11 +22,16 @@ pub(super) enum Commit {
 pub(super) const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl StreamThread {
-    /// Commits now, if there is anything to commit, and waits for the outcome. `false`: everything was rolled back.
+    /// Commits now, if there is anything to commit, and waits for the outcome. `false`: everything was rolled back, and the next
+    /// step goes on.
     ///
     /// # Errors
-    /// When it cannot be done and has not been rolled back: the next step does that.
+    /// When it cannot be done, and would not be the next time.
     pub fn commit_now(&mut self, now: Now) -> Result<bool> {
+        self.try_commit_now(now).or_else(|error| self.recover(error, now).map(|_| false))
+    }
+
+    fn try_commit_now(&mut self, now: Now) -> Result<bool> {
         if !self.settle_blocking(now)? {
             return Ok(false);
         }
