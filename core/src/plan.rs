@@ -312,37 +312,30 @@ impl Planner<'_> {
                 self.counts.insert(self.resolve(&TopicName::Repartition(repartition.name.clone())), fixed);
             }
         }
+        let fixed: BTreeSet<String> = self.counts.keys().cloned().collect();
+        let groups = self.size_groups();
         loop {
-            let before = self.counts.clone();
+            // All from the sizes before, so that none goes by one that is itself about to change.
+            let mut sizes = BTreeMap::new();
             for repartition in topology.repartitions().iter().filter(|r| r.partitions.is_none()) {
                 let writers = topology.sub_topologies().iter().filter(|s| s.nodes.contains(&repartition.sink));
-                let sizes: Option<Vec<i32>> = writers
+                let sources: Option<Vec<i32>> = writers
                     .flat_map(|s| &s.sources)
                     .flat_map(|source| &self.topics[*source])
                     .map(|topic| self.counts.get(topic).copied())
                     .collect();
-                if let Some(largest) = sizes.and_then(|sizes| sizes.into_iter().max()) {
-                    self.counts.insert(self.resolve(&TopicName::Repartition(repartition.name.clone())), largest);
+                if let Some(largest) = sources.and_then(|sizes| sizes.into_iter().max()) {
+                    sizes.insert(self.resolve(&TopicName::Repartition(repartition.name.clone())), largest);
                 }
             }
-            // What may be meant otherwise sizes no topic.
-            for group in topology.copartitions().iter().filter(|group| group.required) {
-                let (repartitions, users) = self.split_group(&group.sources);
-                let fixed = |name: &String| {
-                    topology.repartitions().iter().any(|r| {
-                        r.partitions.is_some() && self.resolve(&TopicName::Repartition(r.name.clone())) == *name
-                    })
-                };
-                let from = if users.is_empty() {
-                    let agreed = repartitions.iter().filter(|r| fixed(r)).filter_map(|r| self.counts.get(r)).max();
-                    agreed.or_else(|| repartitions.iter().filter_map(|r| self.counts.get(r)).max()).copied()
-                } else {
-                    users.iter().filter_map(|u| self.counts.get(u)).max().copied()
-                };
-                let Some(from) = from else { continue };
-                let unfixed: Vec<String> = repartitions.iter().filter(|r| !fixed(r)).cloned().collect();
-                self.counts.extend(unfixed.into_iter().map(|name| (name, from)));
+            for group in &groups {
+                let given = group.iter().filter(|name| fixed.contains(*name)).filter_map(|name| self.counts.get(name));
+                let free = group.iter().filter_map(|name| sizes.get(name));
+                let Some(size) = given.max().or_else(|| free.max()).copied() else { continue };
+                sizes.extend(group.iter().filter(|name| !fixed.contains(*name)).map(|name| (name.clone(), size)));
             }
+            let before = self.counts.clone();
+            self.counts.extend(sizes);
             if self.counts == before {
                 break;
             }
@@ -355,6 +348,20 @@ impl Planner<'_> {
                 ));
             }
         }
+    }
+
+    /// Topics of one size: those that operators bring together, and of operators that have a topic in common, all.
+    fn size_groups(&self) -> Vec<BTreeSet<String>> {
+        let mut groups: Vec<BTreeSet<String>> = Vec::new();
+        // What may be meant otherwise sizes no topic.
+        for group in self.topology.copartitions().iter().filter(|group| group.required) {
+            let (repartitions, users) = self.split_group(&group.sources);
+            let topics = repartitions.into_iter().chain(users).collect();
+            let (meet, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|other| !other.is_disjoint(&topics));
+            groups = others;
+            groups.push(meet.into_iter().fold(topics, |topics, other| &topics | &other));
+        }
+        groups
     }
 
     /// Full names of a group's repartition topics and of its user topics.

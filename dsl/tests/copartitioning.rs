@@ -8,8 +8,8 @@ use millstream_core::{
     StringSerde,
 };
 use millstream_dsl::{
-    Consumed, HOUR, JoinWindows, KStream, KeyValueStore, Out, Processor, Produced, SessionWindows, SlidingWindows,
-    StoreHandle, StreamsBuilder, TableJoined, TimeWindows, TopologyTestDriver, kv, pattern,
+    Consumed, HOUR, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, SessionWindows,
+    SlidingWindows, StoreHandle, StreamsBuilder, TableJoined, TimeWindows, TopologyTestDriver, kv, pattern,
 };
 
 /// Text in capitals: the same keys, other bytes.
@@ -381,4 +381,49 @@ fn the_table_on_the_left_of_a_foreign_key_join_may_be_placed_in_any_way() {
     let (people, towns) = (b.table::<String, String>("people", "p"), b.table::<String, String>("towns", "t"));
     people.join_on("homes", &towns, |town| Some(town.clone()), plus).to_stream().to("out");
     assert_eq!(problem(&b), "");
+}
+
+/// Repartition topics of the sizes of these sources, of keys that nobody has changed but might.
+fn rekeyed(b: &StreamsBuilder, name: &str, partitions: i32) -> KTable<String, String> {
+    let source = format!("{name}-source");
+    b.topic(&source, partitions).stream::<String, String>(source.as_str()).select_key(|k, _| k.clone()).to_table(name)
+}
+
+/// Whether a program started depended on the order of its joins.
+#[test]
+fn joins_that_have_a_topic_in_common_give_all_of_theirs_one_size() -> Result<()> {
+    for sizes in [[4, 1, 1], [1, 1, 4], [1, 4, 1]] {
+        for turned in [false, true] {
+            let b = StreamsBuilder::new();
+            let [x, y, z] = [("x", sizes[0]), ("y", sizes[1]), ("z", sizes[2])].map(|(name, n)| rekeyed(&b, name, n));
+            let xy = || x.join(&y, plus).to_stream().to("xy");
+            let yz = || y.join(&z, plus).to_stream().to("yz");
+            if turned {
+                yz();
+                xy();
+            } else {
+                xy();
+                yz();
+            }
+            assert_eq!(said(&b)?, "", "{sizes:?}, the other way round: {turned}");
+        }
+    }
+    Ok(())
+}
+
+/// A foreign-key join's own topics go with those of the join beside it.
+#[test]
+fn so_do_foreign_key_joins_and_joins_with_topics_of_users() -> Result<()> {
+    for (table, grouped, user) in [(1, 3, 3), (3, 1, 1), (1, 3, 1), (3, 3, 1), (2, 1, 3)] {
+        let b = StreamsBuilder::new();
+        let (left, beside) = (rekeyed(&b, "left", table), rekeyed(&b, "beside", table));
+        let other = b.topic("rows", grouped).table::<String, String>("rows", "rows");
+        let other = other.group_by("g", |_, v| (v.clone(), v)).reduce("sums", |a, b| a + &b, |a, _| a);
+        let users = b.topic("user", user).table::<String, String>("user", "user");
+        left.join(&beside, plus).to_stream().to("beside-out");
+        left.left_join_on("homes", &other, |v| Some(v.clone()), |v, _| v.clone()).to_stream().to("homes-out");
+        other.outer_join(&users, |a, b| format!("{a:?} {b:?}")).to_stream().to("users-out");
+        assert_eq!(said(&b)?, "", "{table} {grouped} {user}");
+    }
+    Ok(())
 }
