@@ -5,13 +5,14 @@ use std::sync::Arc;
 use millstream_core::{Data, Downstream, Forward, NodeId, Record, Result, TaskBuilder, TaskContext};
 
 use crate::kstream::KStream;
+use crate::windows::{Window, Windowed};
 
 /// Where late records go.
 pub(crate) struct LateStream<K, V>(KStream<K, V>);
 
 impl<K: Data, V: Data> LateStream<K, V> {
-    /// The records of a stream that are late for an operator that is still to come.
-    pub(crate) fn of<W>(stream: &KStream<K, W>) -> Arc<Self> {
+    /// The records of a stream that are late for an operator that is still to come, or for its windows.
+    pub(crate) fn of<K2, W>(stream: &KStream<K2, W>) -> Arc<Self> {
         let builder = &stream.builder;
         Arc::new(LateStream(KStream {
             builder: builder.clone(),
@@ -27,14 +28,16 @@ impl<K: Data, V: Data> LateStream<K, V> {
         self.0.clone()
     }
 
-    /// Hangs it on the operator.
-    pub(crate) fn follow<W>(&self, stream: &KStream<K, W>, operator: NodeId) {
-        stream.builder.connect(self.0.node, operator);
-    }
-
     /// Several operators may lead to it: one windowed stream may be aggregated more than once.
     pub(crate) fn open(&self, task: &mut TaskBuilder<'_>) -> Late<K, V> {
         Late { down: task.open_shared(&self.0.port) }
+    }
+}
+
+impl<K, V> LateStream<K, V> {
+    /// Hangs it on the operator.
+    pub(crate) fn follow<K2, W>(&self, stream: &KStream<K2, W>, operator: NodeId) {
+        stream.builder.connect(self.0.node, operator);
     }
 }
 
@@ -46,8 +49,8 @@ pub(crate) struct Late<K, V> {
 /// A copy of a record that is late, if somebody wants late ones. It is asked for before the record is given away, so that
 /// those that are not late are not copied.
 #[inline]
-pub(crate) fn copy_if<K: Clone, V: Clone>(
-    late: &Option<Late<K, V>>,
+pub(crate) fn copy_if<K: Clone, V: Clone, L>(
+    late: &Option<L>,
     record: &Record<K, V>,
     is_late: impl FnOnce() -> bool,
 ) -> Option<Record<K, V>> {
@@ -62,4 +65,19 @@ pub(crate) fn pass_on<K: Clone, V: Clone>(
     record: Option<Record<K, V>>,
 ) -> Result<()> {
     late.as_mut().zip(record).map_or(Ok(()), |(late, record)| late.down.forward(cx, record))
+}
+
+/// Passes a late record on, once for each of the windows that it has missed.
+#[cold]
+pub(crate) fn pass_on_in<K: Clone, V: Clone>(
+    cx: &mut TaskContext,
+    late: &mut Option<Late<Windowed<K>, V>>,
+    record: &Record<K, V>,
+    windows: impl IntoIterator<Item = Window>,
+) -> Result<()> {
+    let Some(late) = late else { return Ok(()) };
+    windows.into_iter().try_for_each(|window| {
+        let Record { key, value, timestamp, headers } = record.clone();
+        late.down.forward(cx, Record { key: Windowed { key, window }, value, timestamp, headers })
+    })
 }

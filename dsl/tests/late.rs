@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_core::Result;
 use millstream_dsl::{
     FixedKeyRecord, FixedWindows, GroupedStream, JoinWindows, KStream, SessionWindows, SlidingWindows, StreamJoined,
-    StreamsBuilder, TimeWindowedStream, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, json,
+    StreamsBuilder, TimeWindowedStream, TimeWindows, TopologyTestDriver, ValueOut, ValueProcessor, Windowed, json,
 };
 
 type Text = Option<String>;
@@ -42,7 +42,7 @@ fn late(
             driver.input::<Text, Text>(topic)?.pipe_at(time, Some("k".into()), value.map(str::to_owned));
         }
         let out = |topic: &str| -> Result<Vec<String>> {
-            let Ok(late) = driver.output::<String, String>(topic) else { return Ok(Vec::new()) };
+            let Ok(late) = driver.output::<Windowed<String>, String>(topic) else { return Ok(Vec::new()) };
             Ok(late.read_records().into_iter().map(|late| format!("{}@{}", late.value, late.timestamp)).collect())
         };
         Ok(([out("late-left")?, out("late-right")?], driver.counters().late_records))
@@ -52,7 +52,7 @@ fn late(
     Ok(undisturbed)
 }
 
-fn to(topic: &str) -> impl FnOnce(KStream<String, String>) {
+fn to(topic: &str) -> impl FnOnce(KStream<Windowed<String>, String>) {
     move |late| late.to(topic)
 }
 
@@ -82,11 +82,40 @@ fn of_a_cogroup_in_windows_each_stream_has_its_own() -> Result<()> {
     assert_eq!(in_windows(TimeWindows::of(ms(100)), Some(100))?, one);
     assert_eq!(in_windows(TimeWindows::of(ms(100)), None)?, one);
     assert_eq!(in_windows(SlidingWindows::of(ms(100)), Some(1_000))?, own);
-    // Of the windows of a record some are over: it comes once, and they are counted.
+    // Of the windows of a record some are over: it comes with those, and they are counted.
     let hopping = TimeWindows::of(ms(200)).advance_by(ms(100));
     assert_eq!(in_windows(hopping, None)?, one);
     let sliding = texts(&["late@96", "half@230"], &["r@97", "soon@320", "later@99"]);
     assert_eq!(in_windows(SlidingWindows::of(ms(100)), None)?, (sliding, 5));
+    Ok(())
+}
+
+/// A record that is late for some of its windows comes with those, and with none that has it.
+#[test]
+fn each_comes_with_the_windows_that_it_has_missed() -> Result<()> {
+    type Late = KStream<Windowed<String>, i64>;
+    let missed = |program: fn(&GroupedStream<String, i64>, fn(Late))| -> Result<Vec<(i64, i64, i64)>> {
+        let b = StreamsBuilder::new();
+        program(&b.stream::<String, i64>("in").group_by_key(), |late| late.to("late"));
+        let driver = TopologyTestDriver::new(b.build()?)?;
+        let input = driver.input::<String, i64>("in")?;
+        [(0, 1), (460, 2), (120, 3), (20, 4), (459, 5)].into_iter().for_each(|(time, n)| input.pipe_at(time, "k", n));
+        let late = driver.output::<Windowed<String>, i64>("late")?.read();
+        Ok(late.into_iter().map(|(key, n)| (n, key.window.start, key.window.end)).collect())
+    };
+    let hopping = missed(|grouped, use_it| {
+        let windows = TimeWindows::of(ms(300)).advance_by(ms(100)).grace(ms(60));
+        grouped.windowed_by(windows).on_late(use_it).count("counts");
+    })?;
+    assert_eq!(hopping, [(3, 0, 300), (3, 100, 400), (4, 0, 300)]);
+    let sliding = missed(|grouped, use_it| {
+        grouped.windowed_by(SlidingWindows::of(ms(50)).grace(ms(60))).on_late(use_it).count("counts");
+    })?;
+    assert_eq!(sliding, [(3, 70, 120), (4, 0, 50)]);
+    let sessions = missed(|grouped, use_it| {
+        grouped.windowed_by(SessionWindows::of(ms(50)).grace(ms(60))).on_late(use_it).count("counts");
+    })?;
+    assert_eq!(sessions, [(3, 120, 120), (4, 20, 20)]);
     Ok(())
 }
 
@@ -112,7 +141,7 @@ fn of_a_cogroup_in_sessions_too() -> Result<()> {
 
 #[test]
 fn of_one_stream_in_sliding_windows_and_sessions() -> Result<()> {
-    let values = |late: KStream<String, Text>| late.filter(|_, v| v.is_some()).to("late-left");
+    let values = |late: KStream<Windowed<String>, Text>| late.filter(|_, v| v.is_some()).to("late-left");
     let sliding = late(|left, _| drop(left.windowed_by(SlidingWindows::of(ms(100))).on_late(values).count("sliding")))?;
     let sessions =
         late(|left, _| drop(left.windowed_by(SessionWindows::of(ms(100))).on_late(values).count("sessions")))?;
@@ -148,7 +177,8 @@ fn a_stream_that_is_not_in_the_cogroup_is_refused() {
 #[test]
 fn who_asks_for_them_second_does_not_take_them_from_who_asked_first() -> Result<()> {
     let both = || texts(&["late@96", "half@230"], &["late@96", "half@230"]);
-    let values = |topic: &'static str| move |late: KStream<String, Text>| late.filter(|_, v| v.is_some()).to(topic);
+    let values =
+        |topic: &'static str| move |late: KStream<Windowed<String>, Text>| late.filter(|_, v| v.is_some()).to(topic);
     let one = late(|left, _| {
         let windowed = left.windowed_by(TimeWindows::of(ms(100)));
         windowed.on_late(values("late-left")).on_late(values("late-right")).count("counts");
@@ -185,11 +215,15 @@ fn who_asks_for_them_second_does_not_take_them_from_who_asked_first() -> Result<
 struct Numbered(i64);
 
 impl ValueProcessor for Numbered {
-    type K = String;
+    type K = Windowed<String>;
     type VIn = String;
     type VOut = i64;
 
-    fn process(&mut self, r: FixedKeyRecord<String, String>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+    fn process(
+        &mut self,
+        r: FixedKeyRecord<Windowed<String>, String>,
+        out: &mut ValueOut<'_, Windowed<String>, i64>,
+    ) -> Result<()> {
         self.0 += 1;
         out.forward(r.with_value(self.0))
     }
@@ -206,7 +240,7 @@ fn late_records_of_two_aggregations_of_one_windowed_stream_go_one_way() -> Resul
     let driver = TopologyTestDriver::new(b.build()?)?;
     let input = driver.input::<String, String>("in")?;
     [(300, "now"), (99, "late"), (98, "later")].into_iter().for_each(|(time, v)| input.pipe_at(time, "k", v));
-    let numbers: Vec<i64> = driver.output::<String, i64>("out")?.read().into_iter().map(|(_, n)| n).collect();
+    let numbers: Vec<i64> = driver.output::<Windowed<String>, i64>("out")?.read().into_iter().map(|(_, n)| n).collect();
     assert_eq!(numbers, [1, 2, 3, 4]);
     Ok(())
 }
@@ -233,7 +267,7 @@ fn a_record_that_is_not_late_is_not_copied_for_those_who_want_late_ones() -> Res
     let program = |kind: &str, wanted: bool| -> Result<Vec<usize>> {
         let b = StreamsBuilder::new();
         let stream = b.stream::<String, Heavy>("in");
-        let (grouped, use_it) = (stream.group_by_key(), |late: Heavies| late.to("late"));
+        let (grouped, use_it) = (stream.group_by_key(), |late: KStream<Windowed<String>, Heavy>| late.to("late"));
         let hopping = TimeWindows::of(ms(100)).advance_by(ms(50)).grace(ms(50));
         let fixed = |windowed: TimeWindowedStream<String, Heavy>| {
             let windowed = if wanted { windowed.on_late(use_it) } else { windowed };
@@ -250,7 +284,7 @@ fn a_record_that_is_not_late_is_not_copied_for_those_who_want_late_ones() -> Res
             join => {
                 let windows = JoinWindows::of(ms(100)).drop_late();
                 let joined = StreamJoined::with(windows);
-                let joined = if wanted { joined.on_late_left(use_it) } else { joined };
+                let joined = if wanted { joined.on_late_left(|late: Heavies| late.to("late")) } else { joined };
                 let other = if join == "self" { stream.clone() } else { b.stream("other") };
                 stream.join("joined", &other, joined, |l, r| l.0 + r.0).to("out");
             }

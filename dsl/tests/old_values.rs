@@ -134,7 +134,7 @@ fn what_comes_to_a_forgotten_row_of_a_cogroup_is_late() -> Result<()> {
         x.pipe_at(3, "a", 1);
         below.read();
         assert_eq!(below.difference(), None);
-        Ok((below.sum, t.output::<String, i64>("late")?.read().len(), t.counters().late_records))
+        Ok((below.sum, t.output::<Windowed<String>, i64>("late")?.read().len(), t.counters().late_records))
     };
     // The window that begins at 0 is kept until a row begins 30 ms later.
     assert_eq!([run(10)?, run(30)?, run(31)?], [(2, 2, 2), (2, 2, 2), (4, 0, 0)]);
@@ -157,7 +157,12 @@ fn what_would_have_joined_a_forgotten_session_of_a_cogroup_is_late() -> Result<(
         x.pipe_at(14, "a", 1);
         below.read();
         assert_eq!(below.difference(), None);
-        Ok((below.rows.len(), below.sum, t.output::<String, i64>("late")?.read().len(), t.counters().late_records))
+        Ok((
+            below.rows.len(),
+            below.sum,
+            t.output::<Windowed<String>, i64>("late")?.read().len(),
+            t.counters().late_records,
+        ))
     };
     assert_eq!([run(5)?, run(25)?, run(26)?], [(2, 2, 1, 1), (2, 2, 1, 1), (2, 3, 0, 0)]);
     Ok(())

@@ -60,11 +60,12 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
         self
     }
 
-    /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
-    /// value is null. They are counted as dropped all the same. Given twice for one stream, both have them.
+    /// Gives the records of one of the streams that come too late to `use_it`, as a stream: with each of the windows that they
+    /// have missed as their key, unless the value is null; a session that is missed is that of the record alone. They are counted
+    /// as dropped all the same. Given twice for one stream, both have them.
     ///
     /// ```
-    /// # use millstream_dsl::{MIN, TimeWindows, StreamsBuilder, TopologyTestDriver};
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed};
     /// # let b = StreamsBuilder::new();
     /// let bought = b.stream::<String, i64>("bought").group_by_key();
     /// let returned = b.stream::<String, String>("returned").group_by_key();
@@ -77,15 +78,16 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedCogroup<K, A> {
     ///     .aggregate("owned", || 0);
     /// # let t = TopologyTestDriver::new(b.build()?)?;
     /// # let bought = t.input::<String, i64>("bought")?;
-    /// # let late = t.output::<String, i64>("bought-late")?;
+    /// # let late = t.output::<Windowed<String>, i64>("bought-late")?;
     /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| bought.pipe_at(time, "ann", n));
-    /// assert_eq!(late.read(), [("ann".to_owned(), 3)]);
+    /// let window = Window { start: 0, end: 60_000 };
+    /// assert_eq!(late.read(), [(Windowed { key: "ann".to_owned(), window }, 3)]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late<V: Data>(
         mut self,
         stream: &GroupedStream<K, V>,
-        use_it: impl FnOnce(KStream<K, V::NonNull>),
+        use_it: impl FnOnce(KStream<Windowed<K>, V::NonNull>),
     ) -> Self {
         self.late.add(&self.streams, stream, use_it);
         self
@@ -147,11 +149,12 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
         self
     }
 
-    /// Gives the records of one of the streams that come too late to `use_it`, as a stream: each once, as it came, unless its
-    /// value is null. They are counted as dropped all the same. Given twice for one stream, both have them.
+    /// Gives the records of one of the streams that come too late to `use_it`, as a stream: with each of the windows that they
+    /// have missed as their key, unless the value is null; a session that is missed is that of the record alone. They are counted
+    /// as dropped all the same. Given twice for one stream, both have them.
     ///
     /// ```
-    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver};
+    /// # use millstream_dsl::{MIN, SessionWindows, StreamsBuilder, TopologyTestDriver, Window, Windowed};
     /// # let b = StreamsBuilder::new();
     /// let bought = b.stream::<String, i64>("bought").group_by_key();
     /// let returned = b.stream::<String, String>("returned").group_by_key();
@@ -164,15 +167,16 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionCogroup<K, A> {
     ///     .aggregate("owned", || 0, |_, a, b| a + b);
     /// # let t = TopologyTestDriver::new(b.build()?)?;
     /// # let bought = t.input::<String, i64>("bought")?;
-    /// # let late = t.output::<String, i64>("bought-late")?;
+    /// # let late = t.output::<Windowed<String>, i64>("bought-late")?;
     /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| bought.pipe_at(time, "ann", n));
-    /// assert_eq!(late.read(), [("ann".to_owned(), 3)]);
+    /// let window = Window { start: 5, end: 5 };
+    /// assert_eq!(late.read(), [(Windowed { key: "ann".to_owned(), window }, 3)]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn on_late<V: Data>(
         mut self,
         stream: &GroupedStream<K, V>,
-        use_it: impl FnOnce(KStream<K, V::NonNull>),
+        use_it: impl FnOnce(KStream<Windowed<K>, V::NonNull>),
     ) -> Self {
         self.late.add(&self.streams, stream, use_it);
         self
@@ -308,7 +312,7 @@ impl LateInputs {
         &mut self,
         streams: &CogroupedStream<K, A>,
         stream: &GroupedStream<K, V>,
-        use_it: impl FnOnce(KStream<K, V::NonNull>),
+        use_it: impl FnOnce(KStream<Windowed<K>, V::NonNull>),
     ) {
         let stream = stream.stream();
         if !streams.inputs.iter().any(|input| input.stream() == stream.node) {
@@ -318,7 +322,7 @@ impl LateInputs {
         }
         let inputs = self.0.get_mut();
         let of_it = inputs.iter().find(|(input, _)| *input == stream.node);
-        let late = match of_it.and_then(|(_, late)| late.downcast_ref::<Arc<LateStream<K, V::NonNull>>>()) {
+        let late = match of_it.and_then(|(_, late)| late.downcast_ref::<Arc<LateStream<Windowed<K>, V::NonNull>>>()) {
             Some(late) => late.clone(),
             None => {
                 let late = LateStream::of(stream);
@@ -335,10 +339,10 @@ impl LateInputs {
         input: NodeId,
         stream: &KStream<K, W>,
         operator: NodeId,
-    ) -> Option<Arc<LateStream<K, V>>> {
+    ) -> Option<Arc<LateStream<Windowed<K>, V>>> {
         let mut inputs = self.0.borrow_mut();
         let found = inputs.iter().position(|(late, _)| *late == input)?;
-        let late = inputs.swap_remove(found).1.downcast::<Arc<LateStream<K, V>>>().ok()?;
+        let late = inputs.swap_remove(found).1.downcast::<Arc<LateStream<Windowed<K>, V>>>().ok()?;
         late.follow(stream, operator);
         Some(*late)
     }

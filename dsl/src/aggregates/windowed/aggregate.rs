@@ -15,7 +15,7 @@ use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
 use crate::failure::Failure;
-use crate::late::{Late, copy_if, pass_on};
+use crate::late::{Late, copy_if, pass_on_in};
 use crate::windows::{EmitStrategy, Windowed};
 
 /// The node: a fold per window, late records, and what closes.
@@ -28,7 +28,7 @@ pub(super) struct WindowAggregate<K: Data, V, A: Data, F> {
     pub(super) send_old: bool,
     /// How much longer rows are kept than a record can need, if there are other inputs.
     pub(super) spare: Option<Timestamp>,
-    pub(super) late: Option<Late<K, V>>,
+    pub(super) late: Option<Late<Windowed<K>, V>>,
     /// The rows of the key of the record under way.
     pub(super) found: Option<KeyRows>,
     /// What the record under way has changed, if a function may yet fail on another of its windows.
@@ -70,7 +70,10 @@ where
             node.take_back()?;
             cx.failed(node.node, error)
         })?;
-        pass_on(cx, &mut node.late, late)
+        late.map_or(Ok(()), |late| {
+            let missed = node.spec.windows.missed(late.timestamp, close_time);
+            pass_on_in(cx, &mut node.late, &late, missed)
+        })
     }
 }
 

@@ -98,6 +98,20 @@ impl FixedWindows {
         }
     }
 
+    /// The windows of a late record that are over: of sliding ones, that which ends with it.
+    pub(super) fn missed(&self, time: Timestamp, close_time: Timestamp) -> Vec<Window> {
+        match self {
+            FixedWindows::Time(w) => {
+                let windows = w.starts(time).map(|start| Window { start, end: start + w.size });
+                windows.filter(|window| window.end <= close_time).collect()
+            }
+            FixedWindows::Sliding(w) => {
+                let end = time.max(w.difference);
+                vec![Window { start: end - w.difference, end }]
+            }
+        }
+    }
+
     /// Starts of the windows that close: time windows when their end is reached, sliding ones,
     /// whose end is inclusive, when it is passed.
     pub(super) fn closing(&self, span: CloseSpan) -> RangeInclusive<Timestamp> {

@@ -14,7 +14,7 @@ use super::lent::Lent;
 use super::spec::WindowSpec;
 use super::store::TimedStore;
 use crate::failure::Failure;
-use crate::late::{Late, pass_on};
+use crate::late::{Late, pass_on_in};
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
 /// The node: sessions that begin, grow, merge and close, and late records.
@@ -27,7 +27,7 @@ pub(super) struct SessionAggregate<K: Data, V, A: Data, F, M> {
     pub(super) send_old: bool,
     /// How much longer rows are kept than a record can need, if there are other inputs.
     pub(super) spare: Option<Timestamp>,
-    pub(super) late: Option<Late<K, V>>,
+    pub(super) late: Option<Late<Windowed<K>, V>>,
     pub(super) down: Downstream<Record<Windowed<K>, Change<A>>>,
 }
 
@@ -69,7 +69,10 @@ where
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
         let late = node.process(cx, record).or_else(|error| cx.failed(node.node, error).map(|()| None))?;
-        pass_on(cx, &mut node.late, late)
+        late.map_or(Ok(()), |late| {
+            let (start, end) = (late.timestamp, late.timestamp);
+            pass_on_in(cx, &mut node.late, &late, [Window { start, end }])
+        })
     }
 }
 

@@ -62,7 +62,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         &self,
         node: NodeId,
         stream: &KStream<K, V>,
-        late: Option<Arc<LateStream<K, V>>>,
+        late: Option<Arc<LateStream<Windowed<K>, V>>>,
         f: impl Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
         merge: Arc<M>,
     ) {

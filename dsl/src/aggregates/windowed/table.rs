@@ -59,7 +59,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         &self,
         node: NodeId,
         stream: &KStream<K, V>,
-        late: Option<Arc<LateStream<K, V>>>,
+        late: Option<Arc<LateStream<Windowed<K>, V>>>,
         f: impl Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E> + Send + Sync + 'static,
     ) {
         let (id, out, wanted, store) = (self.id, self.port.clone(), self.old_values.clone(), self.store.clone());

@@ -19,7 +19,7 @@ use crate::windows::{EmitStrategy, Windowed};
 /// A grouped stream in windows of a fixed size.
 pub struct TimeWindowedStream<K, V> {
     grouped: GroupedStream<K, V>,
-    late: Option<Arc<LateStream<K, V>>>,
+    late: Option<Arc<LateStream<Windowed<K>, V>>>,
     pub(crate) spec: WindowSpec<FixedWindows>,
 }
 
@@ -71,22 +71,24 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
         self
     }
 
-    /// Gives the records that come too late for a window to `use_it`, as a stream: each once, as it came, however many of
-    /// its windows are over. They are counted as dropped all the same. Given twice, both have them.
+    /// Gives the records that come too late for a window to `use_it`, as a stream: with each of the windows that they have missed
+    /// as their key; of sliding windows, with that which ends with the record. They are counted as dropped all the same. Given
+    /// twice, both have them.
     ///
     /// ```
-    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver};
+    /// # use millstream_dsl::{MIN, StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed};
     /// # let b = StreamsBuilder::new();
     /// let clicks = b.stream::<String, i64>("in").group_by_key();
     /// clicks.windowed_by(TimeWindows::of(MIN)).on_late(|late| late.to("too-late")).count("counts");
     /// # let t = TopologyTestDriver::new(b.build()?)?;
     /// # let input = t.input::<String, i64>("in")?;
-    /// # let late = t.output::<String, i64>("too-late")?;
+    /// # let late = t.output::<Windowed<String>, i64>("too-late")?;
     /// [(0, 1), (240_000, 2), (5, 3)].into_iter().for_each(|(time, n)| input.pipe_at(time, "a", n));
-    /// assert_eq!(late.read(), [("a".to_owned(), 3)]);
+    /// let window = Window { start: 0, end: 60_000 };
+    /// assert_eq!(late.read(), [(Windowed { key: "a".to_owned(), window }, 3)]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
-    pub fn on_late(mut self, use_it: impl FnOnce(KStream<K, V>)) -> Self {
+    pub fn on_late(mut self, use_it: impl FnOnce(KStream<Windowed<K>, V>)) -> Self {
         use_it(self.late.get_or_insert_with(|| LateStream::of(self.grouped.stream())).stream());
         self
     }
