@@ -54,6 +54,8 @@ struct Graph {
     timed: BTreeSet<String>,
     /// Nodes that pass changes on with commits only.
     holding_back: BTreeSet<NodeId>,
+    /// How long after its end a window closes, in milliseconds, for the nodes that aggregate in windows.
+    graces: BTreeMap<NodeId, Timestamp>,
     /// Which stores the program's own code has asked for, and where.
     asked: BTreeSet<(NodeId, StoreId)>,
 }
@@ -267,6 +269,32 @@ impl StreamsBuilder {
     /// Notes that a node passes changes on with commits only.
     pub(crate) fn holds_back(&self, node: NodeId) {
         self.graph().holding_back.insert(node);
+    }
+
+    /// Notes that a node aggregates in windows that close so long after their end.
+    pub(crate) fn closes_behind(&self, node: NodeId, grace: Timestamp) {
+        self.graph().graces.insert(node, grace);
+    }
+
+    /// How long after its end a window closes whose rows come of these nodes: the largest grace of the nearest windowed
+    /// aggregations on all ways up. The node at which a way ends without one, if there is any.
+    pub(crate) fn grace_above(&self, node: NodeId) -> Result<Timestamp, String> {
+        let graph = self.graph();
+        let (mut seen, mut next, mut largest) = (BTreeSet::from([node]), vec![node], 0);
+        while let Some(node) = next.pop() {
+            if let Some(grace) = graph.graces.get(&node) {
+                largest = largest.max(*grace);
+                continue;
+            }
+            let NodeDescription { name, kind, inputs, .. } = &graph.parts.nodes[node.0];
+            let repartition = graph.parts.repartitions.iter().find(|repartition| repartition.source == node);
+            let above: Vec<NodeId> = inputs.iter().copied().chain(repartition.map(|r| r.sink)).collect();
+            if above.is_empty() {
+                return Err(if let NodeKind::Source(topics) = kind { topics.to_string() } else { name.clone() });
+            }
+            next.extend(above.into_iter().filter(|node| seen.insert(*node)));
+        }
+        Ok(largest)
     }
 
     /// Warns of a join whose sides come of one table, and whose look-ups read rows that have changed before both sides have

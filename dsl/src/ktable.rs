@@ -26,8 +26,6 @@ pub struct KTable<K, V> {
 /// What an operator must know of the tables above it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Nature {
-    /// For windowed rows: how long after its end a window closes, in milliseconds.
-    pub(crate) grace: Option<Timestamp>,
     /// How long a history the rows have, in milliseconds; changes may be out of order then (KIP-914).
     pub(crate) history: Option<Timestamp>,
     /// Whether a look-up finds rows that have not been passed on: windows that are emitted on close.

@@ -9,7 +9,7 @@ use millstream_core::{
 };
 use millstream_dsl::{
     BufferConfig, Clock, Consumed, HOUR, Joined, KTable, MIN, Out, Processor, SessionWindows, SlidingWindows,
-    StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed, WindowedSerde, event_time, kv,
+    StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed, WindowedSerde, event_time, kv,
 };
 
 fn ms(n: u64) -> Duration {
@@ -314,6 +314,68 @@ fn only_results_of_windows_wait_until_they_close() {
     let text = problem(&b);
     assert!(text.contains("`final` waits for windows to close, and the table is not of windows"), "{text}");
     assert!(text.contains("`early` waits for windows to close, and may emit them early"), "{text}");
+}
+
+/// Rule 46: the grace is looked for up the graph, as Kafka Streams does, over all that windows pass on the way.
+#[test]
+fn windows_close_by_the_largest_grace_above() -> Result<()> {
+    let b = StreamsBuilder::new();
+    let counted = |topic: &str, grace: u64| {
+        let windows = TimeWindows::of(ms(10)).grace(ms(grace));
+        let counts =
+            b.stream::<String, i64>(topic).group_by_key().windowed_by(windows).count(&format!("{topic}-counts"));
+        counts.to_stream().flat_map_values(|n| n)
+    };
+    let [left, right] = [counted("left", 5), counted("right", 20)];
+    let final_rows = |rows: &KTable<Windowed<String>, i64>, name: &str| {
+        rows.suppress_until_closed(name, BufferConfig::unbounded()).to_stream().to(name);
+    };
+    let again = left.filter(|_, n| *n > 0).map_values(|n| n * 10).to_table("again");
+    final_rows(&again.filter(|_, n| *n > 0), "one");
+    final_rows(&left.select_key(|w, _| w.clone()).merge(&right).to_table("both"), "merged");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let input = t.input::<String, i64>("left")?;
+    let mut closed = Vec::new();
+    for time in [0, 9, 14, 15, 29, 30] {
+        input.pipe_at(time, "a", 1);
+        closed.push((windows(&t, "one")?, windows(&t, "merged")?));
+    }
+    let wanted = [
+        (vec![], vec![]),
+        (vec![], vec![]),
+        (vec![], vec![]),
+        (vec![(0, 10, Some(20))], vec![]),
+        (vec![(10, 20, Some(20))], vec![]),
+        (vec![], vec![(0, 10, Some(2))]),
+    ];
+    assert_eq!(closed, wanted);
+    Ok(())
+}
+
+/// Rule 46: what has a way up without windows has no grace, as in Kafka Streams; what a program says of its keys is none.
+#[test]
+fn windows_that_nothing_above_has_made_do_not_close() {
+    let b = StreamsBuilder::new();
+    let waits = |rows: &KTable<Windowed<String>, i64>, name: &str| {
+        rows.suppress_until_closed(name, BufferConfig::unbounded());
+    };
+    let window = Window { start: 0, end: 10 };
+    let input = b.stream::<String, i64>("in");
+    let own = input.select_key(move |key, _| Windowed { key: key.clone(), window });
+    waits(&own.to_table("own"), "by-hand");
+    let counts = input.group_by_key().windowed_by(TimeWindows::of(MIN)).count("counts");
+    let counts = counts.to_stream().flat_map_values(|n| n);
+    waits(&counts.merge(&b.stream("windows")).to_table("both"), "merged");
+    waits(&counts.merge(&counts.filter(|_, n| *n > 1)).to_table("twice"), "all-windows");
+    let text = problem(&b);
+    for (name, topic) in [("by-hand", "in"), ("merged", "windows")] {
+        let wanted = format!(
+            "`{name}` waits for windows to close, and the table is not of windows: on the way up to `{topic}` nothing aggregates in \
+             them\n  help: suppress what comes of windowed aggregations alone"
+        );
+        assert!(text.contains(&wanted), "{text}");
+    }
+    assert!(!text.contains("`all-windows`"), "{text}");
 }
 
 /// Rules 48 and 49.

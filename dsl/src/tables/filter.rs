@@ -186,7 +186,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores: vec![id],
             rows: Stored::rows(id, store),
             old_values,
-            nature: Nature { history: None, ahead: false, ..self.nature },
+            nature: Nature::default(),
         }
     }
 }

@@ -234,7 +234,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         if ahead {
             builder.warn_of_rows_ahead();
         }
-        let nature = Nature { grace: self.nature.grace.max(other.nature.grace), history: None, ahead };
+        let nature = Nature { history: None, ahead };
         KTable { builder: builder.clone(), node, port, sources: Arc::new(sources), stores, rows, old_values, nature }
     }
 }

@@ -157,7 +157,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             stores,
             rows,
             old_values,
-            nature: Nature { history: None, ahead: false, ..self.nature },
+            nature: Nature::default(),
         }
     }
 }
@@ -165,6 +165,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     /// Passes every window on once, with its last value, when it has closed: its end and grace (and a session's gap) have
     /// passed. The buffer is kept in the store `name`; it must not be emitted early.
+    ///
+    /// The grace is that of the windowed aggregation above, over streams, repartitions and tables that were made in between; the
+    /// largest where several are brought together. What comes of anything else too, such as a topic, is refused.
     ///
     /// Windows that are deleted before they close are not passed on. A run that ends with its input (`Streams::run_to_end`, `--stdin`)
     /// ends time too: open windows are passed on with it, and a later run that finds more records for them passes them on again, or
@@ -186,9 +189,9 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn suppress_until_closed(&self, name: &str, buffer: BufferConfig) -> KTable<Windowed<K>, V> {
-        let duration = self.nature.grace.unwrap_or_else(|| {
+        let duration = self.builder.grace_above(self.node).unwrap_or_else(|end| {
             self.builder.problem(format!(
-                "`{name}` waits for windows to close, and the table is not of windows\n  help: suppress the result of a windowed aggregation"
+                "`{name}` waits for windows to close, and the table is not of windows: on the way up to `{end}` nothing aggregates in them\n  help: suppress what comes of windowed aggregations alone"
             ));
             0
         });

@@ -136,7 +136,7 @@ fn add_versioned<K: Data, V: Data>(
     let rows = Arc::new(move |task: &mut TaskBuilder<'_>| -> Box<dyn LookUp<K::NonNull, V::NonNull>> {
         Box::new(VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name))
     });
-    let nature = Nature { grace: None, history: Some(history), ahead: false };
+    let nature = Nature { history: Some(history), ahead: false };
     KTable { builder: builder.clone(), node, port, sources, stores: vec![id], rows, old_values, nature }
 }
 

@@ -98,7 +98,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
         let ahead = self.spec.emit == EmitStrategy::OnWindowClose;
-        let nature = Nature { grace: Some(self.spec.windows.closes_behind()), history: None, ahead };
+        builder.closes_behind(node, self.spec.windows.closes_behind());
+        let nature = Nature { history: None, ahead };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<SessionBounds, K, A>::open(task, id, &store);

@@ -95,7 +95,8 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
         let ahead = self.spec.emit == EmitStrategy::OnWindowClose;
-        let nature = Nature { grace: Some(self.spec.windows.grace()), history: None, ahead };
+        builder.closes_behind(node, self.spec.windows.grace());
+        let nature = Nature { history: None, ahead };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
