@@ -453,6 +453,20 @@ impl StreamsBuilder {
         id
     }
 
+    /// The topic whose records alone fill a store: it is read again at a start, and nothing else is.
+    pub(crate) fn filled_by(&self, id: StoreId) -> Option<String> {
+        let graph = self.graph();
+        let Graph { parts, rebuildable, optimizations, .. } = &*graph;
+        let store = &parts.stores[id.0];
+        let mut global = parts.sources.iter().filter(|source| source.global && store.made_of.contains(&source.node));
+        if let Some(source) = global.next() {
+            return Some(source.topics.to_string());
+        }
+        let reuses = optimizations.contains(&Optimization::ReuseSourceTopics);
+        let reused = rebuildable.iter().find(|(rebuilt, _)| reuses && *rebuilt == id).map(|(_, from)| from);
+        store.rebuilt_from.as_ref().or(reused).map(|from| from.topic.clone())
+    }
+
     /// A store as a task would get it, empty, and its name.
     pub(crate) fn empty_store(&self, id: StoreId) -> (StoreInstance, String) {
         let (supplier, name) = {

@@ -317,3 +317,57 @@ fn a_read_only_store_is_its_topic_and_needs_no_changelog() -> Result<()> {
     assert_eq!(out, ["uno one", "due ?"]);
     Ok(())
 }
+
+/// Does to a store what its key says, and tells how that went.
+struct Writing(KeyValueStore<String, String>);
+
+impl Processor for Writing {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = String;
+
+    fn process(&mut self, record: Record<String, String>, out: &mut Out<'_, String, String>) -> Result<()> {
+        let Writing(rows) = self;
+        let (key, value) = ("a".to_owned(), record.value.clone());
+        let done = match record.key.as_str() {
+            "put" => rows.put(&key, Some(value)).map(drop),
+            "put_at" => rows.put_at(&key, Some(value), 7).map(drop),
+            "put_all" => rows.put_all([(key, Some(value))]),
+            "put_if_absent" => rows.put_if_absent(&"b".into(), value).map(drop),
+            "delete" => rows.delete(&key).map(drop),
+            "update" => rows.update(&key, |row| *row = Some(value)),
+            _ => Ok(()),
+        };
+        let told = done.err().map(|error| error.to_string());
+        let row = rows.get(&"a".into())?;
+        out.forward(record.with_value(format!("{told:?} {row:?}")))
+    }
+}
+
+/// Kafka Streams throws an `UnsupportedOperationException` from a global store, and takes what is put into a read-only one until the
+/// next start.
+#[test]
+fn what_a_topic_alone_fills_takes_nothing_from_a_processor() -> Result<()> {
+    for global in [true, false] {
+        let b = StreamsBuilder::new();
+        let rows = match global {
+            true => b.global_store("words", "about", |rows: KeyValueStore<String, String>| {
+                move |r: Record<Option<String>, Option<String>>| rows.put(&r.key.unwrap_or_default(), r.value).map(drop)
+            }),
+            false => b.read_only_store("words", "about"),
+        };
+        b.stream("in").process("write", move |setup| Writing(setup.store(rows))).to("out");
+        let driver = TopologyTestDriver::new(b.build()?)?;
+        let (words, input) = (driver.input::<String, String>("words")?, driver.input::<String, String>("in")?);
+        let out = driver.output::<String, String>("out")?;
+        words.pipe("a", "x");
+        let refused = "store `about` is filled by the records of topic `words` alone: what a processor puts there would be gone with \
+                       the next start\n  help: write it to that topic, or into another store";
+        for how in ["put", "put_at", "put_all", "put_if_absent", "delete", "update"] {
+            input.pipe(how, "y");
+            assert_eq!(out.read()[0].1, format!("{:?} {:?}", Some(refused), Some("x")));
+        }
+    }
+    Ok(())
+}

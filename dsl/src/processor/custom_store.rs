@@ -1,14 +1,13 @@
 //! Stores that the program implements itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use millstream_core::{StateStore, StoreFormat, StoreInstance, Timestamp};
+use millstream_core::{StateStore, StoreFormat};
 
 use crate::builder::{NewStore, StreamsBuilder};
-use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle, TaskStore};
 
 impl StreamsBuilder {
     /// A store of the program's own, made anew for every task, with a changelog of this configuration (Kafka's topic
@@ -70,7 +69,7 @@ impl StreamsBuilder {
 pub struct CustomStore<T>(Rc<RefCell<T>>);
 
 impl<T: StateStore> ProcessorStore for CustomStore<T> {
-    fn open(instance: &StoreInstance, _: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
+    fn open(TaskStore { instance, .. }: TaskStore) -> Self {
         CustomStore(instance.typed())
     }
 }

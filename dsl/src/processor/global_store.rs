@@ -17,7 +17,7 @@ use crate::stored::Stored;
 
 impl StreamsBuilder {
     /// A store that every thread fills on its own with the records of a topic, from its first to its last, as `make`'s
-    /// function says; processors read it by the handle, and must not write to it. It has no changelog: at a start the topic
+    /// function says; processors read it by the handle, and what they put there is an error. It has no changelog: at a start the topic
     /// is read again.
     ///
     /// ```
@@ -112,18 +112,17 @@ impl StreamsBuilder {
         SV: Data<NonNull = SV>,
     {
         let id = Stored::<SK, SV>::add_global(self, store);
-        let handle = StoreHandle::new(id);
         let port: Port<Record<P::KIn, P::VIn>> = self.port();
         let consumed: Consumed<<P::KIn as Data>::Serde, <P::VIn as Data>::Serde> = Consumed::new();
         let source = self.source_node(topic.into_topics(), consumed, &port, true);
         let node = self.node("GLOBAL-PROCESSOR", &[source], &[id]);
         let (name, builder) = (Arc::<str>::from(store), self.clone());
-        let make = move |setup: &mut Setup<'_, P>| make(setup.store(handle));
+        let make = move |setup: &mut Setup<'_, P>| make(setup.store(StoreHandle::filling(id)));
         port.subscribe(move |task| {
             let down = Outputs { main: Downstream::None, children: Vec::new() };
             Box::new(Running::<P, AnyKey>::start(task, &builder, node, &name, down, &make))
         });
-        handle
+        StoreHandle::new(id)
     }
 }
 

@@ -6,8 +6,8 @@ use crate::builder::StreamsBuilder;
 use crate::processor::store::{KeyValueStore, StoreHandle};
 
 impl StreamsBuilder {
-    /// A store that holds the latest value of every key of a topic's partition, for processors to read; they must not write
-    /// to it. The topic itself is what it is restored from: there is no changelog. Processors that read it run where the
+    /// A store that holds the latest value of every key of a topic's partition, for processors to read: what they
+    /// put there is an error. The topic itself is what it is restored from: there is no changelog. Processors that read it run where the
     /// topic's partition is: their input has as many partitions, and keys in the same ones.
     ///
     /// ```

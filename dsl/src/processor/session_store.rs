@@ -3,16 +3,15 @@
 use std::cell::Cell;
 use std::ops::RangeBounds;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Result, StoreFormat, StoreInstance, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, Timestamp};
 use millstream_state::SessionBounds;
 
 use crate::aggregates::TimedStore;
 use crate::builder::StreamsBuilder;
 use crate::durations::Least;
-use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle, TaskStore};
 use crate::windows::{Window, Windowed};
 
 impl StreamsBuilder {
@@ -98,8 +97,8 @@ pub struct SessionStore<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> ProcessorStore for SessionStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
-        SessionStore { rows: TimedStore::of(instance.typed(), name), now }
+    fn open(TaskStore { instance, name, now, .. }: TaskStore) -> Self {
+        SessionStore { rows: TimedStore::of(instance.typed(), &name), now }
     }
 }
 

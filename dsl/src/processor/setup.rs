@@ -9,20 +9,24 @@ use millstream_core::{FirstTime, Result, StoreId, StoreInstance, TaskBuilder, Ti
 use crate::builder::StreamsBuilder;
 use crate::processor::kind::{Kind, OutOf};
 use crate::processor::step::AnyKey;
-use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle, TaskStore};
 use crate::processor::timer::{Clock, Timer};
 
 /// The stores of what is made for one task.
 pub struct Stores<'a> {
-    open: &'a mut dyn FnMut(StoreId) -> (StoreInstance, String),
+    builder: &'a StreamsBuilder,
+    open: &'a mut dyn FnMut(StoreId) -> Option<StoreInstance>,
     now: Rc<Cell<Timestamp>>,
 }
 
 impl Stores<'_> {
     /// The task's own part of a store.
     pub fn store<S: ProcessorStore>(&mut self, store: StoreHandle<S>) -> S {
-        let (instance, name) = (self.open)(store.id);
-        S::open(&instance, &name.into(), self.now.clone())
+        let (empty, name) = self.builder.empty_store(store.id);
+        let instance = (self.open)(store.id).unwrap_or(empty);
+        let filled_by = if store.fills { None } else { self.builder.filled_by(store.id) };
+        let (name, filled_by) = (name.into(), filled_by.map(Into::into));
+        S::open(TaskStore { instance, name, now: self.now.clone(), filled_by })
     }
 
     /// Lets `make` run once while the program is built, to learn which stores it asks for.
@@ -30,9 +34,9 @@ impl Stores<'_> {
         let mut asked = Vec::new();
         let mut open = |id| {
             asked.push(id);
-            builder.empty_store(id)
+            None
         };
-        let made = make(Stores { open: &mut open, now: Rc::default() });
+        let made = make(Stores { builder, open: &mut open, now: Rc::default() });
         (asked, made)
     }
 
@@ -43,11 +47,8 @@ impl Stores<'_> {
         now: &Rc<Cell<Timestamp>>,
         make: impl FnOnce(Stores<'_>) -> T,
     ) -> T {
-        let mut open = |id| {
-            let (empty, name) = builder.empty_store(id);
-            (task.store_instance(id).cloned().unwrap_or(empty), name)
-        };
-        make(Stores { open: &mut open, now: now.clone() })
+        let mut open = |id| task.store_instance(id).cloned();
+        make(Stores { builder, open: &mut open, now: now.clone() })
     }
 }
 

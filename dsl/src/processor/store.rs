@@ -1,12 +1,12 @@
 //! Stores for processors: a typed handle in the program, a typed store in the task.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_core::{Data, Result, StoreId, StoreInstance, Timestamp};
+use millstream_core::{Data, Error, Result, StoreId, StoreInstance, Timestamp};
 use millstream_state::{Entry, KeyValueTable, Scan};
 
 use crate::builder::StreamsBuilder;
@@ -18,6 +18,8 @@ use crate::stored::Stored;
 /// A store of the program, for processors: given to [`crate::Setup::store`] it becomes the store of a task.
 pub struct StoreHandle<S> {
     pub(crate) id: StoreId,
+    /// Of the processor that fills the store with a topic's records.
+    pub(crate) fills: bool,
     store: PhantomData<fn() -> S>,
 }
 
@@ -30,14 +32,29 @@ impl<S> Copy for StoreHandle<S> {}
 
 impl<S> StoreHandle<S> {
     pub(crate) fn new(id: StoreId) -> Self {
-        StoreHandle { id, store: PhantomData }
+        StoreHandle { id, fills: false, store: PhantomData }
+    }
+
+    /// For the processor that fills it with a topic's records.
+    pub(crate) fn filling(id: StoreId) -> Self {
+        StoreHandle { fills: true, ..Self::new(id) }
     }
 }
 
 /// What a [`StoreHandle`] becomes in a task.
 pub trait ProcessorStore: Sized {
-    /// The store, given its name and the time of what is being processed.
-    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self;
+    /// The store.
+    fn open(store: TaskStore) -> Self;
+}
+
+/// A store as its task has it, before it has a type.
+pub struct TaskStore {
+    pub(crate) instance: StoreInstance,
+    pub(crate) name: Arc<str>,
+    /// The time of what is being processed.
+    pub(crate) now: Rc<Cell<Timestamp>>,
+    /// The topic whose records alone fill it, for all others than the processor that does so.
+    pub(crate) filled_by: Option<Arc<str>>,
 }
 
 impl StreamsBuilder {
@@ -119,11 +136,32 @@ pub struct KeyValueStore<K: Data, V: Data> {
     keys: Keys<K>,
     /// The time of the record, or punctuation, being processed: rows get it.
     now: Rc<Cell<Timestamp>>,
+    /// The topic whose records alone fill it.
+    filled_by: Option<Arc<str>>,
 }
 
 impl<K: Data, V: Data> ProcessorStore for KeyValueStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
-        KeyValueStore { name: name.clone(), table: instance.typed(), keys: Keys::new(name), now }
+    fn open(TaskStore { instance, name, now, filled_by }: TaskStore) -> Self {
+        KeyValueStore { table: instance.typed(), keys: Keys::new(&name), name, now, filled_by }
+    }
+}
+
+impl<K: Data, V: Data> KeyValueStore<K, V> {
+    /// The table, to be changed: not what a topic alone fills, since a start knows nothing else of it.
+    #[inline]
+    fn to_change(&self) -> Result<RefMut<'_, KeyValueTable<V::Serde>>> {
+        match &self.filled_by {
+            None => Ok(self.table.borrow_mut()),
+            Some(topic) => Err(self.filled(topic)),
+        }
+    }
+
+    #[cold]
+    fn filled(&self, topic: &str) -> Error {
+        Error::user(format!(
+            "store `{}` is filled by the records of topic `{topic}` alone: what a processor puts there would be gone with the next start\n  help: write it to that topic, or into another store",
+            self.name
+        ))
     }
 }
 
@@ -140,7 +178,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// Sets the value of a key; `None` deletes it. Returns the value before.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded; in a store that a topic alone fills.
     pub fn put(&self, key: &K, value: Option<V>) -> Result<Option<V>> {
         self.put_at(key, value, self.now.get())
     }
@@ -148,7 +186,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// Deletes a key and returns its value.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded; in a store that a topic alone fills.
     pub fn delete(&self, key: &K) -> Result<Option<V>> {
         self.put(key, None)
     }
@@ -156,7 +194,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// Sets the value of a key that has none. Returns the value that was there, if any.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded; when there is none in a store that a topic alone fills.
     pub fn put_if_absent(&self, key: &K, value: V) -> Result<Option<V>> {
         match self.get(key)? {
             Some(found) => Ok(Some(found)),
@@ -167,10 +205,10 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// Changes the value of a key in place with one look-up; `None` in and out is no value.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded; in a store that a topic alone fills.
     pub fn update<R>(&self, key: &K, f: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
         let key = self.keys.encode(key)?;
-        let mut table = self.table.borrow_mut();
+        let mut table = self.to_change()?;
         let entry: &mut Entry<V> = table.change(&key)?;
         entry.timestamp = self.now.get();
         Ok(f(&mut entry.value))
@@ -179,7 +217,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// Sets the values of several keys; `None` deletes one.
     ///
     /// # Errors
-    /// When a key cannot be encoded; those before it are set.
+    /// When a key cannot be encoded: those before it are set; in a store that a topic alone fills.
     pub fn put_all(&self, rows: impl IntoIterator<Item = (K, Option<V>)>) -> Result<()> {
         rows.into_iter().try_for_each(|(key, value)| self.put(&key, value).map(drop))
     }
@@ -197,10 +235,10 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KeyValueStore<K, V> {
     /// As [`KeyValueStore::put`], with a time of the row's own.
     ///
     /// # Errors
-    /// When the key cannot be encoded.
+    /// When the key cannot be encoded; in a store that a topic alone fills.
     pub fn put_at(&self, key: &K, value: Option<V>, time: Timestamp) -> Result<Option<V>> {
         let key = self.keys.encode(key)?;
-        Ok(self.table.borrow_mut().put(&key, value, time)?.map(|(value, _)| value))
+        Ok(self.to_change()?.put(&key, value, time)?.map(|(value, _)| value))
     }
 
     /// The rows of a range of keys, in the order of their serialised keys.

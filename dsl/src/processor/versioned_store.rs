@@ -1,17 +1,14 @@
 //! Versioned stores for processors (KIP-889).
 
-use std::cell::Cell;
 use std::ops::RangeInclusive;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Result, StoreInstance, Timestamp};
+use millstream_core::{Data, Result, Timestamp};
 use millstream_state::{Put, Version};
 
 use crate::builder::StreamsBuilder;
 use crate::durations::Least;
-use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle, TaskStore};
 use crate::tables::VersionedRows;
 
 impl StreamsBuilder {
@@ -92,8 +89,8 @@ pub struct VersionedStore<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> ProcessorStore for VersionedStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, _: Rc<Cell<Timestamp>>) -> Self {
-        VersionedStore { rows: VersionedRows::open(instance.typed(), name) }
+    fn open(TaskStore { instance, name, .. }: TaskStore) -> Self {
+        VersionedStore { rows: VersionedRows::open(instance.typed(), &name) }
     }
 }
 

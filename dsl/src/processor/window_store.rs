@@ -3,16 +3,15 @@
 use std::cell::Cell;
 use std::ops::{RangeBounds, RangeInclusive};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Data, Result, StoreFormat, StoreInstance, Timestamp};
+use millstream_core::{Data, Result, StoreFormat, Timestamp};
 use millstream_state::WindowStart;
 
 use crate::aggregates::TimedStore;
 use crate::builder::StreamsBuilder;
 use crate::durations::Least;
-use crate::processor::store::{ProcessorStore, StoreHandle};
+use crate::processor::store::{ProcessorStore, StoreHandle, TaskStore};
 use crate::queries::ValueAndTimestamp;
 
 impl StreamsBuilder {
@@ -102,8 +101,8 @@ pub struct WindowStore<K: Data, V: Data> {
 }
 
 impl<K: Data, V: Data> ProcessorStore for WindowStore<K, V> {
-    fn open(instance: &StoreInstance, name: &Arc<str>, now: Rc<Cell<Timestamp>>) -> Self {
-        WindowStore { rows: TimedStore::of(instance.typed(), name), now }
+    fn open(TaskStore { instance, name, now, .. }: TaskStore) -> Self {
+        WindowStore { rows: TimedStore::of(instance.typed(), &name), now }
     }
 }
 
