@@ -396,6 +396,11 @@ impl StreamsBuilder {
         id
     }
 
+    /// What a node is called.
+    pub(crate) fn node_name(&self, node: NodeId) -> String {
+        self.graph().parts.nodes[node.0].name.clone()
+    }
+
     /// Leads one node more to a node.
     pub(crate) fn connect(&self, node: NodeId, input: NodeId) {
         self.graph().parts.nodes[node.0].inputs.push(input);

@@ -18,9 +18,20 @@ pub struct KTable<K, V> {
     pub(crate) sources: Arc<BTreeSet<NodeId>>,
     /// The stores that a look-up reads.
     pub(crate) stores: Vec<StoreId>,
+    /// The one that has this table's rows, and no others.
+    pub(crate) own: Option<OwnStore>,
     pub(crate) rows: Rows<K, V>,
     pub(crate) old_values: OldValues,
     pub(crate) nature: Nature,
+}
+
+/// The store of a table, by kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OwnStore {
+    KeyValue(StoreId),
+    Versioned(StoreId),
+    Window(StoreId),
+    Session(StoreId),
 }
 
 /// What an operator must know of the tables above it.
@@ -46,6 +57,7 @@ impl<K, V> Clone for KTable<K, V> {
             port: self.port.clone(),
             sources: self.sources.clone(),
             stores: self.stores.clone(),
+            own: self.own,
             rows: self.rows.clone(),
             old_values: self.old_values.clone(),
             nature: self.nature,

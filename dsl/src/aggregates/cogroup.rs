@@ -12,7 +12,7 @@ use crate::aggregates::windowed_cogroup::{LateInputs, SessionCogroup, WindowedCo
 use crate::builder::StreamsBuilder;
 use crate::failure::{BoxError, Failure, sure};
 use crate::kstream::KStream;
-use crate::ktable::{KTable, Nature, OldValues};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore};
 use crate::stored::Stored;
 use crate::windows::SessionWindows;
 
@@ -233,6 +233,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> CogroupedStream<K, A> {
             port,
             sources: Arc::new(sources),
             stores: vec![id],
+            own: Some(OwnStore::KeyValue(id)),
             rows,
             old_values,
             nature: Nature::default(),

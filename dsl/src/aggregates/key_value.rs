@@ -7,7 +7,7 @@ use millstream_state::Entry;
 
 use crate::aggregates::grouped::GroupedStream;
 use crate::failure::{BoxError, Failure, sure};
-use crate::ktable::{KTable, Nature, OldValues};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore};
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
@@ -269,6 +269,7 @@ impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
             port,
             sources: stream.sources.clone(),
             stores: vec![id],
+            own: Some(OwnStore::KeyValue(id)),
             rows: Stored::rows(id, store),
             old_values,
             nature: Nature::default(),

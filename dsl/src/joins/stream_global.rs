@@ -18,7 +18,7 @@ use crate::stored::Stored;
 
 /// A table that every thread holds whole: read to its end before the first record is processed, and kept up afterwards.
 pub struct GlobalKTable<K, V> {
-    store: StoreId,
+    pub(crate) store: StoreId,
     rows: Rows<K, V>,
 }
 

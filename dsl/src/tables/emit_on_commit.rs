@@ -54,7 +54,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             Box::new(EmittedRows { above: above(task), pending, keys: keys() })
         });
         let (builder, sources, stores) = (self.builder.clone(), Arc::clone(&self.sources), self.stores.clone());
-        KTable { builder, node, port, sources, stores, rows, old_values, nature: self.nature }
+        KTable { builder, node, port, sources, stores, own: None, rows, old_values, nature: self.nature }
     }
 }
 

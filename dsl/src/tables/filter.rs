@@ -6,7 +6,7 @@ use millstream_core::{Change, Data, Downstream, Error, Forward, NodeId, Record, 
 use millstream_state::Entry;
 
 use crate::failure::{BoxError, Failure, row_or_none, sure};
-use crate::ktable::{KTable, LookUp, Nature, OldValues};
+use crate::ktable::{KTable, LookUp, Nature, OldValues, OwnStore};
 use crate::stored::Stored;
 
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
@@ -80,6 +80,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             port,
             sources: self.sources.clone(),
             stores: self.stores.clone(),
+            own: None,
             rows,
             old_values,
             nature: self.nature,
@@ -184,6 +185,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             port,
             sources: self.sources.clone(),
             stores: vec![id],
+            own: Some(OwnStore::KeyValue(id)),
             rows: Stored::rows(id, store),
             old_values,
             nature: Nature::default(),

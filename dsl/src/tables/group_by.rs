@@ -11,7 +11,7 @@ use millstream_state::Entry;
 use crate::consumed::{Consumed, Produced};
 use crate::failure::{BoxError, Failure, row_or_none, sure};
 use crate::kstream::KStream;
-use crate::ktable::{KTable, Nature, OldValues};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore};
 use crate::stored::Stored;
 
 /// A table whose rows are grouped by another key.
@@ -600,6 +600,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> GroupedTable<K, V> {
             port,
             sources: changes.sources.clone(),
             stores: vec![id],
+            own: Some(OwnStore::KeyValue(id)),
             rows: Stored::rows(id, store),
             old_values,
             nature: Nature::default(),

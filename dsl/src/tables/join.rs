@@ -235,7 +235,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             builder.warn_of_rows_ahead();
         }
         let nature = Nature { history: None, ahead };
-        KTable { builder: builder.clone(), node, port, sources: Arc::new(sources), stores, rows, old_values, nature }
+        let sources = Arc::new(sources);
+        KTable { builder: builder.clone(), node, port, sources, stores, own: None, rows, old_values, nature }
     }
 }
 

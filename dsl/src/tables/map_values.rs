@@ -119,6 +119,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             port,
             sources: self.sources.clone(),
             stores: self.stores.clone(),
+            own: None,
             rows,
             old_values,
             nature: self.nature,

@@ -5,6 +5,7 @@ mod filter;
 mod group_by;
 mod join;
 mod map_values;
+mod own_store;
 mod pending;
 mod source;
 mod suppress;

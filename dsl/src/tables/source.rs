@@ -13,7 +13,7 @@ use millstream_state::Entry;
 use crate::builder::{IntoTopics, StreamsBuilder};
 use crate::consumed::Consumed;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, Nature, OldValues};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore};
 use crate::row_serde::RowSerde;
 use crate::stored::Stored;
 
@@ -156,6 +156,7 @@ fn add_table<K: Data, V: Data>(
         port,
         sources,
         stores: vec![id],
+        own: Some(OwnStore::KeyValue(id)),
         rows: Stored::rows(id, store),
         old_values,
         nature: Nature::default(),

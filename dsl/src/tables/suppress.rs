@@ -149,16 +149,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         });
         let stores = self.stores.iter().copied().chain([store]).collect();
         let (builder, sources) = (self.builder.clone(), self.sources.clone());
-        KTable {
-            builder,
-            node,
-            port,
-            sources,
-            stores,
-            rows,
-            old_values,
-            nature: Nature::default(),
-        }
+        KTable { builder, node, port, sources, stores, own: None, rows, old_values, nature: Nature::default() }
     }
 }
 

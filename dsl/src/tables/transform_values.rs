@@ -9,7 +9,7 @@ use millstream_core::{Change, Data, Downstream, Forward, NodeId, Record, Result,
 use millstream_state::Entry;
 
 use crate::failure::row_or_none;
-use crate::ktable::{KTable, Nature, OldValues};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore};
 use crate::processor::Stores;
 use crate::stored::Stored;
 
@@ -69,6 +69,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             port,
             sources: self.sources.clone(),
             stores: vec![id],
+            own: Some(OwnStore::KeyValue(id)),
             rows: Stored::rows(id, store),
             old_values,
             nature: Nature::default(),

@@ -17,7 +17,7 @@ use crate::consumed::Consumed;
 use crate::durations::Least;
 use crate::keys::Keys;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, LookUp, Nature, OldValues};
+use crate::ktable::{KTable, LookUp, Nature, OldValues, OwnStore};
 use crate::row_serde::RowSerde;
 
 impl StreamsBuilder {
@@ -137,7 +137,8 @@ fn add_versioned<K: Data, V: Data>(
         Box::new(VersionedRows::<K::NonNull, V::NonNull>::open(task.store(id), &name))
     });
     let nature = Nature { history: Some(history), ahead: false };
-    KTable { builder: builder.clone(), node, port, sources, stores: vec![id], rows, old_values, nature }
+    let own = Some(OwnStore::Versioned(id));
+    KTable { builder: builder.clone(), node, port, sources, stores: vec![id], own, rows, old_values, nature }
 }
 
 /// A versioned store in its task, addressed by typed keys.

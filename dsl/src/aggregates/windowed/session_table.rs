@@ -18,7 +18,7 @@ use super::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
 use crate::failure::Failure;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore, Rows};
 use crate::late::LateStream;
 use crate::windows::{EmitStrategy, SessionWindows, Window, Windowed};
 
@@ -106,6 +106,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> SessionTableBuilder<K, A> {
             let place = |w: Window| SessionBounds { end: w.end, start: w.start };
             Box::new(WindowedRows { store, place, types: PhantomData })
         });
-        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values, nature }
+        let (own, old_values) = (Some(OwnStore::Session(id)), self.old_values);
+        KTable { builder, node, port: self.port, sources, stores: vec![id], own, rows, old_values, nature }
     }
 }

@@ -19,7 +19,7 @@ use super::store::{TimedStore, WindowedRows};
 use crate::builder::StreamsBuilder;
 use crate::failure::Failure;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, Nature, OldValues, Rows};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore, Rows};
 use crate::late::LateStream;
 use crate::windows::{EmitStrategy, Window, Windowed};
 
@@ -102,6 +102,7 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
             let store = TimedStore::<WindowStart, K, A>::open(task, id, &store);
             Box::new(WindowedRows { store, place: |w: Window| WindowStart(w.start), types: PhantomData })
         });
-        KTable { builder, node, port: self.port, sources, stores: vec![id], rows, old_values: self.old_values, nature }
+        let (own, old_values) = (Some(OwnStore::Window(id)), self.old_values);
+        KTable { builder, node, port: self.port, sources, stores: vec![id], own, rows, old_values, nature }
     }
 }

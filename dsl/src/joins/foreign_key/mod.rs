@@ -34,7 +34,7 @@ use crate::joins::foreign_key::send::Send;
 use crate::joins::foreign_key::subscription::{Answer, Receive, Subscription, SubscriptionSerde, Subscriptions};
 use crate::joins::table_joined::TableJoined;
 use crate::kstream::KStream;
-use crate::ktable::{KTable, Nature, OldValues};
+use crate::ktable::{KTable, Nature, OldValues, OwnStore};
 use crate::stored::Stored;
 
 /// Where a stream is read back: its source, and what comes of it.
@@ -241,6 +241,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             port,
             sources: Arc::new(sources),
             stores: vec![id],
+            own: Some(OwnStore::KeyValue(id)),
             rows: Stored::rows(id, name),
             old_values,
             nature: Nature::default(),
