@@ -225,6 +225,8 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
             _ if before == now => continue,
             // What one kind has and the other has not says no more than the kind.
             _ if is_another_kind && (before.is_none() || now.is_none()) => continue,
+            // State from before this was written down starts as it is.
+            "suppress.until" if before.is_none() => continue,
             "topics" => match (before, now) {
                 // A topic more or less leaves the rows what they are; none in common makes them another store's.
                 (Some(before), Some(now)) if before.split(' ').all(|t| now.split(' ').all(|n| n != t)) => {

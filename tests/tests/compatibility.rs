@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
-use millstream_dsl::{HOUR, JoinWindows, KStream, MIN, Optimization, StreamsBuilder, TimeWindows, pattern};
+use millstream_dsl::{BufferConfig, HOUR, JoinWindows, KStream, MIN, Optimization, StreamsBuilder, TimeWindows, pattern};
 use millstream_tests::embedded::Embedded;
 
 fn config() -> RuntimeConfig {
@@ -401,6 +401,41 @@ fn a_repartition_topic_changes_types_only_when_it_was_read() -> Result<()> {
          Streams::run_to_end does; if they are to be lost, give it another name and start once with \
          topology.compatibility=ignore"
     );
+    Ok(())
+}
+
+/// The time at which a row stands in the queue is its first change's, or its window's end: read as the other, windows would be
+/// passed on long before they close.
+#[test]
+fn what_is_suppressed_waits_for_the_same() -> Result<()> {
+    let suppressed = |closed: bool| {
+        program(move |_, words| {
+            let counts = words.group_by_key().windowed_by(TimeWindows::of(MIN)).count("counts");
+            drop(match closed {
+                true => counts.suppress_until_closed("wait", BufferConfig::unbounded()),
+                false => counts.suppress_for("wait", HOUR, BufferConfig::unbounded()),
+            });
+        })
+    };
+    let [closes, limit] = ["window-closes", "time-limit"];
+    for (first, was, is) in [(true, closes, limit), (false, limit, closes)] {
+        let embedded = after(suppressed(first)?)?;
+        embedded.write("app-wait-changelog", 0, &[(9, Some("a"), "waits")])?;
+        assert_eq!(said(&embedded, suppressed(first)?), "");
+        assert_eq!(
+            said(&embedded, suppressed(!first)?),
+            format!(
+                "the topology cannot run: store `wait`: suppress.until `{is}` now, its changelog was written with `{was}`\n  \
+                 help: give the store another name to begin without rows, or the application another application.id; to go \
+                 back, keep what `wait` was"
+            )
+        );
+        // As it was written before it was said what rows wait for.
+        let before =
+            "key=WindowedSerde<StringSerde>\nkind=suppress-buffer\ntopics=words\nvalue=WaitsSerde<NumberSerde<i64>>\n";
+        embedded.write("app-topology", 0, &[(9, Some("wait-changelog"), before)])?;
+        assert_eq!(said(&embedded, suppressed(first)?), "");
+    }
     Ok(())
 }
 

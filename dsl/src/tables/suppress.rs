@@ -240,7 +240,8 @@ struct Waiting<K: Data, V: Data> {
 impl<K: Data, V: Data> Waiting<K, V> {
     /// Adds the store. What has a bound stays in memory, where it is counted.
     fn add<K2, V2>(table: &KTable<K2, V2>, name: &str, time_is_in_key: bool, buffer: &BufferConfig) -> StoreId {
-        let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer");
+        let until = if time_is_in_key { "window-closes" } else { "time-limit" };
+        let format = StoreFormat::of::<K::Serde, WaitsSerde<V::Serde>>("suppress-buffer").with("suppress.until", until);
         let is_bounded = buffer.max_records.min(buffer.max_bytes) < usize::MAX;
         let make = move |name: &str| {
             let made = SuppressBuffer::new(name, WaitsSerde(V::Serde::default()));
