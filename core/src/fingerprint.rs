@@ -30,6 +30,9 @@ const JOIN_BUFFER: &str = "join-buffer";
 /// does no harm.
 const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
 
+/// Whether the program places the records of a repartition topic, or of those above a store, by a partitioner of its own.
+const PARTITIONER: &str = "partitioner";
+
 impl Fingerprint {
     pub(crate) fn of(topology: &Topology) -> Self {
         let mut entries = BTreeMap::new();
@@ -46,6 +49,8 @@ impl Fingerprint {
                 properties.insert("key".to_owned(), key.clone());
                 properties.insert("value".to_owned(), value.clone());
             }
+            properties
+                .extend(partitioner(topology, &repartition.name).map(|by| (PARTITIONER.to_owned(), by.to_owned())));
             entries.insert(TopicName::Repartition(repartition.name.clone()), properties);
         }
         Fingerprint(entries)
@@ -77,7 +82,7 @@ impl Fingerprint {
                 (TopicName::Changelog(store), None) if !is_nowhere(was) => {
                     vec![self.vanished_store(earlier, store, was)]
                 }
-                (TopicName::Repartition(topic), Some(is)) if was != is => vec![changed_repartition(topic, was, is)],
+                (TopicName::Repartition(topic), Some(is)) => changed_repartition(topic, was, is).into_iter().collect(),
                 (TopicName::Repartition(topic), None) => vec![vanished_repartition(topic)],
                 _ => Vec::new(),
             };
@@ -156,7 +161,41 @@ fn of_store(topology: &Topology, store: &StoreDescription) -> Properties {
     if let Some(topics) = topics_behind(topology, store) {
         properties.insert("topics".to_owned(), topics.into_iter().collect::<Vec<_>>().join(" "));
     }
+    let partitioners = partitioners_behind(topology, store);
+    if !partitioners.is_empty() {
+        properties.insert(PARTITIONER.to_owned(), partitioners.into_iter().collect::<Vec<_>>().join(" "));
+    }
     properties
+}
+
+/// Whether a repartition topic is placed by the program or by default: all that can be told of a function between two runs.
+/// `None` if it follows where others are.
+fn partitioner(topology: &Topology, topic: &str) -> Option<&'static str> {
+    let repartition = topology.repartitions().iter().find(|repartition| repartition.name == topic)?;
+    match topology.placed_by(repartition.sink) {
+        Some(placed_by) => (!placed_by.goes_back()).then_some("custom"),
+        None => Some("default"),
+    }
+}
+
+/// How the repartition topics are placed from which a store is made without another one between.
+fn partitioners_behind(topology: &Topology, store: &StoreDescription) -> BTreeSet<&'static str> {
+    let nodes = topology.nodes();
+    let mut next: Vec<usize> = store.made_of.iter().map(|node| node.0).collect();
+    let mut seen = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        next.extend(nodes[id].inputs.iter().map(|input| input.0));
+        let NodeKind::Source(Topics::Named(names)) = &nodes[id].kind else { continue };
+        found.extend(names.iter().filter_map(|name| match name {
+            TopicName::Repartition(name) => partitioner(topology, name),
+            _ => None,
+        }));
+    }
+    found
 }
 
 /// The user's topics whose records end up in a store, over however many repartition topics; `None` if a pattern does. What
@@ -225,15 +264,11 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
             _ if before == now => continue,
             // What one kind has and the other has not says no more than the kind.
             _ if is_another_kind && (before.is_none() || now.is_none()) => continue,
+            // One more or less leaves the rows what they are; none in common makes them another store's.
+            "topics" | PARTITIONER if !are_apart(before, now) => continue,
+            "topics" => ("is made from", afresh.clone()),
             // State from before this was written down starts as it is.
             "suppress.until" if before.is_none() => continue,
-            "topics" => match (before, now) {
-                // A topic more or less leaves the rows what they are; none in common makes them another store's.
-                (Some(before), Some(now)) if before.split(' ').all(|t| now.split(' ').all(|n| n != t)) => {
-                    ("is made from", afresh.clone())
-                }
-                _ => continue,
-            },
             // The topic is told: see `Fingerprint::longer`.
             key if PERIODS.contains(&key) => continue,
             "key" => ("has keys by", afresh.clone()),
@@ -251,6 +286,12 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
     problems
 }
 
+/// Whether two lists are known, and have nothing in common.
+fn are_apart(before: Option<&str>, now: Option<&str>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return false };
+    before.split(' ').all(|b| now.split(' ').all(|n| n != b))
+}
+
 fn swapped_join(join: &str, left: &Properties) -> String {
     let of = left.get("topics").map(|topics| format!(", of `{topics}`,")).unwrap_or_default();
     format!(
@@ -258,17 +299,22 @@ fn swapped_join(join: &str, left: &Properties) -> String {
     )
 }
 
-fn changed_repartition(topic: &str, was: &Properties, is: &Properties) -> String {
+fn changed_repartition(topic: &str, was: &Properties, is: &Properties) -> Option<String> {
     let types = |p: &Properties| {
         let of = |key| p.get(key).map_or("?", String::as_str);
         format!("<{}, {}>", of("key"), of("value"))
     };
-    format!(
-        "repartition topic `{topic}` has {} now, and holds records of {} that are not processed yet\n  help: {}",
-        types(is),
-        types(was),
-        process_first("give it another name and ")
-    )
+    let [before, now] = [was, is].map(|p| p.get(PARTITIONER).map(String::as_str));
+    let changed = if types(was) != types(is) {
+        format!("has {} now, and holds records of {}", types(is), types(was))
+    } else if are_apart(before, now) {
+        let [before, now] = [before, now].map(Option::unwrap_or_default);
+        format!("is placed by the {now} partitioner now, and holds records placed by the {before} one")
+    } else {
+        return None;
+    };
+    let first = process_first("give it another name and ");
+    Some(format!("repartition topic `{topic}` {changed} that are not processed yet\n  help: {first}"))
 }
 
 fn vanished_repartition(topic: &str) -> String {

@@ -233,6 +233,11 @@ impl Topology {
         &self.parts.declared
     }
 
+    /// The partitioner of the program's own by which a sink places its records.
+    pub(crate) fn placed_by(&self, sink: NodeId) -> Option<&PlacedBy> {
+        self.parts.placed_by.get(&sink)
+    }
+
     /// What runs, and may not be meant; each with what to do. [`crate::Streams`] says nothing of it, `millstream::run` prints it.
     pub fn warnings(&self) -> &[String] {
         &self.parts.warnings

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
-use millstream_dsl::{BufferConfig, HOUR, JoinWindows, KStream, MIN, Optimization, StreamsBuilder, TimeWindows, pattern};
+use millstream_dsl::{
+    BufferConfig, HOUR, JoinWindows, KStream, MIN, Optimization, StreamsBuilder, TableJoined, TimeWindows, pattern,
+};
 use millstream_tests::embedded::Embedded;
 
 fn config() -> RuntimeConfig {
@@ -436,6 +438,102 @@ fn what_is_suppressed_waits_for_the_same() -> Result<()> {
         embedded.write("app-topology", 0, &[(9, Some("wait-changelog"), before)])?;
         assert_eq!(said(&embedded, suppressed(first)?), "");
     }
+    Ok(())
+}
+
+/// Equal keys would be in one partition with their old rows, and in another with the new ones.
+#[test]
+fn a_repartition_topic_keeps_whether_the_program_places_its_records() -> Result<()> {
+    let counted = |own: bool| {
+        program(move |_, words| {
+            let again = match own {
+                true => words.repartition_by("r", |_, word, n| Some(vec![word.len() as i32 % n])),
+                false => words.repartition("r"),
+            };
+            again.group_by_key().count("counts").to_stream().to("out");
+        })
+    };
+    for (first, was, is) in [(false, "default", "custom"), (true, "custom", "default")] {
+        let embedded = after(counted(first)?)?;
+        assert_eq!(said(&embedded, counted(first)?), "");
+        let store = format!(
+            "store `counts`: partitioner `{is}` now, its changelog was written with `{was}`\n  help: give the store another \
+             name to begin without rows, or the application another application.id; to go back, keep what `counts` was"
+        );
+        assert_eq!(said(&embedded, counted(!first)?), format!("the topology cannot run: {store}"));
+        embedded.write("app-r-repartition", 0, &[(9, Some("a"), "x")])?;
+        assert_eq!(
+            said(&embedded, counted(!first)?),
+            format!(
+                "the topology cannot run, 2 problems:\n- repartition topic `r` is placed by the {is} partitioner now, and holds \
+                 records placed by the {was} one that are not processed yet\n  help: let the earlier program process them, \
+                 Streams::run_to_end does; if they are to be lost, give it another name and start once with \
+                 topology.compatibility=ignore\n- {store}"
+            )
+        );
+    }
+    Ok(())
+}
+
+/// A closure of one run cannot be told from that of another, and a topic of the user's may be written anywhere.
+#[test]
+fn another_partitioner_of_the_program_is_not_noticed() -> Result<()> {
+    let counted = |add: i32| {
+        program(move |_, words| {
+            let again = words.repartition_by("r", move |_, word, n| Some(vec![(word.len() as i32 + add) % n]));
+            again.group_by_key().count("counts").to_stream().to("out");
+        })
+    };
+    let embedded = after(counted(0)?)?;
+    assert_eq!(said(&embedded, counted(1)?), "");
+    Ok(())
+}
+
+#[test]
+fn state_that_was_written_down_without_its_partitioner_goes_on() -> Result<()> {
+    let counted = || {
+        program(|_, words| {
+            let again = words.repartition_by("r", |_, word, n| Some(vec![word.len() as i32 % n]));
+            again.group_by_key().count("counts").to_stream().to("out");
+        })
+    };
+    let embedded = after(counted()?)?;
+    let store = "key=StringSerde\nkind=key-value\ntopics=words\nvalue=NumberSerde<i64>\n";
+    let topic = "key=StringSerde\nvalue=StringSerde\n";
+    let before = [(9, Some("counts-changelog"), store), (9, Some("r-repartition"), topic)];
+    embedded.write("app-topology", 0, &before)?;
+    embedded.write("app-r-repartition", 0, &[(9, Some("a"), "x")])?;
+    assert_eq!(said(&embedded, counted()?), "");
+    embedded.streams(counted()?, config())?.run_to_end()?;
+    let wanted = [
+        text("counts-changelog", &format!("key=StringSerde\nkind=key-value\npartitioner=custom\n{}", &store[31..])),
+        text("r-repartition", "key=StringSerde\npartitioner=custom\nvalue=StringSerde\n"),
+    ];
+    let written = written(&embedded)?;
+    assert!(wanted.iter().all(|entry| written[5..].contains(entry)), "{written:?}");
+    Ok(())
+}
+
+/// Its rows of the other table's partners are where the partitioner of that table's topic says.
+#[test]
+fn a_foreign_key_join_keeps_whether_the_other_table_is_placed_by_default() -> Result<()> {
+    let joined = |own: bool| {
+        let b = StreamsBuilder::new();
+        let [words, others] = ["words", "others"].map(|topic| b.table::<String, String>(topic, topic));
+        let join = TableJoined::named("j");
+        let join = if own { join.other_partitioner(|_: &String, _| 0) } else { join };
+        words.join_on(join, &others, |word| Some(word.clone()), |word, _| word.clone()).to_stream().to("out");
+        b.build()
+    };
+    let embedded = Embedded::in_memory()?;
+    ["words", "others"].into_iter().try_for_each(|topic| embedded.create(topic, 1))?;
+    embedded.write("words", 0, &[(1, Some("a"), "x")])?;
+    embedded.write("others", 0, &[(1, Some("x"), "y")])?;
+    embedded.streams(joined(false)?, config())?.run_to_end()?;
+    assert_eq!(said(&embedded, joined(false)?), "");
+    let said = said(&embedded, joined(true)?);
+    assert!(said.contains("partitioner `custom` now, its changelog was written with `default`"), "{said}");
+    assert_eq!(said.matches("now, its changelog").count(), 1, "{said}");
     Ok(())
 }
 
