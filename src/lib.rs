@@ -56,13 +56,14 @@ pub use run::{embedded_log, run, run_with};
 /// ```
 /// use millstream::prelude::*;
 ///
-/// /// The time in the log, or that of the record before if there is none.
+/// /// The time of the header `time`, or that in the log if there is none.
 /// #[derive(Clone)]
-/// struct OrBefore;
+/// struct OfHeader;
 ///
-/// impl<K, V> TimestampExtractor<K, V> for OrBefore {
-///     fn extract(&self, record: &Record<K, V>, before: Timestamp) -> Extracted {
-///         Extracted::Time(if record.timestamp < 0 { before.max(0) } else { record.timestamp })
+/// impl<K, V> TimestampExtractor<K, V> for OfHeader {
+///     fn extract(&self, record: &Record<K, V>, _partition_time: Timestamp) -> Extracted {
+///         let time = record.headers.last("time").and_then(|bytes| Some(Timestamp::from_be_bytes(bytes.try_into().ok()?)));
+///         Extracted::Time(time.unwrap_or(record.timestamp))
 ///     }
 /// }
 ///
@@ -92,15 +93,16 @@ pub use run::{embedded_log, run, run_with};
 /// }
 ///
 /// let b = StreamsBuilder::new();
-/// b.stream_with("in", Consumed::with(Decimal, Decimal).timestamps(OrBefore)).to("out");
+/// b.stream_with("in", Consumed::with(Decimal, Decimal).timestamps(OfHeader)).to("out");
 /// b.build()?;
 /// # Ok::<(), Error>(())
 /// ```
 pub mod prelude {
     pub use millstream_core::{
-        Change, Data, DeadLetter, Encoded, Error, ErrorHandlerContext, ExceptionHandler, Extracted, HandlerResponse,
-        Headers, OffsetReset, Payload, Record, RecordTime, Result, Serde, SerdeContext, SerdeError, Settings, Streams,
-        Text, Timestamp, TimestampExtractor, Topology,
+        Change, Data, DeadLetter, Encoded, Error, ErrorHandlerContext, ExceptionHandler, Extracted,
+        FailOnInvalidTimestamp, HandlerResponse, Headers, LogAndSkipOnInvalidTimestamp, OffsetReset, Payload, Record,
+        Result, Serde, SerdeContext, SerdeError, Settings, Streams, Text, Timestamp, TimestampExtractor, Topology,
+        UsePartitionTimeOnInvalidTimestamp, WallclockTimestampExtractor,
     };
     pub use millstream_dsl::{
         BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,

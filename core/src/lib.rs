@@ -71,6 +71,7 @@ mod task_id;
 mod thread;
 mod thread_context;
 mod time;
+mod timestamp_extractor;
 mod topic_name;
 mod topic_pattern;
 mod topology;
@@ -121,7 +122,7 @@ pub use serde::{Data, Encoded, Half, Nullable, Payload, Serde, SerdeContext, Ser
 pub use serdes::*;
 pub use settings::{Bound, NotABound, Origin, SETTINGS, Settings};
 pub use sim_files::{Call, Fault, SimFiles};
-pub use source::{Extracted, RecordTime, RunLimit, Source, SourceNode, TimestampExtractor, unencodable};
+pub use source::{RunLimit, Source, SourceNode, unencodable};
 pub use state_budget::StateBudget;
 pub use store::{ChangelogWriter, KEYS_AHEAD, StateStore, StoreInstance};
 pub use store_format::{StoreFormat, serde_name};
@@ -134,6 +135,10 @@ pub use task_id::TaskId;
 pub use thread::{Next, StreamThread};
 pub use thread_context::ThreadContext;
 pub use time::*;
+pub use timestamp_extractor::{
+    Extracted, FailOnInvalidTimestamp, LogAndSkipOnInvalidTimestamp, TimestampExtractor,
+    UsePartitionTimeOnInvalidTimestamp, WallclockTimestampExtractor,
+};
 pub use topic_name::TopicName;
 pub use topic_pattern::TopicPattern;
 pub use topology::*;

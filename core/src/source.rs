@@ -14,6 +14,7 @@ use crate::log::{LogError, Offset};
 use crate::record::Record;
 use crate::serde::{Half, Payload, Serde, SerdeContext, SerdeError};
 use crate::time::{LATEST_TIME, Timestamp};
+use crate::timestamp_extractor::TimestampExtractor;
 
 /// How far a run may go.
 #[derive(Debug, Clone, Copy)]
@@ -26,54 +27,14 @@ pub struct RunLimit {
 
 /// Reads the queues of its inputs.
 pub trait SourceNode {
-    /// The time of the queue's head, by the source's extractor; `None` if the queue is empty.
-    fn head_time(&mut self, input: &mut Input) -> Option<Timestamp>;
+    /// The time of the queue's head, by the source's extractor, at `wall` on the wall clock; `None` if the queue is empty.
+    fn head_time(&mut self, input: &mut Input, wall: Timestamp) -> Option<Timestamp>;
 
     /// Processes records of one input, in offset order, up to the limit or the next punctuation. Returns how many.
     ///
     /// # Errors
     /// Whatever the handler, or a node below, returns.
     fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize>;
-}
-
-/// What a [`TimestampExtractor`] says of a record.
-#[derive(Debug, Clone)]
-pub enum Extracted {
-    /// The record's event time. A negative one drops the record; behind [`LATEST_TIME`] it cannot be used.
-    Time(Timestamp),
-    /// Drop the record and count it.
-    Drop,
-    /// The record cannot be used; the deserialization handler decides.
-    Fail(SerdeError),
-}
-
-/// Gives a record its event time (semantics.md 6).
-pub trait TimestampExtractor<K, V>: Clone + Send + Sync + 'static {
-    /// Whether the time depends on key or value; then the head of a queue is decoded to be compared with others.
-    const READS_RECORD: bool = true;
-
-    /// The event time. `record.timestamp` is the time in the log; `partition_time` the largest before it.
-    fn extract(&self, record: &Record<K, V>, partition_time: Timestamp) -> Extracted;
-}
-
-/// The default: the time in the log; a negative one fails the record.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RecordTime;
-
-impl<K, V> TimestampExtractor<K, V> for RecordTime {
-    const READS_RECORD: bool = false;
-
-    #[inline]
-    fn extract(&self, record: &Record<K, V>, _: Timestamp) -> Extracted {
-        if record.timestamp >= 0 {
-            Extracted::Time(record.timestamp)
-        } else {
-            Extracted::Fail(SerdeError::invalid(format!(
-                "the record has the negative time {}\n  help: give the source a timestamp extractor",
-                record.timestamp
-            )))
-        }
-    }
 }
 
 /// The source node of streams and tables.
@@ -113,10 +74,10 @@ where
     VS::Value: Clone,
     X: TimestampExtractor<KS::Value, VS::Value>,
 {
-    fn head_time(&mut self, input: &mut Input) -> Option<Timestamp> {
+    fn head_time(&mut self, input: &mut Input, wall: Timestamp) -> Option<Timestamp> {
         input.front()?;
         let Input { queue, time, looked_at, .. } = input;
-        self.time_of(queue.front()?, *time, looked_at)
+        self.time_of(queue.front()?, *time, wall, looked_at)
     }
 
     fn run(&mut self, cx: &mut TaskContext, input: &mut Input, limit: RunLimit) -> Result<usize> {
@@ -136,22 +97,26 @@ where
 {
     /// The time of a batch's next record; `looked_at` is it meanwhile.
     #[inline]
-    fn time_of(&self, batch: &Records, partition_time: Timestamp, looked_at: &mut Option<Offset>) -> Option<Timestamp> {
+    fn time_of(
+        &self,
+        batch: &Records,
+        partition_time: Timestamp,
+        wall: Timestamp,
+        looked_at: &mut Option<Offset>,
+    ) -> Option<Timestamp> {
         let raw = batch.peek_timestamp()?;
         if !X::READS_RECORD {
-            return Some(if raw <= LATEST_TIME { raw } else { partition_time });
+            return Some(if (0..=LATEST_TIME).contains(&raw) { raw } else { partition_time });
         }
         let mut look = batch.clone();
         let Some(Ok(view)) = look.next() else { return Some(raw) };
         *looked_at = Some(view.offset);
         let headers = Headers::from_section(view.headers);
-        let extracted = self.decode(&view, &headers).map(|record| self.extractor.extract(&record, partition_time));
+        let decoded = self.decode(&view, &headers).ok();
+        let time = decoded.map(|record| self.extractor.extract(&record, partition_time).time(wall));
         *looked_at = None;
-        match extracted {
-            Ok(Extracted::Time(time)) if time <= LATEST_TIME => Some(time),
-            // It is dealt with when its turn comes: as soon as possible.
-            Ok(Extracted::Time(_) | Extracted::Drop | Extracted::Fail(_)) | Err(_) => Some(partition_time),
-        }
+        // What has no time is dealt with when its turn comes: as soon as possible.
+        Some(time.and_then(Result::ok).flatten().unwrap_or(partition_time))
     }
 
     /// Processes records of the batch in front. `false`: the run has come to its end.
@@ -167,7 +132,7 @@ where
         let Some(batch) = queue.front_mut() else { return Ok(false) };
         while *taken < limit.records && batch.remaining() > 0 {
             if *taken > 0 && limit.until < Timestamp::MAX {
-                let head = self.time_of(batch, *partition_time, looked_at);
+                let head = self.time_of(batch, *partition_time, cx.wall, looked_at);
                 if head.is_some_and(|time| time > limit.until) {
                     return Ok(false);
                 }
@@ -187,8 +152,8 @@ where
             cx.offset = offset;
             cx.has_record = true;
             let failed = match self.decode(&view, &headers) {
-                Ok(mut record) => match self.extractor.extract(&record, *partition_time) {
-                    Extracted::Time(time @ 0..=LATEST_TIME) => {
+                Ok(mut record) => match self.extractor.extract(&record, *partition_time).time(cx.wall) {
+                    Ok(Some(time)) => {
                         record.timestamp = time;
                         *partition_time = (*partition_time).max(time);
                         cx.stream_time = cx.stream_time.max(time);
@@ -198,12 +163,11 @@ where
                         }
                         None
                     }
-                    Extracted::Time(time) if time > LATEST_TIME => Some((Half::Value, too_late(time))),
-                    Extracted::Time(_) | Extracted::Drop => {
+                    Ok(None) => {
                         cx.drop_record();
                         None
                     }
-                    Extracted::Fail(error) => Some((Half::Value, error)),
+                    Err(error) => Some((Half::Value, error)),
                 },
                 Err(failed) => Some(failed),
             };
@@ -221,14 +185,6 @@ where
         }
         Ok(true)
     }
-}
-
-/// A time that no reckoning can be done with.
-#[cold]
-fn too_late(time: Timestamp) -> SerdeError {
-    SerdeError::invalid(format!(
-        "the record has the time {time}, and the latest is {LATEST_TIME} ms\n  help: give the source a timestamp extractor that says when it was, or drops it"
-    ))
 }
 
 /// A source record as it came, at the time that it has now.

@@ -316,7 +316,7 @@ impl Task {
     fn readiness(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {
         let (mut oldest, mut missing, mut lags) = (None::<Timestamp>, false, false);
         for (index, input) in self.inputs.iter_mut().enumerate() {
-            match Self::head(&mut self.program, &self.left_out, index, input) {
+            match Self::head(&mut self.program, &self.left_out, index, input, wall) {
                 Some(time) => oldest = Some(oldest.map_or(time, |o| o.min(time))),
                 None => {
                     missing = true;
@@ -345,11 +345,18 @@ impl Task {
         Ready::Until(since.saturating_add(max_idle))
     }
 
-    fn head(program: &mut Program, left_out: &[LeftOut], index: usize, input: &mut Input) -> Option<Timestamp> {
+    fn head(
+        program: &mut Program,
+        left_out: &[LeftOut],
+        index: usize,
+        input: &mut Input,
+        wall: Timestamp,
+    ) -> Option<Timestamp> {
         if input.head.is_none() {
             // The time of a record that is left out may be what the program panics on: its turn comes as soon as possible.
             let is_left_out = left_out.iter().any(|p| p.input == index && Some(p.offset) == input.front_offset());
-            input.head = if is_left_out { Some(input.time) } else { program.sources[input.source].head_time(input) };
+            input.head =
+                if is_left_out { Some(input.time) } else { program.sources[input.source].head_time(input, wall) };
         }
         input.head
     }
@@ -456,9 +463,8 @@ impl Task {
             let mut first: Option<(usize, Timestamp)> = None;
             let mut limit = until;
             for index in 0..self.inputs.len() {
-                let Some(time) = Self::head(&mut self.program, &self.left_out, index, &mut self.inputs[index]) else {
-                    continue;
-                };
+                let (input, wall) = (&mut self.inputs[index], self.cx.wall);
+                let Some(time) = Self::head(&mut self.program, &self.left_out, index, input, wall) else { continue };
                 match first {
                     // The later input runs only strictly before the earlier one's head.
                     Some((_, best)) if time >= best => limit = limit.min(time),

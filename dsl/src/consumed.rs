@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use millstream_core::{Data, Nullable, OffsetReset, PlacedBy, RecordTime, Serde};
+use millstream_core::{Data, FailOnInvalidTimestamp, Nullable, OffsetReset, PlacedBy, Serde};
 
 use crate::failure::BoxError;
 
@@ -26,7 +26,7 @@ use crate::failure::BoxError;
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Consumed<KS, VS, X = RecordTime> {
+pub struct Consumed<KS, VS, X = FailOnInvalidTimestamp> {
     pub(crate) key: KS,
     pub(crate) value: VS,
     pub(crate) extractor: X,
@@ -57,12 +57,28 @@ impl Consumed<(), ()> {
 impl<KS, VS> Consumed<KS, VS> {
     /// These serdes.
     pub fn with(key: KS, value: VS) -> Self {
-        Consumed { key, value, extractor: RecordTime, reset: None, idleness: None }
+        Consumed { key, value, extractor: FailOnInvalidTimestamp, reset: None, idleness: None }
     }
 }
 
 impl<KS, VS, X> Consumed<KS, VS, X> {
-    /// Event time from the record itself: a [`millstream_core::TimestampExtractor`], such as [`event_time`].
+    /// Event time by a [`millstream_core::TimestampExtractor`]: [`event_time`], one of Kafka Streams' that core has, or one of yours.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{LogAndSkipOnInvalidTimestamp, Record, WallclockTimestampExtractor};
+    /// # let b = StreamsBuilder::new();
+    /// // A record without a time is left out, where the default, `FailOnInvalidTimestamp`, stops.
+    /// let consumed = Consumed::of::<String, i64>().timestamps(LogAndSkipOnInvalidTimestamp);
+    /// b.stream_with("in", consumed).to("out");
+    /// b.stream_with("others", Consumed::of::<String, i64>().timestamps(WallclockTimestampExtractor)).to("now");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [-1, 0].into_iter().try_for_each(|time| input.try_pipe(Record::new("a".to_owned(), 5, time)))?;
+    /// assert_eq!((out.read(), t.counters().dropped_records), (vec![kv("a", 5)], 1));
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     pub fn timestamps<X2>(self, extractor: X2) -> Consumed<KS, VS, X2> {
         let Consumed { key, value, reset, idleness, .. } = self;
         Consumed { key, value, extractor, reset, idleness }

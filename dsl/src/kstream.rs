@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Data, Downstream, Forward, NodeId, OffsetReset, Port, Record, RecordTime, Serde, Source, TimestampExtractor, Topics,
+    Data, Downstream, FailOnInvalidTimestamp, Forward, NodeId, OffsetReset, Port, Record, Serde, Source,
+    TimestampExtractor, Topics,
 };
 
 use crate::builder::{IntoTopics, SourceOptions, StreamsBuilder};
@@ -172,4 +173,4 @@ impl Reads {
 }
 
 /// The default source options of a type pair.
-pub type DefaultConsumed<K, V> = Consumed<<K as Data>::Serde, <V as Data>::Serde, RecordTime>;
+pub type DefaultConsumed<K, V> = Consumed<<K as Data>::Serde, <V as Data>::Serde, FailOnInvalidTimestamp>;

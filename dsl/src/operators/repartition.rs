@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Data, Downstream, Forward, Record, RecordTime, Result, TaskContext, TopicName, Topics};
+use millstream_core::{
+    Data, Downstream, FailOnInvalidTimestamp, Forward, Record, Result, TaskContext, TopicName, Topics,
+};
 
 use crate::consumed::{Consumed, Produced};
 use crate::failure::BoxError;
@@ -101,7 +103,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let port = self.builder.port();
         let node = self.builder.source_node(
             Topics::Named(vec![topic]),
-            Consumed::<K::Serde, V::Serde, RecordTime>::new(),
+            Consumed::<K::Serde, V::Serde, FailOnInvalidTimestamp>::new(),
             &port,
             false,
         );

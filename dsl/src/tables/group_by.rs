@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Downstream, Encoded, Error, Forward, Headers, NodeId, Payload, Record, RecordTime, Result, Serde,
-    SerdeContext, SerdeError, TaskContext, TopicName, Topics,
+    Change, Data, Downstream, Encoded, Error, FailOnInvalidTimestamp, Forward, Headers, NodeId, Payload, Record,
+    Result, Serde, SerdeContext, SerdeError, TaskContext, TopicName, Topics,
 };
 use millstream_state::Entry;
 
@@ -110,7 +110,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         let key = <K2::NonNull as Data>::Serde::default();
         selected.sink_to(sink, topic.clone(), Produced::with(key.clone(), Changed::<V2>::default()));
         let port = self.builder.port();
-        let consumed = Consumed::<_, Changed<V2>, RecordTime>::with(key, Changed::<V2>::default());
+        let consumed = Consumed::<_, Changed<V2>, FailOnInvalidTimestamp>::with(key, Changed::<V2>::default());
         let node = self.builder.source_node(Topics::Named(vec![topic]), consumed, &port, false);
         self.builder.repartition(name, None, sink, node);
         GroupedTable {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Downstream, Encoded, Forward, Half, Headers, NodeId, Nullable, Port, RebuiltFrom, Record, RecordTime,
-    Result, Row, RowOf, Serde, SerdeContext, TaskContext, TimestampExtractor, unencodable,
+    Change, Data, Downstream, Encoded, FailOnInvalidTimestamp, Forward, Half, Headers, NodeId, Nullable, Port,
+    RebuiltFrom, Record, Result, Row, RowOf, Serde, SerdeContext, TaskContext, TimestampExtractor, unencodable,
 };
 use millstream_state::Entry;
 
@@ -71,7 +71,7 @@ impl StreamsBuilder {
         let node = self.source_node(topic.into_topics(), consumed, &port, false);
         let table = add_table(self, node, &port, Arc::new([node].into()), store);
         // Event time of a program's own may depend on more than the record.
-        if TypeId::of::<X>() == TypeId::of::<RecordTime>() {
+        if TypeId::of::<X>() == TypeId::of::<FailOnInvalidTimestamp>() {
             let from = RebuiltFrom { topic: topic.to_owned(), row };
             table.stores.iter().for_each(|id| self.rebuildable(*id, from.clone()));
         }

@@ -23,7 +23,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_core::{
-    Change, Data, Error, NodeId, Nullable, PlacedBy, Port, Record, RecordTime, Result, Serde, TopicName, Topics,
+    Change, Data, Error, FailOnInvalidTimestamp, NodeId, Nullable, PlacedBy, Port, Record, Result, Serde, TopicName,
+    Topics,
 };
 
 use crate::consumed::{Consumed, Produced};
@@ -302,7 +303,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
         name: &str,
         stream: &KStream<KS::Value, VS::Value>,
         produced: Produced<KS, VS>,
-        consumed: Consumed<KS, VS, RecordTime>,
+        consumed: Consumed<KS, VS, FailOnInvalidTimestamp>,
     ) -> There<KS::Value, VS::Value> {
         let builder = &self.builder;
         let topic = TopicName::Repartition(name.to_owned());
