@@ -60,7 +60,7 @@ impl TopologyParts {
                 })
                 .collect();
             problems.push(format!(
-                "{} brings topics together whose records are placed by different partitioners: {}\n  help: place one of them anew by .repartition(name), or .repartition_by(name, partitioner), before it; two partitioners are known to be one only if they are the same function and it captures nothing{}",
+                "{} brings topics together whose records are placed by different partitioners: {}\n  help: place one of them anew by .repartition(name), or with a partitioner of Repartitioned::named(name), before it; two partitioners are known to be one only if they are the same function and it captures nothing{}",
                 group.operator,
                 list.join(", "),
                 group.or_leave_it()

@@ -344,7 +344,7 @@ impl Planner<'_> {
             let name = self.resolve(&TopicName::Repartition(repartition.name.clone()));
             if !self.counts.contains_key(&name) && self.problems.is_empty() {
                 self.problems.push(format!(
-                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition_to(name, partitions)"
+                    "the partitions of repartition topic `{name}` cannot be found: it depends on itself\n  help: fix them with .repartition(Repartitioned::named(name).number_of_partitions(n))"
                 ));
             }
         }
@@ -391,7 +391,7 @@ impl Planner<'_> {
                 let most = distinct.last().copied().unwrap_or(1);
                 let found = if group.required { &mut self.problems } else { &mut self.warnings };
                 found.push(format!(
-                    "{} brings topics together that are not co-partitioned: {}\n  help: .repartition_to(name, {most}) before it, or give the topics equal partitions{}",
+                    "{} brings topics together that are not co-partitioned: {}\n  help: .repartition(Repartitioned::named(name).number_of_partitions({most})) before it, or give the topics equal partitions{}",
                     group.operator,
                     list.join(", "),
                     group.or_leave_it()

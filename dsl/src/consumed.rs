@@ -200,6 +200,13 @@ pub struct Produced<KS: Serde, VS: Serde> {
     pub(crate) placed_by: Option<PlacedBy>,
 }
 
+impl<KS: Serde, VS: Serde> Clone for Produced<KS, VS> {
+    fn clone(&self) -> Self {
+        let (partitioner, placed_by) = (self.partitioner.clone(), self.placed_by.clone());
+        Produced { key: self.key.clone(), value: self.value.clone(), partitioner, placed_by }
+    }
+}
+
 /// Chooses partitions of a record: given key, value and the number of partitions. None is the default partitioner; an
 /// empty list drops the record and counts it; several send a copy to each.
 pub type Partitioner<K, V> =

@@ -42,7 +42,7 @@ pub use ktable::{KTable, LookUp};
 pub use materialized::Materialized;
 pub use millstream_core as core;
 pub use millstream_state::{Put, Version, conformance};
-pub use operators::{Branches, RecordContext, Split};
+pub use operators::{Branches, RecordContext, Repartitioned, Split};
 pub use optimization::Optimization;
 pub use processor::{
     AnyKey, Children, Clock, CustomStore, FixedKey, FixedKeyRecord, KeyValueIterator, KeyValueStore, Kind, Out,
@@ -58,6 +58,6 @@ pub use row_serde::RowSerde;
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{
-    DAY, EmitStrategy, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, Window, Windowed,
-    WindowedSerde,
+    DAY, EmitStrategy, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows,
+    Window, Windowed, WindowedSerde,
 };

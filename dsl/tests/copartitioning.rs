@@ -8,7 +8,7 @@ use millstream_core::{
     StringSerde,
 };
 use millstream_dsl::{
-    Consumed, HOUR, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, SessionWindows,
+    Consumed, HOUR, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, Repartitioned, SessionWindows,
     SlidingWindows, StoreHandle, StreamsBuilder, TableJoined, TimeWindows, TopologyTestDriver, kv, pattern,
 };
 
@@ -93,8 +93,8 @@ fn every_join_of_keys_that_are_written_or_placed_differently_is_named() {
          writes the bytes of another says so in Serde::partition_serde\n\
          - join `both` brings topics together whose records are placed by different partitioners: `placed` by by_length, \
          `plain` by the default\n  \
-         help: place one of them anew by .repartition(name), or .repartition_by(name, partitioner), before it; two \
-         partitioners are known to be one only if they are the same function and it captures nothing"
+         help: place one of them anew by .repartition(name), or with a partitioner of Repartitioned::named(name), before it; \
+         two partitioners are known to be one only if they are the same function and it captures nothing"
     );
 }
 
@@ -129,11 +129,23 @@ fn a_serde_that_writes_the_same_bytes_can_say_so() {
 fn equal_partitioners_are_no_difference() {
     let b = StreamsBuilder::new();
     let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, String>("right"));
-    joined("same", &left.repartition_by("l", by_key_length), &right.repartition_by("r", by_key_length));
+    joined(
+        "same",
+        &left.repartition(Repartitioned::named("l").partitioner(by_key_length)),
+        &right.repartition(Repartitioned::named("r").partitioner(by_key_length)),
+    );
     assert_eq!(problem(&b), "");
-    joined("other", &left.repartition_by("l2", by_key_length), &right.repartition_by("r2", by_length));
+    joined(
+        "other",
+        &left.repartition(Repartitioned::named("l2").partitioner(by_key_length)),
+        &right.repartition(Repartitioned::named("r2").partitioner(by_length)),
+    );
     let to = |partition: i32| move |_: &String, _: &String, _: i32| Some(vec![partition]);
-    joined("captured", &left.repartition_by("l3", to(0)), &right.repartition_by("r3", to(1)));
+    joined(
+        "captured",
+        &left.repartition(Repartitioned::named("l3").partitioner(to(0))),
+        &right.repartition(Repartitioned::named("r3").partitioner(to(1))),
+    );
     let problem = problem(&b);
     assert!(problem.contains("join `other` brings topics together"), "{problem}");
     assert!(problem.contains("join `captured` brings topics together"), "{problem}");
@@ -170,7 +182,7 @@ fn said(b: &StreamsBuilder) -> Result<String> {
 }
 
 const NOT_TOGETHER: &str = " brings topics together that are not co-partitioned: `a` 2, `b` 3\n  \
-    help: .repartition_to(name, 3) before it, or give the topics equal partitions";
+    help: .repartition(Repartitioned::named(name).number_of_partitions(3)) before it, or give the topics equal partitions";
 
 /// One key's count was split over two tasks, 1 and 1 instead of 2, and nobody said so.
 #[test]
@@ -227,7 +239,7 @@ fn a_repartition_brings_what_is_merged_together() -> Result<()> {
     type Mends = fn(&KStream<String, String>, &KStream<String, String>) -> KStream<String, String>;
     let mends: [Mends; 3] = [
         |two, three| two.merge(three).repartition("all"),
-        |two, three| two.repartition_to("a-again", 3).merge(three),
+        |two, three| two.repartition(Repartitioned::named("a-again").number_of_partitions(3)).merge(three),
         |two, three| two.merge(&three.repartition("b-again")),
     ];
     for mend in mends {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millstream_core::{Error, OffsetReset, Record, Result};
 use millstream_dsl::{
     BufferConfig, Clock, Consumed, GroupedStream, JoinWindows, Joined, KStream, KTable, MIN, Out, Processor,
-    SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
+    Repartitioned, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
 };
 
 const TOO_SHORT: Duration = Duration::from_micros(999);
@@ -268,7 +268,7 @@ fn processors_with_timers_have_names_of_their_own() {
 
 #[test]
 fn partitions_are_one_at_least() {
-    let found = problems(|p| p.stream.repartition_to("r", 0).to("out"));
+    let found = problems(|p| p.stream.repartition(Repartitioned::named("r").number_of_partitions(0)).to("out"));
     assert_eq!(found, ["`r` repartitions to 0 partitions\n  help: at least 1"]);
     let found = problems(|p| {
         let _handle = p.b.topic("t", 0);

@@ -8,8 +8,8 @@ use millstream_core::{
     SerdeContext, StringSerde, TopicSpec,
 };
 use millstream_dsl::{
-    BufferConfig, Clock, Consumed, HOUR, Joined, KTable, MIN, Out, Processor, SessionWindows, SlidingWindows,
-    StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed, WindowedSerde, event_time, kv,
+    BufferConfig, Clock, Consumed, HOUR, Joined, KTable, MIN, Out, Processor, Repartitioned, SessionWindows,
+    SlidingWindows, StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed, WindowedSerde, event_time, kv,
 };
 
 fn ms(n: u64) -> Duration {
@@ -148,7 +148,10 @@ fn a_repartition_topic_is_as_large_as_the_largest_source_or_as_what_it_is_joined
     let found = topics(&b)?;
     let partitions = |topic: &str| found[&format!("app-{topic}-repartition")].partitions;
     assert_eq!((partitions("first"), partitions("counted"), partitions("joined")), (5, 5, 4));
-    three.repartition_to("fixed", 2).join_table("misfit", &rows, |n, row| n + row).to("other");
+    three
+        .repartition(Repartitioned::named("fixed").number_of_partitions(2))
+        .join_table("misfit", &rows, |n, row| n + row)
+        .to("other");
     let text = problem(&b);
     assert!(text.contains("join `misfit`") && text.contains("`app-fixed-repartition` 2"), "{text}");
     Ok(())
@@ -162,13 +165,17 @@ fn a_repartition_topic_that_depends_on_itself_must_be_given_a_size() -> Result<(
         let b = StreamsBuilder::new();
         b.topic("in", 3);
         let all = b.stream::<String, i64>("in");
-        let there = fixed.map_or_else(|| all.repartition("there"), |n| all.repartition_to("there", n));
+        let there =
+            all.repartition(fixed.map_or("there".into(), |n| Repartitioned::named("there").number_of_partitions(n)));
         let back = there.select_key(|key, _| key.clone()).repartition("back");
         all.merge(&back).to("out");
         b
     };
     let text = problem(&there_and_back(None));
-    for part in ["`app-there-repartition` cannot be found: it depends on itself", ".repartition_to(name, partitions)"] {
+    for part in [
+        "`app-there-repartition` cannot be found: it depends on itself",
+        ".repartition(Repartitioned::named(name).number_of_partitions(n))",
+    ] {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(topics(&there_and_back(Some(2)))?["app-back-repartition"].partitions, 2);

@@ -339,7 +339,7 @@ fn a_topic_that_comes_later_with_other_partitions_ends_what_keeps_rows_by_key() 
         wait_for(&told, State::Error);
         let wanted = format!(
             "the topology cannot run: store `counts` brings topics together that are not co-partitioned: `orders-eu` {there}, \
-             `orders-us` {comes}\n  help: .repartition_to(name, 2) before it, or give the topics equal partitions"
+             `orders-us` {comes}\n  help: .repartition(Repartitioned::named(name).number_of_partitions(2)) before it, or give the topics equal partitions"
         );
         let again = embedded.streams(program()?, config(1)).err();
         for error in [streams.join().err(), again] {

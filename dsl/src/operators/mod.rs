@@ -13,4 +13,5 @@ mod to;
 mod to_dynamic;
 
 pub use branch::{Branches, Split};
+pub use repartition::Repartitioned;
 pub use to_dynamic::RecordContext;

@@ -3,81 +3,67 @@
 use std::sync::Arc;
 
 use millstream_core::{
-    Data, Downstream, FailOnInvalidTimestamp, Forward, Record, Result, TaskContext, TopicName, Topics,
+    Data, Downstream, Error, FailOnInvalidTimestamp, Forward, PlacedBy, Record, Result, TaskContext, TopicName, Topics,
 };
 
-use crate::consumed::{Consumed, Produced};
+use crate::consumed::{Consumed, Partitioner, Produced};
 use crate::failure::BoxError;
 use crate::kstream::KStream;
 
-impl<K: Data, V: Data> KStream<K, V> {
-    /// Repartitions by key over the topic `<application.id>-<name>-repartition`, with as many partitions as the
-    /// largest topic behind this stream has. Null keys go through.
-    ///
-    /// ```
-    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
-    /// # let b = StreamsBuilder::new();
-    /// // Before a processor with a store nothing is repartitioned unless you say so.
-    /// b.stream::<String, i64>("in").select_key(|_, n| n % 2).repartition("by-parity").to("out");
-    /// # let t = TopologyTestDriver::new(b.build()?)?;
-    /// # let input = t.input::<String, i64>("in")?;
-    /// # let out = t.output::<i64, i64>("out")?;
-    /// input.pipe("a", 5);
-    /// assert_eq!(out.read(), [kv(1, 5)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn repartition(&self, name: &str) -> KStream<K, V> {
-        self.through(name, None, Produced::of::<K, V>())
+/// How a stream is repartitioned. The name alone will do for the default partitioner and as many partitions as the largest topic
+/// behind the stream has.
+///
+/// ```
+/// # use millstream_dsl::{Repartitioned, StreamsBuilder, TopologyTestDriver, kv};
+/// # let b = StreamsBuilder::new();
+/// // By the first letter of the key: `anna` and `adam` meet, in one of 8 partitions.
+/// let by_letter = |name: &String, _: &i64, partitions: i32| Some(vec![i32::from(name.as_bytes()[0]) % partitions]);
+/// let letters = Repartitioned::named("by-letter").number_of_partitions(8).partitioner(by_letter);
+/// b.stream::<String, i64>("in").repartition(letters).to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<String, i64>("out")?;
+/// input.pipe("anna", 5);
+/// assert_eq!(out.read(), [kv("anna", 5)]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
+pub struct Repartitioned<K, V> {
+    name: String,
+    partitions: Option<i32>,
+    /// The partitioner, and which one it is.
+    placed: Option<(Partitioner<K, V>, PlacedBy)>,
+}
+
+impl<K, V> Repartitioned<K, V> {
+    /// Names the topic `<application.id>-<name>-repartition`.
+    pub fn named(name: &str) -> Self {
+        Repartitioned { name: name.to_owned(), partitions: None, placed: None }
     }
 
-    /// Repartitions into so many partitions.
-    ///
-    /// ```
-    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
-    /// # let b = StreamsBuilder::new();
-    /// b.stream::<String, i64>("in").repartition_to("wide", 8).to("out");
-    /// # let t = TopologyTestDriver::new(b.build()?)?;
-    /// # let input = t.input::<String, i64>("in")?;
-    /// # let out = t.output::<String, i64>("out")?;
-    /// input.pipe("a", 5);
-    /// assert_eq!(out.read(), [kv("a", 5)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn repartition_to(&self, name: &str, partitions: i32) -> KStream<K, V> {
-        self.through(name, Some(partitions), Produced::of::<K, V>())
+    /// Into so many partitions, at least 1.
+    pub fn number_of_partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
     }
 
-    /// Repartitions by a function of key, value and the number of partitions, as [`Produced::partitioner`] does.
-    ///
-    /// ```
-    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
-    /// # let b = StreamsBuilder::new();
-    /// // By the first letter of the key: `anna` and `adam` meet.
-    /// let by_letter = |name: &String, _: &i64, partitions: i32| Some(vec![i32::from(name.as_bytes()[0]) % partitions]);
-    /// b.stream::<String, i64>("in").repartition_by("by-letter", by_letter).to("out");
-    /// # let t = TopologyTestDriver::new(b.build()?)?;
-    /// # let input = t.input::<String, i64>("in")?;
-    /// # let out = t.output::<String, i64>("out")?;
-    /// input.pipe("anna", 5);
-    /// assert_eq!(out.read(), [kv("anna", 5)]);
-    /// # Ok::<(), millstream_dsl::core::Error>(())
-    /// ```
-    pub fn repartition_by(
-        &self,
-        name: &str,
-        partitioner: impl Fn(&K, &V, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
-    ) -> KStream<K, V> {
-        self.through(name, None, Produced::of::<K, V>().partitioner(partitioner))
+    /// By a function of key, value and the number of partitions, as [`Produced::partitioner`].
+    pub fn partitioner<F>(mut self, partitioner: F) -> Self
+    where
+        F: Fn(&K, &V, i32) -> Option<Vec<i32>> + Send + Sync + 'static,
+    {
+        let partitions = move |key: &K, value: &V, partitions: i32| Ok(partitioner(key, value, partitions));
+        self.placed = Some((Arc::new(partitions), PlacedBy::function::<F>()));
+        self
     }
 
-    /// As [`KStream::repartition_by`], with a function that may fail: `processing.exception.handler` decides then.
+    /// As [`Repartitioned::partitioner`], with a function that may fail: `processing.exception.handler` decides then.
     ///
     /// ```
-    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::{Repartitioned, StreamsBuilder, TopologyTestDriver, kv};
     /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig};
     /// # let b = StreamsBuilder::new();
     /// let by_number = |_: &String, n: &String, partitions: i32| n.parse::<i32>().map(|n| Some(vec![n % partitions]));
-    /// b.stream::<String, String>("in").try_repartition_by("by-number", by_number).to("out");
+    /// b.stream::<String, String>("in").repartition(Repartitioned::named("by-number").try_partitioner(by_number)).to("out");
     /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
     /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
     /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
@@ -87,16 +73,51 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// assert_eq!(out.read(), [kv("a", "1".to_owned()), kv("a", "3".to_owned())]);
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
-    pub fn try_repartition_by<E: Into<BoxError>>(
-        &self,
-        name: &str,
-        partitioner: impl Fn(&K, &V, i32) -> Result<Option<Vec<i32>>, E> + Send + Sync + 'static,
-    ) -> KStream<K, V> {
-        self.through(name, None, Produced::of::<K, V>().try_partitioner(partitioner))
+    pub fn try_partitioner<F, E: Into<BoxError>>(mut self, partitioner: F) -> Self
+    where
+        F: Fn(&K, &V, i32) -> Result<Option<Vec<i32>>, E> + Send + Sync + 'static,
+    {
+        let partitions =
+            move |key: &K, value: &V, partitions: i32| partitioner(key, value, partitions).map_err(Error::user);
+        self.placed = Some((Arc::new(partitions), PlacedBy::function::<F>()));
+        self
     }
+}
 
-    fn through(&self, name: &str, partitions: Option<i32>, produced: Produced<K::Serde, V::Serde>) -> KStream<K, V> {
-        let topic = TopicName::Repartition(name.to_owned());
+impl<K, V> From<&str> for Repartitioned<K, V> {
+    fn from(name: &str) -> Self {
+        Repartitioned::named(name)
+    }
+}
+
+impl<K, V> From<&String> for Repartitioned<K, V> {
+    fn from(name: &String) -> Self {
+        Repartitioned::named(name)
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Repartitions by key over the topic `<application.id>-<name>-repartition`, with as many partitions as the
+    /// largest topic behind this stream has; a [`Repartitioned`] says otherwise. Null keys go through.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Repartitioned, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // Before a processor with a store nothing is repartitioned unless you say so.
+    /// let by_parity = b.stream::<String, i64>("in").select_key(|_, n| n % 2).repartition("by-parity");
+    /// by_parity.repartition(Repartitioned::named("wide").number_of_partitions(8)).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<i64, i64>("out")?;
+    /// input.pipe("a", 5);
+    /// assert_eq!(out.read(), [kv(1, 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn repartition(&self, repartitioned: impl Into<Repartitioned<K, V>>) -> KStream<K, V> {
+        let Repartitioned { name, partitions, placed } = repartitioned.into();
+        let (partitioner, placed_by) = placed.unzip();
+        let produced = Produced { partitioner, placed_by, ..Produced::of::<K, V>() };
+        let topic = TopicName::Repartition(name.clone());
         let sink = self.builder.sink::<K::Serde, V::Serde>(self.node, Some(topic.clone()));
         self.builder.place(sink, &produced);
         self.sink_to(sink, topic.clone(), produced);
@@ -107,7 +128,7 @@ impl<K: Data, V: Data> KStream<K, V> {
             &port,
             false,
         );
-        self.builder.repartition(name, partitions, sink, node);
+        self.builder.repartition(&name, partitions, sink, node);
         KStream { builder: self.builder.clone(), node, port, key_changed: false, sources: Arc::new([node].into()) }
     }
 

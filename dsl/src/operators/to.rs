@@ -58,12 +58,9 @@ impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
         topic: TopicName,
         produced: Produced<KS, VS>,
     ) {
-        let Produced { key, value, partitioner, placed_by } = produced;
         self.port.subscribe(move |task| {
             let slot = task.sink(&topic);
-            let (partitioner, placed_by) = (partitioner.clone(), placed_by.clone());
-            let produced = Produced { key: key.clone(), value: value.clone(), partitioner, placed_by };
-            Box::new(Sink { slot, writer: SinkWriter::new(node, topic.to_string(), produced) })
+            Box::new(Sink { slot, writer: SinkWriter::new(node, topic.to_string(), produced.clone()) })
         });
     }
 }

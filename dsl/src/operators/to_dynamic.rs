@@ -62,7 +62,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn to_dynamic(&self, f: impl Fn(&K, &V, &RecordContext<'_>) -> String + Send + Sync + 'static) {
-        self.sink_by(Arc::new(move |k, v, context| Ok(f(k, v, context))));
+        self.to_dynamic_with(f, Produced::of::<K, V>());
     }
 
     /// As [`KStream::to_dynamic`], with a function that may fail: `processing.exception.handler` decides then.
@@ -87,13 +87,69 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         f: impl Fn(&K, &V, &RecordContext<'_>) -> Result<String, E> + Send + Sync + 'static,
     ) {
-        self.sink_by(Arc::new(move |k, v, context| f(k, v, context).map_err(Error::user)));
+        self.try_to_dynamic_with(f, Produced::of::<K, V>());
+    }
+}
+
+impl<K: Clone + 'static, V: Clone + 'static> KStream<K, V> {
+    /// As [`KStream::to_dynamic`], with serdes or a partitioner of its own, which is told how many partitions the record's topic has.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Produced, StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// b.topic("large", 4).topic("small", 1);
+    /// let last = Produced::of::<String, i64>().partitioner(|_, _, partitions| Some(vec![partitions - 1]));
+    /// b.stream::<String, i64>("in").to_dynamic_with(|_, n, _| if *n > 9 { "large" } else { "small" }.to_owned(), last);
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// [5, 50].into_iter().for_each(|n| input.pipe("a", n));
+    /// assert_eq!(t.output::<String, i64>("small")?.read(), [kv("a", 5)]);
+    /// assert_eq!(t.output::<String, i64>("large")?.read(), [kv("a", 50)]); // in partition 3
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn to_dynamic_with<KS: Serde<Value = K>, VS: Serde<Value = V>>(
+        &self,
+        f: impl Fn(&K, &V, &RecordContext<'_>) -> String + Send + Sync + 'static,
+        produced: Produced<KS, VS>,
+    ) {
+        self.sink_by(Arc::new(move |k, v, context| Ok(f(k, v, context))), produced);
     }
 
-    fn sink_by(&self, f: Arc<TopicNameExtractor<K, V>>) {
-        let node = self.builder.sink::<K::Serde, V::Serde>(self.node, None);
+    /// As [`KStream::to_dynamic_with`], with a function that may fail: `processing.exception.handler` decides then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Produced, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{ExceptionHandler, RuntimeConfig, StringSerde};
+    /// # let b = StreamsBuilder::new();
+    /// b.topic("even", 1).topic("odd", 1);
+    /// let topic = |n: i64| if n % 2 == 0 { "even" } else { "odd" }.to_owned();
+    /// b.stream::<String, String>("in")
+    ///     .try_to_dynamic_with(move |_, text, _| text.parse().map(topic), Produced::with(StringSerde, StringSerde));
+    /// // `processing.exception.handler=continue` leaves out what fails; `fail`, the default, stops the task.
+    /// let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    /// let t = TopologyTestDriver::with_config(b.build()?, skip)?;
+    /// # let input = t.input::<String, String>("in")?;
+    /// # let odd = t.output::<String, String>("odd")?;
+    /// ["1", "one", "3"].into_iter().for_each(|text| input.pipe("a", text));
+    /// assert_eq!(odd.read(), [kv("a", "1"), kv("a", "3")]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn try_to_dynamic_with<KS: Serde<Value = K>, VS: Serde<Value = V>, E: Into<BoxError>>(
+        &self,
+        f: impl Fn(&K, &V, &RecordContext<'_>) -> Result<String, E> + Send + Sync + 'static,
+        produced: Produced<KS, VS>,
+    ) {
+        self.sink_by(Arc::new(move |k, v, context| f(k, v, context).map_err(Error::user)), produced);
+    }
+
+    fn sink_by<KS: Serde<Value = K>, VS: Serde<Value = V>>(
+        &self,
+        f: Arc<TopicNameExtractor<K, V>>,
+        produced: Produced<KS, VS>,
+    ) {
+        let node = self.builder.sink::<KS, VS>(self.node, None);
         self.port.subscribe(move |_| {
-            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(node, String::new(), Produced::of::<K, V>()) })
+            Box::new(DynamicSink { f: f.clone(), sink: SinkWriter::new(node, String::new(), produced.clone()) })
         });
     }
 }
