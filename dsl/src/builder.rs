@@ -12,7 +12,7 @@ use millstream_core::{
     TopologyParts, short_type_name,
 };
 
-use crate::consumed::Produced;
+use crate::consumed::{Consumed, Produced};
 use crate::durations::{self, FirstBad, Least};
 use crate::keyed_stores;
 use crate::materialized::Materialized;
@@ -249,6 +249,15 @@ impl StreamsBuilder {
     pub(crate) fn no_bad_duration(&self, place: &str, bad: FirstBad) {
         if let Some(bad) = bad.get() {
             self.problem(format!("{place}: {bad}"));
+        }
+    }
+
+    /// A global table or store is read from the start, without a part in stream time.
+    pub(crate) fn no_start_of_globals<KS, VS, X>(&self, what: &str, store: &str, consumed: &Consumed<KS, VS, X>) {
+        if consumed.reset.is_some() || consumed.idleness.is_some() {
+            self.problem(format!(
+                "global {what} `{store}` is given a reset policy or idleness\n  help: leave it out: the topic is always read from its start, and no time waits for it"
+            ));
         }
     }
 

@@ -1,10 +1,13 @@
 //! A table's topic may be written and timed as its owner likes; the table's store has the serdes of its types.
 
+use std::convert::Infallible;
+
 use millstream_core::{
-    Encoded, Error, Headers, OffsetReset, Payload, Result, Serde, SerdeContext, SerdeError, StringSerde,
+    Encoded, Error, Headers, OffsetReset, Payload, Record, Result, Serde, SerdeContext, SerdeError, StringSerde,
 };
 use millstream_dsl::{
-    Consumed, EventTime, HOUR, MIN, Optimization, StreamsBuilder, TopologyTestDriver, event_time, kv,
+    Consumed, EventTime, HOUR, KeyValueStore, MIN, Optimization, Out, Processor, StoreHandle, StreamsBuilder,
+    TopologyTestDriver, event_time, kv,
 };
 
 /// Numbers as text.
@@ -108,5 +111,110 @@ fn a_row_is_kept_with_the_serdes_of_its_types() -> Result<()> {
     let t = TopologyTestDriver::new(b.build()?)?;
     t.input::<String, String>("texts")?.pipe("a", "12");
     assert_eq!(t.output::<String, i64>("test-rows-changelog")?.read(), [kv("a", 12)]);
+    Ok(())
+}
+
+/// Looks rows up, and forwards what it finds.
+struct Find {
+    rows: KeyValueStore<String, i64>,
+}
+
+impl Processor for Find {
+    type KIn = String;
+    type VIn = i64;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+        let found = self.rows.get(&r.key)?.unwrap_or(-1);
+        out.forward(r.with_value(found))
+    }
+}
+
+/// What a program finds that reads decimals into a store: before a restart and after it.
+fn found(store: impl FnOnce(&StreamsBuilder) -> StoreHandle<KeyValueStore<String, i64>>) -> Result<[i64; 2]> {
+    let b = StreamsBuilder::new();
+    b.stream::<String, Option<String>>("texts").to("in");
+    let rows = store(&b);
+    b.stream("asked").process("find", move |setup| Find { rows: setup.store(rows) }).to("out");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let (texts, asked) = (t.input::<String, Option<String>>("texts")?, t.input::<String, i64>("asked")?);
+    let out = t.output::<String, i64>("out")?;
+    ["12", "9"].into_iter().for_each(|n| texts.pipe("a", n.to_owned()));
+    let ask = || {
+        asked.pipe("a", 0);
+        out.read().iter().map(|(_, n)| *n).sum()
+    };
+    let before = ask();
+    t.restart()?;
+    Ok([before, ask()])
+}
+
+/// Only the types of their topics were asked for.
+#[test]
+fn stores_that_are_filled_from_a_topic_do_too() -> Result<()> {
+    let decimals = || Consumed::with(StringSerde, Decimal);
+    // The row of the largest time.
+    let newest = |rows: KeyValueStore<String, i64>| {
+        move |r: Record<Option<String>, Option<i64>>| {
+            let key = r.key.unwrap_or_default();
+            if rows.get_with_timestamp(&key)?.is_some_and(|row| row.timestamp > r.timestamp) {
+                return Ok(());
+            }
+            rows.put_at(&key, r.value, r.timestamp).map(drop)
+        }
+    };
+    assert_eq!(found(|b| b.read_only_store_with("in", "rows", decimals()))?, [9, 9]);
+    assert_eq!(found(|b| b.read_only_store_with("in", "rows", timed()))?, [9, 9]);
+    assert_eq!(found(|b| b.global_store_with("in", "rows", decimals(), newest))?, [9, 9]);
+    assert_eq!(found(|b| b.global_store_with("in", "rows", timed(), newest))?, [12, 12]);
+    Ok(())
+}
+
+/// A row's time is the extractor's, and it survives a restart without a changelog or with one.
+#[test]
+fn a_read_only_store_is_restored_from_its_topic_unless_times_are_the_programs_own() -> Result<()> {
+    for (own, changelog) in [(false, false), (true, true)] {
+        let b = StreamsBuilder::new();
+        b.stream::<String, String>("texts").to("in");
+        if own {
+            b.read_only_store_with("in", "rows", timed());
+        } else {
+            b.read_only_store_with("in", "rows", Consumed::with(StringSerde, Decimal));
+        }
+        let t = TopologyTestDriver::new(b.build()?)?;
+        t.input::<String, String>("texts")?.pipe("a", "12");
+        assert_eq!(t.output::<String, i64>("test-rows-changelog").is_ok(), changelog);
+    }
+    Ok(())
+}
+
+/// Fills a store with the times of records.
+struct Seen {
+    rows: KeyValueStore<String, i64>,
+}
+
+impl Processor for Seen {
+    type KIn = String;
+    type VIn = i64;
+    type KOut = Infallible;
+    type VOut = Infallible;
+
+    fn process(&mut self, r: Record<String, i64>, _: &mut Out<'_, Infallible, Infallible>) -> Result<()> {
+        self.rows.put(&r.key, Some(r.timestamp)).map(drop)
+    }
+}
+
+#[test]
+fn a_global_store_with_a_processor_does_too_and_is_always_read_whole() -> Result<()> {
+    let times = || Consumed::with(StringSerde, Decimal).timestamps(event_time(|_, n: &i64| n * 100));
+    assert_eq!(found(|b| b.global_store_processor_with("in", "rows", times(), |rows| Seen { rows }))?, [900, 900]);
+    for consumed in [times().reset(OffsetReset::Latest), times().idleness(MIN)] {
+        let b = StreamsBuilder::new();
+        b.global_store_processor_with("in", "rows", consumed, |rows| Seen { rows });
+        let refused: Option<Error> = b.build().err();
+        let text = refused.map(|e| e.to_string()).unwrap_or_default();
+        assert!(text.contains("global store `rows` is given a reset policy or idleness"), "{text}");
+    }
     Ok(())
 }

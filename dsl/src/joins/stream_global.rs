@@ -82,11 +82,7 @@ impl StreamsBuilder {
         VS: RowSerde,
         X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
     {
-        if consumed.reset.is_some() || consumed.idleness.is_some() {
-            self.problem(format!(
-                "global table `{store}` is given a reset policy or idleness\n  help: leave it out: the topic is always read from its start, and no time waits for it"
-            ));
-        }
+        self.no_start_of_globals("table", store, &consumed);
         let id = Stored::<KS::Value, VS::Value>::add_global(self, store);
         let port = self.port();
         let source = self.source_node(topic.into_topics(), consumed.nullable(), &port, true);

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use millstream_core::{Data, Downstream, Port, Record, Result};
+use millstream_core::{Data, Downstream, Port, Record, Result, Serde, TimestampExtractor};
 
 use crate::builder::{IntoTopics, StreamsBuilder};
 use crate::consumed::Consumed;
@@ -59,7 +59,57 @@ impl StreamsBuilder {
         SV: Data<NonNull = SV>,
         F: FnMut(Record<Option<K>, Option<V>>) -> Result<()> + 'static,
     {
-        self.global_store_processor(topic, store, move |rows| Apply { f: make(rows), records: PhantomData })
+        self.global_store_with(topic, store, Consumed::of::<K, V>(), make)
+    }
+
+    /// As [`StreamsBuilder::global_store`], with serdes or event time of its topic's own. It is always read from the start and has
+    /// no part in stream time, so a reset policy or idleness is refused.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, event_time, kv};
+    /// # use millstream_dsl::core::{NumberSerde, Record, Result, StringSerde};
+    /// # struct Find { rows: KeyValueStore<String, i64> }
+    /// # impl Processor for Find {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let found = self.rows.get(&r.key)?.unwrap_or(-1);
+    /// #         out.forward(r.with_value(found))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let consumed = Consumed::with(StringSerde, NumberSerde::<i64>::default());
+    /// let seen = consumed.timestamps(event_time(|_, seen: &Option<i64>| seen.unwrap_or(0)));
+    /// // When each was seen last, whatever the order in the topic.
+    /// let rows = b.global_store_with("seen", "last-seen", seen, |rows: KeyValueStore<String, i64>| {
+    ///     move |r| r.key.map_or(Ok(()), |id| rows.update(&id, |last| *last = (*last).max(Some(r.timestamp))))
+    /// });
+    /// b.stream::<String, i64>("in").process("find", move |s| Find { rows: s.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let seen = t.input::<String, i64>("seen")?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [7, 5].into_iter().for_each(|time| seen.pipe("ann", time));
+    /// input.pipe("ann", 0);
+    /// assert_eq!(out.read(), [kv("ann", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn global_store_with<KS, VS, X, SK, SV, F>(
+        &self,
+        topic: &str,
+        store: &str,
+        consumed: Consumed<KS, VS, X>,
+        make: impl Fn(KeyValueStore<SK, SV>) -> F + Send + Sync + 'static,
+    ) -> StoreHandle<KeyValueStore<SK, SV>>
+    where
+        KS: Serde<Value: Data>,
+        VS: Serde<Value: Data>,
+        X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
+        SK: Data<NonNull = SK>,
+        SV: Data<NonNull = SV>,
+        F: FnMut(Record<Option<KS::Value>, Option<VS::Value>>) -> Result<()> + 'static,
+    {
+        let make = move |rows| Apply { f: make(rows), records: PhantomData };
+        self.global_store_processor_with(topic, store, consumed.nullable(), make)
     }
 
     /// As [`StreamsBuilder::global_store`], filled by a processor: it can ask where a record came from, and for the times. It
@@ -111,9 +161,63 @@ impl StreamsBuilder {
         SK: Data<NonNull = SK>,
         SV: Data<NonNull = SV>,
     {
+        let consumed: Consumed<<P::KIn as Data>::Serde, <P::VIn as Data>::Serde> = Consumed::new();
+        self.global_store_processor_with(topic, store, consumed, make)
+    }
+
+    /// As [`StreamsBuilder::global_store_processor`], with serdes or event time of its topic's own, as
+    /// [`StreamsBuilder::global_store_with`].
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use millstream_dsl::{Consumed, KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{LogAndSkipOnInvalidTimestamp, Record, Result};
+    /// # struct Find { rows: KeyValueStore<String, i64> }
+    /// # impl Processor for Find {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let found = self.rows.get(&r.key)?.unwrap_or(-1);
+    /// #         out.forward(r.with_value(found))
+    /// #     }
+    /// # }
+    /// # struct Times { rows: KeyValueStore<String, i64> }
+    /// # impl Processor for Times {
+    /// #     type KIn = String; type VIn = i64; type KOut = Infallible; type VOut = Infallible;
+    /// #     fn process(&mut self, r: Record<String, i64>, _: &mut Out<'_, Infallible, Infallible>) -> Result<()> {
+    /// #         self.rows.put(&r.key, Some(r.timestamp)).map(drop)
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let consumed = Consumed::of::<String, i64>().timestamps(LogAndSkipOnInvalidTimestamp);
+    /// let rows = b.global_store_processor_with("seen", "times", consumed, |rows| Times { rows });
+    /// b.stream::<String, i64>("in").process("find", move |s| Find { rows: s.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let seen = t.input::<String, i64>("seen")?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// [7, -1].into_iter().try_for_each(|time| seen.try_pipe(Record::new("ann".to_owned(), 5, time)))?;
+    /// input.pipe("ann", 0);
+    /// assert_eq!(out.read(), [kv("ann", 7)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn global_store_processor_with<KS, VS, X, P, SK, SV>(
+        &self,
+        topic: &str,
+        store: &str,
+        consumed: Consumed<KS, VS, X>,
+        make: impl Fn(KeyValueStore<SK, SV>) -> P + Send + Sync + 'static,
+    ) -> StoreHandle<KeyValueStore<SK, SV>>
+    where
+        KS: Serde<Value: Clone + 'static>,
+        VS: Serde<Value: Clone + 'static>,
+        X: TimestampExtractor<KS::Value, VS::Value>,
+        P: Processor<KIn = KS::Value, VIn = VS::Value, KOut = Infallible, VOut = Infallible>,
+        SK: Data<NonNull = SK>,
+        SV: Data<NonNull = SV>,
+    {
+        self.no_start_of_globals("store", store, &consumed);
         let id = Stored::<SK, SV>::add_global(self, store);
         let port: Port<Record<P::KIn, P::VIn>> = self.port();
-        let consumed: Consumed<<P::KIn as Data>::Serde, <P::VIn as Data>::Serde> = Consumed::new();
         let source = self.source_node(topic.into_topics(), consumed, &port, true);
         let node = self.node("GLOBAL-PROCESSOR", &[source], &[id]);
         let (name, builder) = (Arc::<str>::from(store), self.clone());

@@ -1,9 +1,11 @@
 //! Read-only stores: a topic's rows, kept up by the runtime, for processors to read (KIP-813).
 
-use millstream_core::Data;
+use millstream_core::{Data, TimestampExtractor};
 
 use crate::builder::StreamsBuilder;
+use crate::consumed::Consumed;
 use crate::processor::store::{KeyValueStore, StoreHandle};
+use crate::row_serde::RowSerde;
 
 impl StreamsBuilder {
     /// A store that holds the latest value of every key of a topic's partition, for processors to read: what they
@@ -39,7 +41,49 @@ impl StreamsBuilder {
         topic: &str,
         store: &str,
     ) -> StoreHandle<KeyValueStore<K, V>> {
-        let id = self.table::<K, V>(topic, store).stores[0];
+        self.read_only_store_with(topic, store, Consumed::of::<K, V>())
+    }
+
+    /// As [`StreamsBuilder::read_only_store`], with serdes, event time, reset policy or idleness of its topic's own, as
+    /// [`StreamsBuilder::table_with`]; the store has the serdes of the types. With event time of its own it has a changelog.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, KeyValueStore, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{NumberSerde, Record, Result, StringSerde};
+    /// # struct Price { prices: KeyValueStore<String, i64> }
+    /// # impl Processor for Price {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let price = self.prices.get(&r.key)?.unwrap_or(0);
+    /// #         let n = r.value;
+    /// #         out.forward(r.with_value(n * price))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let consumed = Consumed::with(StringSerde, NumberSerde::<i64>::default());
+    /// let prices = b.read_only_store_with("prices", "prices", consumed);
+    /// b.stream("orders").process("price", move |setup| Price { prices: setup.store(prices) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let orders = t.input::<String, i64>("orders")?;
+    /// # let prices = t.input::<String, i64>("prices")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// prices.pipe("hat", 20);
+    /// orders.pipe("hat", 2);
+    /// assert_eq!(out.read(), [kv("hat", 40)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn read_only_store_with<KS, VS, X>(
+        &self,
+        topic: &str,
+        store: &str,
+        consumed: Consumed<KS, VS, X>,
+    ) -> StoreHandle<KeyValueStore<KS::Value, VS::Value>>
+    where
+        KS: RowSerde,
+        VS: RowSerde,
+        X: TimestampExtractor<Option<KS::Value>, Option<VS::Value>>,
+    {
+        let id = self.table_with(topic, store, consumed).stores[0];
         self.rebuild_from_topic(id);
         StoreHandle::new(id)
     }
