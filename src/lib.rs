@@ -30,7 +30,7 @@
 //! | a program | [`StreamsBuilder`](dsl::StreamsBuilder), [`Topology`](core::Topology), [`prelude`] |
 //! | streams | [`KStream`](dsl::KStream): `filter`, `map`, `flat_map`, `split`, `merge`, `to`, joins with streams, tables and global tables |
 //! | grouping | [`GroupedStream`](dsl::GroupedStream): `count`, `reduce`, `aggregate`, `windowed_by`, `cogroup` |
-//! | windows | [`TimeWindows`](dsl::TimeWindows), [`SlidingWindows`](dsl::SlidingWindows), [`SessionWindows`](dsl::SessionWindows), [`JoinWindows`](dsl::JoinWindows) |
+//! | windows | [`TimeWindows`](dsl::TimeWindows), [`SlidingWindows`](dsl::SlidingWindows), [`SessionWindows`](dsl::SessionWindows), [`UnlimitedWindows`](dsl::UnlimitedWindows), [`JoinWindows`](dsl::JoinWindows) |
 //! | tables | [`KTable`](dsl::KTable): `filter`, `map_values`, `group_by`, `join`, `join_on` a foreign key, `suppress_for`, `to_stream`; [`GlobalKTable`](dsl::GlobalKTable) |
 //! | a step by hand | [`Processor`](dsl::Processor), [`ValueProcessor`](dsl::ValueProcessor), with [`KeyValueStore`](dsl::KeyValueStore), [`WindowStore`](dsl::WindowStore), [`SessionStore`](dsl::SessionStore), [`VersionedStore`](dsl::VersionedStore) and timers ([`Setup`](dsl::Setup)) |
 //! | topics | [`Consumed`](dsl::Consumed), [`Produced`](dsl::Produced), [`json!`], [`Serde`](core::Serde) |

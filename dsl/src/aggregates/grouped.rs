@@ -5,7 +5,7 @@ use millstream_core::Data;
 use crate::aggregates::windowed::{SessionWindowedStream, TimeWindowedStream};
 use crate::failure::BoxError;
 use crate::kstream::KStream;
-use crate::windows::{SessionWindows, SlidingWindows, TimeWindows};
+use crate::windows::{SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows};
 
 /// A stream grouped by key, to be aggregated. Records without a key are left out and counted.
 pub struct GroupedStream<K, V> {
@@ -123,6 +123,12 @@ impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for SlidingWindows {
         grouped.in_fixed_windows(self.into())
     }
 }
+impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for UnlimitedWindows {
+    type Windowed = TimeWindowedStream<K, V>;
+    fn windowed(self, grouped: &GroupedStream<K, V>) -> Self::Windowed {
+        grouped.in_fixed_windows(self.into())
+    }
+}
 impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for SessionWindows {
     type Windowed = SessionWindowedStream<K, V>;
     fn windowed(self, grouped: &GroupedStream<K, V>) -> Self::Windowed {
@@ -131,7 +137,7 @@ impl<K: Data<NonNull = K>, V: Data> WindowsOf<K, V> for SessionWindows {
 }
 
 impl<K: Data<NonNull = K>, V: Data> GroupedStream<K, V> {
-    /// Groups by windows besides the key: [`TimeWindows`], [`SlidingWindows`] or [`SessionWindows`].
+    /// Groups by windows besides the key: [`TimeWindows`], [`SlidingWindows`], [`SessionWindows`] or [`UnlimitedWindows`].
     ///
     /// ```
     /// # use millstream_dsl::{MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Window, Windowed};

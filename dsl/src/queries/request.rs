@@ -232,7 +232,7 @@ fn find<Q: Query>(context: &ThreadContext, name: &str) -> Result<StoreId, QueryE
 }
 
 /// The kinds of stores that some query asks.
-const ASKABLE: &[&str] = &["key-value", "window", "sliding-window", "session", "versioned"];
+const ASKABLE: &[&str] = &["key-value", "window", "sliding-window", "unlimited-window", "session", "versioned"];
 
 fn partitions<Q: Query>(
     context: &ThreadContext,

@@ -11,7 +11,7 @@ use crate::keys::Keys;
 use crate::queries::answer::{QueryRows, StoreRows, ValueAndTimestamp, rows};
 use crate::queries::request::{Query, Types};
 
-const WINDOW: &[&str] = &["window", "sliding-window"];
+const WINDOW: &[&str] = &["window", "sliding-window", "unlimited-window"];
 
 /// The windows of a key that start within a range of times, each by its start. A store keeps windows for their size and grace:
 /// a longer grace keeps closed ones longer.

@@ -182,7 +182,7 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     pub fn suppress_until_closed(&self, name: &str, buffer: BufferConfig) -> KTable<Windowed<K>, V> {
         let duration = self.builder.grace_above(self.node).unwrap_or_else(|end| {
             self.builder.problem(format!(
-                "`{name}` waits for windows to close, and the table is not of windows: on the way up to `{end}` nothing aggregates in them\n  help: suppress what comes of windowed aggregations alone"
+                "`{name}` waits for windows to close, and the table is not of windows that close: on the way up to `{end}` nothing aggregates in them\n  help: suppress what comes of windowed aggregations alone"
             ));
             0
         });

@@ -109,6 +109,45 @@ impl SlidingWindows {
     }
 }
 
+/// One window per key, without an end: from 1970, or a later start, to the end of time. It never closes, so nothing is late for it, it
+/// has no grace, and it is kept for good; what asks to wait for its close is an error of [`crate::StreamsBuilder::build`]. Records before
+/// its start are passed over.
+///
+/// ```
+/// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, UnlimitedWindows, Window, Windowed};
+/// # let b = StreamsBuilder::new();
+/// let clicks = b.stream::<String, i64>("in").group_by_key();
+/// clicks.windowed_by(UnlimitedWindows::of().start_on(60_000)).count("since").to_stream().to("out");
+/// # let t = TopologyTestDriver::new(b.build()?)?;
+/// # let input = t.input::<String, i64>("in")?;
+/// # let out = t.output::<Windowed<String>, Option<i64>>("out")?;
+/// [59_999, 86_400_000, 60_000].into_iter().for_each(|time| input.pipe_at(time, "ann", 5));
+/// let ann = || Windowed { key: "ann".to_owned(), window: Window { start: 60_000, end: i64::MAX } };
+/// assert_eq!(out.read(), [(ann(), Some(1)), (ann(), Some(2))]);
+/// # Ok::<(), millstream_dsl::core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnlimitedWindows {
+    pub(crate) start: Timestamp,
+}
+
+impl UnlimitedWindows {
+    /// Windows that begin in 1970.
+    pub fn of() -> Self {
+        UnlimitedWindows { start: 0 }
+    }
+
+    /// They begin at `start`, in milliseconds since 1970 UTC. A negative one is an error of [`crate::StreamsBuilder::build`].
+    pub fn start_on(self, start: Timestamp) -> Self {
+        UnlimitedWindows { start }
+    }
+
+    pub(crate) fn problem(&self) -> Option<String> {
+        let start = self.start;
+        (start < 0).then(|| format!("unlimited windows that start on {start} ms\n  help: 0, which is 1970, or later"))
+    }
+}
+
 /// Sessions: records of a key that follow each other within `gap`. Both ends inclusive.
 ///
 /// ```

@@ -3,7 +3,7 @@
 mod definitions;
 mod windowed_key;
 
-pub use definitions::{JoinWindows, SessionWindows, SlidingWindows, TimeWindows};
+pub use definitions::{JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows};
 pub use windowed_key::{Window, Windowed, WindowedSerde};
 
 use std::time::Duration;

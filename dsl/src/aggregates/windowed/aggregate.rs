@@ -133,6 +133,13 @@ where
                 }
                 self.pass_steps_on(cx, &record.key, &record.headers)?;
             }
+            FixedWindows::Unlimited(windows) if record.timestamp < windows.start => return Ok(()),
+            FixedWindows::Unlimited(windows) => {
+                let Record { key, value, timestamp, headers } = record;
+                let step = self.update(&key, Lent::Last(value), timestamp, windows.start, None)?;
+                self.undo.clear();
+                return self.pass_on(cx, key, headers, step);
+            }
         }
         self.emit_closed(cx, close_time, &record.headers)
     }

@@ -1,19 +1,21 @@
-//! Windows of a fixed size: where they begin, when they close, how long their rows are needed.
+//! Windows that a record's time tells: where they begin, when they close, how long their rows are needed.
 
 use std::ops::RangeInclusive;
 
-use millstream_core::{StoreFormat, Timestamp};
+use millstream_core::{END_OF_TIME, StoreFormat, Timestamp};
 
 use super::close::CloseSpan;
-use crate::windows::{SlidingWindows, TimeWindows, Window};
+use crate::windows::{SlidingWindows, TimeWindows, UnlimitedWindows, Window};
 
-/// Windows of a fixed size.
+/// Windows of a fixed size, or of none.
 #[derive(Debug, Clone, Copy)]
 pub enum FixedWindows {
     /// At multiples.
     Time(TimeWindows),
     /// With the records.
     Sliding(SlidingWindows),
+    /// Without an end.
+    Unlimited(UnlimitedWindows),
 }
 
 impl From<TimeWindows> for FixedWindows {
@@ -27,18 +29,18 @@ impl From<SlidingWindows> for FixedWindows {
     }
 }
 
-impl FixedWindows {
-    pub(super) fn size(&self) -> Timestamp {
-        match self {
-            FixedWindows::Time(w) => w.size,
-            FixedWindows::Sliding(w) => w.difference,
-        }
+impl From<UnlimitedWindows> for FixedWindows {
+    fn from(windows: UnlimitedWindows) -> Self {
+        FixedWindows::Unlimited(windows)
     }
+}
 
+impl FixedWindows {
     pub(crate) fn grace(&self) -> Timestamp {
         match self {
             FixedWindows::Time(w) => w.grace,
             FixedWindows::Sliding(w) => w.grace,
+            FixedWindows::Unlimited(_) => 0,
         }
     }
 
@@ -47,6 +49,7 @@ impl FixedWindows {
         match self {
             FixedWindows::Time(w) => w.size + w.grace,
             FixedWindows::Sliding(w) => 2 * w.difference + w.grace,
+            FixedWindows::Unlimited(_) => END_OF_TIME,
         }
     }
 
@@ -54,7 +57,7 @@ impl FixedWindows {
     /// before it, which it knows by a window that begins `2 * difference + grace + 1` before stream time.
     pub(super) fn needed_beyond(&self) -> Timestamp {
         match self {
-            FixedWindows::Time(_) => 0,
+            FixedWindows::Time(_) | FixedWindows::Unlimited(_) => 0,
             FixedWindows::Sliding(_) => 2,
         }
     }
@@ -63,7 +66,7 @@ impl FixedWindows {
     pub(super) fn at_once(&self) -> usize {
         match self {
             FixedWindows::Time(w) => (w.size / w.advance.max(1)).clamp(1, 64) as usize,
-            FixedWindows::Sliding(_) => 1,
+            FixedWindows::Sliding(_) | FixedWindows::Unlimited(_) => 1,
         }
     }
 
@@ -76,11 +79,19 @@ impl FixedWindows {
             FixedWindows::Sliding(w) => {
                 StoreFormat::of::<KS, VS>("sliding-window").with("window.difference.ms", w.difference)
             }
+            FixedWindows::Unlimited(w) => {
+                StoreFormat::of::<KS, VS>("unlimited-window").with("window.start.ms", w.start)
+            }
         }
     }
 
     pub(super) fn window(&self, start: Timestamp) -> Window {
-        Window { start, end: start + self.size() }
+        let end = match self {
+            FixedWindows::Time(w) => start + w.size,
+            FixedWindows::Sliding(w) => start + w.difference,
+            FixedWindows::Unlimited(_) => END_OF_TIME,
+        };
+        Window { start, end }
     }
 
     /// Whether null values do not even reach them (semantics.md 35).
@@ -95,6 +106,7 @@ impl FixedWindows {
             FixedWindows::Time(w) => w.starts(time).next().is_some_and(|first| first + w.size <= close_time),
             // The window that ends with it, or the one that all early ones share.
             FixedWindows::Sliding(w) => time.max(w.difference) < close_time,
+            FixedWindows::Unlimited(_) => false,
         }
     }
 
@@ -128,13 +140,20 @@ impl FixedWindows {
         match self {
             FixedWindows::Time(w) => w.size,
             FixedWindows::Sliding(w) => w.difference + 1,
+            FixedWindows::Unlimited(_) => END_OF_TIME,
         }
+    }
+
+    /// Whether they ever close.
+    pub(super) fn close(&self) -> bool {
+        !matches!(self, FixedWindows::Unlimited(_))
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
         match self {
             FixedWindows::Time(w) => w.problem(),
             FixedWindows::Sliding(w) => w.bad.get().map(|bad| bad.to_string()),
+            FixedWindows::Unlimited(w) => w.problem(),
         }
     }
 }

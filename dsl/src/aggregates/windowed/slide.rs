@@ -26,7 +26,7 @@ where
         from: Option<Option<(A, Timestamp)>>,
         close_time: Timestamp,
     ) -> Result<()> {
-        self.fold_into(cx, record, start, from, start + self.spec.windows.size() >= close_time)
+        self.fold_into(cx, record, start, from, self.spec.windows.window(start).end >= close_time)
     }
 
     /// A record at `t` is in every window that starts in [t - difference, t]. It may open three: its own left window

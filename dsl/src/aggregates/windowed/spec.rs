@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millstream_core::Timestamp;
 
+use super::fixed_windows::FixedWindows;
 use crate::builder::StreamsBuilder;
 use crate::durations::{FirstBad, Least};
 use crate::windows::EmitStrategy;
@@ -46,5 +47,18 @@ impl<W> WindowSpec<W> {
             builder.problem(format!("`{store}`{colon} {problem}"));
         }
         retention
+    }
+}
+
+impl WindowSpec<FixedWindows> {
+    /// What is asked of windows that never close.
+    pub(super) fn waits_for_ever(&self) -> Option<String> {
+        let asked = match (self.emit, self.retention) {
+            _ if self.windows.close() => return None,
+            (EmitStrategy::OnWindowClose, _) => "emitted on close, and never close\n  help: without emit_on_close",
+            (EmitStrategy::OnUpdate, Some(_)) => "kept for a time, and never end\n  help: without retention",
+            (EmitStrategy::OnUpdate, None) => return None,
+        };
+        Some(format!("unlimited windows that are {asked}"))
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct WindowedTable<K, A> {
 impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
     pub(crate) fn add(builder: &StreamsBuilder, store: &str, spec: WindowSpec<FixedWindows>) -> Self {
         let least = spec.windows.retention();
-        let problem = spec.windows.problem();
+        let problem = spec.windows.problem().or_else(|| spec.waits_for_ever());
         let retention = spec.kept(builder, store, problem, ("windows", "size and grace"), least);
         let format = spec.windows.format::<K::Serde, A::Serde>();
         let (kept, at_once) = (retention + spec.windows.needed_beyond(), spec.windows.at_once());
@@ -95,7 +95,9 @@ impl<K: Data<NonNull = K>, A: Data<NonNull = A>> WindowedTable<K, A> {
         builder: StreamsBuilder,
     ) -> KTable<Windowed<K>, A> {
         let ahead = self.spec.emit == EmitStrategy::OnWindowClose;
-        builder.closes_behind(node, self.spec.windows.grace());
+        if self.spec.windows.close() {
+            builder.closes_behind(node, self.spec.windows.grace());
+        }
         let nature = Nature { history: None, ahead };
         let (id, store) = (self.id, self.store);
         let rows: Rows<Windowed<K>, A> = Arc::new(move |task| {

@@ -16,7 +16,7 @@ use crate::ktable::KTable;
 use crate::late::LateStream;
 use crate::windows::{EmitStrategy, Windowed};
 
-/// A grouped stream in windows of a fixed size.
+/// A grouped stream in windows that the times of its records tell.
 pub struct TimeWindowedStream<K, V> {
     grouped: GroupedStream<K, V>,
     late: Option<Arc<LateStream<Windowed<K>, V>>>,
@@ -109,8 +109,7 @@ impl<K: Data<NonNull = K>, V: Data> TimeWindowedStream<K, V> {
     /// # Ok::<(), millstream_dsl::core::Error>(())
     /// ```
     pub fn count(&self, store: &str) -> KTable<Windowed<K>, i64> {
-        // Sliding windows leave null values out.
-        if matches!(self.spec.windows, FixedWindows::Time(_)) {
+        if !self.spec.windows.leaves_nulls_out() {
             self.grouped.builder().warn_of_nulls::<V>(store);
         }
         self.fold_lent(store, |_, _, n| sure(Some(n.unwrap_or(0) + 1)))
