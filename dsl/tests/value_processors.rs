@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millstream_core::{Headers, Record, Result};
 use millstream_dsl::{
-    Clock, FixedKeyRecord, KeyValueStore, StreamsBuilder, Timer, TopologyTestDriver, ValueOut, ValueProcessor,
+    Clock, FixedKeyRecord, KeyValueStore, RecordContext, StreamsBuilder, Timer, TopologyTestDriver, ValueOut,
+    ValueProcessor,
 };
 
 /// Says where each record came from, keeps the last one, and forwards it again with every tick until it has ticked three times.
@@ -88,6 +89,37 @@ fn run(start: Option<i64>, clock: Clock, times: &[i64]) -> Result<(Told, Told)> 
 
 fn rows(rows: &[(&str, i64)]) -> Told {
     rows.iter().map(|(value, time)| ((*value).to_owned(), *time)).collect()
+}
+
+/// Only its time got to a row: neither the function nor its stores knew where a change came from.
+#[test]
+fn a_table_s_values_are_transformed_with_the_context_of_the_change() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.table::<String, i64>("in", "rows")
+        .transform_values_with_context("told", |_| {
+            |_: &String, n: Option<i64>, context: &RecordContext<'_>| {
+                let by = context.headers.last("by").map(String::from_utf8_lossy).unwrap_or_default();
+                let source = context.source.map(|(partition, offset)| format!("{}@{offset}", partition.topic));
+                Ok(Some(format!(
+                    "{n:?} by {by} at {} from {}",
+                    context.timestamp,
+                    source.as_deref().unwrap_or("nowhere")
+                )))
+            }
+        })
+        .to_stream()
+        .to("out");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let input = t.input::<String, Option<i64>>("in")?;
+    for (time, n) in [(7, Some(5)), (5, None)] {
+        let mut record = Record::new("a".to_owned(), n, time);
+        record.headers.add("by", Some(b"ann"));
+        input.try_pipe(record)?;
+    }
+    let told: Vec<_> =
+        t.output::<String, Option<String>>("out")?.read().into_iter().filter_map(|(_, told)| told).collect();
+    assert_eq!(told, ["Some(5) by ann at 7 from in@0", "None by ann at 5 from in@1"]);
+    Ok(())
 }
 
 #[test]

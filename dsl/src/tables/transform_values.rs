@@ -10,6 +10,7 @@ use millstream_state::Entry;
 
 use crate::failure::row_or_none;
 use crate::ktable::{KTable, Nature, OldValues, OwnStore};
+use crate::operators::RecordContext;
 use crate::processor::Stores;
 use crate::stored::Stored;
 
@@ -45,6 +46,40 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
     ) -> KTable<K, V2>
     where
         F: FnMut(&K, Option<V>) -> Result<Option<V2>> + 'static,
+    {
+        self.transform_values_with_context(store, move |setup| {
+            let mut f = make(setup);
+            move |key: &K, value, _: &RecordContext<'_>| f(key, value)
+        })
+    }
+
+    /// As [`KTable::transform_values`], with a function that is also told where the change came from, its time and its headers. The
+    /// row that it makes is made anew by the next change alone, whatever the context has become by then.
+    ///
+    /// ```
+    /// # use millstream_dsl::{StreamsBuilder, TopologyTestDriver, kv};
+    /// # let b = StreamsBuilder::new();
+    /// // When each row was set last.
+    /// b.table::<String, i64>("in", "rows")
+    ///     .transform_values_with_context("set", |_| {
+    ///         |_: &String, n: Option<i64>, context| Ok(n.map(|_| context.timestamp))
+    ///     })
+    ///     .to_stream()
+    ///     .to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let input = t.input::<String, i64>("in")?;
+    /// # let out = t.output::<String, Option<i64>>("out")?;
+    /// [7, 9].into_iter().for_each(|time| input.pipe_at(time, "a", 5));
+    /// assert_eq!(out.read(), [kv("a", 7), kv("a", 9)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn transform_values_with_context<V2: Data<NonNull = V2>, F>(
+        &self,
+        store: &str,
+        make: impl Fn(&mut Stores<'_>) -> F + Send + Sync + 'static,
+    ) -> KTable<K, V2>
+    where
+        F: FnMut(&K, Option<V>, &RecordContext<'_>) -> Result<Option<V2>> + 'static,
     {
         let builder = &self.builder;
         let id = Stored::<K, V2>::add(builder, store);
@@ -91,12 +126,12 @@ impl<K, V, V2, F> Forward<Record<K, Change<V>>> for TransformValues<K, V, V2, F>
 where
     K: Data,
     V2: Data,
-    F: FnMut(&K, Option<V>) -> Result<Option<V2>>,
+    F: FnMut(&K, Option<V>, &RecordContext<'_>) -> Result<Option<V2>>,
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, Change<V>>) -> Result<()> {
         let Record { key, value: change, timestamp, headers } = record;
         self.now.set(timestamp);
-        let made = (self.f)(&key, change.new);
+        let made = (self.f)(&key, change.new, &RecordContext { source: cx.source(), timestamp, headers: &headers });
         let failed = made.is_err();
         let new = row_or_none(cx, self.node, made)?;
         let old = self.rows.change(&key, |entry| std::mem::replace(entry, Entry { value: new.clone(), timestamp }))?;
