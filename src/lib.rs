@@ -37,7 +37,7 @@
 //! | tests | [`TopologyTestDriver`](dsl::TopologyTestDriver) |
 //! | running | [`run`], [`run_with`], [`Streams`](core::Streams), [`Settings`](core::Settings), [`embedded_log`] |
 //!
-//! Every function of [`dsl`] has an example that runs. In the repository: `examples`, ten programs from easy to hard;
+//! Every function of [`dsl`] is in an example that runs: one of its own, or that of its type. In the repository: `examples`, ten programs from easy to hard;
 //! `docs/coming-from-kafka-streams.md`, every operator and setting of Java beside ours; `docs/semantics.md`, what exactly each
 //! operator does.
 
