@@ -9,6 +9,7 @@ const WITHOUT: &[(&str, &str)] = &[
     ("on_late_left", "is called while the program is built"),
     ("on_late_right", "is called while the program is built"),
     ("transform_values", "its function may fail as it is"),
+    ("transform_values_with_context", "its function may fail as it is"),
     ("cogroup_or_delete", "try_cogroup is its twin too: it may delete"),
 ];
 
