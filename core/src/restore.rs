@@ -122,7 +122,7 @@ impl Restore {
             }
             has_read = true;
             let fetch = self.consumer.fetch(slot, Self::BYTES_PER_STEP)?;
-            let position = fetch.position;
+            let (position, has_come) = (fetch.position, !fetch.batches.is_empty());
             let batches = match &changelog.row {
                 Some(row) => rows_of(row, fetch.batches, changelog.end)?,
                 None => fetch.batches,
@@ -177,6 +177,10 @@ impl Restore {
                 if *done {
                     listener.on_restore_end(topic, name, *in_all);
                 }
+            }
+            if has_come {
+                // One after the other: the disk begins to write while the next are read.
+                break;
             }
         }
         for task in tasks.iter_mut() {

@@ -127,19 +127,45 @@ impl Records {
             Ok(parsed) => {
                 self.remaining -= 1;
                 self.at = parsed.end;
-                let payload = |slice: Option<_>| slice.map(|slice| Payload { slice, owner: Some(&self.bytes) });
-                Some(Ok(RecordView {
-                    offset: self.base_offset + parsed.offset_delta,
-                    timestamp: self.append_time.unwrap_or(self.base_timestamp.wrapping_add(parsed.time_delta)),
-                    key: payload(parsed.key),
-                    value: payload(parsed.value),
-                    headers: parsed.headers,
-                }))
+                Some(Ok(self.view(&parsed)))
             }
             Err(problem) => {
                 self.remaining = 0;
                 Some(Err(BatchError::Record { index, problem }))
             }
+        }
+    }
+
+    #[inline(always)]
+    fn view<'a>(&'a self, parsed: &Parsed<'a>) -> RecordView<'a> {
+        let payload = |slice: Option<_>| slice.map(|slice| Payload { slice, owner: Some(&self.bytes) });
+        RecordView {
+            offset: self.base_offset + parsed.offset_delta,
+            timestamp: self.append_time.unwrap_or(self.base_timestamp.wrapping_add(parsed.time_delta)),
+            key: payload(parsed.key),
+            value: payload(parsed.value),
+            headers: parsed.headers,
+        }
+    }
+
+    /// Where in its batch the next record lies, for [`Records::at`].
+    #[inline]
+    pub fn place(&self) -> u32 {
+        self.at as u32
+    }
+
+    /// The record in a place of this batch; `None` if none can be read there. Does not move the cursor.
+    #[inline(always)]
+    pub fn at(&self, place: u32) -> Option<RecordView<'_>> {
+        parse(&self.bytes, place as usize).ok().map(|parsed| self.view(&parsed))
+    }
+
+    /// Reads a record of about so many bytes, for the processor's cache.
+    #[inline]
+    pub fn touch(&self, place: u32, bytes: usize) {
+        let (at, end) = (place as usize, self.bytes.len().min(place as usize + bytes));
+        for at in (at..end).step_by(64).chain(end.checked_sub(1)) {
+            std::hint::black_box(self.bytes[at]);
         }
     }
 

@@ -100,6 +100,11 @@ pub(crate) fn take(bytes: &[u8], at: &mut usize) -> Option<i64> {
         *at += 2;
         return Some(unzigzag(u64::from(first & 0x7f) | u64::from(second) << 7));
     }
+    let third = *bytes.get(*at + 2)?;
+    if third < 0x80 {
+        *at += 3;
+        return Some(unzigzag(u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7 | u64::from(third) << 14));
+    }
     take_long(bytes, at)
 }
 

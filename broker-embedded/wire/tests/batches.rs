@@ -38,8 +38,13 @@ fn build(records: &[Made]) -> BatchBuilder {
 fn read(batch: &RecordBatch) -> Result<Vec<Made>, BatchError> {
     let mut records = batch.records()?;
     let mut found = Vec::new();
-    while let Some(view) = records.next() {
+    let all = records.clone();
+    loop {
+        let place = records.place();
+        let Some(view) = records.next() else { break };
         let view = view?;
+        all.touch(place, 1 << 20);
+        assert_eq!(format!("{:?}", all.at(place)), format!("{:?}", Some(view)), "the same by its place");
         let headers: Result<Vec<_>, BatchError> =
             iter_headers(view.headers).map(|h| h.map(|(k, v)| (k.to_owned(), v.map(<[u8]>::to_vec)))).collect();
         let field = |p: Option<millstream_wire::Payload<'_>>| p.map(|p| p.as_slice().to_vec());

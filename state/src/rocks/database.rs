@@ -1,18 +1,20 @@
 //! The database of one task: families of rows, each with its position.
 
+use std::convert::Infallible;
 use std::fs;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Result, RowOrder, StateError, Timestamp};
+use millstream_core::{DiskPosition, Error, Expired, Family, FamilyWrite, Records, Result, StateError, Timestamp};
 use rocksdb::{
-    BoundColumnFamily, DB, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter, WriteBatch, WriteOptions,
-    properties,
+    BoundColumnFamily, DB, DBCompressionType, FlushOptions, IngestExternalFileOptions, Options, SstFileWriter,
+    WriteBatch, WriteOptions, properties,
 };
 
 use super::error::{DAMAGED, REBUILT, failed, is_damage};
-use super::row::{POSITION, ROW, decode_position, encode_position, encode_row};
+use super::row::{POSITION, ROW, decode_position, encode_position};
 use super::sorted_rows::SortedRows;
 use super::space::Space;
 use super::sweep::Sweep;
@@ -23,12 +25,24 @@ const INGESTED: usize = 16 << 20;
 /// The same while no rows wait to be written to files: those would have to be before.
 const INGESTED_FIRST: usize = 2 << 20;
 
+/// Bytes of a file after which it is found out whether it is worth compressing: that takes a quarter of the time.
+const TRIAL: usize = 256 << 10;
+
+/// What has become of a file.
+enum File {
+    Written,
+    /// Compressed it is hardly smaller.
+    TooLarge,
+}
+
 /// A database and what lies in it. The task's thread reads while the writer writes.
 pub(super) struct Database {
     pub(super) db: DB,
     pub(super) families: Vec<Family>,
     folder: PathBuf,
     options: Options,
+    /// The same, for rows that compression makes no smaller.
+    uncompressed: Options,
     space: Arc<Space>,
     /// Of every family the largest time of its rows so far. Only the writer writes it.
     latest: Vec<AtomicI64>,
@@ -47,7 +61,20 @@ impl Database {
         let times = || families.iter().map(|_| AtomicI64::new(NO_ROW)).collect();
         let (latest, earliest) = (times(), times());
         let sweeps = Mutex::new(families.iter().map(|_| Sweep::default()).collect());
-        Database { db, families, folder, options, space, latest, earliest, sweeps, damaged: AtomicBool::new(false) }
+        let mut uncompressed = options.clone();
+        uncompressed.set_compression_type(DBCompressionType::None);
+        Database {
+            db,
+            families,
+            folder,
+            options,
+            uncompressed,
+            space,
+            latest,
+            earliest,
+            sweeps,
+            damaged: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn handle(&self, family: usize) -> Result<Arc<BoundColumnFamily<'_>>> {
@@ -113,49 +140,35 @@ impl Database {
     /// Writes the rows of a commit, each family's with its position.
     pub(super) fn write(&self, writes: &[FamilyWrite]) -> Result<()> {
         let mut batch = WriteBatch::default();
-        let mut rows = SortedRows::default();
         for write in writes {
             let handle = self.handle(write.family)?;
             let order = self.families[write.family].order;
             let mut latest = self.latest[write.family].load(Ordering::Relaxed);
             let mut earliest = self.earliest[write.family].load(Ordering::Relaxed);
-            // A row grows by its length and time, and shrinks by what the log has of it.
-            rows.reserve(write.batches.iter().map(|records| records.bytes() * 5 / 4).sum());
-            for records in &write.batches {
-                let mut records = records.clone();
-                while let Some(record) = records.next() {
-                    let record = record.map_err(|e| failed(&self.folder, "is given what is no row", &e))?;
-                    let Some(key) = record.key else {
-                        return Err(failed(&self.folder, "is given a row without a key", &record.offset));
-                    };
-                    rows.begin_key();
-                    order.disk_key(key.as_slice(), record.timestamp, &mut rows.bytes);
-                    if let Some(time) = order.time_of(key.as_slice(), record.timestamp) {
-                        (latest, earliest) = (latest.max(time), earliest.min(time));
-                    }
-                    rows.begin_value();
-                    let value = record.value.map(|value| value.as_slice());
-                    // A deletion is a version too.
-                    let is_row = value.is_some() || order == RowOrder::Versions;
-                    if is_row {
-                        encode_row(record.timestamp, record.headers, value, &mut rows.bytes);
-                    }
-                    rows.end(is_row);
+            let rows = SortedRows::new(order, &write.batches, |key, row| {
+                if let Some(time) = order.time_of(key, row.timestamp) {
+                    (latest, earliest) = (latest.max(time), earliest.min(time));
                 }
-            }
+            });
+            let rows = rows.map_err(|problem| failed(&self.folder, "is given what is no row", &problem))?;
             self.latest[write.family].store(latest, Ordering::Relaxed);
             self.earliest[write.family].store(earliest, Ordering::Relaxed);
             let position = encode_position(write.position, latest, order);
             let is_first = || self.has_unflushed(&handle).is_ok_and(|has_some| !has_some);
-            if rows.bytes.len() >= INGESTED || (rows.bytes.len() >= INGESTED_FIRST && is_first()) {
-                self.ingest(&handle, &position, &mut rows).map_err(|e| self.error("cannot be written", &e))?;
+            let bytes: usize = write.batches.iter().map(Records::bytes).sum();
+            if bytes >= INGESTED || (bytes >= INGESTED_FIRST && is_first()) {
+                self.ingest(&handle, &position, &rows).map_err(|e| self.error("cannot be written", &e))?;
                 self.expire(write, &mut batch)?;
                 continue;
             }
-            rows.drain(|key, value| match value {
-                Some(value) => batch.put_cf(&handle, key, value),
-                None => batch.delete_cf(&handle, key),
+            let taken: Result<_, Infallible> = rows.write(|key, value| {
+                match value {
+                    Some(value) => batch.put_cf(&handle, key, value),
+                    None => batch.delete_cf(&handle, key),
+                }
+                Ok(ControlFlow::Continue(()))
             });
+            let Ok(_) = taken;
             batch.put_cf(&handle, POSITION, position);
             self.expire(write, &mut batch)?;
         }
@@ -199,22 +212,14 @@ impl Database {
         &self,
         handle: &Arc<BoundColumnFamily<'_>>,
         position: &[u8],
-        rows: &mut SortedRows,
+        rows: &SortedRows<'_>,
     ) -> Result<(), rocksdb::Error> {
         let path = self.folder.join("rows.sst");
-        let mut file = SstFileWriter::create(&self.options);
-        file.open(&path)?;
-        file.put(POSITION, position)?;
-        let mut written = Ok(());
-        rows.drain_last(|key, value| {
-            if written.is_ok() {
-                written = match value {
-                    Some(value) => file.put(key, value),
-                    None => file.delete(key),
-                };
-            }
-        });
-        if let Err(error) = written.and_then(|()| file.finish()) {
+        let written = match self.write_file(&path, &self.options, position, rows, TRIAL) {
+            Ok(File::TooLarge) => self.write_file(&path, &self.uncompressed, position, rows, usize::MAX),
+            written => written,
+        };
+        if let Err(error) = written {
             // It takes space that others may need. Without that the next such file takes its place.
             let _left_there = fs::remove_file(&path);
             return Err(error);
@@ -222,6 +227,39 @@ impl Database {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         self.db.ingest_external_file_cf_opts(handle, &options, vec![path])
+    }
+
+    /// Writes a file, unless what is written of it at first is hardly smaller than the rows are.
+    fn write_file(
+        &self,
+        path: &Path,
+        options: &Options,
+        position: &[u8],
+        rows: &SortedRows<'_>,
+        mut trial: usize,
+    ) -> Result<File, rocksdb::Error> {
+        let mut file = SstFileWriter::create(options);
+        file.open(path)?;
+        file.put(POSITION, position)?;
+        let mut bytes = 0;
+        let written = rows.write(|key, value| {
+            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            if bytes > trial {
+                trial = usize::MAX;
+                if file.file_size() as usize > bytes / 8 * 7 {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            let put = match value {
+                Some(value) => file.put(key, value),
+                None => file.delete(key),
+            };
+            put.map(ControlFlow::Continue)
+        })?;
+        if written.is_break() {
+            return Ok(File::TooLarge);
+        }
+        file.finish().map(|()| File::Written)
     }
 
     /// Writes what is in memory to files.

@@ -289,6 +289,64 @@ mod tests {
         }
     }
 
+    /// Rows that compression makes no smaller, and others, are written as sorted files; what a key had before gives way, also where
+    /// it waits to be written to a file.
+    #[test]
+    fn much_at_once_is_written_over_what_is_there() {
+        let mut noise = 1u64;
+        let noisy = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) ^ 7;
+            noise.to_be_bytes()
+        });
+        let noisy: Vec<u8> = noisy.take(32).flatten().collect();
+        for value in [vec![1; 256], noisy] {
+            let rows = |round: usize, keys: &mut dyn Iterator<Item = u32>| {
+                let mut batch = BatchBuilder::new();
+                for key in keys {
+                    let start = [(key.wrapping_mul(0x9E37_79B9)).to_be_bytes(), (round as u32).to_be_bytes()].concat();
+                    let mut row: Vec<u8> = value.iter().zip(start.iter().cycle()).map(|(a, b)| a ^ b).collect();
+                    row[..8].copy_from_slice(&start);
+                    batch.push(1, Some(&key.to_be_bytes()), Some(&row), &[]);
+                }
+                let position = DiskPosition { changelog: 1, offset: round as i64, written: 1 };
+                vec![FamilyWrite {
+                    family: 0,
+                    batches: vec![batch.into_records(0)],
+                    position,
+                    expired: Expired::Nothing,
+                }]
+            };
+            let folder = tempfile::tempdir().expect("a folder");
+            let disk = RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk");
+            let mut task = disk.open("rows-0", family()).expect("it opens");
+            // 8 MB as a file, few rows to memory, 8 MB and 18 MB as files.
+            task.write(rows(0, &mut (0..30_000)));
+            task.write(rows(1, &mut (10..20)));
+            task.write(rows(2, &mut (15..30_000)));
+            task.write(rows(3, &mut (0..70_000).rev().filter(|key| key % 8 != 0)));
+            task.close().expect("written");
+            drop(task);
+            let task = disk.open("rows-0", family()).expect("it opens");
+            assert_eq!(task.position(0).map(|position| position.offset), Some(3));
+            let store = task.rows(0);
+            for key in (0..70_000u32).step_by(997).chain(0..40) {
+                let last = match key {
+                    _ if key % 8 != 0 => Some(3),
+                    15..30_000 => Some(2),
+                    10..15 => Some(1),
+                    0..10 => Some(0),
+                    _ => None,
+                };
+                let mut found = None;
+                let get = store.get(&key.to_be_bytes(), &mut |row| {
+                    found = row.value.map(|value| u32::from_be_bytes(value[4..8].try_into().expect("four bytes")));
+                    Ok(())
+                });
+                assert_eq!((get.expect("it can be read"), found), (last.is_some(), last), "{key}");
+            }
+        }
+    }
+
     /// Kafka Streams' bugs KAFKA-9618 and KAFKA-17098: who came next found the folder locked. What a failed write has left in the
     /// queue held it here.
     #[test]
