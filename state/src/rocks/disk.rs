@@ -78,11 +78,12 @@ impl RocksDisk {
         make_folder(folder).map_err(|e| failed(folder, "cannot be made", &e))?;
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(options.blocks));
+        // As little is read and decompressed for a row as its block is small: twice this takes a sixth more time.
+        blocks.set_block_size(4 << 10);
         // Filters and indexes stay with their files, some two bytes a row: in the cache they push each other out, and every row
         // that is asked for then reads megabytes of them.
         blocks.set_cache_index_and_filter_blocks(false);
         blocks.set_bloom_filter(10.0, false);
-        blocks.set_block_size(8 << 10);
         blocks.set_format_version(6);
 
         let mut family = Options::default();
