@@ -37,10 +37,10 @@ impl Completion {
     pub(crate) fn end(&self, state: &mut Transactional, marker: Marker) -> Result<(), LogError> {
         let identity = Identity { producer_id: state.producer_id, epoch: state.epoch };
         while let Some(partition) = state.partitions.first().cloned() {
-            match self.topics.partition(&partition) {
-                Ok(found) => drop(found.append(marker_batch(marker, identity, self.topics.now().wall)?)?),
+            let batch = marker_batch(marker, identity, self.topics.now().wall)?;
+            match self.topics.partition(&partition).and_then(|found| found.append(batch)) {
                 // The topic was deleted meanwhile: there is nothing left to end in it.
-                Err(LogError::UnknownTopic(_)) => {}
+                Ok(_) | Err(LogError::UnknownTopic(_)) => {}
                 Err(error) => return Err(error),
             }
             state.partitions.pop_first();

@@ -128,9 +128,19 @@ impl Producer for LocalProducer {
         let bytes =
             batch.seal(&options).map_err(|e| LogError::Refused { partition: to.clone(), problem: e.to_string() })?;
         let appended = partition.append(bytes);
-        if let (Err(LogError::Fenced { .. }), Some(transaction)) = (&appended, &self.transaction) {
+        match (&appended, &mut self.transaction) {
             // The partition does not know by what.
-            self.broker.coordinator().check(&transaction.id, transaction.owner)?;
+            (Err(LogError::Fenced { .. }), Some(transaction)) => {
+                self.broker.coordinator().check(&transaction.id, transaction.owner)?;
+            }
+            // Its topic was deleted; the next send finds the one that was made anew, if there is one.
+            (Err(LogError::UnknownTopic(_)), transaction) => {
+                self.partitions.remove(to);
+                if let Some(transaction) = transaction {
+                    transaction.sequences.remove(to);
+                }
+            }
+            _ => {}
         }
         appended?;
         // Not before: a batch that was not appended leaves no gap.

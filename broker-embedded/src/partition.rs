@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) tail: VecDeque<RecordBatch>,
     tail_bytes: usize,
     waiting: Vec<(Weak<Wakeup>, Isolation)>,
+    /// Its topic was deleted: the folder is another's by now, or nobody's.
+    is_abandoned: bool,
 }
 
 /// Where a reader goes on.
@@ -210,10 +212,16 @@ impl Partition {
         }
     }
 
+    /// Its state, unless its topic was deleted.
+    fn live(&self) -> Result<MutexGuard<'_, State>, LogError> {
+        let state = self.state();
+        if state.is_abandoned { Err(LogError::UnknownTopic(self.id.clone())) } else { Ok(state) }
+    }
+
     /// Appends a sealed batch and returns the offset of its first record, or where it is if it has been appended before.
     /// After an error nothing was appended.
     pub(crate) fn append(&self, mut bytes: Vec<u8>) -> Result<Offset, LogError> {
-        let mut state = self.state();
+        let mut state = self.live()?;
         let base = state.end;
         patch_offset(&mut bytes, base, LEADER_EPOCH);
         let refused = |e: BatchError| self.refused(e.to_string());
@@ -301,7 +309,7 @@ impl Partition {
 
     /// Finds where to read from `offset` on.
     pub(crate) fn look(&self, offset: Offset, max_bytes: usize, isolation: Isolation) -> Result<Look, LogError> {
-        let state = self.state();
+        let state = self.live()?;
         if offset < state.start || offset > state.end {
             return Err(LogError::OutOfRange {
                 partition: self.id.clone(),
@@ -359,7 +367,7 @@ impl Partition {
 
     /// Moves the start of the log; whole segments below it are deleted.
     pub(crate) fn delete_before(&self, before: Offset) -> Result<(), LogError> {
-        let mut state = self.state();
+        let mut state = self.live()?;
         if before > state.end {
             return Err(LogError::OutOfRange {
                 partition: self.id.clone(),
@@ -422,7 +430,11 @@ impl Partition {
             }
             before
         };
-        before.map_or(Ok(()), |before| self.delete_before(before))
+        match before.map_or(Ok(()), |before| self.delete_before(before)) {
+            // Deleted meanwhile as a whole.
+            Err(LogError::UnknownTopic(_)) => Ok(()),
+            result => result,
+        }
     }
 
     pub(crate) fn ages(&self, state: &State, now: Timestamp) -> Ages {
@@ -482,8 +494,13 @@ impl Partition {
         self.dir.as_ref().map_or(Ok(()), |dir| partition_files::remove_snapshots_but(&*self.storage.files, dir, end))
     }
 
-    /// Lets go of the files, before they are removed.
+    /// Lets go of the files, before they are removed. Who holds the partition still is woken, and told so by the next call.
     pub(crate) fn abandon(&self) {
-        self.state().segments.clear();
+        let mut state = self.state();
+        state.is_abandoned = true;
+        state.segments.clear();
+        state.tail.clear();
+        state.tail_bytes = 0;
+        state.wake(true);
     }
 }

@@ -132,7 +132,8 @@ pub trait Consumer: Send {
     /// before it is said.
     ///
     /// # Errors
-    /// [`LogError::OutOfRange`] when retention has passed the position; the position stays.
+    /// [`LogError::OutOfRange`] when retention has passed the position; the position stays. [`LogError::UnknownTopic`] when
+    /// the topic was deleted since, also if one of its name was made anew.
     fn fetch(&mut self, slot: usize, max_bytes: usize) -> Result<Fetch, LogError>;
 
     /// How soon to fetch again without having been woken; `None` for a log that wakes.
@@ -161,7 +162,8 @@ pub trait Producer: Send {
     /// Hands a batch over; its order per partition is kept. The log seals it (producer id, sequence, CRC).
     ///
     /// # Errors
-    /// A failed send fails the unit of work: the commit that follows must not be asked for.
+    /// A failed send fails the unit of work: the commit that follows must not be asked for. [`LogError::UnknownTopic`] when
+    /// the topic was deleted since this producer first sent to it; the next send finds one that was made anew.
     fn send(&mut self, to: &TopicPartition, batch: BatchBuilder) -> Result<(), LogError>;
 
     /// `false` while too much is under way; the caller then stops polling until woken.
@@ -319,7 +321,7 @@ pub trait Admin: Send + Sync {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LogError {
-    /// No such topic or partition.
+    /// No such topic or partition, or not any more the one that was asked for first.
     UnknownTopic(TopicPartition),
     /// A topic of this name is there already.
     TopicExists(String),
@@ -421,7 +423,7 @@ impl fmt::Display for LogError {
             LogError::UnknownTopic(p) => {
                 write!(
                     f,
-                    "no topic partition {p}\n  help: create topic `{}` first, or name its partitions in the program",
+                    "no topic partition {p}\n  help: create topic `{}` first, or name its partitions in the program; one that was deleted while in use is gone, also if it was made anew: start again",
                     p.topic
                 )
             }

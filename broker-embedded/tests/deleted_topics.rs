@@ -1,0 +1,128 @@
+//! A topic that is deleted is gone for everyone who holds it still, also when one of its name is made anew. Kafka tells them by
+//! the topic's id: UNKNOWN_TOPIC_ID, or UNKNOWN_TOPIC_OR_PARTITION.
+//!
+//! A send to it was Ok and its commit done, and the record lay as a stray segment in the folder of the new topic.
+
+#[expect(dead_code, reason = "shared by several test programs")]
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Outcome, batch, create, id, producer, read};
+use millstream_broker::{Broker, BrokerOptions, Durability};
+use millstream_core::{
+    CommitOutcome, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, ManualClock, SimFiles, Wakeup,
+};
+
+const ALL: Isolation = Isolation::ReadUncommitted;
+const COMMITTED: Isolation = Isolation::ReadCommitted;
+const EVERY: [Durability; 3] = [Durability::Memory, Durability::Os, Durability::Disk];
+
+fn options(files: &SimFiles, durability: Durability) -> BrokerOptions {
+    BrokerOptions {
+        durability,
+        files: Arc::new(files.clone()),
+        threads: false,
+        ..BrokerOptions::new("log", Arc::new(ManualClock::at(1_000)))
+    }
+}
+
+fn consumer(broker: &Broker, wakeup: &Arc<Wakeup>) -> Result<Box<dyn Consumer>, LogError> {
+    let options = ConsumerOptions { client_id: "test".into(), group: "g".into(), isolation: COMMITTED };
+    let mut consumer = broker.consumer(&options, wakeup.clone())?;
+    consumer.assign(&[(id("t", 0), 0)])?;
+    Ok(consumer)
+}
+
+fn is_gone<T>(result: Result<T, LogError>) -> bool {
+    matches!(result, Err(LogError::UnknownTopic(partition)) if partition == id("t", 0))
+}
+
+#[test]
+fn whoever_holds_a_deleted_topic_is_told() -> Outcome {
+    for durability in EVERY {
+        for anew in [false, true] {
+            for transactional_id in [None, Some("app")] {
+                let place = format!("{durability:?}, anew {anew}, {transactional_id:?}");
+                let files = SimFiles::default();
+                let broker = Broker::open(options(&files, durability))?;
+                create(&broker, "t", 1)?;
+                let mut old = producer(&broker, transactional_id)?;
+                for number in 0..5 {
+                    old.send(&id("t", 0), batch(&[&number.to_string()]))?;
+                }
+                let ended = |p: &mut dyn millstream_core::Producer| {
+                    p.commit(GroupOffsets { group: "g".into(), offsets: vec![] });
+                    broker.tick().expect("a tick");
+                    matches!(p.poll_commit(), Some(CommitOutcome::Done))
+                };
+                assert!(ended(old.as_mut()), "{place}");
+                let wakeup = Arc::new(Wakeup::default());
+                let mut reader = consumer(&broker, &wakeup)?;
+                reader.fetch(0, 1_000)?;
+                broker.delete_topic("t")?;
+                if anew {
+                    create(&broker, "t", 1)?;
+                }
+                assert!(is_gone(reader.fetch(0, 1_000)), "{place}");
+                let sent = old.send(&id("t", 0), batch(&["lost"]));
+                let text = sent.as_ref().map_err(ToString::to_string).expect_err("an error");
+                assert!(text.contains("t-0") && text.contains("deleted") && text.contains("help:"), "{text}");
+                assert!(is_gone(sent), "{place}");
+                old.abort()?;
+                if anew {
+                    assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, [""; 0], "{place}");
+                    // The next unit of work is the new topic's.
+                    old.send(&id("t", 0), batch(&["new"]))?;
+                    assert!(ended(old.as_mut()), "{place}");
+                    assert!(is_gone(reader.fetch(0, 1_000)), "{place}");
+                    reader.assign(&[(id("t", 0), 0)])?;
+                    assert_eq!(reader.fetch(0, 1_000)?.batches.len(), 1, "{place}");
+                } else {
+                    assert!(is_gone(old.send(&id("t", 0), batch(&["lost"]))), "{place}");
+                }
+                let expected: &[&str] = if anew { &["new"] } else { &[] };
+                if durability != Durability::Memory {
+                    broker.close()?;
+                    let broker = Broker::open(options(&files.kill(), durability))?;
+                    match read(&broker, &id("t", 0), 0, COMMITTED) {
+                        Ok(values) => assert_eq!(values, expected, "{place}"),
+                        gone => assert!(!anew && is_gone(gone), "{place}"),
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_of_a_deleted_topic_comes_back_to_the_disk() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = common::open(folder.path())?;
+    create(&broker, "t", 1)?;
+    let mut old = producer(&broker, None)?;
+    old.send(&id("t", 0), batch(&["a", "b"]))?;
+    broker.delete_topic("t")?;
+    create(&broker, "t", 1)?;
+    assert!(is_gone(old.send(&id("t", 0), batch(&["lost"]))));
+    let names = std::fs::read_dir(folder.path().join("t-0")).expect("a folder");
+    let names: Vec<_> = names.map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(names, ["topic.properties"]);
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_waits_is_woken_by_the_deletion() -> Outcome {
+    let broker = Broker::open(options(&SimFiles::default(), Durability::Memory))?;
+    create(&broker, "t", 1)?;
+    let wakeup = Arc::new(Wakeup::default());
+    let mut reader = consumer(&broker, &wakeup)?;
+    reader.fetch(0, 1_000)?;
+    broker.delete_topic("t")?;
+    // It would wait for good.
+    wakeup.wait(Duration::from_secs(3_600));
+    assert!(is_gone(reader.fetch(0, 1_000)));
+    Ok(())
+}
