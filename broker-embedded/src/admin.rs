@@ -63,7 +63,7 @@ impl Admin for Broker {
 
     fn committed(&self, group: &str, partitions: &[TopicPartition]) -> Result<Vec<Option<CommittedOffset>>, LogError> {
         let groups = self.groups();
-        Ok(partitions.iter().map(|p| groups.get(group, p)).collect())
+        Ok(partitions.iter().map(|p| groups.get(group, p, self.topics())).collect())
     }
 
     fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {

@@ -31,8 +31,9 @@ struct Inner {
     dir: Option<DataDir>,
     topics: Arc<Topics>,
     housekeeping: Mutex<Option<Housekeeping>>,
-    // Locked before a partition, never after one.
+    // Locked before a partition, never after one; before `checkpointing` and `groups`.
     coordinator: Mutex<Coordinator>,
+    /// Locked before the topics, never after them.
     groups: Arc<Mutex<Groups>>,
     /// Held for the length of a checkpoint.
     checkpointing: Mutex<()>,
@@ -136,21 +137,27 @@ impl Broker {
         self.topics().config(topic)
     }
 
-    /// Deletes a topic and its records.
+    /// Deletes a topic, its records, and the positions that groups have in it.
     ///
     /// # Errors
     /// [`LogError::UnknownTopic`], or when its files cannot be removed.
     pub fn delete_topic(&self, topic: &str) -> Result<(), LogError> {
+        // No commit is under way, with positions in a topic that goes, or in one that is made anew at once.
+        let _no_commit = self.coordinator();
         // Neither a checkpoint nor a compacted segment is under way to a folder that goes.
         let _neither = self.inner.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.topics().delete(topic)
+        let mut groups = self.groups();
+        self.topics().delete(topic)?;
+        // After a crash before this the next start forgets them: they are of another topic than there is, or of none.
+        self.inner.forget_positions(&mut groups)?;
+        self.storage().wait(self.storage().position())
     }
 
     /// Every group's committed positions.
     pub fn group_offsets(&self) -> Vec<(String, TopicPartition, CommittedOffset)> {
-        let mut all: Vec<_> = self
-            .groups()
-            .all()
+        let groups = self.groups();
+        let mut all: Vec<_> = groups
+            .all(self.topics())
             .map(|((group, partition), offset)| (group.clone(), partition.clone(), offset.clone()))
             .collect();
         all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
@@ -196,7 +203,16 @@ impl Inner {
         coordinator.finish_open()?;
         drop(coordinator);
         let mut groups = self.groups();
-        self.read_all(OFFSETS_TOPIC, |records| groups.load(records))
+        self.read_all(OFFSETS_TOPIC, |records| groups.load(records, &self.topics))?;
+        // They count for nothing: what cannot be deleted now is at the next start.
+        let _tried_again = self.forget_positions(&mut groups);
+        Ok(())
+    }
+
+    /// Deletes the positions in topics that are not there any more.
+    fn forget_positions(&self, groups: &mut Groups) -> Result<(), LogError> {
+        let batches = groups.forget_deleted(&self.topics, self.topics.now().wall);
+        batches.into_iter().try_for_each(|batch| self.topics.append_internal(OFFSETS_TOPIC, batch))
     }
 
     fn read_all(&self, topic: &str, mut take: impl FnMut(millstream_wire::Records)) -> Result<(), LogError> {

@@ -24,11 +24,11 @@ impl Completion {
             state.prepared.iter_mut().for_each(|p| p.logged = true);
         }
         let Some(prepared) = &state.prepared else { return Ok(()) };
-        let offsets = prepared.offsets.clone();
+        let positions = prepared.positions.clone();
         self.end(state, Marker::Commit)?;
         state.status = COMPLETE_COMMIT;
         self.topics.append_internal(STATE_TOPIC, record(id, state))?;
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).apply(&offsets);
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).apply(&positions);
         state.prepared = None;
         Ok(())
     }

@@ -11,7 +11,7 @@ use millstream_wire::{ProducerStamp, SealOptions};
 
 use crate::broker::Broker;
 use crate::fetch;
-use crate::groups;
+use crate::groups::Positions;
 use crate::internal_topic::OFFSETS_TOPIC;
 use crate::partition::Partition;
 use crate::producers::sequence_after;
@@ -43,6 +43,7 @@ impl Log for Broker {
             broker: self.clone(),
             transaction,
             partitions: HashMap::new(),
+            read: HashMap::new(),
             durable: options.durable,
             outcome: None,
             last_commit,
@@ -95,12 +96,60 @@ struct LocalProducer {
     broker: Broker,
     transaction: Option<Transaction>,
     partitions: HashMap<TopicPartition, Arc<Partition>>,
+    /// The topics that positions were committed in.
+    read: HashMap<TopicPartition, u64>,
     durable: bool,
     /// The outcome of the commit under way, and the position from which on it is kept.
     outcome: Option<(CommitOutcome, u64)>,
     /// The position of the last commit.
     last_commit: u64,
     wakeup: Arc<Wakeup>,
+}
+
+impl LocalProducer {
+    /// Commits. The topics that positions are in are neither deleted nor made anew meanwhile: that takes both locks.
+    fn end(&mut self, offsets: &GroupOffsets) -> CommitOutcome {
+        let broker = self.broker.clone();
+        match &mut self.transaction {
+            Some(transaction) => {
+                transaction.joined.clear();
+                let (id, owner) = (transaction.id.clone(), transaction.owner);
+                let mut coordinator = broker.coordinator();
+                match self.positions(offsets) {
+                    Ok(positions) => coordinator.commit(&id, owner, positions),
+                    Err(error) => CommitOutcome::Failed(error),
+                }
+            }
+            None => {
+                let mut groups = broker.groups();
+                let written = self.positions(offsets).and_then(|positions| {
+                    let topics = broker.topics();
+                    topics.append_internal(OFFSETS_TOPIC, positions.batch(topics.now().wall))?;
+                    groups.apply(&positions);
+                    Ok(())
+                });
+                written.map_or_else(CommitOutcome::Failed, |()| CommitOutcome::Done)
+            }
+        }
+    }
+
+    /// The positions to be committed, unless one is in a topic that was deleted since the last commit: in one that was made
+    /// anew it would pass over records that nobody has read.
+    fn positions(&mut self, offsets: &GroupOffsets) -> Result<Positions, LogError> {
+        let topics = self.broker.topics();
+        for (partition, _) in &offsets.offsets {
+            let now = topics.id_of(partition);
+            match self.read.get(partition) {
+                Some(before) if Some(*before) != now => {
+                    self.read.remove(partition);
+                    return Err(LogError::UnknownTopic(partition.clone()));
+                }
+                Some(_) => {}
+                None => self.read.extend(now.map(|id| (partition.clone(), id))),
+            }
+        }
+        Ok(Positions::of(offsets, topics))
+    }
 }
 
 impl Producer for LocalProducer {
@@ -152,23 +201,7 @@ impl Producer for LocalProducer {
     }
 
     fn commit(&mut self, offsets: GroupOffsets) {
-        let outcome = match &mut self.transaction {
-            Some(transaction) => {
-                transaction.joined.clear();
-                self.broker.coordinator().commit(&transaction.id, transaction.owner, &offsets)
-            }
-            None => match self
-                .broker
-                .topics()
-                .append_internal(OFFSETS_TOPIC, groups::batch(&offsets, self.broker.topics().now().wall))
-            {
-                Ok(()) => {
-                    self.broker.groups().apply(&offsets);
-                    CommitOutcome::Done
-                }
-                Err(error) => CommitOutcome::Failed(error),
-            },
-        };
+        let outcome = self.end(&offsets);
         let storage = self.broker.storage();
         let position = storage.position();
         self.outcome = Some((outcome, position));

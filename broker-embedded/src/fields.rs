@@ -6,6 +6,17 @@ pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
+/// A text behind its length as a number of seven bits a byte, one more than it is.
+pub(crate) fn put_compact_string(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.len() + 1;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    out.extend(text.as_bytes());
+}
+
 /// Reads fields of Kafka's fixed formats; every getter is `None` past the end.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
@@ -34,8 +45,30 @@ impl Fields<'_> {
 
     pub(crate) fn string(&mut self) -> Option<String> {
         let len = usize::try_from(self.i16()?).ok()?;
-        let (text, tail) = self.0.split_at_checked(len)?;
+        String::from_utf8(self.bytes(len)?.to_vec()).ok()
+    }
+
+    pub(crate) fn compact_string(&mut self) -> Option<String> {
+        let len = self.unsigned()?.checked_sub(1)?;
+        String::from_utf8(self.bytes(len)?.to_vec()).ok()
+    }
+
+    /// A number of seven bits a byte.
+    pub(crate) fn unsigned(&mut self) -> Option<usize> {
+        let mut number = 0;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.take()?;
+            number |= usize::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Option<&[u8]> {
+        let (bytes, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
-        String::from_utf8(text.to_vec()).ok()
+        Some(bytes)
     }
 }

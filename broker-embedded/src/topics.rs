@@ -134,6 +134,11 @@ impl Topics {
         found.cloned().ok_or_else(|| LogError::UnknownTopic(id.clone()))
     }
 
+    /// The id of a partition's topic; `None` if there is no such partition.
+    pub(crate) fn id_of(&self, partition: &TopicPartition) -> Option<u64> {
+        self.partition(partition).ok().map(|found| found.topic_id)
+    }
+
     /// Those of all topics.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
         self.topics().values().flat_map(|t| t.partitions.iter().cloned()).collect()

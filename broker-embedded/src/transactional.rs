@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_core::{GroupOffsets, Timestamp, TopicPartition};
+use millstream_core::{Timestamp, TopicPartition};
 use millstream_wire::BatchBuilder;
 
 use crate::fields::{Fields, put_string};
+use crate::groups::Positions;
 
 pub(crate) const EMPTY: i8 = 0;
 pub(crate) const PREPARE_COMMIT: i8 = 2;
@@ -36,7 +37,7 @@ pub(crate) struct Transactional {
 /// From the attempt to write the commit point on there is no way but forward: the attempt may have succeeded.
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
-    pub(crate) offsets: GroupOffsets,
+    pub(crate) positions: Positions,
     /// The commit point is in the log for certain.
     pub(crate) logged: bool,
 }

@@ -15,12 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millstream_core::{CommitOutcome, GroupOffsets, LogError, Timestamp, TopicPartition};
+use millstream_core::{CommitOutcome, LogError, Timestamp, TopicPartition};
 use millstream_wire::control::Marker;
 use millstream_wire::{BatchBuilder, ProducerStamp, Records, SealOptions};
 
 use crate::completion::{Completion, marker_batch};
-use crate::groups::{self, Groups};
+use crate::groups::{Groups, Positions};
 use crate::internal_topic::{OFFSETS_TOPIC, STATE_TOPIC};
 use crate::topics::Topics;
 use crate::transactional::{
@@ -203,8 +203,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Commits the ongoing transaction with a group's offsets; tells the broker's groups when it took effect.
-    pub(crate) fn commit(&mut self, id: &str, owner: Identity, offsets: &GroupOffsets) -> CommitOutcome {
+    /// Commits the ongoing transaction with a group's positions; tells the broker's groups when it took effect.
+    pub(crate) fn commit(&mut self, id: &str, owner: Identity, positions: Positions) -> CommitOutcome {
         let now = self.topics.now();
         let state = match self.ids.owned(id, owner) {
             Ok(state) => state,
@@ -215,12 +215,12 @@ impl Coordinator {
             return CommitOutcome::Failed(error);
         }
         state.used = now.wall;
-        if !offsets.offsets.is_empty() {
+        if !positions.is_empty() {
             let stamp = ProducerStamp { id: owner.producer_id, epoch: owner.epoch, base_sequence: -1 };
             let options = SealOptions { producer: Some(stamp), transactional: true, ..SealOptions::default() };
             state.began.get_or_insert(now.ticks);
             state.partitions.insert(TopicPartition::new(OFFSETS_TOPIC, 0));
-            if let Err(error) = self.topics.append_sealed(OFFSETS_TOPIC, groups::batch(offsets, now.wall), &options) {
+            if let Err(error) = self.topics.append_sealed(OFFSETS_TOPIC, positions.batch(now.wall), &options) {
                 return CommitOutcome::Failed(error);
             }
         }
@@ -228,7 +228,7 @@ impl Coordinator {
             return CommitOutcome::Done;
         }
         state.status = PREPARE_COMMIT;
-        state.prepared = Some(Prepared { offsets: offsets.clone(), logged: false });
+        state.prepared = Some(Prepared { positions, logged: false });
         match self.completion.finish(id, state) {
             Ok(()) => CommitOutcome::Done,
             Err(error) => CommitOutcome::Unknown(error),

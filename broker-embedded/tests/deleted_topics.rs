@@ -6,13 +6,15 @@
 #[expect(dead_code, reason = "shared by several test programs")]
 mod common;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Outcome, batch, create, id, producer, read};
+use common::{Outcome, batch, committed, create, id, producer, read};
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
-    CommitOutcome, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, ManualClock, SimFiles, Wakeup,
+    Admin, Call, CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, Fault, GroupOffsets, Isolation, Log,
+    LogError, ManualClock, SimFiles, Wakeup,
 };
 
 const ALL: Isolation = Isolation::ReadUncommitted;
@@ -33,6 +35,11 @@ fn consumer(broker: &Broker, wakeup: &Arc<Wakeup>) -> Result<Box<dyn Consumer>, 
     let mut consumer = broker.consumer(&options, wakeup.clone())?;
     consumer.assign(&[(id("t", 0), 0)])?;
     Ok(consumer)
+}
+
+fn position(topic: &str, offset: i64) -> GroupOffsets {
+    let position = CommittedOffset { offset, metadata: "m".into() };
+    GroupOffsets { group: "g".into(), offsets: vec![(id(topic, 0), position)] }
 }
 
 fn is_gone<T>(result: Result<T, LogError>) -> bool {
@@ -124,5 +131,86 @@ fn a_reader_that_waits_is_woken_by_the_deletion() -> Outcome {
     // It would wait for good.
     wakeup.wait(Duration::from_secs(3_600));
     assert!(is_gone(reader.fetch(0, 1_000)));
+    Ok(())
+}
+
+/// Positions stayed when their topic went: of the topic that was made anew, the first records were never read.
+#[test]
+fn positions_go_with_their_topic() -> Outcome {
+    for durability in EVERY {
+        for transactional_id in [None, Some("app")] {
+            let files = SimFiles::default();
+            let mut broker = Broker::open(options(&files, durability))?;
+            for topic in ["in", "other"] {
+                create(&broker, topic, 2)?;
+            }
+            let mut p = producer(&broker, transactional_id)?;
+            let mut commit = |broker: &Broker, topic: &str, offset| {
+                p.commit(position(topic, offset));
+                broker.tick().expect("a tick");
+                p.poll_commit().expect("an outcome")
+            };
+            assert!(matches!(commit(&broker, "in", 10), CommitOutcome::Done));
+            assert!(matches!(commit(&broker, "other", 7), CommitOutcome::Done));
+            broker.delete_topic("in")?;
+            let found = |broker: &Broker| {
+                let found = broker.committed("g", &[id("in", 0), id("other", 0)]).expect("an answer");
+                found.into_iter().map(|position| position.map(|p| p.offset)).collect::<Vec<_>>()
+            };
+            assert_eq!(found(&broker), [None, Some(7)], "{durability:?}");
+            create(&broker, "in", 2)?;
+            assert_eq!(found(&broker), [None, Some(7)], "{durability:?}");
+            // Who has read the deleted topic does not know of the new one.
+            let late = commit(&broker, "in", 12);
+            assert!(matches!(late, CommitOutcome::Failed(LogError::UnknownTopic(_))), "{durability:?}: {late:?}");
+            assert_eq!(found(&broker), [None, Some(7)], "{durability:?}");
+            if durability != Durability::Memory {
+                drop((p, broker));
+                broker = Broker::open(options(&files.kill(), durability))?;
+                assert_eq!(found(&broker), [None, Some(7)], "{durability:?}");
+                p = producer(&broker, transactional_id)?;
+            }
+            p.commit(position("in", 3));
+            assert_eq!(found(&broker), [Some(3), Some(7)], "{durability:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Wherever the deletion stops, a topic that is made anew has no positions, and one that is still there has all.
+#[test]
+fn a_crash_within_a_deletion_leaves_all_of_it_or_nothing() -> Outcome {
+    let (mut kept, mut gone) = (0, 0);
+    for durability in [Durability::Os, Durability::Disk] {
+        for (call, skip) in (0..4).flat_map(|skip| [(Call::Write, skip), (Call::Sync, skip)]) {
+            for seed in 0..16 {
+                let place = format!("{durability:?}, {call:?} {skip}, seed {seed}");
+                let files = SimFiles::default();
+                let broker = Broker::open(options(&files, durability))?;
+                create(&broker, "in", 2)?;
+                let mut p = producer(&broker, None)?;
+                p.commit(position("in", 10));
+                broker.tick()?;
+                files.fail(Fault { call, skip, times: 100, kind: ErrorKind::Other });
+                let _failed = broker.delete_topic("in");
+                files.heal();
+                let files = if durability == Durability::Disk { files.power_cut(seed) } else { files.kill() };
+                drop((p, broker));
+                let broker = Broker::open(options(&files, durability))?;
+                if broker.partitions("in")?.is_some() {
+                    kept += 1;
+                    assert_eq!(committed(&broker), Some(10), "{place}");
+                    broker.delete_topic("in")?;
+                }
+                gone += 1;
+                create(&broker, "in", 2)?;
+                assert_eq!(committed(&broker), None, "{place}");
+                broker.close()?;
+                let broker = Broker::open(options(&files.kill(), durability))?;
+                assert_eq!(committed(&broker), None, "{place}");
+            }
+        }
+    }
+    assert!(0 < kept && kept < gone, "{kept}, {gone}");
     Ok(())
 }
