@@ -9,6 +9,7 @@ use millstream_core::{CommittedOffset, Isolation, LogError, Offset, Timestamp, T
 use crate::checkpoint::Checkpoint;
 use crate::cleanable::Cleanable;
 use crate::cleaner::{self, CleanerOptions};
+use crate::clock_jumps::ClockJumps;
 use crate::data_dir::DataDir;
 use crate::fetch;
 use crate::groups::Groups;
@@ -39,6 +40,8 @@ struct Inner {
     checkpointing: Mutex<()>,
     /// Held for the length of a round of compaction; before `checkpointing`.
     cleaning: Mutex<()>,
+    /// Tells whether what is too old by the clock is so.
+    clock: Mutex<ClockJumps>,
     /// Whether it was opened to the end. What was not may lack what the journal has, and must not say otherwise.
     opened: AtomicBool,
 }
@@ -66,6 +69,7 @@ impl Broker {
         let root = dir.as_ref().map(|dir| dir.path.clone());
         let topics = Arc::new(Topics::load(root, options, storage.clone(), &checkpoint)?);
         let groups = Arc::<Mutex<Groups>>::default();
+        let clock = Mutex::new(ClockJumps::new(topics.now()));
         let inner = Arc::new(Inner {
             dir,
             topics: topics.clone(),
@@ -74,6 +78,7 @@ impl Broker {
             groups,
             checkpointing: Mutex::default(),
             cleaning: Mutex::default(),
+            clock,
             opened: AtomicBool::new(false),
         });
         inner.replay(&checkpoint)?;
@@ -109,6 +114,9 @@ impl Broker {
     /// Deletes what is older, or more, than topics keep, compacts what is worth it, makes a checkpoint when enough was
     /// written, aborts transactions that have reached their time-out, and forgets idle producers. Threads of the broker's
     /// own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the journal.
+    ///
+    /// When the wall clock has jumped by more than an hour, nothing is deleted or compacted until it is back, or has stayed there
+    /// for an hour.
     ///
     /// # Errors
     /// When a file cannot be written, synced or removed.
@@ -253,15 +261,26 @@ impl Inner {
         partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
         // A full disk must not keep from deleting.
         let ended = self.coordinator().tick();
-        partitions.iter().try_for_each(|p| p.retain(self.topics.now().wall))?;
+        if self.trusts_clock() {
+            partitions.iter().try_for_each(|p| p.retain(self.topics.now().wall))?;
+        }
         if self.storage().wants_checkpoint() {
             self.checkpoint()?
         }
         ended
     }
 
+    /// Whether the wall clock may say what is too old.
+    fn trusts_clock(&self) -> bool {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).is_trusted(self.topics.now())
+    }
+
     /// Compacts what is worth it, the dirtiest first. What fails does not hold up the others.
     fn clean(&self) -> Result<(), LogError> {
+        // Tombstones that are too old go with it.
+        if !self.trusts_clock() {
+            return Ok(());
+        }
         let _one_at_a_time = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
         let options =
             CleanerOptions { now: self.topics.now().wall, buffer_bytes: self.topics.options.cleaner_buffer_bytes };

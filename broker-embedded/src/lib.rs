@@ -9,6 +9,7 @@ mod broker;
 mod checkpoint;
 mod cleanable;
 mod cleaner;
+mod clock_jumps;
 mod completion;
 mod data_dir;
 mod door;
