@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use millstream_core::{CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
 
@@ -13,7 +14,7 @@ use crate::clock_jumps::ClockJumps;
 use crate::data_dir::DataDir;
 use crate::fetch;
 use crate::groups::Groups;
-use crate::housekeeping::Housekeeping;
+use crate::housekeeping::{Chores, Housekeeping};
 use crate::internal_topic::{OFFSETS_TOPIC, STATE_TOPIC};
 use crate::journal::Journal;
 use crate::options::{BrokerOptions, Durability};
@@ -83,10 +84,9 @@ impl Broker {
         });
         inner.replay(&checkpoint)?;
         if topics.options.threads {
-            let (cleaned, tidied) = (Arc::downgrade(&inner), Arc::downgrade(&inner));
+            let cleaned = Arc::downgrade(&inner);
             let clean = move || cleaned.upgrade().map(|broker| broker.clean());
-            let tidy = move || tidied.upgrade().map(|broker| broker.tidy());
-            *inner.housekeeping() = Some(Housekeeping::start(&storage, clean, tidy)?);
+            *inner.housekeeping() = Some(Housekeeping::start(&storage, clean, Arc::downgrade(&inner))?);
         }
         for topic in [OFFSETS_TOPIC, STATE_TOPIC] {
             if topics.partition_count(topic).is_none() {
@@ -358,6 +358,20 @@ impl Inner {
         let checkpoint = Checkpoint::read(files, &dir.path)?;
         Checkpoint { journal: None, ..checkpoint }.write(files, &dir.path)?;
         Journal::remove_below(files, &dir.path, u64::MAX)
+    }
+}
+
+impl Chores for Weak<Inner> {
+    fn plan(&self, longest: Duration) -> Option<Duration> {
+        self.upgrade().map(|broker| broker.coordinator().plan(longest))
+    }
+
+    fn end_overdue(&self) -> Option<Result<(), LogError>> {
+        self.upgrade().map(|broker| broker.storage().check_open().and_then(|()| broker.coordinator().end_overdue()))
+    }
+
+    fn tidy(&self) -> Option<Result<(), LogError>> {
+        self.upgrade().map(|broker| Inner::tidy(&broker))
     }
 }
 

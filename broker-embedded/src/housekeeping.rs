@@ -2,29 +2,40 @@
 
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millstream_core::LogError;
 
 use crate::data_dir::io;
-use crate::storage::Storage;
+use crate::storage::{Storage, Work};
 
-/// How often is looked at transactions and retention, and a failed checkpoint tried again
-/// (`transaction.abort.timed.out.transaction.cleanup.interval.ms`).
+/// How often is looked at retention and what is idle, and a failed checkpoint tried again.
 const INTERVAL: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// `log.cleaner.backoff.ms`: how often is looked at what is worth compacting.
 const CLEANER_INTERVAL: Duration = Duration::from_secs(15);
 
+/// What housekeeping does, of a broker that is there only while it does.
+pub(crate) trait Chores: Send + 'static {
+    /// For how long to wait until a transaction is due, at most for this long; `None` when there is no broker any more.
+    fn plan(&self, longest: Duration) -> Option<Duration>;
+
+    /// Ends the transactions that are due.
+    fn end_overdue(&self) -> Option<Result<(), LogError>>;
+
+    /// Everything.
+    fn tidy(&self) -> Option<Result<(), LogError>>;
+}
+
 /// The threads of one broker. They hold it only while they work, so that dropping it ends them.
 pub(crate) struct Housekeeping(Vec<JoinHandle<()>>);
 
 impl Housekeeping {
-    /// Starts them. `clean` and `tidy` answer `None` when there is no broker any more.
+    /// Starts them. `clean` answers `None` when there is no broker any more.
     pub(crate) fn start(
         storage: &Arc<Storage>,
         clean: impl Fn() -> Option<Result<(), LogError>> + Send + 'static,
-        tidy: impl Fn() -> Option<Result<(), LogError>> + Send + 'static,
+        chores: impl Chores,
     ) -> Result<Self, LogError> {
         let mut threads = Vec::new();
         let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -47,18 +58,7 @@ impl Housekeeping {
             }),
         )?;
         let storage = storage.clone();
-        start(
-            "log-housekeeping",
-            Box::new(move || {
-                while storage.wait_for_work(INTERVAL) {
-                    let Some(tidied) = tidy() else { return };
-                    // A full disk is tried again; after a failed sync the broker itself says so at every call.
-                    if tidied.is_err() && !storage.wait_unless_closing(TRY_AGAIN) {
-                        return;
-                    }
-                }
-            }),
-        )?;
+        start("log-housekeeping", Box::new(move || keep_house(&storage, &chores)))?;
         Ok(Housekeeping(threads))
     }
 
@@ -66,6 +66,30 @@ impl Housekeeping {
     pub(crate) fn join(self) {
         for thread in self.0.into_iter().filter(|t| t.thread().id() != std::thread::current().id()) {
             let _panicked = thread.join();
+        }
+    }
+}
+
+/// Does the chores when they are due, until there is no broker any more.
+fn keep_house(storage: &Storage, chores: &impl Chores) {
+    let mut tidied = Instant::now();
+    loop {
+        let rest = INTERVAL.saturating_sub(tidied.elapsed());
+        let Some(wait) = chores.plan(rest) else { return };
+        let work = storage.wait_for_work(wait);
+        let is_all = matches!(work, Work::Checkpoint) || tidied.elapsed() >= INTERVAL;
+        let done = match work {
+            Work::Over => return,
+            Work::Plan => continue,
+            Work::Due | Work::Checkpoint if is_all => {
+                tidied = Instant::now();
+                chores.tidy()
+            }
+            Work::Due | Work::Checkpoint => chores.end_overdue(),
+        };
+        // A full disk is tried again; after a failed sync the broker itself says so at every call.
+        if done.is_none_or(|done| done.is_err() && !storage.wait_unless_closing(TRY_AGAIN)) {
+            return;
         }
     }
 }

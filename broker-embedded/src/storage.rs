@@ -1,7 +1,7 @@
 //! What the partitions of a data directory share: its files, its journal, and how much they have written since the last
 //! checkpoint.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(crate) struct Storage {
     failed: OnceLock<LogError>,
     /// Whether the broker is being closed.
     closing: Mutex<bool>,
+    /// Housekeeping is to plan anew what it waits for.
+    hurried: AtomicBool,
     work: Condvar,
 }
 
@@ -34,6 +36,7 @@ impl Storage {
             written: AtomicU64::new(0),
             failed: OnceLock::new(),
             closing: Mutex::new(false),
+            hurried: AtomicBool::new(false),
             work: Condvar::new(),
         }
     }
@@ -136,13 +139,36 @@ impl Storage {
         !*waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Waits until there is housekeeping to do, at most for `longest`; `false` when the broker is being closed.
-    pub(crate) fn wait_for_work(&self, longest: Duration) -> bool {
-        let closing = self.closing();
-        if *closing || self.wants_checkpoint() {
-            return !*closing;
-        }
-        let (closing, _timeout) = self.work.wait_timeout(closing, longest).unwrap_or_else(PoisonError::into_inner);
-        !*closing
+    /// Lets housekeeping plan anew what it waits for.
+    pub(crate) fn hurry(&self) {
+        // Within the lock: between a look at it and the wait it would be missed.
+        let _closing = self.closing();
+        self.hurried.store(true, Ordering::Relaxed);
+        self.work.notify_all();
     }
+
+    /// Waits until there is housekeeping to do, at most for `longest`.
+    pub(crate) fn wait_for_work(&self, longest: Duration) -> Work {
+        let idle = |closing: &mut bool| !*closing && !self.wants_checkpoint() && !self.hurried.load(Ordering::Relaxed);
+        let waited = self.work.wait_timeout_while(self.closing(), longest, idle);
+        let closing = *waited.unwrap_or_else(PoisonError::into_inner).0;
+        match self.hurried.swap(false, Ordering::Relaxed) {
+            _ if closing => Work::Over,
+            _ if self.wants_checkpoint() => Work::Checkpoint,
+            true => Work::Plan,
+            false => Work::Due,
+        }
+    }
+}
+
+/// What housekeeping has waited for.
+pub(crate) enum Work {
+    /// The broker is being closed.
+    Over,
+    /// Enough was written for a checkpoint.
+    Checkpoint,
+    /// Something is due earlier than was known.
+    Plan,
+    /// The time has passed.
+    Due,
 }

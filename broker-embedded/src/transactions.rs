@@ -28,6 +28,9 @@ use crate::transactional::{
     decode_key, key, record,
 };
 
+/// How often at most is looked for transactions that have reached their time-out.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// So many forgotten ids go into one batch.
 const TOMBSTONES: usize = 1_000;
 
@@ -37,6 +40,8 @@ pub(crate) struct Coordinator {
     next_producer_id: i64,
     topics: Arc<Topics>,
     completion: Completion,
+    /// When housekeeping looks next at time-outs, by the clock that never goes back.
+    next_look: Duration,
 }
 
 /// In order, so that a recovery writes the same every time.
@@ -46,7 +51,7 @@ impl Coordinator {
     /// A coordinator that knows of nothing yet, and tells these groups what took effect.
     pub(crate) fn new(topics: Arc<Topics>, groups: Arc<Mutex<Groups>>) -> Self {
         let completion = Completion { topics: topics.clone(), groups };
-        Coordinator { ids: Ids(BTreeMap::new()), next_producer_id: 0, topics, completion }
+        Coordinator { ids: Ids(BTreeMap::new()), next_producer_id: 0, topics, completion, next_look: Duration::ZERO }
     }
 
     /// Takes up the records of the state topic, oldest first.
@@ -151,10 +156,24 @@ impl Coordinator {
         // What comes now is no part of what is being committed.
         self.completion.finish(id, state)?;
         let now = self.topics.now();
-        state.began.get_or_insert(now.ticks);
+        if state.began.is_none() {
+            state.began = Some(now.ticks);
+            if now.ticks + state.timeout + LOOK_EVERY < self.next_look {
+                self.topics.storage.hurry();
+            }
+        }
         state.used = now.wall;
         state.partitions.insert(partition.clone());
         Ok(())
+    }
+
+    /// For how long housekeeping may wait until it looks at time-outs, at most for `longest`.
+    pub(crate) fn plan(&mut self, longest: Duration) -> Duration {
+        let now = self.topics.now().ticks;
+        let due = self.ids.0.values().filter_map(|state| Some(state.began? + state.timeout)).min();
+        let wait = due.map_or(longest, |due| due.saturating_sub(now).max(LOOK_EVERY).min(longest));
+        self.next_look = now + wait;
+        wait
     }
 
     /// Tells an owner from one of the past.
@@ -168,6 +187,12 @@ impl Coordinator {
     /// Drives on what was asked for and failed, aborts what takes longer than its time-out, and forgets ids that nobody has
     /// used for a time. What fails is tried again by the next call, and holds up no other.
     pub(crate) fn tick(&mut self) -> Result<(), LogError> {
+        let ended = self.end_overdue();
+        ended.and(self.forget_unused(self.topics.now().wall))
+    }
+
+    /// Drives on what was asked for and failed, and aborts what takes longer than its time-out.
+    pub(crate) fn end_overdue(&mut self) -> Result<(), LogError> {
         let now = self.topics.now();
         let mut result = Ok(());
         for (id, state) in &mut self.ids.0 {
@@ -178,7 +203,7 @@ impl Coordinator {
                 result = result.and(self.completion.time_out(id, state));
             }
         }
-        result.and(self.forget_unused(now.wall))
+        result
     }
 
     /// Forgets the ids that are idle, but for the one that has the newest producer id: after a restart those of new ones

@@ -5,11 +5,13 @@
 mod compacted;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use compacted::{ALL, COMMITTED, Dice, Outcome, World, commit, create, producer, send, t, texts};
-use millstream_broker::{Broker, Durability};
-use millstream_core::{Admin, Log, LogError, Producer, ProducerOptions, SimFiles, Wakeup};
+use millstream_broker::{Broker, BrokerOptions, Durability};
+use millstream_core::{
+    Admin, ConsumerOptions, Log, LogError, Producer, ProducerOptions, SimFiles, SystemClock, Wakeup,
+};
 
 const EVERY: [Durability; 3] = [Durability::Memory, Durability::Os, Durability::Disk];
 
@@ -56,6 +58,31 @@ fn a_transaction_is_aborted_at_its_time_out_and_not_before() -> Outcome {
         assert!(matches!(send(a.as_mut(), 5, "k=late"), Err(LogError::Fenced { .. })));
         assert!(matches!(a.abort(), Err(LogError::Fenced { .. })));
         assert_eq!(texts(&broker, COMMITTED)?, "k=1 k=b k=3", "{durability:?}");
+    }
+    Ok(())
+}
+
+/// A time-out of less than a second held committed readers for up to ten.
+#[test]
+fn a_short_time_out_is_looked_at_when_it_is_due() -> Outcome {
+    let clock = Arc::new(SystemClock::default());
+    let broker = Broker::open(BrokerOptions { threads: true, ..BrokerOptions::memory(clock) })?;
+    create(&broker, "")?;
+    let wakeup = Arc::new(Wakeup::default());
+    let options = ConsumerOptions { client_id: "t".into(), group: "".into(), isolation: COMMITTED };
+    let mut reader = broker.consumer(&options, wakeup.clone())?;
+    reader.assign(&[(t(), 0)])?;
+    for _ in 0..2 {
+        let (mut a, mut b) = (patient(&broker, "a", Duration::from_millis(700))?, producer(&broker, None)?);
+        send(a.as_mut(), 5, "k=1")?;
+        send(b.as_mut(), 5, "k=2")?;
+        let began = Instant::now();
+        while broker.end_offset(&t(), COMMITTED)? < broker.end_offset(&t(), ALL)? {
+            wakeup.wait(Duration::from_secs(20));
+        }
+        // It is 1.7 seconds at most where nothing else runs.
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(has_timed_out(commit(a.as_mut())));
     }
     Ok(())
 }
