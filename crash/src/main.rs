@@ -22,6 +22,7 @@ mod worker;
 mod workload;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -153,6 +154,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
 fn own_program(folder: &Path) -> Result<PathBuf> {
     let own = std::env::current_exe().map_err(Error::user)?;
     let copy = folder.join("crash");
+    // One of an earlier run may be this very file, or run still: it is never written into.
+    match fs::remove_file(&copy) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::user(e)),
+        _ => {}
+    }
     fs::hard_link(&own, &copy).or_else(|_| fs::copy(&own, &copy).map(drop)).map_err(Error::user)?;
     Ok(copy)
 }
@@ -226,4 +232,23 @@ fn report(arguments: &Arguments, sum: &Outcome, took: Duration) {
     row("records checked", sum.checked.records);
     row("violations", sum.checked.violations);
     row("seconds", took.as_secs());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link to itself cannot be made anew, and what runs not be written into: "Text file busy".
+    #[test]
+    fn a_folder_that_is_kept_takes_another_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for _ in 0..2 {
+            let copy = own_program(folder.path()).expect("a copy");
+            assert_eq!(fs::read(&copy).expect("read").len() as u64, own_size());
+        }
+    }
+
+    fn own_size() -> u64 {
+        std::env::current_exe().and_then(fs::metadata).expect("it runs").len()
+    }
 }
