@@ -17,7 +17,7 @@ use rocksdb::{
 };
 
 use super::database::Database;
-use super::error::{DAMAGED, failed, is_damage, state_error};
+use super::error::{DAMAGED, failed, is_damage, state_error, unmade};
 use super::space::Space;
 use super::task::RocksTask;
 use super::writer::Writer;
@@ -75,7 +75,7 @@ impl RocksDisk {
     /// # Errors
     /// When the folder or the thread that writes cannot be made.
     pub fn new(folder: &Path, options: RocksOptions) -> Result<Self> {
-        make_folder(folder).map_err(|e| failed(folder, "cannot be made", &e))?;
+        make_folder(folder).map_err(|e| unmade(folder, &e))?;
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(options.blocks));
         // As little is read and decompressed for a row as its block is small: twice this takes a sixth more time.
@@ -142,7 +142,7 @@ impl RocksDisk {
 
 impl RocksDisk {
     fn open_folder(&self, folder: PathBuf, families: Vec<Family>) -> Result<Box<dyn TaskDisk>> {
-        make_folder(&folder).map_err(|e| failed(&folder, "cannot be made", &e))?;
+        make_folder(&folder).map_err(|e| unmade(&folder, &e))?;
         check_format(&folder)?;
         if folder.join(DAMAGED).exists() {
             remove(&folder)?;
@@ -236,6 +236,18 @@ mod tests {
 
     /// A process that was killed between making this file and writing it left an empty one, which no version knew: the state
     /// could not be opened any more.
+    /// It said that the folder may be removed.
+    #[test]
+    fn a_folder_that_cannot_be_made_is_to_be_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("written");
+        let error = RocksDisk::new(&file.join("state"), RocksOptions::default()).map(drop).expect_err("an error");
+        let text = error.to_string();
+        assert!(text.contains("cannot be made") && text.contains("help: set another `state.dir`"), "{text}");
+        assert!(!text.contains("removed"), "{text}");
+    }
+
     #[test]
     fn a_start_that_was_cut_off_does_not_hold_up_the_next() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -27,6 +27,15 @@ const NO_SPACE: [&str; 3] = ["No space left", "quota exceeded", "File too large"
 
 /// An error that names the folder and, where it is known, the remedy.
 pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Error {
+    failed_with(folder, what, error, "the folder may be removed: its rows are in the changelogs too")
+}
+
+/// The folder cannot be made: there is nothing to remove.
+pub(super) fn unmade(folder: &Path, error: &dyn fmt::Display) -> Error {
+    failed_with(folder, "cannot be made", error, "set another `state.dir`, one that this user may make folders in")
+}
+
+fn failed_with(folder: &Path, what: &str, error: &dyn fmt::Display, otherwise: &str) -> Error {
     let text = error.to_string();
     if NO_SPACE.iter().any(|no_space| text.contains(no_space)) {
         let help =
@@ -38,7 +47,7 @@ pub(super) fn failed(folder: &Path, what: &str, error: &dyn fmt::Display) -> Err
     } else if text.contains("ermission denied") || text.contains("Read-only") {
         "let this user write the folder, or set another `state.dir`, and start again: nothing is lost, what is missing is read from the changelogs"
     } else {
-        "the folder may be removed: its rows are in the changelogs too"
+        otherwise
     };
     state_error(folder, &format!("{what}: {text}\n  help: {help}"))
 }
