@@ -10,13 +10,22 @@ use millstream_tests::usage::growth;
 
 const USAGE: &str = "soak [--minutes N]";
 
+/// In the first minute buffers fill and files become as many as they are later: of less than this there is nothing to judge.
+const SHORTEST: f64 = 3.0;
+
+/// Housekeeping of the log is done every ten seconds: samples as far apart would see one moment of it alone, which moves.
+const SAMPLE: Duration = Duration::from_secs(1);
+const LINE: usize = 10;
+
 fn minutes() -> Result<f64, String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(10.0),
         ["--minutes", minutes] => {
-            let minutes = minutes.parse().ok().filter(|minutes| (0.5..=10_000.0).contains(minutes));
-            minutes.ok_or_else(|| format!("--minutes wants a number from 0.5 on\n  help: {USAGE}"))
+            let minutes = minutes.parse().ok().filter(|minutes| (SHORTEST..=10_000.0).contains(minutes));
+            minutes.ok_or_else(|| {
+                format!("--minutes wants a number from {SHORTEST} on: what fills up first is there after one\n  help: {USAGE}")
+            })
         }
         _ => Err(format!("unknown: {}\n  help: {USAGE}", arguments.join(" "))),
     }
@@ -43,7 +52,14 @@ fn main() -> ExitCode {
         }
     };
     let told = tempfile::tempdir().map_err(millstream_core::Error::user).and_then(|folder| {
-        run(folder.path(), Duration::from_secs_f64(minutes * 60.0), Duration::from_secs(10), &mut line)
+        let mut samples = 0;
+        let mut tell = |sample: &Sample| {
+            samples += 1;
+            if samples % LINE == 0 {
+                line(sample);
+            }
+        };
+        run(folder.path(), Duration::from_secs_f64(minutes * 60.0), SAMPLE, &mut tell)
     });
     let samples = match told {
         Ok(samples) => samples,
