@@ -22,6 +22,9 @@ use crate::topology_index::StoreId;
 /// Kafka's default of `delete.retention.ms`, a day.
 const DELETE_RETENTION: Timestamp = 24 * 3_600_000;
 
+/// How far a position may be ahead of the clock: clocks are set back by so much while nothing is wrong.
+const SKEW: Timestamp = 60_000;
+
 /// Bytes of a restore that are written at once.
 const RESTORED_AT_ONCE: usize = 64 << 20;
 
@@ -99,8 +102,10 @@ impl DiskStores {
         for (family, (mut store, _, instance, end)) in known.into_iter().enumerate() {
             let found = task.position(family);
             if let Some(p) = found.filter(|p| p.changelog == store.changelog && p.offset <= end) {
+                // How old one from the future is nobody knows: the clock was wrong then, or is now.
                 let age = wall.saturating_sub(p.written);
-                let is_whole = p.offset == end || age < keeps_deletions(&store.topic, admin)?;
+                let is_young = age >= -SKEW && age < keeps_deletions(&store.topic, admin)?;
+                let is_whole = p.offset == end || is_young;
                 store.position = is_whole.then_some(p.offset);
             }
             if found.is_some() && store.position.is_none() {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{Admin as _, Counters, Result, RuntimeConfig, State, StateDisk, Topology};
+use millstream_core::{
+    Admin as _, Clock as _, Counters, ManualClock, Result, RuntimeConfig, State, StateDisk, Topology,
+};
 use millstream_dsl::StreamsBuilder;
 use millstream_state::{RocksDisk, RocksOptions};
 use millstream_tests::embedded::Embedded;
@@ -296,6 +298,27 @@ fn how_old_rows_may_be_is_the_changelogs_to_say() -> Result<()> {
         world.embedded.clock.advance(passed);
         world.write()?;
         assert_eq!(world.run(count("counts")?)?.restore, rounds * 2 * KEYS as u64, "{kept:?}");
+        world.check()?;
+    }
+    Ok(())
+}
+
+/// State that a clock ahead of the time has written counted as young for as long as that was ahead: rows whose deletions the
+/// changelog had forgotten stood for good.
+#[test]
+fn how_old_rows_from_the_future_are_nobody_knows() -> Result<()> {
+    let day = 24 * 3_600_000;
+    for (ahead, rounds) in [(30_000, 1), (30 * day, 2)] {
+        let mut world = World::new()?;
+        world.write()?;
+        let clock = Arc::new(ManualClock::at(world.embedded.clock.now().wall + ahead));
+        let later = Embedded { log: world.embedded.log.clone(), clock };
+        let config = RuntimeConfig { disk: Some(world.disk()?), ..RuntimeConfig::embedded("app") };
+        later.streams(count("counts")?, config)?.run_to_end()?;
+        world.write()?;
+        world.embedded.streams(count("counts")?, RuntimeConfig::embedded("app"))?.run_to_end()?;
+        world.write()?;
+        assert_eq!(world.run(count("counts")?)?.restore, rounds * 2 * KEYS as u64, "{ahead} ms");
         world.check()?;
     }
     Ok(())
