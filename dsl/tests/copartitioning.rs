@@ -8,8 +8,9 @@ use millstream_core::{
     StringSerde,
 };
 use millstream_dsl::{
-    Consumed, HOUR, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, Repartitioned, SessionWindows,
-    SlidingWindows, StoreHandle, StreamsBuilder, TableJoined, TimeWindows, TopologyTestDriver, kv, pattern,
+    Consumed, HOUR, JoinWindows, KStream, KTable, KeyValueStore, Out, Processor, Produced, Repartitioned,
+    SessionWindows, SlidingWindows, StoreHandle, StreamsBuilder, TableJoined, TimeWindows, TopologyTestDriver, kv,
+    pattern,
 };
 
 /// Text in capitals: the same keys, other bytes.

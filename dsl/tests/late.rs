@@ -93,8 +93,8 @@ fn of_a_cogroup_in_windows_each_stream_has_its_own() -> Result<()> {
 /// A record that is late for some of its windows comes with those, and with none that has it.
 #[test]
 fn each_comes_with_the_windows_that_it_has_missed() -> Result<()> {
-    type Late = KStream<Windowed<String>, i64>;
-    let missed = |program: fn(&GroupedStream<String, i64>, fn(Late))| -> Result<Vec<(i64, i64, i64)>> {
+    type UseIt = fn(KStream<Windowed<String>, i64>);
+    let missed = |program: fn(&GroupedStream<String, i64>, UseIt)| -> Result<Vec<(i64, i64, i64)>> {
         let b = StreamsBuilder::new();
         program(&b.stream::<String, i64>("in").group_by_key(), |late| late.to("late"));
         let driver = TopologyTestDriver::new(b.build()?)?;

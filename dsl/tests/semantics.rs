@@ -377,7 +377,7 @@ fn windows_that_nothing_above_has_made_do_not_close() {
     let text = problem(&b);
     for (name, topic) in [("by-hand", "in"), ("merged", "windows")] {
         let wanted = format!(
-            "`{name}` waits for windows to close, and the table is not of windows: on the way up to `{topic}` nothing aggregates in \
+            "`{name}` waits for windows to close, and the table is not of windows that close: on the way up to `{topic}` nothing aggregates in \
              them\n  help: suppress what comes of windowed aggregations alone"
         );
         assert!(text.contains(&wanted), "{text}");

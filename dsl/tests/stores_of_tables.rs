@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use millstream_core::{Record, Result};
 use millstream_dsl::{
-    KTable, KeyValueStore, Optimization, Out, Processor, ProcessorStore, SessionStore, SessionWindows, StoreHandle,
-    StreamsBuilder, TimeWindows, TopologyTestDriver, VersionedStore, WindowStore, Windowed,
+    KTable, KeyValueStore, Optimization, Out, Processor, ProcessorStore, Repartitioned, SessionStore, SessionWindows,
+    StoreHandle, StreamsBuilder, TimeWindows, TopologyTestDriver, VersionedStore, WindowStore, Windowed,
 };
 
 /// Answers a record with what `f` finds in a store.
@@ -229,7 +229,9 @@ fn a_table_without_a_store_of_its_own_has_none_to_open() {
 fn it_must_be_where_the_rows_are() -> Result<()> {
     let b = StreamsBuilder::new();
     let counts = b.stream::<String, i64>("in").group_by_key().count("rows").store()?;
-    let asked = b.stream::<String, i64>("asked").repartition_by("elsewhere", |_, n, size| Some(vec![*n as i32 % size]));
+    let asked = b
+        .stream::<String, i64>("asked")
+        .repartition(Repartitioned::named("elsewhere").partitioner(|_, n, size| Some(vec![*n as i32 % size])));
     asked.process("ask", move |setup| Ask(setup.store(counts), row)).to("answers");
     let warnings = b.build()?.warnings().to_vec();
     assert_eq!(b.build()?.sub_topologies().len(), 2, "that of `asked`, and one for both");

@@ -85,7 +85,7 @@ fn what_waits_for_their_end_is_refused() {
     );
     assert_eq!(
         problem(|g| drop(g.windowed_by(windows()).count("s").suppress_until_closed("w", BufferConfig::unbounded()))),
-        "`w` waits for windows to close, and the table is not of windows that close\n  help: suppress the result of a windowed aggregation"
+        "`w` waits for windows to close, and the table is not of windows that close: on the way up to `in` nothing aggregates in them\n  help: suppress what comes of windowed aggregations alone"
     );
     assert_eq!(
         problem(|g| drop(g.windowed_by(windows()).retention(Duration::from_secs(1)).count("s"))),

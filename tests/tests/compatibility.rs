@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
 use millstream_dsl::{
-    BufferConfig, HOUR, JoinWindows, KStream, MIN, Optimization, StreamsBuilder, TableJoined, TimeWindows, pattern,
+    BufferConfig, HOUR, JoinWindows, KStream, MIN, Optimization, Repartitioned, StreamsBuilder, TableJoined,
+    TimeWindows, pattern,
 };
 use millstream_tests::embedded::Embedded;
 
@@ -447,7 +448,9 @@ fn a_repartition_topic_keeps_whether_the_program_places_its_records() -> Result<
     let counted = |own: bool| {
         program(move |_, words| {
             let again = match own {
-                true => words.repartition_by("r", |_, word, n| Some(vec![word.len() as i32 % n])),
+                true => words.repartition(
+                    Repartitioned::named("r").partitioner(|_, word: &String, n| Some(vec![word.len() as i32 % n])),
+                ),
                 false => words.repartition("r"),
             };
             again.group_by_key().count("counts").to_stream().to("out");
@@ -480,7 +483,10 @@ fn a_repartition_topic_keeps_whether_the_program_places_its_records() -> Result<
 fn another_partitioner_of_the_program_is_not_noticed() -> Result<()> {
     let counted = |add: i32| {
         program(move |_, words| {
-            let again = words.repartition_by("r", move |_, word, n| Some(vec![(word.len() as i32 + add) % n]));
+            let again = words.repartition(
+                Repartitioned::named("r")
+                    .partitioner(move |_, word: &String, n| Some(vec![(word.len() as i32 + add) % n])),
+            );
             again.group_by_key().count("counts").to_stream().to("out");
         })
     };
@@ -493,7 +499,9 @@ fn another_partitioner_of_the_program_is_not_noticed() -> Result<()> {
 fn state_that_was_written_down_without_its_partitioner_goes_on() -> Result<()> {
     let counted = || {
         program(|_, words| {
-            let again = words.repartition_by("r", |_, word, n| Some(vec![word.len() as i32 % n]));
+            let again = words.repartition(
+                Repartitioned::named("r").partitioner(|_, word: &String, n| Some(vec![word.len() as i32 % n])),
+            );
             again.group_by_key().count("counts").to_stream().to("out");
         })
     };

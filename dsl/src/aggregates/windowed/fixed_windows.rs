@@ -121,6 +121,8 @@ impl FixedWindows {
                 let end = time.max(w.difference);
                 vec![Window { start: end - w.difference, end }]
             }
+            // They never end.
+            FixedWindows::Unlimited(_) => Vec::new(),
         }
     }
 
