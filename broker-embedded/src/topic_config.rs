@@ -92,7 +92,7 @@ impl TopicConfig {
     /// batch; a marker has none.
     pub(crate) fn is_full(&self, size: u64, more: u64, times: Option<(Timestamp, Timestamp)>) -> bool {
         let large = size > 0 && size + more > self.segment_bytes;
-        large || times.is_some_and(|(begun, time)| time - begun >= self.segment_ms)
+        large || times.is_some_and(|(begun, time)| time.saturating_sub(begun) >= self.segment_ms)
     }
 }
 
@@ -139,4 +139,22 @@ pub(crate) fn check_name(name: &str) -> Result<(), LogError> {
         return Ok(());
     };
     Err(LogError::InvalidTopic { name: name.to_owned(), rule })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millstream_core::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn records_of_any_time_fill_a_segment_without_an_overflow() {
+        let broker = BrokerOptions::memory(Arc::new(ManualClock::at(0)));
+        let config = TopicConfig::new(&BTreeMap::new(), &broker).expect("the defaults");
+        let is_full = |begun, time| config.is_full(1, 1, Some((begun, time)));
+        let ends = (Timestamp::MIN, Timestamp::MAX);
+        assert_eq!([is_full(ends.0, ends.1), is_full(ends.1, ends.0), is_full(-1, ends.1)], [true, false, true]);
+    }
 }
