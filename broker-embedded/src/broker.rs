@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_core::{CommittedOffset, Isolation, LogError, Offset, Timestamp, TopicPartition, TopicSpec};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Point};
 use crate::cleanable::Cleanable;
 use crate::cleaner::{self, CleanerOptions};
 use crate::clock_jumps::ClockJumps;
@@ -63,7 +63,7 @@ impl Broker {
         let checkpoint =
             dir.as_ref().map_or_else(|| Ok(Checkpoint::default()), |d| Checkpoint::read(&*files, &d.path))?;
         let journal = match &dir {
-            Some(dir) if options.durability == Durability::Disk => Some(Journal::create(files.clone(), &dir.path)?),
+            Some(dir) if options.durability == Durability::Disk => Some(Journal::new(files.clone(), &dir.path)?),
             _ => None,
         };
         let storage = Arc::new(Storage::new(files, journal, options.threads, options.checkpoint_bytes));
@@ -194,14 +194,12 @@ impl Inner {
     fn replay(&self, checkpoint: &Checkpoint) -> Result<(), LogError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let journaled = self.storage().journal.is_some() || checkpoint.journal.is_some();
-        if let Some(first) = checkpoint.journal {
-            let partitions: BTreeMap<(u64, i32), Arc<Partition>> =
-                self.topics.partitions().into_iter().map(|p| ((p.topic_id, p.id.partition), p)).collect();
-            Journal::read(&*self.storage().files, &dir.path, first, |entry| {
-                // A topic that is not there was deleted later.
-                partitions.get(&(entry.topic, entry.partition)).map_or(Ok(()), |p| p.replay(entry.batch))
-            })?;
-        }
+        let partitions: BTreeMap<(u64, i32), Arc<Partition>> =
+            self.topics.partitions().into_iter().map(|p| ((p.topic_id, p.id.partition), p)).collect();
+        Journal::read(&*self.storage().files, &dir.path, checkpoint, |entry| {
+            // A topic that is not there was deleted later.
+            partitions.get(&(entry.topic, entry.partition)).map_or(Ok(()), |p| p.replay(entry.batch))
+        })?;
         if journaled { self.checkpoint() } else { Ok(()) }
     }
 
@@ -324,17 +322,21 @@ impl Inner {
         storage.count_from(0);
         let checkpoint = || {
             let journal = storage.journal.as_ref().map(Journal::rotate).transpose()?;
-            let mut checkpoint = Checkpoint { journal, ..Checkpoint::default() };
+            let mut checkpoint = Checkpoint { journal, heads: true, ..Checkpoint::default() };
             let partitions = self.topics.partitions();
             for partition in &partitions {
-                checkpoint.points.insert((partition.topic_id, partition.id.partition), partition.checkpoint()?);
+                let point = Point { end: partition.checkpoint()?, start: partition.start() };
+                checkpoint.points.insert((partition.topic_id, partition.id.partition), point);
             }
             storage.journal.as_ref().map_or(Ok(()), Journal::sync)?;
             checkpoint.write(files, &dir.path)?;
-            Journal::remove_below(files, &dir.path, journal.unwrap_or(u64::MAX))?;
+            match journal {
+                Some(number) => Journal::remove_below(files, &dir.path, number)?,
+                None => Journal::remove(files, &dir.path)?,
+            }
             partitions.iter().try_for_each(|partition| {
-                let end = checkpoint.points.get(&(partition.topic_id, partition.id.partition));
-                end.map_or(Ok(()), |end| partition.checkpointed(*end))
+                let point = checkpoint.points.get(&(partition.topic_id, partition.id.partition));
+                point.map_or(Ok(()), |point| partition.checkpointed(point.end))
             })
         };
         checkpoint().inspect_err(|_| storage.count_from(self.topics.options.checkpoint_bytes))
@@ -357,7 +359,7 @@ impl Inner {
         let files = &*self.storage().files;
         let checkpoint = Checkpoint::read(files, &dir.path)?;
         Checkpoint { journal: None, ..checkpoint }.write(files, &dir.path)?;
-        Journal::remove_below(files, &dir.path, u64::MAX)
+        Journal::remove(files, &dir.path)
     }
 }
 

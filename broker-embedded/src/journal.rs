@@ -4,8 +4,13 @@
 //! append ─► waiting entries ──sync──► journal-N.log ─► acknowledged       (segments reach the disk at checkpoints)
 //! ```
 //!
-//! An entry is `length u32, crc32c u32, topic id u64, partition u32, batch`, big-endian; the checksum covers what
-//! follows it. Entries are in the order of the appends, so what is synced is a prefix of what happened in the directory.
+//! A journal begins with a mark: its number, and how many bytes of the one before it were synced. An entry is `length u32,
+//! crc32c u32, topic id u64, partition u32, batch`, big-endian; the checksum covers what follows it. Entries are in the order of
+//! the appends, so what is synced is a prefix of what happened in the directory.
+//!
+//! Beside the journals another mark says how far the newest one was synced. It is written when that is so, and not synced itself:
+//! after the end of the process it tells an entry that is damaged from one that was never acknowledged, and after a power cut it
+//! may be older, and then asks for less.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,7 +19,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_core::{Files, LogError, OpenFile, OpenMode, Wakeup};
 
+use crate::checkpoint::Checkpoint;
 use crate::data_dir::io;
+use crate::torn::{self, Pieces};
 
 /// Bytes of entries that may wait for the disk before writers are asked to pause.
 const MOST_WAITING: usize = 64 << 20;
@@ -50,10 +57,24 @@ struct Waiting {
     failed: Option<LogError>,
 }
 
+/// The newest journal.
 struct Open {
     number: u64,
-    file: Arc<dyn OpenFile>,
+    /// It, and the file that says how far it was synced; `None` until there is one.
+    files: Option<(Arc<dyn OpenFile>, Arc<dyn OpenFile>)>,
     len: u64,
+}
+
+const MAGIC: [u8; 8] = *b"mjournl2";
+const MARK_LEN: usize = 28;
+/// The file that says how far the newest journal was synced.
+const SYNCED: &str = "journal-synced";
+
+/// A magic with the format's version, a journal's number, a number of bytes, and a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    number: u64,
+    bytes: u64,
 }
 
 /// An entry that was read.
@@ -72,41 +93,59 @@ fn numbers(files: &dyn Files, dir: &Path) -> Result<Vec<u64>, LogError> {
     Ok(names.iter().filter_map(|n| n.strip_prefix("journal-")?.strip_suffix(".log")?.parse().ok()).collect())
 }
 
-fn create(files: &dyn Files, dir: &Path, number: u64) -> Result<Open, LogError> {
-    let path = path(dir, number);
-    let file = files.open(&path, OpenMode::Create).map_err(|e| io("cannot create", &path, e))?;
-    file.sync().and_then(|()| files.sync_dir(dir)).map_err(|e| io("cannot sync", &path, e))?;
-    Ok(Open { number, file, len: 0 })
-}
-
 impl Journal {
-    /// Starts an empty journal behind those that are there.
-    pub(crate) fn create(files: Arc<dyn Files>, dir: &Path) -> Result<Self, LogError> {
-        let number = numbers(&*files, dir)?.last().map_or(1, |last| last + 1);
-        let file = create(&*files, dir, number)?;
+    /// The journal behind those that are there. Its file is created with the first checkpoint.
+    pub(crate) fn new(files: Arc<dyn Files>, dir: &Path) -> Result<Self, LogError> {
+        let number = numbers(&*files, dir)?.last().copied().unwrap_or(0);
         Ok(Journal {
             files,
             dir: dir.to_owned(),
             waiting: Mutex::default(),
             work: Condvar::new(),
             synced: Condvar::new(),
-            file: Mutex::new(file),
+            file: Mutex::new(Open { number, files: None, len: 0 }),
         })
     }
 
-    /// Reads the journals from number `first` on, oldest entry first. The end may be torn: that was
-    /// never acknowledged.
+    /// Reads the journals that a checkpoint asks for, oldest entry first. The end may be torn: that was never acknowledged.
     pub(crate) fn read(
         files: &dyn Files,
         dir: &Path,
-        first: u64,
+        checkpoint: &Checkpoint,
         mut seen: impl FnMut(Entry) -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let mut torn: Option<String> = None;
-        for number in numbers(files, dir)?.into_iter().filter(|n| *n >= first) {
+        let Some(first) = checkpoint.journal else { return Ok(()) };
+        let synced = Mark::of(files.read(&dir.join(SYNCED)).ok().as_deref()).filter(|mark| mark.number >= first);
+        let there: Vec<u64> = numbers(files, dir)?.into_iter().filter(|n| *n >= first).collect();
+        let last = synced.map_or(first, |mark| mark.number).max(there.last().copied().unwrap_or(first));
+        // How long the one before was, and whether its end is torn.
+        let (mut before, mut torn) = (0, None);
+        for number in first..=last {
             let path = path(dir, number);
-            let mut rest = Bytes::from(files.read(&path).map_err(|e| io("cannot read", &path, e))?);
-            while let Some(entry) = decode(&mut rest) {
+            let damaged = |at: usize, problem: String| LogError::Corrupt {
+                place: format!("{} at byte {at}", path.display()),
+                problem,
+            };
+            if !there.contains(&number) {
+                return Err(damaged(0, "it is not there, and entries were synced in it or behind it".into()));
+            }
+            let bytes = Bytes::from(files.read(&path).map_err(|e| io("cannot read", &path, e))?);
+            let mut at = MARK_LEN;
+            match Mark::of(bytes.get(..MARK_LEN)) {
+                Some(head) if head.number == number && (number == first || head.bytes <= before as u64) => {}
+                Some(head) if head.number == number => {
+                    let problem =
+                        format!("{} bytes were synced in the journal before it, and {before} are sound", head.bytes);
+                    return Err(damaged(0, problem));
+                }
+                Some(head) => return Err(damaged(0, format!("it is journal {}", head.number))),
+                // The first format had no head.
+                None if !checkpoint.heads && !bytes.starts_with(&MAGIC) => at = 0,
+                // Its creation did not end: nothing was written to it.
+                None if number > first && number == last && bytes.len() <= MARK_LEN => at = bytes.len(),
+                None => return Err(damaged(0, "it does not begin as a journal".into())),
+            }
+            while let Some((entry, len)) = decode(&bytes, at) {
                 if let Some(place) = torn {
                     return Err(LogError::Corrupt {
                         place,
@@ -114,12 +153,39 @@ impl Journal {
                     });
                 }
                 seen(entry)?;
+                at += len;
             }
-            if !rest.is_empty() {
+            if synced.is_some_and(|mark| mark.number == number && mark.bytes > at as u64) {
+                let synced = synced.map_or(0, |mark| mark.bytes);
+                return Err(damaged(at, format!("there is no sound entry, and it was synced up to byte {synced}")));
+            }
+            if at < bytes.len() {
+                if !torn::is_torn(&bytes[at..], at as u64, &ENTRIES) {
+                    return Err(damaged(at, "an entry was written in whole, and its checksum is another".into()));
+                }
                 torn = Some(path.display().to_string());
             }
+            before = at;
         }
         Ok(())
+    }
+
+    /// Whether there are entries in any journal.
+    pub(crate) fn has_entries(files: &dyn Files, dir: &Path) -> Result<bool, LogError> {
+        for number in numbers(files, dir)? {
+            let path = path(dir, number);
+            let len = files.open(&path, OpenMode::Existing).and_then(|file| file.len());
+            if len.map_err(|e| io("cannot look at", &path, e))? > MARK_LEN as u64 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes all journals.
+    pub(crate) fn remove(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
+        let _may_be_missing = files.remove(&dir.join(SYNCED));
+        Self::remove_below(files, dir, u64::MAX)
     }
 
     /// Removes the journals below a number.
@@ -219,6 +285,8 @@ impl Journal {
     }
 
     fn sync_open(&self, open: &mut Open) -> Result<(), LogError> {
+        // Nothing is appended before the first checkpoint has created it.
+        let Some((file, mark)) = open.files.clone() else { return Ok(()) };
         let entries = {
             let mut waiting = self.waiting();
             if let Some(error) = &waiting.failed {
@@ -231,7 +299,7 @@ impl Journal {
             return Ok(());
         }
         let path = path(&self.dir, open.number);
-        let written = open.file.write_all_at(&entries, open.len).map_err(|e| io("cannot write", &path, e));
+        let written = file.write_all_at(&entries, open.len).map_err(|e| io("cannot write", &path, e));
         if let Err(error) = written {
             let mut waiting = self.waiting();
             let newer = std::mem::replace(&mut waiting.entries, entries);
@@ -244,12 +312,14 @@ impl Journal {
             }
             return Err(error);
         }
-        if let Err(e) = open.file.sync() {
+        if let Err(e) = file.sync() {
             let error = io("cannot sync", &path, e);
             self.give_up(error.clone());
             return Err(error);
         }
         open.len += entries.len() as u64;
+        // Before anybody hears of it.
+        let _says_less = mark.write_all_at(&Mark { number: open.number, bytes: open.len }.bytes(), 0);
         self.waiting().synced += entries.len() as u64;
         self.wake();
         Ok(())
@@ -259,8 +329,28 @@ impl Journal {
     pub(crate) fn rotate(&self) -> Result<u64, LogError> {
         let mut open = self.file();
         self.sync_open(&mut open)?;
-        *open = create(&*self.files, &self.dir, open.number + 1)?;
+        self.create_next(&mut open)?;
         Ok(open.number)
+    }
+
+    /// Goes on in a new file. After a sync that failed nobody can say what is on the disk.
+    fn create_next(&self, open: &mut Open) -> Result<(), LogError> {
+        let (files, dir, number) = (&*self.files, &*self.dir, open.number + 1);
+        let create = |path: &Path, mark: Mark| {
+            let file = files.open(path, OpenMode::Create).map_err(|e| io("cannot create", path, e))?;
+            file.write_all_at(&mark.bytes(), 0).map_err(|e| io("cannot write", path, e))?;
+            let synced = file.sync().and_then(|()| files.sync_dir(dir)).map_err(|e| io("cannot sync", path, e));
+            synced.inspect_err(|error| self.give_up(error.clone()))?;
+            Ok::<_, LogError>(file)
+        };
+        let file = create(&path(dir, number), Mark { number, bytes: open.len })?;
+        let mark = match open.files.take() {
+            Some((_, mark)) => mark,
+            // One of an earlier journal of this number must not come back.
+            None => create(&dir.join(SYNCED), Mark { number, bytes: MARK_LEN as u64 })?,
+        };
+        *open = Open { number, files: Some((file, mark)), len: MARK_LEN as u64 };
+        Ok(())
     }
 
     /// Lets [`Journal::work`] end.
@@ -310,14 +400,55 @@ impl Journal {
     }
 }
 
-/// Takes the first entry; `None` if there is no whole and sound one.
-fn decode(rest: &mut Bytes) -> Option<Entry> {
-    let number = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
-    let (len, crc) = (number(0)? as usize, number(4)?);
-    let body = rest.get(8..8 + len).filter(|body| len >= 12 && crc32c::crc32c(body) == crc)?;
-    let topic = u64::from_be_bytes(body[..8].try_into().ok()?);
-    let partition = u32::from_be_bytes(body[8..12].try_into().ok()?) as i32;
-    let batch = rest.slice(20..8 + len);
-    *rest = rest.slice(8 + len..);
-    Some(Entry { topic, partition, batch })
+/// The entry at a place, and its length; `None` if there is no whole and sound one.
+fn decode(bytes: &Bytes, at: usize) -> Option<(Entry, usize)> {
+    let rest = bytes.get(at..)?;
+    if !is_sound(rest) {
+        return None;
+    }
+    let topic = u64::from_be_bytes(rest.get(8..16)?.try_into().ok()?);
+    let partition = u32::from_be_bytes(rest.get(16..20)?.try_into().ok()?) as i32;
+    let len = declared(rest)? as usize;
+    Some((Entry { topic, partition, batch: bytes.slice(at + 20..at + len) }, len))
+}
+
+/// How the end of a journal is looked at.
+const ENTRIES: Pieces = Pieces {
+    declared: |bytes| declared(bytes).or(Some(u64::MAX)),
+    // Cheap where no entry begins: it says its length twice.
+    is_sound: |bytes| {
+        let batch = bytes.get(28..32).map(|len| u32::from_be_bytes([len[0], len[1], len[2], len[3]]));
+        batch.is_some_and(|batch| declared(bytes) == Some(u64::from(batch) + 32)) && is_sound(bytes)
+    },
+    is_one: |bytes| bytes.get(4..8).is_some_and(|crc| crc32c::crc32c(&bytes[8..]).to_be_bytes() == *crc),
+};
+
+/// How long the entry is that these bytes begin with, as it says.
+fn declared(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|len| u64::from(u32::from_be_bytes(*len)) + 8)
+}
+
+fn is_sound(bytes: &[u8]) -> bool {
+    let entry = declared(bytes).filter(|len| *len >= 20).and_then(|len| bytes.get(..len as usize));
+    entry.is_some_and(|entry| crc32c::crc32c(&entry[8..]).to_be_bytes() == entry[4..8])
+}
+
+impl Mark {
+    fn bytes(self) -> [u8; MARK_LEN] {
+        let mut bytes = [0; MARK_LEN];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.number.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.bytes.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[..24]);
+        bytes[24..].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// What these bytes say, if they are a whole and sound mark.
+    fn of(bytes: Option<&[u8]>) -> Option<Self> {
+        let bytes: [u8; MARK_LEN] = bytes?.try_into().ok()?;
+        let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let mark = Mark { number: number(8)?, bytes: number(16)? };
+        (mark.bytes() == bytes).then_some(mark)
+    }
 }

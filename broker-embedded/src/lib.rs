@@ -25,12 +25,14 @@ mod partition;
 mod partition_files;
 mod producers;
 mod recovery;
+mod sealed;
 mod segment;
 mod sieve;
 mod storage;
 mod swap;
 mod topic_config;
 mod topics;
+mod torn;
 mod transactional;
 mod transactions;
 

@@ -266,10 +266,7 @@ impl Partition {
             return Ok(());
         }
         if base > state.end {
-            return Err(damaged(format!(
-                "offset {base} follows {}\n  help: check the disk, or restore the data directory from a copy",
-                state.end
-            )));
+            return Err(damaged(format!("offset {base} follows {}", state.end)));
         }
         self.write(&mut state, &batch)?;
         self.take(&mut state, batch);

@@ -1,15 +1,15 @@
 //! What a partition's folder holds beside its segments: where the log starts, up to where it was compacted, and the producers
 //! as of the last checkpoint.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use millstream_core::{Files, LogError, Offset};
 
 use crate::data_dir::io;
+use crate::sealed::{Kind, Text};
 
-const START: &str = "log-start-offset";
-const CLEANED: &str = "cleaner-offset";
+pub(crate) const START: &str = "log-start-offset";
+pub(crate) const CLEANED: &str = "cleaner-offset";
 
 fn snapshot_path(dir: &Path, point: Offset) -> PathBuf {
     dir.join(format!("{point:020}.snapshot"))
@@ -38,28 +38,40 @@ pub(crate) fn remove_snapshots_but(files: &dyn Files, dir: &Path, point: Offset)
     Ok(())
 }
 
-fn read_offset(files: &dyn Files, dir: &Path, name: &str) -> Result<Offset, LogError> {
+/// An offset that a file says; 0 if there is none. The first format was the number alone: nothing vouches for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kept {
+    pub(crate) offset: Offset,
+    pub(crate) sealed: bool,
+}
+
+fn kind<'a>(name: &'static str, dir: &'a Path) -> Kind<'a> {
+    Kind { name, of: dir.file_name().and_then(|n| n.to_str()).unwrap_or_default() }
+}
+
+fn read_offset(files: &dyn Files, dir: &Path, name: &'static str) -> Result<Kept, LogError> {
     let path = dir.join(name);
-    match files.read(&path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            text.trim().parse().map_err(|_| LogError::Corrupt {
-                place: path.display().to_string(),
-                problem: format!("`{}` is no offset", text.trim()),
-            })
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
-        Err(e) => Err(io("cannot read", &path, e)),
+    let (text, sealed) = match kind(name, dir).read(files, &path)? {
+        None => return Ok(Kept { offset: 0, sealed: true }),
+        Some(Text::Sealed(text)) => (text, true),
+        Some(Text::Plain(text)) => (text, false),
+    };
+    match text.trim().parse() {
+        Ok(offset) if offset >= 0 => Ok(Kept { offset, sealed }),
+        _ => Err(LogError::Corrupt {
+            place: path.display().to_string(),
+            problem: format!("`{}` is no offset", text.trim()),
+        }),
     }
 }
 
 /// Where the log starts; 0 until that was moved.
-pub(crate) fn read_start(files: &dyn Files, dir: &Path) -> Result<Offset, LogError> {
+pub(crate) fn read_start(files: &dyn Files, dir: &Path) -> Result<Kept, LogError> {
     read_offset(files, dir, START)
 }
 
 /// Up to where the partition was compacted.
-pub(crate) fn read_cleaned(files: &dyn Files, dir: &Path) -> Result<Offset, LogError> {
+pub(crate) fn read_cleaned(files: &dyn Files, dir: &Path) -> Result<Kept, LogError> {
     read_offset(files, dir, CLEANED)
 }
 
@@ -73,7 +85,6 @@ pub(crate) fn write_cleaned(files: &dyn Files, dir: &Path, cleaned: Offset) -> R
     write_offset(files, dir, CLEANED, cleaned)
 }
 
-fn write_offset(files: &dyn Files, dir: &Path, name: &str, offset: Offset) -> Result<(), LogError> {
-    let path = dir.join(name);
-    files.replace(&path, offset.to_string().as_bytes()).map_err(|e| io("cannot write", &path, e))
+fn write_offset(files: &dyn Files, dir: &Path, name: &'static str, offset: Offset) -> Result<(), LogError> {
+    kind(name, dir).write(files, &dir.join(name), &format!("{offset}\n"))
 }

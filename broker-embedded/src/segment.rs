@@ -12,6 +12,7 @@ use millstream_wire::{BatchHeader, HEADER_LEN, RecordBatch};
 
 use crate::data_dir::io;
 use crate::producers::Aborted;
+use crate::torn::{self, Pieces};
 
 /// An index entry for about so many bytes of batches (`log.index.interval.bytes`).
 const INDEX_INTERVAL: u64 = 4096;
@@ -47,13 +48,29 @@ pub(crate) struct Opening {
     pub(crate) known: Offset,
     /// From this offset on it is cut off.
     pub(crate) cut: Option<Offset>,
-    /// From this offset on, what follows the last whole batch with a good checksum is cut off; before, it is reported.
+    /// From this offset on, what a write that did not end has left is cut off; before, it is reported.
     pub(crate) repair_from: Option<Offset>,
+    /// Batches from this offset on were never compacted: each begins where the one before ends.
+    pub(crate) gapless_from: Offset,
+    /// Where the log starts: there may be a gap up to there.
+    pub(crate) start: Offset,
 }
 
 /// The largest time of a batch's records. A marker has none: it is written by the clock, and what is around it may be of any time.
 pub(crate) fn newest(header: &BatchHeader) -> Option<Timestamp> {
     (!header.is_control()).then_some(header.max_timestamp)
+}
+
+/// What is wrong with the offset of a batch behind which `next` comes, and which ends before `until`.
+fn out_of_order(header: &BatchHeader, next: Offset, until: Offset) -> Option<String> {
+    let (base, end) = (header.base_offset, header.base_offset.checked_add(i64::from(header.last_offset_delta)));
+    if base < next {
+        Some(format!("offset {base} follows {next}"))
+    } else if end.is_none_or(|end| end >= until) {
+        Some(format!("a batch at offset {base} reaches beyond {until}, where the next one begins"))
+    } else {
+        None
+    }
 }
 
 fn file_name(base: Offset, suffix: &str) -> String {
@@ -122,11 +139,43 @@ impl Segment {
         files.remove(&path).map_err(|e| io("cannot remove", &path, e))
     }
 
+    /// Whether it has an index.
+    pub(crate) fn has_index(files: &dyn Files, dir: &Path, base: Offset) -> bool {
+        files.open(&dir.join(file_name(base, "index")), OpenMode::Existing).is_ok()
+    }
+
     /// Removes the indexes of a segment, which are found again.
     pub(crate) fn remove_indexes(files: &dyn Files, dir: &Path, base: Offset) {
         for suffix in ["index", "timeindex", "txnindex"] {
             let _may_be_missing = files.remove(&dir.join(file_name(base, suffix)));
         }
+    }
+
+    /// Whether a segment's file has bytes.
+    pub(crate) fn has_bytes(files: &dyn Files, dir: &Path, base: Offset, suffix: &str) -> Result<bool, LogError> {
+        let path = dir.join(file_name(base, suffix));
+        let len = files.open(&path, OpenMode::Existing).and_then(|file| file.len());
+        Ok(len.map_err(|e| io("cannot look at", &path, e))? > 0)
+    }
+
+    /// The offset behind the last batch of a segment whose file has a suffix, all of which is read.
+    pub(crate) fn verify(files: &dyn Files, dir: &Path, base: Offset, suffix: &str) -> Result<Offset, LogError> {
+        let path = dir.join(file_name(base, suffix));
+        let file = files.open(&path, OpenMode::Existing).map_err(|e| io("cannot open", &path, e))?;
+        let len = file.len().map_err(|e| io("cannot look at", &path, e))?;
+        let mut segment = Self::empty(base, path, file);
+        let mut next = base;
+        while segment.size < len {
+            let batch = match segment.read_batch(segment.size, len) {
+                Ok(batch) => batch,
+                Err(Torn::Io(error)) => return Err(error),
+                Err(Torn::Bad(problem)) => return Err(segment.damage(problem)),
+            };
+            segment.check_order(batch.header(), next, Offset::MAX)?;
+            segment.size += batch.bytes().len() as u64;
+            next = batch.header().next_offset();
+        }
+        Ok(next)
     }
 
     /// The offset behind the last batch of a segment whose file has a suffix.
@@ -135,10 +184,12 @@ impl Segment {
         let file = files.open(&path, OpenMode::Existing).map_err(|e| io("cannot open", &path, e))?;
         let len = file.len().map_err(|e| io("cannot look at", &path, e))?;
         let mut segment = Self::empty(base, path, file);
-        segment.pass_headers(base, Offset::MAX, len, false)
+        segment.pass_headers(base, [Offset::MAX; 2], len, false)
     }
 
     /// Opens a segment: `seen` is told every batch that is read. Returns it with the offset behind its last batch.
+    ///
+    /// Nothing is changed: what is to be cut off is so by [`Segment::cut_torn_end`].
     pub(crate) fn open(
         files: &dyn Files,
         dir: &Path,
@@ -150,36 +201,40 @@ impl Segment {
         let file = files.open(&path, OpenMode::Existing).map_err(|e| io("cannot open", &path, e))?;
         let len = file.len().map_err(|e| io("cannot look at", &path, e))?;
         let mut segment = Self::empty(base, path, file);
-        let mut next = segment.skip(files, opening.known, len)?;
+        let mut next = segment.skip(files, opening, len)?;
         segment.unsynced = segment.size < len;
         while segment.size < len {
             let batch = match segment.read_batch(segment.size, len) {
+                _ if opening.cut.is_some_and(|cut| next >= cut) => break,
                 Ok(batch) if opening.cut.is_some_and(|cut| batch.header().base_offset >= cut) => break,
-                Ok(batch) if batch.header().base_offset >= next => batch,
-                Ok(batch) => {
-                    return Err(segment.damage(format!("offset {} follows {next}", batch.header().base_offset)));
-                }
+                Ok(batch) => batch,
                 Err(Torn::Io(error)) => return Err(error),
-                Err(Torn::Bad(_)) if [opening.repair_from, opening.cut].iter().flatten().any(|from| *from <= next) => {
-                    break;
+                Err(Torn::Bad(problem)) => {
+                    let may_be_torn = opening.repair_from.is_some_and(|from| from <= next);
+                    if may_be_torn && torn::is_torn(&segment.rest(len)?, segment.size, &BATCHES) {
+                        break;
+                    }
+                    return Err(segment.damage(problem));
                 }
-                Err(Torn::Bad(problem)) => return Err(segment.damage(problem)),
             };
+            segment.check_order(batch.header(), next, opening.gapless_from)?;
+            let base = batch.header().base_offset;
+            if base > next && base >= opening.gapless_from && base > opening.start {
+                return Err(segment.damage(format!("offset {base} follows {next}")));
+            }
             next = batch.header().next_offset();
             seen(&batch);
             segment.index(batch.header());
             segment.size += batch.bytes().len() as u64;
         }
-        if segment.size < len {
-            segment.file.set_len(segment.size).map_err(|e| io("cannot cut the torn end off", &segment.path, e))?;
-        }
+        segment.torn = segment.size < len;
         Ok((segment, next))
     }
 
     /// Goes past the batches below `known` by the indexes, and from their last entry on by the batches' headers. Returns
     /// the offset behind them.
-    fn skip(&mut self, files: &dyn Files, known: Offset, len: u64) -> Result<Offset, LogError> {
-        let next = self.base;
+    fn skip(&mut self, files: &dyn Files, opening: &Opening, len: u64) -> Result<Offset, LogError> {
+        let (next, known) = (self.base, opening.known);
         if known <= self.base {
             return Ok(next);
         }
@@ -189,11 +244,17 @@ impl Segment {
             self.offsets.clear();
             self.times.clear();
         }
-        self.pass_headers(next, known, len, !indexed)
+        self.pass_headers(next, [known, opening.gapless_from], len, !indexed)
     }
 
     /// Goes past the batches below `known` by their headers. Returns the offset behind them.
-    fn pass_headers(&mut self, mut next: Offset, known: Offset, len: u64, index: bool) -> Result<Offset, LogError> {
+    fn pass_headers(
+        &mut self,
+        mut next: Offset,
+        [known, point]: [Offset; 2],
+        len: u64,
+        index: bool,
+    ) -> Result<Offset, LogError> {
         while self.size < len && next < known {
             let header = match self.read_header(self.size, len) {
                 Ok(header) => header,
@@ -203,6 +264,7 @@ impl Segment {
             if header.base_offset >= known {
                 break;
             }
+            self.check_order(&header, next, point)?;
             if index {
                 self.index(&header);
             }
@@ -269,6 +331,21 @@ impl Segment {
             aborted.extend(Some(read).filter(|a| a.last < known));
         }
         Some(aborted)
+    }
+
+    /// A batch begins where the one before ends, or behind it where compaction has left a gap, and none is on both sides of a
+    /// checkpoint. The checksum does not cover its offset.
+    fn check_order(&self, header: &BatchHeader, next: Offset, point: Offset) -> Result<(), LogError> {
+        let furthest = self.base.saturating_add(i64::from(u32::MAX));
+        let until = if header.base_offset < point { furthest.min(point) } else { furthest };
+        out_of_order(header, next, until).map_or(Ok(()), |problem| Err(self.damage(problem)))
+    }
+
+    /// All bytes from the first on that are no batch.
+    fn rest(&self, len: u64) -> Result<Vec<u8>, LogError> {
+        let mut rest = vec![0; (len - self.size) as usize];
+        self.file.read_exact_at(&mut rest, self.size).map_err(|e| io("cannot read", &self.path, e))?;
+        Ok(rest)
     }
 
     fn damage(&self, problem: String) -> LogError {
@@ -343,6 +420,11 @@ impl Segment {
         Ok(())
     }
 
+    /// Whether there is something behind the last batch.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
     fn index(&mut self, header: &BatchHeader) {
         let relative = (header.base_offset - self.base) as u32;
         let is_due = self.since_index >= INDEX_INTERVAL;
@@ -395,8 +477,10 @@ impl Segment {
         SegmentReader {
             file: self.file.clone(),
             path: self.path.clone(),
+            base: self.base,
             position: entry.map_or(0, |(_, position)| u64::from(position)),
             expected: entry.map(|(relative, _)| self.base + i64::from(relative)),
+            next: self.base,
             end: self.size,
             until,
         }
@@ -475,6 +559,26 @@ impl Unsynced {
     }
 }
 
+/// How the end of a segment's file is looked at.
+const BATCHES: Pieces = Pieces {
+    declared: |bytes| match bytes.first_chunk::<HEADER_LEN>() {
+        Some(head) => BatchHeader::parse(head).ok().map(|header| header.batch_len() as u64),
+        None => Some(HEADER_LEN as u64),
+    },
+    is_sound: |bytes| {
+        let header = bytes.first_chunk::<HEADER_LEN>().and_then(|head| BatchHeader::parse(head).ok());
+        let whole = header.and_then(|header| bytes.get(..header.batch_len()));
+        whole.is_some_and(is_batch)
+    },
+    is_one: is_batch,
+};
+
+/// Whether the checksum of a batch is that of all these bytes.
+fn is_batch(bytes: &[u8]) -> bool {
+    let crc = bytes.get(17..21);
+    crc.is_some_and(|crc| bytes.len() >= HEADER_LEN && crc32c::crc32c(&bytes[21..]).to_be_bytes() == *crc)
+}
+
 enum Torn {
     Io(LogError),
     Bad(String),
@@ -485,9 +589,12 @@ enum Torn {
 pub(crate) struct SegmentReader {
     file: Arc<dyn OpenFile>,
     path: PathBuf,
+    base: Offset,
     position: u64,
     /// The offset of the batch at `position`, as the index says: nothing else vouches for it.
     expected: Option<Offset>,
+    /// Behind the batches that were read.
+    next: Offset,
     end: u64,
     /// No batch of the segment is at or behind this offset. Compaction may have left a gap before it.
     pub(crate) until: Offset,
@@ -503,10 +610,29 @@ impl SegmentReader {
             Err(error) if start == 0 => Err(error),
             // The index is damaged, or the batch is: read from the segment's first batch on, the difference shows.
             _ => {
-                self.position = 0;
+                (self.position, self.next) = (0, self.base);
                 self.read_on(bytes)
             }
         }
+    }
+
+    /// The next read may begin at an index entry behind the batch that follows: it is looked at here whether it does follow.
+    fn check_following(&self, rest: &[u8]) -> Result<(), LogError> {
+        let mut base = [0; 8];
+        match rest.first_chunk() {
+            Some(there) => base = *there,
+            None if self.position + 8 > self.end => return Ok(()),
+            None => {
+                let read = self.file.read_exact_at(&mut base, self.position);
+                read.map_err(|e| io("cannot read", &self.path, e))?;
+            }
+        }
+        let base = i64::from_be_bytes(base);
+        if base >= self.next {
+            return Ok(());
+        }
+        let problem = format!("offset {base} follows {}", self.next);
+        Err(LogError::Corrupt { place: self.path.display().to_string(), problem })
     }
 
     fn read_on(&mut self, bytes: usize) -> Result<Vec<RecordBatch>, LogError> {
@@ -525,10 +651,15 @@ impl SegmentReader {
             };
             while let Some(batch) = RecordBatch::split_from(&mut rest).map_err(damage)? {
                 batch.verify_crc().map_err(damage)?;
+                if let Some(problem) = out_of_order(batch.header(), self.next, self.until) {
+                    return Err(LogError::Corrupt { place: self.path.display().to_string(), problem });
+                }
+                self.next = batch.header().next_offset();
                 batches.push(batch);
             }
             if !batches.is_empty() {
                 self.position += (want - rest.len()) as u64;
+                self.check_following(&rest)?;
                 return Ok(batches);
             }
             // One batch is larger than what was asked for: its header says how large.

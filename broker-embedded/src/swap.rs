@@ -69,7 +69,7 @@ pub(crate) fn replace(
     match done {
         Ok(true) => {
             sync_dir()?;
-            bases[1..].iter().try_for_each(|base| Segment::remove(files, dir, *base, "log"))?;
+            remove_replaced(files, dir, &bases[1..], &sync_dir)?;
         }
         // It must not come back when the others have changed.
         Ok(false) | Err(_) => {
@@ -87,6 +87,21 @@ fn find(state: &State, bases: &[Offset]) -> Option<usize> {
     (there && at + bases.len() < state.segments.len()).then_some(at)
 }
 
+/// Removes segments that another has replaced: the last one after the others, and for good before that one has an index again. So a
+/// segment that reaches over those behind it has none, and ends where the last of them does, or it is damaged.
+fn remove_replaced(
+    files: &dyn Files,
+    dir: &Path,
+    bases: &[Offset],
+    sync_dir: &dyn Fn() -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    let Some((last, others)) = bases.split_last() else { return Ok(()) };
+    others.iter().try_for_each(|base| Segment::remove(files, dir, *base, "log"))?;
+    sync_dir()?;
+    Segment::remove(files, dir, *last, "log")?;
+    sync_dir()
+}
+
 /// Ends what a crash has interrupted.
 pub(crate) fn finish(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
     for base in Segment::list(files, dir, CLEANED)? {
@@ -94,14 +109,15 @@ pub(crate) fn finish(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
     }
     let sync_dir = || files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e));
     for base in Segment::list(files, dir, SWAP)? {
-        let end = Segment::read_end(files, dir, base, SWAP)?;
+        let end = Segment::verify(files, dir, base, SWAP)?;
         let replaced: Vec<_> =
             Segment::list(files, dir, "log")?.into_iter().filter(|b| (base..end).contains(b)).collect();
         replaced.iter().for_each(|base| Segment::remove_indexes(files, dir, *base));
         sync_dir()?;
         Segment::rename(files, dir, base, SWAP, "log")?;
         sync_dir()?;
-        replaced.iter().filter(|b| **b != base).try_for_each(|base| Segment::remove(files, dir, *base, "log"))?;
+        let others: Vec<Offset> = replaced.into_iter().filter(|b| *b != base).collect();
+        remove_replaced(files, dir, &others, &sync_dir)?;
     }
     Ok(())
 }

@@ -1,25 +1,30 @@
 //! The topics of a broker: created, changed, deleted, and found by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use millstream_core::{BatchBuilder, Files, LogError, Now, TopicPartition, TopicSpec};
-use millstream_wire::SealOptions;
+use millstream_core::{BatchBuilder, Files, LogError, Now, Offset, OpenMode, TopicPartition, TopicSpec};
+use millstream_wire::{BatchHeader, SealOptions};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Point};
 use crate::data_dir::io;
 use crate::internal_topic;
+use crate::journal::Journal;
 use crate::options::BrokerOptions;
 use crate::partition::{Partition, State};
-use crate::recovery::{self, Known};
+use crate::recovery::{self, Found, Known};
+use crate::sealed::{Kind, Text};
+use crate::segment::Segment;
 use crate::storage::Storage;
 use crate::topic_config::{TopicConfig, check_name};
 
 /// Marks a topic's first partition folder, written last: without it there is no topic.
 const TOPIC_FILE: &str = "topic.properties";
+/// Marks it when the topic is deleted, before its folders go: what of them a crash leaves goes with the next start.
+const DELETED: &str = "topic.deleted";
 
 pub(crate) struct Topics {
     pub(crate) options: BrokerOptions,
@@ -48,47 +53,102 @@ impl Topics {
         let topics = Topics { options, storage, root, topics: RwLock::default(), newest: AtomicU64::new(0) };
         if let Some(root) = &topics.root {
             let files = &*topics.storage.files;
-            for name in files.list(root).map_err(|e| io("cannot list", root, e))? {
-                let Some(name) = name.strip_suffix("-0") else { continue };
-                if let Some(topic) = topics.read(root, name, checkpoint)? {
-                    topics.write().insert(name.to_owned(), topic);
+            // All is read before anything is changed: what is damaged stays as it is.
+            let (mut found, mut deleted) = (Vec::new(), Vec::new());
+            for (name, numbers) in folders(files, root)? {
+                if is_there(files, &partition_dir(root, &name, 0).join(DELETED))? {
+                    deleted.push((name, numbers));
+                } else {
+                    found.extend(topics.read(root, &name, &numbers, checkpoint)?);
                 }
+            }
+            check_ids(root, &found)?;
+            check_journal(files, root, checkpoint, &found)?;
+            for (name, numbers) in deleted {
+                remove_folders(files, root, &name, &numbers)?;
+            }
+            for topic in found {
+                let (name, topic) = topics.mend(root, topic)?;
+                topics.write().insert(name, topic);
             }
         }
         Ok(topics)
     }
 
     /// A topic from its folders; `None` if its creation did not finish: nothing of it was acknowledged.
-    fn read(&self, root: &Path, name: &str, checkpoint: &Checkpoint) -> Result<Option<Topic>, LogError> {
+    fn read(
+        &self,
+        root: &Path,
+        name: &str,
+        numbers: &BTreeSet<i32>,
+        checkpoint: &Checkpoint,
+    ) -> Result<Option<FoundTopic>, LogError> {
         let files = &*self.storage.files;
-        let file = partition_dir(root, name, 0).join(TOPIC_FILE);
-        let text = match files.read(&file) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(io("cannot read", &file, e)),
+        let first = partition_dir(root, name, 0);
+        let file = first.join(TOPIC_FILE);
+        let damaged = |problem: String| LogError::Corrupt { place: file.display().to_string(), problem };
+        let kind = Kind { name: "topic", of: &format!("{name}-0") };
+        let (text, sealed) = match kind.read(files, &file)? {
+            Some(Text::Sealed(text)) => (text, true),
+            Some(Text::Plain(text)) => (text, false),
+            None => {
+                for number in numbers {
+                    let dir = partition_dir(root, name, *number);
+                    if holds_batches(files, &dir)? {
+                        return Err(damaged(format!("it is not there, and {} holds batches", dir.display())));
+                    }
+                }
+                return Ok(None);
+            }
         };
-        let properties: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let body = if sealed { Some(&*text) } else { text.strip_prefix("version=1\n") };
+        let properties: BTreeMap<&str, &str> =
+            body.iter().flat_map(|b| b.lines()).filter_map(|l| l.split_once('=')).collect();
         let number = |key: &str| properties.get(key).and_then(|n| n.parse::<u64>().ok());
         let (Some(id), Some(count)) = (number("id"), number("partitions").and_then(|n| i32::try_from(n).ok())) else {
-            return Err(LogError::Corrupt {
-                place: file.display().to_string(),
-                problem: "it does not say the topic's id and how many partitions there are".into(),
-            });
+            return Err(damaged("it does not say the topic's id and how many partitions there are".into()));
         };
         let given = properties
             .iter()
             .filter_map(|(k, v)| Some((k.strip_prefix("config.")?.to_owned(), (*v).to_owned())))
             .collect();
-        let config = TopicConfig::new(&given, &self.options)?;
+        let config = TopicConfig::new(&given, &self.options)
+            .map_err(|error| if sealed { error } else { damaged(error.to_string()) })?;
+        if let Some(missing) = (0..count).find(|number| !numbers.contains(number)) {
+            return Err(damaged(format!("partition {missing} of {count} has no folder")));
+        }
+        for number in numbers.range(count..) {
+            let dir = partition_dir(root, name, *number);
+            if holds_batches(files, &dir)? {
+                return Err(damaged(format!("there are {count} partitions, and {} holds batches", dir.display())));
+            }
+        }
         let mut partitions = Vec::new();
         for number in 0..count {
-            let dir = partition_dir(root, name, number);
             let cut = checkpoint.journal.is_some();
-            let point = checkpoint.points.get(&(id, number)).copied().or(cut.then_some(0));
-            let state = recovery::recover(files, &dir, Known { point, cut })?;
-            partitions.push(self.partition_at(TopicPartition::new(name, number), id, &config, Some(dir), state));
+            let point = checkpoint.point(id, number).map_err(damaged)?.or(cut.then(Point::default));
+            let known = Known { point, cut, doubted: internal_topic::is_internal(name), compacts: config.compacts };
+            partitions.push(recovery::recover(files, &partition_dir(root, name, number), known)?);
         }
-        Ok(Some(Topic { id, config, partitions }))
+        Ok(Some(FoundTopic { name: name.to_owned(), id, config, sealed, partitions }))
+    }
+
+    /// Brings the folders of a topic to what was found.
+    fn mend(&self, root: &Path, found: FoundTopic) -> Result<(String, Topic), LogError> {
+        let files = &*self.storage.files;
+        let FoundTopic { name, id, config, sealed, partitions } = found;
+        if !sealed {
+            let spec =
+                TopicSpec { name: name.clone(), partitions: partitions.len() as i32, configs: config.given.clone() };
+            write_topic_file(files, root, id, &spec)?;
+        }
+        let mend = |(number, partition): (i32, Found)| {
+            let dir = partition_dir(root, &name, number);
+            let state = partition.mend(files, &dir)?;
+            Ok(self.partition_at(TopicPartition::new(&*name, number), id, &config, Some(dir), state))
+        };
+        let partitions = (0..).zip(partitions).map(mend).collect::<Result<_, LogError>>()?;
+        Ok((name, Topic { id, config, partitions }))
     }
 
     fn partition_at(
@@ -193,14 +253,14 @@ impl Topics {
         for number in 0..spec.partitions {
             let dir = root.map(|root| partition_dir(root, &spec.name, number));
             if let Some(dir) = &dir {
-                files.create_dir(dir).map_err(|e| io("cannot create", dir, e))?;
+                create_folder(files, dir)?;
             }
             let name = TopicPartition::new(spec.name.as_str(), number);
             partitions.push(self.partition_at(name, id, &config, dir, State::default()));
         }
         if let Some(root) = root {
             files.sync_dir(root).map_err(|e| io("cannot sync", root, e))?;
-            write_topic_file(files, &partition_dir(root, &spec.name, 0), id, spec)?;
+            write_topic_file(files, root, id, spec)?;
         }
         topics.insert(spec.name.clone(), Topic { id, config, partitions });
         Ok(())
@@ -216,7 +276,7 @@ impl Topics {
         let config = TopicConfig::new(&given, &self.options)?;
         if let Some(root) = &self.root {
             let spec = TopicSpec { name: name.to_owned(), partitions: topic.partitions.len() as i32, configs: given };
-            write_topic_file(&*self.storage.files, &partition_dir(root, name, 0), topic.id, &spec)?;
+            write_topic_file(&*self.storage.files, root, topic.id, &spec)?;
         }
         topic.partitions.iter().for_each(|partition| partition.configure(config.clone()));
         topic.config = config;
@@ -228,27 +288,153 @@ impl Topics {
         let gone = topics.remove(name).ok_or_else(|| LogError::UnknownTopic(TopicPartition::new(name, 0)))?;
         gone.partitions.iter().for_each(|p| p.abandon());
         let Some(root) = &self.root else { return Ok(()) };
-        let files = &*self.storage.files;
-        let first = partition_dir(root, name, 0);
-        let file = first.join(TOPIC_FILE);
-        files.remove(&file).and_then(|()| files.sync_dir(&first)).map_err(|e| io("cannot remove", &file, e))?;
-        for partition in 0..gone.partitions.len() {
-            let path = partition_dir(root, name, partition as i32);
-            files.remove_dir(&path).map_err(|e| io("cannot remove", &path, e))?;
-        }
-        Ok(())
+        let (files, mark) = (&*self.storage.files, partition_dir(root, name, 0).join(DELETED));
+        files.replace(&mark, b"").map_err(|e| io("cannot write", &mark, e))?;
+        remove_folders(files, root, name, &(0..gone.partitions.len() as i32).collect())
     }
+}
+
+/// A topic as it was found, before anything is changed.
+struct FoundTopic {
+    name: String,
+    id: u64,
+    config: TopicConfig,
+    /// Its file has a checksum.
+    sealed: bool,
+    partitions: Vec<Found>,
 }
 
 fn partition_dir(root: &Path, topic: &str, partition: i32) -> PathBuf {
     root.join(format!("{topic}-{partition}"))
 }
 
-fn write_topic_file(files: &dyn Files, dir: &Path, id: u64, spec: &TopicSpec) -> Result<(), LogError> {
-    let mut text = format!("version=1\nid={id}\npartitions={}\n", spec.partitions);
+/// Folders that may be partitions, by topic.
+fn folders(files: &dyn Files, root: &Path) -> Result<BTreeMap<String, BTreeSet<i32>>, LogError> {
+    let mut folders: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+    for name in files.list(root).map_err(|e| io("cannot list", root, e))? {
+        let Some((topic, number)) = name.rsplit_once('-') else { continue };
+        let Some(number) = number.parse::<i32>().ok().filter(|n| n.to_string() == number) else { continue };
+        if files.list(&root.join(&name)).is_ok() {
+            folders.entry(topic.to_owned()).or_default().insert(number);
+        }
+    }
+    Ok(folders)
+}
+
+fn is_there(files: &dyn Files, path: &Path) -> Result<bool, LogError> {
+    match files.open(path, OpenMode::Existing) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io("cannot open", path, e)),
+    }
+}
+
+fn holds_batches(files: &dyn Files, dir: &Path) -> Result<bool, LogError> {
+    for suffix in ["log", "log.swap"] {
+        for base in Segment::list(files, dir, suffix)? {
+            if Segment::has_bytes(files, dir, base, suffix)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Two topics never have one id: it tells their entries in the journal apart.
+fn check_ids(root: &Path, topics: &[FoundTopic]) -> Result<(), LogError> {
+    let mut names: BTreeMap<u64, &str> = BTreeMap::new();
+    for topic in topics {
+        if let Some(other) = names.insert(topic.id, &topic.name) {
+            return Err(LogError::Corrupt {
+                place: partition_dir(root, &topic.name, 0).join(TOPIC_FILE).display().to_string(),
+                problem: format!("it has the id {} of topic `{other}`", topic.id),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Reads the journal as it will be replayed: its entries follow what the segments keep, and each other.
+fn check_journal(
+    files: &dyn Files,
+    root: &Path,
+    checkpoint: &Checkpoint,
+    topics: &[FoundTopic],
+) -> Result<(), LogError> {
+    let mut ends: BTreeMap<(u64, i32), (&str, Offset)> = BTreeMap::new();
+    for topic in topics {
+        for (number, found) in (0..).zip(&topic.partitions) {
+            ends.insert((topic.id, number), (&*topic.name, found.state.end));
+        }
+    }
+    let mut known: BTreeSet<u64> = BTreeSet::new();
+    Journal::read(files, root, checkpoint, |entry| {
+        let Some((name, end)) = ends.get_mut(&(entry.topic, entry.partition)) else { return Ok(()) };
+        let damaged = |problem: String| LogError::Corrupt {
+            place: format!("the journal's entry for {name}-{}", entry.partition),
+            problem,
+        };
+        let head = entry.batch.first_chunk().map(BatchHeader::parse).transpose().map_err(|e| damaged(e.to_string()))?;
+        let header = head.ok_or_else(|| damaged("a batch is cut off".into()))?;
+        if header.base_offset > *end {
+            return Err(damaged(format!("offset {} follows {end}", header.base_offset)));
+        }
+        *end = header.next_offset().max(*end);
+        known.insert(entry.topic);
+        Ok(())
+    })?;
+    // A topic that is younger than the checkpoint has all that was acknowledged in the journal. Of one whose file has no checksum
+    // that is not known.
+    let doubtful = topics.iter().find(|topic| {
+        !topic.sealed
+            && !checkpoint.points.contains_key(&(topic.id, 0))
+            && !known.contains(&topic.id)
+            && topic.partitions.iter().any(Found::is_cut)
+    });
+    doubtful.map_or(Ok(()), |topic| {
+        Err(LogError::Corrupt {
+            place: partition_dir(root, &topic.name, 0).join(TOPIC_FILE).display().to_string(),
+            problem: format!("neither the checkpoint nor the journal knows the id {}, and there are batches", topic.id),
+        })
+    })
+}
+
+/// A new partition's folder: what a creation or a deletion that did not end has left there goes, if it is no batch.
+fn create_folder(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
+    if files.list(dir).is_ok_and(|names| !names.is_empty()) {
+        if holds_batches(files, dir)? {
+            return Err(LogError::Corrupt {
+                place: dir.display().to_string(),
+                problem: "it holds batches, and no topic has them".into(),
+            });
+        }
+        files.remove_dir(dir).map_err(|e| io("cannot remove", dir, e))?;
+    }
+    files.create_dir(dir).map_err(|e| io("cannot create", dir, e))
+}
+
+/// Removes the folders of a topic that is marked as deleted; the mark goes last.
+fn remove_folders(files: &dyn Files, root: &Path, name: &str, numbers: &BTreeSet<i32>) -> Result<(), LogError> {
+    for number in numbers.iter().filter(|number| **number > 0) {
+        let dir = partition_dir(root, name, *number);
+        files.remove_dir(&dir).map_err(|e| io("cannot remove", &dir, e))?;
+    }
+    let first = partition_dir(root, name, 0);
+    let names = files.list(&first).map_err(|e| io("cannot list", &first, e))?;
+    names
+        .iter()
+        .filter(|name| *name != DELETED)
+        .map(|name| first.join(name))
+        .try_for_each(|path| files.remove(&path).map_err(|e| io("cannot remove", &path, e)))?;
+    files.sync_dir(&first).map_err(|e| io("cannot sync", &first, e))?;
+    files.remove_dir(&first).map_err(|e| io("cannot remove", &first, e))
+}
+
+fn write_topic_file(files: &dyn Files, root: &Path, id: u64, spec: &TopicSpec) -> Result<(), LogError> {
+    let mut text = format!("id={id}\npartitions={}\n", spec.partitions);
     for (key, value) in &spec.configs {
         text.push_str(&format!("config.{key}={value}\n"));
     }
-    let path = dir.join(TOPIC_FILE);
-    files.replace(&path, text.as_bytes()).map_err(|e| io("cannot write", &path, e))
+    let path = partition_dir(root, &spec.name, 0).join(TOPIC_FILE);
+    Kind { name: "topic", of: &format!("{}-0", spec.name) }.write(files, &path, &text)
 }
