@@ -141,8 +141,8 @@ impl Journal {
                 Some(head) => return Err(damaged(0, format!("it is journal {}", head.number))),
                 // The first format had no head.
                 None if !checkpoint.heads && !bytes.starts_with(&MAGIC) => at = 0,
-                // Its creation did not end: nothing was written to it.
-                None if number > first && number == last && bytes.len() <= MARK_LEN => at = bytes.len(),
+                // Its creation did not end: nothing was written to it. The next one says so.
+                None if number > first && bytes.len() <= MARK_LEN => at = bytes.len(),
                 None => return Err(damaged(0, "it does not begin as a journal".into())),
             }
             while let Some((entry, len)) = decode(&bytes, at) {

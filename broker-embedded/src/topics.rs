@@ -50,7 +50,9 @@ impl Topics {
         storage: Arc<Storage>,
         checkpoint: &Checkpoint,
     ) -> Result<Self, LogError> {
-        let topics = Topics { options, storage, root, topics: RwLock::default(), newest: AtomicU64::new(0) };
+        // Of topics that were deleted since the checkpoint too: one that is made now must not be taken for them.
+        let newest = AtomicU64::new(checkpoint.points.last_key_value().map_or(0, |((newest, _), _)| *newest));
+        let topics = Topics { options, storage, root, topics: RwLock::default(), newest };
         if let Some(root) = &topics.root {
             let files = &*topics.storage.files;
             // All is read before anything is changed: what is damaged stays as it is.
@@ -95,7 +97,10 @@ impl Topics {
                 for number in numbers {
                     let dir = partition_dir(root, name, *number);
                     if holds_batches(files, &dir)? {
-                        return Err(damaged(format!("it is not there, and {} holds batches", dir.display())));
+                        return Err(damaged(format!(
+                            "it is not there, and {} holds batches; if a version before was deleting the topic, remove its folders",
+                            dir.display()
+                        )));
                     }
                 }
                 return Ok(None);

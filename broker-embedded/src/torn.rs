@@ -2,7 +2,7 @@
 //!
 //! A process that ends in a write leaves its beginning. A power cut leaves sectors of it that read as zeros too: never bytes of
 //! another kind. So an end that is as long as it says it is, and has no such sectors, was written in whole; and so was whatever is
-//! before something sound.
+//! before sound pieces that go on to the end: others are in the piece that is cut off.
 
 const SECTOR: u64 = 512;
 
@@ -20,14 +20,21 @@ pub(crate) struct Pieces {
 pub(crate) fn is_torn(rest: &[u8], at: u64, pieces: &Pieces) -> bool {
     let sound = (1..rest.len()).find(|from| (pieces.is_sound)(&rest[*from..]));
     let bad = &rest[..sound.unwrap_or(rest.len())];
-    let is_short = sound.is_none() && (pieces.declared)(rest).is_some_and(|len| len > rest.len() as u64);
+    let goes_on = sound.is_some_and(|mut at| {
+        while at < rest.len() && (pieces.is_sound)(&rest[at..]) {
+            at = (pieces.declared)(&rest[at..]).map_or(rest.len(), |len| at.saturating_add(len as usize));
+        }
+        at == rest.len()
+    });
+    let is_short = !goes_on && (pieces.declared)(rest).is_some_and(|len| len > rest.len() as u64);
     is_short && !(pieces.is_one)(rest) || has_hole(bad, at)
 }
 
-/// Whether a whole sector of these bytes was not written, or the rest of the last one.
+/// Whether a sector of these bytes was not written, or what they have of the first or the last one.
 fn has_hole(bytes: &[u8], at: u64) -> bool {
     let first = ((SECTOR - at % SECTOR) % SECTOR) as usize;
-    let mut sectors = bytes.get(first..).unwrap_or_default().chunks(SECTOR as usize);
+    let (begin, rest) = bytes.split_at(first.min(bytes.len()));
+    let mut sectors = rest.chunks(SECTOR as usize).chain([begin]);
     let is_unwritten = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     is_unwritten(bytes) || sectors.any(|sector| sector.len() >= 64 && is_unwritten(sector))
 }

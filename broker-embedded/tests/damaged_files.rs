@@ -410,8 +410,16 @@ fn the_first_format_opens_and_a_topic_that_nobody_knows_is_not_cut() -> Outcome 
                 let copy = files.kill();
                 put(&copy, &file, Some(&flipped(text.as_bytes(), digit, bit)));
                 let damage = format!("{durability:?} {end:?} digit {digit} bit {bit}");
-                let error = told(&copy, durability, &wanted, &damage);
-                assert!(error.is_some() || durability == Durability::Os || end == End::Closed, "{damage}");
+                if durability == Durability::Os || end == End::Closed {
+                    // It had no checksum, so its topic is another one: groups have no positions there.
+                    let records = |lines: Vec<String>| -> Vec<String> {
+                        lines.into_iter().filter(|line| !line.starts_with("g in-")).collect()
+                    };
+                    let found = view(&copy, durability).map(records);
+                    assert!(found.map_or(true, |found| found == records(wanted.clone())), "{damage}");
+                } else {
+                    assert!(told(&copy, durability, &wanted, &damage).is_some(), "{damage}");
+                }
             }
         }
     }

@@ -41,6 +41,8 @@ pub struct TaskContext {
     pub(crate) input: usize,
     pub(crate) offset: Offset,
     pub(crate) has_record: bool,
+    /// What has waited was passed on since the last commit, or a timer has fired: not all that was done is of records.
+    pub(crate) has_passed_on: bool,
     pub(crate) stream_time: Timestamp,
     pub(crate) wall: Timestamp,
     pub(crate) times: Vec<Timestamp>,
@@ -78,6 +80,7 @@ impl TaskContext {
     #[inline]
     pub fn passing_on<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         let has_record = std::mem::replace(&mut self.has_record, false);
+        self.has_passed_on = true;
         let done = work(self);
         self.has_record = has_record;
         done
@@ -308,6 +311,7 @@ impl TaskContext {
             input: 0,
             offset: 0,
             has_record: false,
+            has_passed_on: false,
             stream_time: NO_TIME,
             wall: 0,
             times: Vec::new(),

@@ -125,7 +125,7 @@ pub(crate) fn fire(
         due.set(next_due(due.get(), now, *interval));
         has_fired.set(true);
         cx.counters.punctuate += 1;
-        cx.has_record = false;
+        (cx.has_record, cx.has_passed_on) = (false, true);
         schedule.node.borrow_mut().punctuate(cx, now, schedule.token)?;
         fired = true;
     }

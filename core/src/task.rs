@@ -72,8 +72,11 @@ pub struct Task {
     waits_for_commit: bool,
     /// Records processed since the last commit.
     uncommitted: usize,
-    /// So many records are committed one by one: one of them makes a row that its store cannot write.
-    one_by_one: usize,
+    /// The input and offset of the last of them.
+    last: (usize, Offset),
+    /// One of so many that come next makes a row that its store cannot write: no more than `most` of them are committed together.
+    doubtful: usize,
+    most: usize,
     /// Per idle source, the indices of the program's lifecycles below it.
     below: Vec<Vec<usize>>,
     committed: Snapshot,
@@ -145,7 +148,9 @@ impl Task {
             goes_on: false,
             waits_for_commit: false,
             uncommitted: 0,
-            one_by_one: 0,
+            last: (0, 0),
+            doubtful: 0,
+            most: 0,
             below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
@@ -391,29 +396,28 @@ impl Task {
         std::mem::take(&mut self.goes_on)
     }
 
-    /// A store cannot write a row. Records are then committed one by one, until that fails with the one that makes it.
+    /// A store cannot write a row. Half as many records are then committed together, until that fails with the one that makes it.
     #[cold]
     fn refused(&mut self, store: StoreId, why: Unencodable) -> Error {
-        match std::mem::take(&mut self.uncommitted) {
-            // A timer makes it, or the end of the input.
-            0 => Error::Unencodable(Box::new(why)),
-            1 => {
-                let node = self.topology.nodes().iter().find(|node| node.stores.contains(&store));
-                let node = node.map(|node| node.name.clone()).unwrap_or_default();
-                self.cx.has_record = true;
-                let error = self.cx.unencodable(node.clone(), why.clone());
-                if !matches!(self.cx.handlers.processing, ExceptionHandler::Fail) {
-                    let (input, offset) = (self.cx.input, self.cx.offset);
-                    self.left_out.push(LeftOut { input, offset, why: Why::Unencodable(node, why) });
-                    self.goes_on = true;
-                }
-                error
-            }
-            records => {
-                (self.one_by_one, self.goes_on) = (records, true);
-                Error::Unencodable(Box::new(why))
-            }
+        let records = std::mem::take(&mut self.uncommitted);
+        if records > 1 {
+            (self.doubtful, self.most) = (self.doubtful.max(records), records / 2);
+            self.goes_on = true;
         }
+        // What has waited may make it, a timer, or the end of the input: no record is to blame for that.
+        if records != 1 || self.cx.has_passed_on {
+            return Error::Unencodable(Box::new(why));
+        }
+        let node = self.topology.nodes().iter().find(|node| node.stores.contains(&store));
+        let node = node.map(|node| node.name.clone()).unwrap_or_default();
+        let (input, offset) = self.last;
+        (self.cx.input, self.cx.offset, self.cx.has_record) = (input, offset, true);
+        let error = self.cx.unencodable(node.clone(), why.clone());
+        if !matches!(self.cx.handlers.processing, ExceptionHandler::Fail) {
+            self.left_out.push(LeftOut { input, offset, why: Why::Unencodable(node, why) });
+            (self.most, self.goes_on) = (self.doubtful.div_ceil(2), true);
+        }
+        error
     }
 
     /// Goes on behind a panic without a rollback: nodes are made anew, and the input of the record is read again from it on. Returns
@@ -481,7 +485,8 @@ impl Task {
             let is_ahead = self.left_out.iter().any(|p| p.input == index && p.offset >= self.inputs[index].consumed);
             let left_out = if is_ahead { self.leave_out(index)? } else { None };
             let input = &mut self.inputs[index];
-            let most = if is_ahead || self.one_by_one > 0 { 1 } else { records - done };
+            let doubtful = if self.doubtful > 0 { self.most.saturating_sub(self.uncommitted).max(1) } else { records };
+            let most = if is_ahead { 1 } else { doubtful.min(records - done) };
             let limit = RunLimit { until: limit.max(head), records: most };
             let taken = match left_out {
                 Some(taken) => taken,
@@ -495,11 +500,15 @@ impl Task {
             self.cx.counters.process += taken as u64;
             self.dirty = true;
             done += taken;
-            self.uncommitted += if left_out.is_none() { taken } else { 0 };
+            match left_out {
+                None => (self.uncommitted, self.last) = (self.uncommitted + taken, (index, self.cx.offset)),
+                Some(taken) => self.doubtful = self.doubtful.saturating_sub(taken),
+            }
             self.fire_by_stream_time()?;
             // Each panic would otherwise undo what was done behind the ones before it, and many of them take time by their square.
             let was_last = || !self.left_out.iter().any(|p| p.offset >= self.inputs[p.input].consumed);
-            if self.one_by_one > 0 || (left_out.is_some() && was_last()) {
+            let are_most = self.doubtful > 0 && self.uncommitted >= self.most;
+            if are_most || (left_out.is_some() && was_last()) {
                 self.waits_for_commit = true;
                 break;
             }
@@ -726,8 +735,8 @@ impl Task {
         let offsets = offsets.collect();
         self.pending = Some(snapshot);
         self.note_passing_on();
-        (self.dirty, self.uncommitted) = (false, 0);
-        self.one_by_one = self.one_by_one.saturating_sub(1);
+        self.doubtful = self.doubtful.saturating_sub(self.uncommitted);
+        (self.dirty, self.uncommitted, self.cx.has_passed_on) = (false, 0, false);
         (self.cx.commit_requested, self.waits_for_commit) = (false, false);
         offsets
     }
@@ -748,7 +757,7 @@ impl Task {
     /// Back to the last commit: the one way out of every failure. Returns the offsets to read from, one per input.
     pub(crate) fn rollback(&mut self) -> Result<Vec<Offset>> {
         self.pending = None;
-        (self.dirty, self.uncommitted) = (false, 0);
+        (self.dirty, self.uncommitted, self.cx.has_passed_on) = (false, 0, false);
         self.idle_since = None;
         (self.cx.commit_requested, self.waits_for_commit) = (false, false);
         self.cx.out_of_order = false;

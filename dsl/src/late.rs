@@ -72,12 +72,14 @@ pub(crate) fn pass_on<K: Clone, V: Clone>(
 pub(crate) fn pass_on_in<K: Clone, V: Clone>(
     cx: &mut TaskContext,
     late: &mut Option<Late<Windowed<K>, V>>,
-    record: &Record<K, V>,
-    windows: impl IntoIterator<Item = Window>,
+    record: Record<K, V>,
+    windows: &[Window],
 ) -> Result<()> {
-    let Some(late) = late else { return Ok(()) };
-    windows.into_iter().try_for_each(|window| {
-        let Record { key, value, timestamp, headers } = record.clone();
+    let (Some(late), Some((last, others))) = (late, windows.split_last()) else { return Ok(()) };
+    let mut pass_on = |record: Record<K, V>, window: Window| {
+        let Record { key, value, timestamp, headers } = record;
         late.down.forward(cx, Record { key: Windowed { key, window }, value, timestamp, headers })
-    })
+    };
+    others.iter().try_for_each(|window| pass_on(record.clone(), *window))?;
+    pass_on(record, *last)
 }

@@ -303,7 +303,9 @@ fn a_record_that_is_not_late_is_not_copied_for_those_who_want_late_ones() -> Res
         let (without, with) = (program(kind, false)?, program(kind, true)?);
         assert_eq!(without[..5], with[..5], "{kind}");
         let late = with[5] - without[5];
-        assert!(late <= 1, "{kind}: {late} copies of a late record");
+        // The two windows that it has missed, of which one has the first copy.
+        let most = if kind == "hopping" { 2 } else { 1 };
+        assert!(late <= most, "{kind}: {late} copies of a late record");
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ fn they_go_on_to_the_end_of_time() -> Result<()> {
     }
     let a = |sum| ("a".to_owned(), 10, i64::MAX, Some(sum));
     assert_eq!(changes(&out), [a(2), a(5), a(9)]);
-    assert_eq!((t.output::<String, i64>("late")?.read(), t.counters().dropped_records), (vec![], 0));
+    assert_eq!((t.output::<Windowed<String>, i64>("late")?.read(), t.counters().dropped_records), (vec![], 0));
     t.restart()?;
     input.pipe_at(11, "a", 6);
     input.pipe_at(11, "b", 7);

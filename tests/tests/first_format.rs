@@ -57,7 +57,9 @@ fn what_it_has_written_opens() -> Result<()> {
             stored.write(&embedded, RECORDS)?;
             let (embedded, restored) = run(embedded, folder.path(), &stored, on_disk)?;
             assert_eq!(stored.difference(&embedded)?, None, "{program:?}, on disk: {on_disk}");
-            assert_eq!(restored == 0, on_disk, "{program:?} has restored {restored}");
+            // Versions lie in another order now, and are read from their changelog once more.
+            let is_there = on_disk && program.0 != "versioned-table";
+            assert_eq!(restored == 0, is_there, "{program:?} has restored {restored}");
         }
     }
     Ok(())

@@ -229,7 +229,11 @@ impl StreamThread {
     pub fn close(&mut self, now: Now) -> Result<()> {
         self.settle_blocking(now)?;
         if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
-            self.begin_commit(now)?;
+            match self.begin_commit(now) {
+                // The record at fault is looked for by the next start: what is not committed is read again.
+                Err(error @ (Error::Unencodable(_) | Error::Processing(_))) => drop(self.recover(error, now)?),
+                begun => begun?,
+            }
             self.settle_blocking(now)?;
         }
         match self.close_disks(now) {

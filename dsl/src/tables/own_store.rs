@@ -48,6 +48,29 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 
     /// As [`KTable::store`], of a versioned table.
     ///
+    /// ```
+    /// # use millstream_dsl::{MIN, Out, Processor, StreamsBuilder, TopologyTestDriver, VersionedStore, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Ask { rows: VersionedStore<String, i64> }
+    /// # impl Processor for Ask {
+    /// #     type KIn = String; type VIn = String; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, String>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.rows.get_as_of(&r.key, 7)?.map_or(0, |version| version.value);
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let rows = b.versioned_table::<String, i64>("orders", "orders", MIN).versioned_store()?;
+    /// b.stream("asked").process("ask", move |setup| Ask { rows: setup.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let (orders, asked) = (t.input::<String, i64>("orders")?, t.input::<String, String>("asked")?);
+    /// # let out = t.output::<String, i64>("out")?;
+    /// orders.pipe_at(5, "ann", 20);
+    /// asked.pipe_at(9, "ann", "how many?");
+    /// assert_eq!(out.read(), [kv("ann", 20)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Build`] when the table has no store of this kind.
     pub fn versioned_store(&self) -> Result<StoreHandle<VersionedStore<K, V>>> {
@@ -73,6 +96,30 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
 impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     /// As [`KTable::store`], of an aggregation in tumbling, hopping or sliding windows: rows by key and the start of their window.
     ///
+    /// ```
+    /// # use millstream_dsl::{MIN, Out, Processor, StreamsBuilder, TimeWindows, TopologyTestDriver, WindowStore, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Ask { rows: WindowStore<String, i64> }
+    /// # impl Processor for Ask {
+    /// #     type KIn = String; type VIn = String; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, String>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.rows.get(&r.key, 0)?.unwrap_or(0);
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let windows = b.stream::<String, i64>("orders").group_by_key().windowed_by(TimeWindows::of(MIN));
+    /// let rows = windows.count("counts").window_store()?;
+    /// b.stream("asked").process("ask", move |setup| Ask { rows: setup.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let (orders, asked) = (t.input::<String, i64>("orders")?, t.input::<String, String>("asked")?);
+    /// # let out = t.output::<String, i64>("out")?;
+    /// orders.pipe_at(5, "ann", 20);
+    /// asked.pipe_at(9, "ann", "how many?");
+    /// assert_eq!(out.read(), [kv("ann", 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Build`] when the table has no store of this kind.
     pub fn window_store(&self) -> Result<StoreHandle<WindowStore<K, V>>> {
@@ -83,6 +130,30 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<Windowed<K>, V> {
     }
 
     /// As [`KTable::store`], of an aggregation in sessions.
+    ///
+    /// ```
+    /// # use millstream_dsl::{MIN, Out, Processor, SessionStore, SessionWindows, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// # struct Ask { rows: SessionStore<String, i64> }
+    /// # impl Processor for Ask {
+    /// #     type KIn = String; type VIn = String; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, r: Record<String, String>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         let n = self.rows.fetch(&r.key)?.into_iter().map(|(_, n)| n).sum();
+    /// #         out.forward(r.with_value(n))
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let sessions = b.stream::<String, i64>("orders").group_by_key().windowed_by(SessionWindows::of(MIN));
+    /// let rows = sessions.count("counts").session_store()?;
+    /// b.stream("asked").process("ask", move |setup| Ask { rows: setup.store(rows) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let (orders, asked) = (t.input::<String, i64>("orders")?, t.input::<String, String>("asked")?);
+    /// # let out = t.output::<String, i64>("out")?;
+    /// orders.pipe_at(5, "ann", 20);
+    /// asked.pipe_at(9, "ann", "how many?");
+    /// assert_eq!(out.read(), [kv("ann", 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Build`] when the table has no store of this kind.

@@ -72,7 +72,7 @@ where
         })?;
         late.map_or(Ok(()), |late| {
             let missed = node.spec.windows.missed(late.timestamp, close_time);
-            pass_on_in(cx, &mut node.late, &late, missed)
+            pass_on_in(cx, &mut node.late, late, &missed)
         })
     }
 }

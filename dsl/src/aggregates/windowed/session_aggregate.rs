@@ -71,7 +71,7 @@ where
         let late = node.process(cx, record).or_else(|error| cx.failed(node.node, error).map(|()| None))?;
         late.map_or(Ok(()), |late| {
             let (start, end) = (late.timestamp, late.timestamp);
-            pass_on_in(cx, &mut node.late, &late, [Window { start, end }])
+            pass_on_in(cx, &mut node.late, late, &[Window { start, end }])
         })
     }
 }
