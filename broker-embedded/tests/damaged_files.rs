@@ -144,6 +144,14 @@ fn put(files: &SimFiles, path: &Path, bytes: Option<&[u8]>) {
     }
 }
 
+/// Every durability that has files, and every end.
+const CASES: [(Durability, End); 4] = [
+    (Durability::Os, End::Closed),
+    (Durability::Os, End::Killed),
+    (Durability::Disk, End::Closed),
+    (Durability::Disk, End::Killed),
+];
+
 /// What is said of a directory after a file was changed; `None` if it opens with everything.
 fn told(files: &SimFiles, durability: Durability, wanted: &[String], damage: &str) -> Option<String> {
     let before = contents(files);
@@ -256,12 +264,7 @@ fn a_closed_segment_that_is_cut_between_batches_emptied_gone_or_anothers_is_no_g
 /// The checksum of a batch does not cover its offset.
 #[test]
 fn an_offset_of_a_batch_that_is_damaged_is_found() -> Outcome {
-    for (durability, end) in [
-        (Durability::Os, End::Closed),
-        (Durability::Os, End::Killed),
-        (Durability::Disk, End::Closed),
-        (Durability::Disk, End::Killed),
-    ] {
+    for (durability, end) in CASES {
         let files = written(durability, end)?;
         let wanted = view(&files.kill(), durability)?;
         for path in segments(&files, "in-0").into_iter().chain(segments(&files, "in-1")) {
@@ -447,12 +450,7 @@ fn may_be_torn(files: &SimFiles, path: &Path, durability: Durability, end: End) 
 fn whatever_is_damaged_all_is_there_or_an_error_says_what() -> Outcome {
     let mut dice = Dice(7);
     let mut errors = 0;
-    for (durability, end) in [
-        (Durability::Os, End::Closed),
-        (Durability::Os, End::Killed),
-        (Durability::Disk, End::Closed),
-        (Durability::Disk, End::Killed),
-    ] {
+    for (durability, end) in CASES {
         let files = written(durability, end)?;
         let wanted = view(&files.kill(), durability)?;
         let all = contents(&files);
