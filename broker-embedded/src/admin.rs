@@ -29,6 +29,11 @@ impl Admin for Broker {
         Ok(self.topics().config(topic).unwrap_or_default())
     }
 
+    fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>, LogError> {
+        let partition = self.topics().partition(&TopicPartition::new(topic, 0)).ok();
+        Ok(partition.map(|partition| partition.config().max_message_bytes))
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         self.storage().check_open()?;
         self.topics().alter(topic, configs)

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
-use crate::error::{Error, Result, TooLarge};
+use crate::batch_limits::{BatchLimits, batch_of_one};
+use crate::error::{Error, Result};
 use crate::log::{LogError, TopicPartition};
 use crate::partitioner::partition_for_key;
 use crate::time::Timestamp;
-
-/// What a batch of one record has besides key, value and headers, at most: its own header, lengths, time and offset.
-const OVERHEAD: usize = 61 + 21;
 
 /// Index of a topic in a task's [`Collector`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub(crate) type TargetLookup = Arc<dyn Fn(&str) -> Result<Option<Target>, LogErr
 /// What is asked of a topic before records go there.
 pub(crate) struct Target {
     pub(crate) partitions: i32,
-    /// `max.message.bytes`, if it is known.
+    /// See [`Admin::max_message_bytes`](crate::Admin::max_message_bytes).
     pub(crate) max_message_bytes: Option<usize>,
 }
 
@@ -52,10 +50,7 @@ struct Sink {
     topic: Arc<str>,
     is_internal: bool,
     open: Vec<BatchBuilder>,
-    /// Of a record in a batch of its own, and the setting that says so.
-    largest: (usize, &'static str),
-    /// A batch that is as large is closed. So is one that a record as large comes to, before it: twice of it is written.
-    batch_bytes: usize,
+    limits: BatchLimits,
 }
 
 impl Collector {
@@ -85,18 +80,26 @@ impl Collector {
         if let Some(slot) = self.by_topic.get(topic) {
             return Ok(*slot);
         }
-        let Target { partitions, max_message_bytes } =
-            (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))?;
+        let Target { partitions, max_message_bytes } = self.look_up(topic)?;
         let (slot, topic) = (SinkSlot(self.sinks.len()), Arc::<str>::from(topic));
         let open = (0..partitions).map(|_| BatchBuilder::new()).collect();
         let is_internal = self.internal.contains(&*topic);
-        let request = (self.max_request_bytes, "max.request.size");
-        let message = max_message_bytes.map(|bytes| (bytes, "max.message.bytes of the topic"));
-        let largest = message.filter(|message| message.0 < request.0).unwrap_or(request);
-        let batch_bytes = max_message_bytes.map_or(self.batch_bytes, |bytes| self.batch_bytes.min(bytes / 2));
-        self.sinks.push(Sink { topic: topic.clone(), is_internal, open, largest, batch_bytes });
+        let limits = BatchLimits::new(self.batch_bytes, self.max_request_bytes, max_message_bytes);
+        self.sinks.push(Sink { topic: topic.clone(), is_internal, open, limits });
         self.by_topic.insert(topic, slot);
         Ok(slot)
+    }
+
+    fn look_up(&self, topic: &str) -> Result<Target> {
+        (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))
+    }
+
+    /// How large batches of `batch` bytes may be that are written to a topic past the collector.
+    ///
+    /// # Errors
+    /// As [`Collector::slot`].
+    pub(crate) fn limits(&self, topic: &str, batch: usize) -> Result<BatchLimits> {
+        Ok(BatchLimits::new(batch, self.max_request_bytes, self.look_up(topic)?.max_message_bytes))
     }
 
     /// The slot of a topic that the program names while running. Records of a program's among those that the application keeps
@@ -145,15 +148,14 @@ impl Collector {
         value: Option<&[u8]>,
         headers: &[u8],
     ) -> Result<()> {
-        let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers.len() + OVERHEAD;
-        let sink = &mut self.sinks[slot.0];
-        if bytes > sink.batch_bytes.min(sink.largest.0) {
+        let bytes = batch_of_one(key, value, headers);
+        if self.sinks[slot.0].limits.stands_out(bytes) {
             self.make_room(slot, partition, bytes)?;
         }
         let sink = &mut self.sinks[slot.0];
         let batch = &mut sink.open[partition as usize];
         batch.push(timestamp, key, value, headers);
-        if batch.len() >= sink.batch_bytes {
+        if batch.len() >= sink.limits.batch {
             self.close(slot, partition);
         }
         Ok(())
@@ -162,10 +164,9 @@ impl Collector {
     /// A record that is larger than a batch goes alone, or together with others it might be too large for the log.
     #[cold]
     fn make_room(&mut self, slot: SinkSlot, partition: i32, bytes: usize) -> Result<()> {
-        let Sink { topic, open, largest: (limit, setting), .. } = &self.sinks[slot.0];
-        if bytes > *limit {
-            let partition = TopicPartition { topic: topic.clone(), partition };
-            return Err(Error::TooLarge(Box::new(TooLarge { partition, bytes, limit: *limit, setting, letter: None })));
+        let Sink { topic, open, limits, .. } = &self.sinks[slot.0];
+        if let Some(why) = limits.too_large(bytes, || TopicPartition { topic: topic.clone(), partition }) {
+            return Err(Error::TooLarge(Box::new(why)));
         }
         if !open[partition as usize].is_empty() {
             self.close(slot, partition);
@@ -176,7 +177,7 @@ impl Collector {
     #[cold]
     fn close(&mut self, slot: SinkSlot, partition: i32) {
         let sink = &mut self.sinks[slot.0];
-        let next = BatchBuilder::with_capacity(sink.batch_bytes + sink.batch_bytes / 8);
+        let next = BatchBuilder::with_capacity(sink.limits.batch + sink.limits.batch / 8);
         let batch = std::mem::replace(&mut sink.open[partition as usize], next);
         self.full_bytes += batch.len();
         self.full.push((slot, partition, batch));

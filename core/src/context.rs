@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::collector::Collector;
 use crate::counters::Counters;
 use crate::dead_letter::{self, DeadLetter};
-use crate::error::{BufferFull, Error, NodeFailure, Result, TooLarge, Unencodable};
+use crate::error::{BufferFull, Error, NodeFailure, Result, TooLarge};
 use crate::error_handler_context::{ErrorHandlerContext, RawRecord};
 use crate::exception_handler::{ExceptionHandler, HandlerResponse};
 use crate::handlers::Handlers;
@@ -186,8 +186,8 @@ impl TaskContext {
 
     /// A node's store cannot write the row that the record has made.
     #[cold]
-    pub(crate) fn unencodable(&self, node: String, why: Unencodable) -> Error {
-        Error::Processing(Box::new(self.failure(node, Box::new(Error::Unencodable(Box::new(why))))))
+    pub(crate) fn unwritable(&self, node: String, why: Error) -> Error {
+        Error::Processing(Box::new(self.failure(node, Box::new(why))))
     }
 
     fn leave_to_handler(&mut self, error: Error) -> Result<()> {

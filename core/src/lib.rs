@@ -8,6 +8,7 @@
 //! - the runtime: [`Plan`], [`StreamThread`].
 
 mod alignment;
+mod batch_limits;
 mod bounded_run;
 mod changelog_record;
 mod client_state;

@@ -280,6 +280,13 @@ pub trait Admin: Send + Sync {
     /// When the log cannot answer.
     fn topic_configs(&self, topic: &str) -> Result<BTreeMap<String, String>, LogError>;
 
+    /// `max.message.bytes`: a batch that is larger is refused when it is written to the topic. `None` if the log forms batches by
+    /// itself, or the topic is not there.
+    ///
+    /// # Errors
+    /// When the log cannot answer.
+    fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>, LogError>;
+
     /// Sets some of a topic's configuration keys; the others stay as they are.
     ///
     /// # Errors

@@ -152,6 +152,10 @@ impl Admin for MemoryLog {
         Ok(BTreeMap::new())
     }
 
+    fn max_message_bytes(&self, _topic: &str) -> Result<Option<usize>, LogError> {
+        Ok(None)
+    }
+
     fn alter_configs(&self, topic: &str, _: &BTreeMap<String, String>) -> Result<(), LogError> {
         // It keeps everything, whatever a topic's configuration says.
         self.state().partition(&TopicPartition::new(topic, 0)).map(drop)

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use millstream_wire::BatchBuilder;
 
+use crate::batch_limits::{BatchLimits, batch_of_one};
 use crate::changelog_record::ChangelogRecord;
 use crate::disk::{DiskRows, Expired, RowOrder};
-use crate::error::{Error, Result};
-use crate::log::Isolation;
+use crate::error::{Error, Result, TooLarge};
+use crate::log::{Isolation, TopicPartition};
 use crate::state_budget::StateBudget;
 use crate::store_query::StoreQuery;
 use crate::time::{NO_TIME, Timestamp};
@@ -103,15 +104,29 @@ pub trait StateStore: 'static {
 }
 
 /// Builds the changelog batches of one store partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ChangelogWriter {
     open: BatchBuilder,
     full: Vec<BatchBuilder>,
+    limits: BatchLimits,
+    /// Bytes of the largest row that stands out.
+    largest: usize,
+}
+
+/// Rows that go to no topic.
+impl Default for ChangelogWriter {
+    fn default() -> Self {
+        ChangelogWriter::new(BatchLimits::none(Self::BATCH_BYTES))
+    }
 }
 
 impl ChangelogWriter {
-    /// Bytes of a batch.
+    /// Bytes of a batch, unless its topic takes no batches that are twice as large.
     pub const BATCH_BYTES: usize = 256 * 1024;
+
+    pub(crate) fn new(limits: BatchLimits) -> Self {
+        ChangelogWriter { open: BatchBuilder::default(), full: Vec::new(), limits, largest: 0 }
+    }
 
     /// Appends one row; `value` `None` is a tombstone.
     #[inline]
@@ -120,12 +135,34 @@ impl ChangelogWriter {
         if value.is_none() && crate::Plant::DropTombstone.is_set() {
             return;
         }
-        self.open.push(timestamp, Some(key), value, headers);
-        if self.open.len() >= Self::BATCH_BYTES {
-            // Another of this size mostly follows: it is not to grow there.
-            let next = BatchBuilder::with_capacity(Self::BATCH_BYTES + Self::BATCH_BYTES / 8);
-            self.full.push(std::mem::replace(&mut self.open, next));
+        let bytes = batch_of_one(Some(key), value, headers);
+        if self.limits.stands_out(bytes) {
+            self.make_room(bytes);
         }
+        self.open.push(timestamp, Some(key), value, headers);
+        if self.open.len() >= self.limits.batch {
+            self.close();
+        }
+    }
+
+    /// A row that is larger than a batch goes alone.
+    #[cold]
+    fn make_room(&mut self, bytes: usize) {
+        self.largest = self.largest.max(bytes);
+        if !self.open.is_empty() {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        // Another of this size mostly follows: it is not to grow there.
+        let next = BatchBuilder::with_capacity(self.limits.batch + self.limits.batch / 8);
+        self.full.push(std::mem::replace(&mut self.open, next));
+    }
+
+    /// Why not all of it can be written to `changelog`.
+    pub(crate) fn too_large(&self, changelog: &TopicPartition) -> Option<TooLarge> {
+        self.limits.too_large(self.largest, || changelog.clone())
     }
 
     /// Appends a row as it was read.

@@ -12,11 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::alignment::TimeAlignment;
+use crate::batch_limits::BatchLimits;
 use crate::collector::Collector;
 use crate::context::{TaskContext, TimeSlot};
 use crate::disk::StateDisk;
 use crate::disk_stores::DiskStores;
-use crate::error::{Error, Panicked, Result, Unencodable, panic_message};
+use crate::error::{Error, Panicked, Result, TooLarge, Unencodable, panic_message};
 use crate::error_handler_context::RawRecord;
 use crate::exception_handler::ExceptionHandler;
 use crate::handlers::Handlers;
@@ -61,6 +62,8 @@ pub struct Task {
     times: HashMap<String, TimeSlot>,
     /// Of every store, what it has seen: committed with the positions.
     store_times: Vec<TimeSlot>,
+    /// Of every store, how large the batches of its changelog may be.
+    changelog_limits: Vec<BatchLimits>,
     cx: TaskContext,
     program: Program,
     idle: Vec<IdleSource>,
@@ -100,7 +103,25 @@ enum Why {
     /// The program panics on it.
     Panicked(Panicked),
     /// It makes a row that its store cannot write; with the node that has the store.
-    Unencodable(String, Unencodable),
+    Unwritable(String, Unwritable),
+}
+
+/// Why a row cannot be written.
+#[derive(Clone)]
+enum Unwritable {
+    /// The store's serde refuses it.
+    Unencodable(Unencodable),
+    /// No batch of the changelog may hold it.
+    TooLarge(TooLarge),
+}
+
+impl From<Unwritable> for Error {
+    fn from(why: Unwritable) -> Self {
+        match why {
+            Unwritable::Unencodable(why) => Error::Unencodable(Box::new(why)),
+            Unwritable::TooLarge(why) => Error::TooLarge(Box::new(why)),
+        }
+    }
 }
 
 /// Whether a task may process now.
@@ -142,6 +163,7 @@ impl Task {
             globals,
             times: HashMap::new(),
             store_times: Vec::new(),
+            changelog_limits: Vec::new(),
             program: Program::default(),
             idle: Vec::new(),
             left_out: Vec::new(),
@@ -240,6 +262,11 @@ impl Task {
         for ((_, store, _), slot) in self.stores.iter().zip(&self.store_times) {
             store.state.borrow_mut().resume(self.cx.times[slot.0]);
         }
+        let limits = self.stores.iter().map(|(_, _, changelog)| match changelog {
+            Some(changelog) => self.cx.collector.limits(&changelog.topic, ChangelogWriter::BATCH_BYTES),
+            None => Ok(BatchLimits::none(ChangelogWriter::BATCH_BYTES)),
+        });
+        self.changelog_limits = limits.collect::<Result<_>>()?;
         let reached = self.idle.iter().map(|idle| idle.reached(&self.cx)).max();
         self.cx.stream_time = self.cx.stream_time.max(reached.unwrap_or(NO_TIME));
         self.build()?;
@@ -398,7 +425,7 @@ impl Task {
 
     /// A store cannot write a row. Half as many records are then committed together, until that fails with the one that makes it.
     #[cold]
-    fn refused(&mut self, store: StoreId, why: Unencodable) -> Error {
+    fn refused(&mut self, store: StoreId, why: Unwritable) -> Error {
         let records = std::mem::take(&mut self.uncommitted);
         if records > 1 {
             (self.doubtful, self.most) = (self.doubtful.max(records), records / 2);
@@ -406,15 +433,15 @@ impl Task {
         }
         // What has waited may make it, a timer, or the end of the input: no record is to blame for that.
         if records != 1 || self.cx.has_passed_on {
-            return Error::Unencodable(Box::new(why));
+            return why.into();
         }
         let node = self.topology.nodes().iter().find(|node| node.stores.contains(&store));
         let node = node.map(|node| node.name.clone()).unwrap_or_default();
         let (input, offset) = self.last;
         (self.cx.input, self.cx.offset, self.cx.has_record) = (input, offset, true);
-        let error = self.cx.unencodable(node.clone(), why.clone());
+        let error = self.cx.unwritable(node.clone(), why.clone().into());
         if !matches!(self.cx.handlers.processing, ExceptionHandler::Fail) {
-            self.left_out.push(LeftOut { input, offset, why: Why::Unencodable(node, why) });
+            self.left_out.push(LeftOut { input, offset, why: Why::Unwritable(node, why) });
             (self.most, self.goes_on) = (self.doubtful.div_ceil(2), true);
         }
         error
@@ -451,7 +478,7 @@ impl Task {
         let record = RawRecord { key, value, headers: &headers, timestamp: view.timestamp };
         let error = match &left_out.why {
             Why::Panicked(why) => Error::Panicked(Box::new(why.clone())),
-            Why::Unencodable(node, why) => self.cx.unencodable(node.clone(), why.clone()),
+            Why::Unwritable(node, why) => self.cx.unwritable(node.clone(), why.clone().into()),
         };
         self.cx.ask_handler(error, record)?;
         input.consumed = view.offset + 1;
@@ -699,12 +726,15 @@ impl Task {
         self.guarded(|task| {
             for index in 0..task.stores.len() {
                 let (id, store, changelog) = &task.stores[index];
-                let mut writer = ChangelogWriter::default();
+                let mut writer = ChangelogWriter::new(task.changelog_limits[index]);
                 let flushed = store.state.borrow_mut().flush(&mut writer);
                 if let Err(Error::Unencodable(why)) = flushed {
-                    return Err(task.refused(*id, *why));
+                    return Err(task.refused(*id, Unwritable::Unencodable(*why)));
                 }
                 flushed?;
+                if let Some(why) = changelog.as_ref().and_then(|changelog| writer.too_large(changelog)) {
+                    return Err(task.refused(*id, Unwritable::TooLarge(why)));
+                }
                 for batch in writer.into_batches() {
                     task.disks.iter_mut().for_each(|disk| disk.keep(index, &batch));
                     if let Some(changelog) = changelog {

@@ -83,6 +83,11 @@ impl Admin for ClusterAdmin {
         Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
     }
 
+    fn max_message_bytes(&self, _topic: &str) -> Result<Option<usize>, LogError> {
+        // librdkafka forms batches of records by its own settings.
+        Ok(None)
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
         let doing = format!("altering the configuration of topic {topic}");

@@ -111,6 +111,11 @@ impl Admin for FailingCalls {
         self.log.admin().topic_configs(topic)
     }
 
+    fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>, LogError> {
+        self.call()?;
+        self.log.admin().max_message_bytes(topic)
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         self.log.admin().alter_configs(topic, configs)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::{ExceptionHandler, Log, Result, RuntimeConfig};
+use millstream_core::{ExceptionHandler, Log, Result, RuntimeConfig, TopicSpec};
 use millstream_dsl::StreamsBuilder;
 use millstream_tests::embedded::Embedded;
 
@@ -57,6 +57,49 @@ fn a_record_that_its_topic_does_not_take_is_for_the_production_handler() -> Resu
     assert_eq!(into_small_batches(&lengths, ExceptionHandler::Skip)?, [10, 20]);
     let error = into_small_batches(&lengths, ExceptionHandler::Fail).map_err(|error| error.to_string());
     let why = "a record of 2082 bytes for out-0 is larger than max.message.bytes of the topic=2000\n  help: ";
+    assert!(error.as_ref().is_err_and(|error| error.contains(why)), "{error:?}");
+    Ok(())
+}
+
+/// Runs words into lists by their first letter, whose changelog takes batches of at most 2,000 bytes: the longest list of each letter.
+fn into_lists(words: &[&str], processing: ExceptionHandler) -> Result<BTreeMap<String, usize>> {
+    let embedded = Embedded::in_memory()?;
+    let b = StreamsBuilder::new();
+    b.topic("in", 1).topic("out", 1);
+    let by_letter = b.stream::<Option<String>, String>("in").group_by("by-letter", |_, word| word[..1].to_owned());
+    by_letter.aggregate("lists", String::new, |_, word, list| list.push_str(&word)).to_stream().to("out");
+    embedded.create("in", 1)?;
+    let small = BTreeMap::from([("max.message.bytes".to_owned(), "2000".to_owned())]);
+    let spec = TopicSpec { name: "app-lists-changelog".to_owned(), partitions: 1, configs: small };
+    embedded.log.admin().create_topic(&spec)?;
+    embedded.write("in", 0, &words.iter().map(|word| (0, None, *word)).collect::<Vec<_>>())?;
+    let config = RuntimeConfig { processing, ..RuntimeConfig::embedded("app") };
+    embedded.streams(b.build()?, config)?.run_to_end()?;
+    let lists = embedded.read::<String, Option<String>>("out")?.concat();
+    Ok(lists.into_iter().map(|(letter, list)| (letter, list.map_or(0, |list| list.len()))).collect())
+}
+
+/// One commit's rows are more than a batch, and some are more than half of one.
+#[test]
+fn rows_of_a_store_go_in_batches_that_its_changelog_takes() -> Result<()> {
+    let words: Vec<String> =
+        ('a'..='z').map(|letter| letter.to_string().repeat(if letter < 'd' { 1_800 } else { 90 })).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let lists = into_lists(&words, ExceptionHandler::Fail)?;
+    assert_eq!((lists.len(), lists["a"], lists["z"]), (26, 1_800, 90));
+    Ok(())
+}
+
+/// The lists are as they were before it.
+#[test]
+fn a_record_that_makes_a_row_that_its_changelog_does_not_take_is_for_the_processing_handler() -> Result<()> {
+    let (long, longer) = ("a".repeat(1_000), "a".repeat(950));
+    let words = ["b", &long, "c", &longer, "ab", "b"];
+    let lists = into_lists(&words, ExceptionHandler::Skip)?;
+    assert_eq!(lists, [("a", 1_002), ("b", 2), ("c", 1)].map(|(letter, length)| (letter.to_owned(), length)).into());
+    let error = into_lists(&words, ExceptionHandler::Fail).map_err(|error| error.to_string());
+    let why =
+        "a record of 2033 bytes for app-lists-changelog-0 is larger than max.message.bytes of the topic=2000\n  help: ";
     assert!(error.as_ref().is_err_and(|error| error.contains(why)), "{error:?}");
     Ok(())
 }

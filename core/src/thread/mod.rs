@@ -231,7 +231,9 @@ impl StreamThread {
         if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
             match self.begin_commit(now) {
                 // The record at fault is looked for by the next start: what is not committed is read again.
-                Err(error @ (Error::Unencodable(_) | Error::Processing(_))) => drop(self.recover(error, now)?),
+                Err(error @ (Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_))) => {
+                    self.recover(error, now)?;
+                }
                 begun => begun?,
             }
             self.settle_blocking(now)?;
@@ -459,10 +461,7 @@ fn collector(shared: &ThreadContext) -> Collector {
         shared.config.max_request_bytes,
         Arc::new(move |topic: &str| {
             let Some(partitions) = log.admin().partitions(topic)? else { return Ok(None) };
-            // A cluster need not tell us, and refuses then what is too large.
-            let configs = log.admin().topic_configs(topic).unwrap_or_default();
-            let max_message_bytes = configs.get("max.message.bytes").and_then(|bytes| bytes.parse().ok());
-            Ok(Some(Target { partitions, max_message_bytes }))
+            Ok(Some(Target { partitions, max_message_bytes: log.admin().max_message_bytes(topic)? }))
         }),
         shared.plan.internal_topics.clone(),
     )

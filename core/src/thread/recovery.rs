@@ -27,7 +27,8 @@ impl StreamThread {
         {
             self.fenced = Some((**fenced).clone());
         }
-        let may_help = matches!(error, Error::Panicked(_) | Error::Unencodable(_) | Error::Processing(_));
+        let may_help =
+            matches!(error, Error::Panicked(_) | Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_));
         if may_help && self.tasks.iter_mut().any(Task::goes_on) {
             return Ok(Next::Again);
         }

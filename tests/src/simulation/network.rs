@@ -180,6 +180,11 @@ impl Admin for Network {
         self.broker.topic_configs(topic)
     }
 
+    fn max_message_bytes(&self, topic: &str) -> Result<Option<usize>, LogError> {
+        self.fails("asking for a topic", |w| w.unanswered)?;
+        self.broker.max_message_bytes(topic)
+    }
+
     fn alter_configs(&self, topic: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
         self.broker.alter_configs(topic, configs)
     }
