@@ -61,6 +61,11 @@ pub trait StateStore: 'static {
         false
     }
 
+    /// Asked, before anything else, to keep no more than so many rows, those that were used last: `false` if it cannot.
+    fn keep_most_recent(&mut self, _rows: usize) -> bool {
+        false
+    }
+
     /// Told that its rows are complete, before the first record is processed: those on disk that it reads itself too.
     fn restored(&mut self) {}
 
@@ -208,6 +213,11 @@ impl StoreInstance {
     pub fn new<T: StateStore>(store: T) -> Self {
         let shared = Rc::new(RefCell::new(store));
         StoreInstance { state: shared.clone(), typed: shared }
+    }
+
+    /// See [`StateStore::keep_most_recent`].
+    pub fn keep_most_recent(&self, rows: usize) -> bool {
+        self.state.borrow_mut().keep_most_recent(rows)
     }
 
     /// The store with its type.

@@ -29,6 +29,8 @@ use crate::builder::StreamsBuilder;
 pub struct Materialized {
     logging: Option<Logging>,
     place: Option<StorePlace>,
+    /// How many rows it keeps.
+    lru: Option<usize>,
 }
 
 /// What is said about the changelog.
@@ -74,6 +76,41 @@ impl Materialized {
         self
     }
 
+    /// With no more than so many rows in each of its parts, at least 1, and those in memory: when there are more, the one that was
+    /// read or written least recently goes, from the changelog too, and nobody below is told (`Stores.lruMap`). After a start, or
+    /// when a commit has failed, rows count as used when they were written, by their times. Of tables and stores of processors, but
+    /// not of those that a topic alone fills.
+    ///
+    /// ```
+    /// # use millstream_dsl::{KeyValueStore, Materialized, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{Record, Result};
+    /// /// Passes on what was not among the last thousand words.
+    /// struct Unheard {
+    ///     heard: KeyValueStore<String, i64>,
+    /// }
+    /// # impl Processor for Unheard {
+    /// #     type KIn = String; type VIn = i64; type KOut = String; type VOut = i64;
+    /// #     fn process(&mut self, word: Record<String, i64>, out: &mut Out<'_, String, i64>) -> Result<()> {
+    /// #         if self.heard.put(&word.key, Some(word.value))?.is_none() { out.forward(word)?; }
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # let b = StreamsBuilder::new();
+    /// let heard = b.store::<String, i64>("heard");
+    /// b.materialized("heard", Materialized::new().lru(1_000));
+    /// b.stream("words").process("unheard", move |setup| Unheard { heard: setup.store(heard) }).to("out");
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// # let words = t.input::<String, i64>("words")?;
+    /// # let out = t.output::<String, i64>("out")?;
+    /// ["a", "b", "a"].into_iter().for_each(|word| words.pipe(word, 1));
+    /// assert_eq!(out.read(), [kv("a", 1), kv("b", 1)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    pub fn lru(mut self, rows: usize) -> Self {
+        self.lru = Some(rows);
+        self
+    }
+
     /// With its rows on this disk, whatever `default.dsl.store` says: a [`StateDisk`] of the program's own, for as many stores as are
     /// given it. `millstream::conformance::check_disk` tests one.
     ///
@@ -109,6 +146,11 @@ impl Materialized {
                 ));
             }
         }
+        if let Some(rows) = self.lru
+            && let Some(why) = keep_most_recent(store, rows)
+        {
+            return Some(format!("store `{}` cannot have lru({rows}): {why}\n  help: leave it out", store.name));
+        }
         match (&self.logging, &mut store.changelog) {
             (None, _) | (Some(Logging::Disabled), None) => None,
             (Some(Logging::Disabled), changelog) => {
@@ -125,6 +167,30 @@ impl Materialized {
             )),
         }
     }
+}
+
+/// Lets a store keep so many rows; or says why not.
+fn keep_most_recent(store: &mut StoreDescription, rows: usize) -> Option<&'static str> {
+    let make = store.supplier.clone();
+    if rows == 0 {
+        return Some("it would keep no row");
+    }
+    if store.global || store.rebuilt_from.is_some() {
+        return Some("its rows are those of a topic");
+    }
+    if matches!(store.place, StorePlace::OnDisk | StorePlace::On(_)) {
+        return Some("its rows are to be on disk");
+    }
+    if !make().keep_most_recent(rows) {
+        return Some("only tables and stores of keys and values have it");
+    }
+    store.place = StorePlace::InMemory;
+    store.supplier = Arc::new(move || {
+        let made = make();
+        made.keep_most_recent(rows);
+        made
+    });
+    None
 }
 
 impl StreamsBuilder {

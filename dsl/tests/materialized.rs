@@ -119,3 +119,44 @@ fn a_table_that_is_read_from_its_topic_again_is_not_empty() -> Result<()> {
     assert_eq!(driver.output::<String, i64>("out")?.read(), [kv("a", 11)]);
     Ok(())
 }
+
+/// Of a row that went, the next record counts from nothing. What was read last goes last, until a restart: then by the rows' times.
+#[test]
+fn an_lru_store_keeps_what_was_used_last() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.materialized("rows", Materialized::new().lru(2));
+    b.stream::<String, i64>("in").group_by_key().count("rows").to_stream().to("out");
+    let driver = TopologyTestDriver::new(b.build()?)?;
+    let (input, out) = (driver.input::<String, i64>("in")?, driver.output::<String, Option<i64>>("out")?);
+    let count = |time, key: &str| {
+        input.pipe_at(time, key, 0);
+        out.read().last().and_then(|(_, n)| *n)
+    };
+    driver.fail_commits(Some(3));
+    let counted = [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a"), (6, "b")].map(|(time, key)| count(time, key));
+    assert_eq!(counted, [1, 1, 2, 1, 3, 1].map(Some));
+    driver.restart()?;
+    // `c` went for `b`.
+    assert_eq!([(4, "b"), (7, "c"), (8, "a")].map(|(time, key)| count(time, key)), [Some(2), Some(1), Some(1)]);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_lru_says_so() {
+    let b = StreamsBuilder::new();
+    b.materialized("windows", Materialized::new().lru(1)).materialized("none", Materialized::new().lru(0));
+    b.materialized("prices", Materialized::new().lru(1)).materialized("disk", Materialized::new().on_disk().lru(1));
+    let words = b.stream::<String, String>("in").group_by_key();
+    words.windowed_by(TimeWindows::of(MIN)).count("windows");
+    words.count("none");
+    words.count("disk");
+    b.global_table::<String, i64>("prices", "prices");
+    let wanted = [
+        "store `disk` cannot have lru(1): its rows are to be on disk\n  help: leave it out",
+        "store `none` cannot have lru(0): it would keep no row\n  help: leave it out",
+        "store `prices` cannot have lru(1): its rows are those of a topic\n  help: leave it out",
+        "store `windows` cannot have lru(1): only tables and stores of keys and values have it\n  help: leave it out",
+    ];
+    let problem = problem(&b);
+    wanted.iter().for_each(|wanted| assert!(problem.contains(wanted), "{problem}"));
+}

@@ -1,5 +1,6 @@
 //! The key-value table: one row per key, found by one probe, kept decoded.
 
+mod recency;
 mod scan;
 
 use std::ops::Deref;
@@ -17,6 +18,7 @@ use crate::rows::{Entry, RowId, Rows};
 use crate::rows_on_disk::RowsOnDisk;
 use crate::sorted_keys::SortedKeys;
 
+use recency::Recency;
 pub(crate) use scan::OwnedRow;
 use scan::{Found, Scans};
 pub use scan::{Scan, ScannedRow, Visit};
@@ -34,6 +36,8 @@ pub struct KeyValueTable<VS: Serde> {
     disk: Option<RowsOnDisk>,
     /// Rows may leave memory.
     may_leave: bool,
+    /// Of a table that keeps no more than so many rows.
+    recency: Option<Recency>,
     scans: Scans<VS::Value>,
     scratch: Vec<u8>,
 }
@@ -55,12 +59,13 @@ where
             rows: Rows::new(undo),
             disk: None,
             may_leave: false,
+            recency: None,
             scans: Scans::default(),
             scratch: Vec::new(),
         }
     }
 
-    /// Lets rows leave memory that are on disk, if there is one.
+    /// Lets rows leave memory that are on disk, if there is one: or for good, see [`StateStore::keep_most_recent`].
     #[must_use]
     pub fn larger_than_memory(self) -> Self {
         KeyValueTable { may_leave: true, ..self }
@@ -125,12 +130,14 @@ where
     /// When it cannot be read from disk.
     #[inline]
     pub fn get(&mut self, key: &[u8]) -> Result<Option<(&VS::Value, Timestamp)>> {
+        self.drop_surplus();
         let hash = self.index.hash(key);
         let id = match self.find(hash, key) {
             Some(id) => Some(id),
             None => self.read_row(hash, key)?,
         };
         let Some(id) = id else { return Ok(None) };
+        self.recency.iter_mut().for_each(|recency| recency.note(id));
         let entry = self.rows.read(id);
         Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
     }
@@ -141,7 +148,9 @@ where
     /// When it cannot be read from disk.
     #[inline]
     pub fn change(&mut self, key: &[u8]) -> Result<&mut Entry<VS::Value>> {
+        self.drop_surplus();
         let id = self.find_or_insert(key)?;
+        self.recency.iter_mut().for_each(|recency| recency.note(id));
         if !self.scans.is_empty() {
             self.scans.keep(key, self.rows.content(id));
         }
@@ -192,6 +201,47 @@ where
         write_value(&self.name, &self.serde, &mut self.scratch, key, Some(value), entry.timestamp, answer)
     }
 
+    /// Deletes the rows that were not used for longest, if there are more than may be. Called before whatever could see them.
+    #[inline]
+    fn drop_surplus(&mut self) {
+        if self.recency.is_some() {
+            self.drop_least_recent();
+        }
+    }
+
+    #[cold]
+    fn drop_least_recent(&mut self) {
+        let Some(recency) = &mut self.recency else { return };
+        let mut now = None;
+        if let Some(last) = recency.take_last() {
+            let row = self.rows.content(last);
+            now = Some(row.timestamp);
+            if row.value.is_none() {
+                recency.forget(last);
+            }
+        }
+        while let Some(id) = recency.take_surplus() {
+            if !self.scans.is_empty() {
+                self.scans.keep(self.rows.identity(id), self.rows.content(id));
+            }
+            let row = self.rows.change(id);
+            *row = Entry { value: None, timestamp: now.unwrap_or(row.timestamp) };
+        }
+    }
+
+    /// After a start or a rollback rows count as used when they were written, by their times.
+    fn order_by_time(&mut self) {
+        let Some(recency) = &mut self.recency else { return };
+        let (rows, index) = (&self.rows, &self.index);
+        let mut known: Vec<RowId> = (0..rows.slots()).map(|place| rows.slot(place)).collect();
+        known.retain(|id| {
+            let key = rows.identity(*id);
+            rows.content(*id).value.is_some() && index.contains(index.hash(key), *id)
+        });
+        known.sort_unstable_by_key(|id| (rows.content(*id).timestamp, &**rows.identity(*id)));
+        recency.anew(known);
+    }
+
     fn forget(index: &mut Index<RowId>, sorted: &mut Option<SortedKeys<RowId>>, id: RowId, key: &KeyBytes) {
         index.remove(index.hash(key), id);
         if let Some(sorted) = sorted {
@@ -205,13 +255,18 @@ where
     VS::Value: Clone + 'static,
 {
     fn flush(&mut self, changelog: &mut ChangelogWriter) -> Result<()> {
+        self.drop_surplus();
         let (rows, disk) = (&mut self.rows, &mut self.disk);
         flush_rows(&self.name, &self.serde, &mut self.scratch, rows, disk.as_mut(), changelog)
     }
 
     fn committed(&mut self) {
         let (index, sorted) = (&mut self.index, &mut self.sorted);
-        self.rows.committed(|id, key| Self::forget(index, sorted, id, key));
+        let recency = &mut self.recency;
+        self.rows.committed(|id, key| {
+            Self::forget(index, sorted, id, key);
+            recency.iter_mut().for_each(|recency| recency.forget(id));
+        });
     }
 
     fn rollback(&mut self) {
@@ -221,6 +276,17 @@ where
                 Self::forget(index, sorted, id, key);
             }
         });
+        self.order_by_time();
+    }
+
+    fn keep_most_recent(&mut self, rows: usize) -> bool {
+        let is_users = std::mem::take(&mut self.may_leave);
+        self.recency = is_users.then(|| Recency::new(rows));
+        is_users
+    }
+
+    fn restored(&mut self) {
+        self.order_by_time();
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
@@ -261,6 +327,7 @@ where
         rows: usize,
         answer: &mut ChangelogWriter,
     ) -> Result<Option<StoreQuery>> {
+        self.drop_surplus();
         let committed = isolation == Isolation::ReadCommitted;
         if committed && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
             return Ok(Some(query.clone()));

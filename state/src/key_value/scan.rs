@@ -130,6 +130,7 @@ where
         if is_empty_range(range) {
             return Ok(());
         }
+        self.drop_surplus();
         self.sort(usize::MAX);
         if self.rows_on_disk().is_none() {
             return self.scan_memory(range, descending, row).map(drop);
@@ -197,6 +198,7 @@ where
 
     /// Opens a scan of the rows with keys in a range, as they are now.
     pub fn open_scan(&mut self, (from, to): (Bound<Vec<u8>>, Bound<Vec<u8>>)) -> Scan<VS::Value> {
+        self.drop_surplus();
         Scan { open: self.scans.open(StoreQuery::range((from, to))), part: VecDeque::new(), most: FIRST_PART }
     }
 
