@@ -24,6 +24,7 @@ mod disk_stores;
 mod error;
 mod error_handler_context;
 mod exception_handler;
+mod fault_search;
 mod files;
 mod fingerprint;
 mod forward;

@@ -20,6 +20,7 @@ use crate::disk_stores::DiskStores;
 use crate::error::{Error, Panicked, Result, TooLarge, Unencodable, panic_message};
 use crate::error_handler_context::RawRecord;
 use crate::exception_handler::ExceptionHandler;
+use crate::fault_search::{FaultSearch, Suspects};
 use crate::handlers::Handlers;
 use crate::headers::Headers;
 use crate::idleness::IdleSource;
@@ -73,13 +74,8 @@ pub struct Task {
     goes_on: bool,
     /// Nothing more is processed before a commit.
     waits_for_commit: bool,
-    /// Records processed since the last commit.
-    uncommitted: usize,
-    /// The input and offset of the last of them.
-    last: (usize, Offset),
-    /// One of so many that come next makes a row that its store cannot write: no more than `most` of them are committed together.
-    doubtful: usize,
-    most: usize,
+    /// For the record that makes a row that its store cannot write.
+    search: FaultSearch,
     /// Per idle source, the indices of the program's lifecycles below it.
     below: Vec<Vec<usize>>,
     committed: Snapshot,
@@ -169,10 +165,7 @@ impl Task {
             left_out: Vec::new(),
             goes_on: false,
             waits_for_commit: false,
-            uncommitted: 0,
-            last: (0, 0),
-            doubtful: 0,
-            most: 0,
+            search: FaultSearch::default(),
             below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
             pending: None,
@@ -426,23 +419,18 @@ impl Task {
     /// A store cannot write a row. Half as many records are then committed together, until that fails with the one that makes it.
     #[cold]
     fn refused(&mut self, store: StoreId, why: Unwritable) -> Error {
-        let records = std::mem::take(&mut self.uncommitted);
-        if records > 1 {
-            (self.doubtful, self.most) = (self.doubtful.max(records), records / 2);
-            self.goes_on = true;
-        }
+        let suspects = self.search.failed();
+        self.goes_on |= matches!(suspects, Suspects::Several);
         // What has waited may make it, a timer, or the end of the input: no record is to blame for that.
-        if records != 1 || self.cx.has_passed_on {
-            return why.into();
-        }
+        let (Suspects::One(input, offset), false) = (suspects, self.cx.has_passed_on) else { return why.into() };
         let node = self.topology.nodes().iter().find(|node| node.stores.contains(&store));
         let node = node.map(|node| node.name.clone()).unwrap_or_default();
-        let (input, offset) = self.last;
         (self.cx.input, self.cx.offset, self.cx.has_record) = (input, offset, true);
         let error = self.cx.unwritable(node.clone(), why.clone().into());
         if !matches!(self.cx.handlers.processing, ExceptionHandler::Fail) {
             self.left_out.push(LeftOut { input, offset, why: Why::Unwritable(node, why) });
-            (self.most, self.goes_on) = (self.doubtful.div_ceil(2), true);
+            self.search.found();
+            self.goes_on = true;
         }
         error
     }
@@ -512,8 +500,7 @@ impl Task {
             let is_ahead = self.left_out.iter().any(|p| p.input == index && p.offset >= self.inputs[index].consumed);
             let left_out = if is_ahead { self.leave_out(index)? } else { None };
             let input = &mut self.inputs[index];
-            let doubtful = if self.doubtful > 0 { self.most.saturating_sub(self.uncommitted).max(1) } else { records };
-            let most = if is_ahead { 1 } else { doubtful.min(records - done) };
+            let most = if is_ahead { 1 } else { self.search.at_most(records - done) };
             let limit = RunLimit { until: limit.max(head), records: most };
             let taken = match left_out {
                 Some(taken) => taken,
@@ -528,14 +515,13 @@ impl Task {
             self.dirty = true;
             done += taken;
             match left_out {
-                None => (self.uncommitted, self.last) = (self.uncommitted + taken, (index, self.cx.offset)),
-                Some(taken) => self.doubtful = self.doubtful.saturating_sub(taken),
+                None => self.search.processed(taken, index, self.cx.offset),
+                Some(taken) => self.search.passed_over(taken),
             }
             self.fire_by_stream_time()?;
             // Each panic would otherwise undo what was done behind the ones before it, and many of them take time by their square.
             let was_last = || !self.left_out.iter().any(|p| p.offset >= self.inputs[p.input].consumed);
-            let are_most = self.doubtful > 0 && self.uncommitted >= self.most;
-            if are_most || (left_out.is_some() && was_last()) {
+            if self.search.wants_commit() || (left_out.is_some() && was_last()) {
                 self.waits_for_commit = true;
                 break;
             }
@@ -765,8 +751,8 @@ impl Task {
         let offsets = offsets.collect();
         self.pending = Some(snapshot);
         self.note_passing_on();
-        self.doubtful = self.doubtful.saturating_sub(self.uncommitted);
-        (self.dirty, self.uncommitted, self.cx.has_passed_on) = (false, 0, false);
+        self.search.written();
+        (self.dirty, self.cx.has_passed_on) = (false, false);
         (self.cx.commit_requested, self.waits_for_commit) = (false, false);
         offsets
     }
@@ -787,7 +773,8 @@ impl Task {
     /// Back to the last commit: the one way out of every failure. Returns the offsets to read from, one per input.
     pub(crate) fn rollback(&mut self) -> Result<Vec<Offset>> {
         self.pending = None;
-        (self.dirty, self.uncommitted, self.cx.has_passed_on) = (false, 0, false);
+        self.search.rolled_back();
+        (self.dirty, self.cx.has_passed_on) = (false, false);
         self.idle_since = None;
         (self.cx.commit_requested, self.waits_for_commit) = (false, false);
         self.cx.out_of_order = false;
