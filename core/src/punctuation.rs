@@ -106,8 +106,12 @@ impl Schedule {
 
 /// When a punctuation that was due at `due` and fires at `now` is due again: missed ones are not made up for.
 pub(crate) fn next_due(due: Timestamp, now: Timestamp, interval: Timestamp) -> Timestamp {
-    let next = due + interval;
-    if now < next { next } else { due + ((now - due) / interval + 1) * interval }
+    let next = due.saturating_add(interval);
+    if now < next {
+        next
+    } else {
+        now.saturating_add(interval - (now.wrapping_sub(due) as u64 % interval as u64) as Timestamp)
+    }
 }
 
 /// Fires what is due of one kind; returns whether anything was.
@@ -148,5 +152,8 @@ mod tests {
         assert_eq!(next_due(10, 10, 10), 20);
         assert_eq!(next_due(20, 47, 10), 50);
         assert_eq!(next_due(50, 50, 10), 60);
+        // A start as far back as there is.
+        assert_eq!(next_due(Timestamp::MIN, 50, 1), 51);
+        assert_eq!(next_due(Timestamp::MIN, Timestamp::MAX / 2, 7), Timestamp::MAX / 2 + 6);
     }
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millstream_core::{ExceptionHandler, Result, RuntimeConfig};
+use millstream_core::{Error, ExceptionHandler, Record, Result, RuntimeConfig};
 use millstream_dsl::{
-    DAY, KTable, SlidingWindows, StreamsBuilder, TimeWindowedStream, TimeWindows, TopologyTestDriver, Windowed,
+    DAY, KTable, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream, TimeWindows, TopologyTestDriver,
+    Windowed,
 };
 
 use crate::dice::Dice;
@@ -93,6 +94,63 @@ fn a_record_on_which_a_function_fails_is_in_no_window() -> Result<()> {
             }
         }
         assert!((1..50).contains(&left_out), "{left_out} failed in windows {kind}, failure {failing}");
+    }
+    Ok(())
+}
+
+/// Emitted on close, in windows of a kind: the bad are left out.
+fn closing(kind: usize) -> Result<TopologyTestDriver> {
+    let b = StreamsBuilder::new();
+    let input = b.stream::<String, i64>("in").group_by_key();
+    let add = |_: &String, n, sum| if n % 3 == 0 { Err("bad") } else { Ok(sum + n) };
+    let sums = match kind {
+        0 => input.windowed_by(TimeWindows::of(ms(10))).emit_on_close().try_aggregate("sums", || 0, add),
+        1 => {
+            let windows = TimeWindows::of(ms(10)).advance_by(ms(4)).grace(ms(3));
+            input.windowed_by(windows).emit_on_close().try_aggregate("sums", || 0, add)
+        }
+        2 => input.windowed_by(SlidingWindows::of(ms(10))).emit_on_close().try_aggregate("sums", || 0, add),
+        3 => {
+            let merge = |_: &String, a, b| Ok(a + b);
+            input.windowed_by(SessionWindows::of(ms(10))).emit_on_close().try_aggregate("sums", || 0, add, merge)
+        }
+        _ => {
+            let windows = input
+                .try_cogroup(move |key: &String, n, sum| add(key, n, sum).map(Some))
+                .windowed_by(TimeWindows::of(ms(10)));
+            windows.emit_on_close().aggregate("sums", || 0)
+        }
+    };
+    sums.to_stream().to("out");
+    let skip = RuntimeConfig { processing: ExceptionHandler::Skip, ..RuntimeConfig::embedded("test") };
+    TopologyTestDriver::with_config(b.build()?, skip)
+}
+
+/// What its time closes closes all the same: it was never emitted if a commit came before the next good record.
+#[test]
+fn a_record_on_which_a_function_fails_closes_windows() -> Result<()> {
+    for (kind, seed) in (0..5).flat_map(|kind| (1..=20).map(move |seed| (kind, seed))) {
+        let (at_once, one_by_one) = (closing(kind)?, closing(kind)?);
+        let mut dice = Dice(seed * 7919);
+        let records: Vec<_> = (0..40_i64)
+            .map(|at| {
+                let (key, n) = (["a", "b", "c"][dice.below(3) as usize], dice.below(9) as i64);
+                Record::new(key.to_owned(), n, at * 20 + dice.below(60) as i64)
+            })
+            .collect();
+        let (together, alone) = (at_once.input::<String, i64>("in")?, one_by_one.input::<String, i64>("in")?);
+        for (record, at) in records.iter().zip(0..) {
+            together.enqueue(record.clone())?;
+            alone.try_pipe(record.clone())?;
+            if seed % 4 == 0 && at % 9 == 8 {
+                one_by_one.restart()?;
+            }
+        }
+        at_once.run()?;
+        let read = |t: &TopologyTestDriver| Ok::<_, Error>(t.output::<Windowed<String>, Option<i64>>("out")?.read());
+        let wanted = read(&at_once)?;
+        assert!(wanted.len() > 10, "{wanted:?}");
+        assert_eq!(read(&one_by_one)?, wanted, "windows {kind}, seed {seed}: {records:?}");
     }
     Ok(())
 }

@@ -66,9 +66,12 @@ where
         }
         let close_time = node.observe(cx, record.timestamp) - node.spec.windows.grace();
         let late = copy_if(&node.late, &record, || node.spec.windows.is_late(record.timestamp, close_time));
+        let headers = if E::POSSIBLE { record.headers.clone() } else { Headers::new() };
         node.process(cx, record, close_time).or_else(|error| {
             node.take_back()?;
-            cx.failed(node.node, error)
+            cx.failed(node.node, error)?;
+            // Its time has come all the same, and what it closes may be forgotten with the next commit.
+            node.emit_closed(cx, close_time, &headers)
         })?;
         late.map_or(Ok(()), |late| {
             let missed = node.spec.windows.missed(late.timestamp, close_time);

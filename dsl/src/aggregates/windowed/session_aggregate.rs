@@ -68,7 +68,12 @@ where
 {
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
-        let late = node.process(cx, record).or_else(|error| cx.failed(node.node, error).map(|()| None))?;
+        let close_time = node.observe(cx, record.timestamp) - node.spec.windows.grace - node.spec.windows.gap;
+        let headers = if E::POSSIBLE { record.headers.clone() } else { Headers::new() };
+        let late = node.process(cx, record, close_time).or_else(|error| {
+            cx.failed(node.node, error)?;
+            node.emit_closed(cx, close_time, &headers).map(|()| None)
+        })?;
         late.map_or(Ok(()), |late| {
             let (start, end) = (late.timestamp, late.timestamp);
             pass_on_in(cx, &mut node.late, late, &[Window { start, end }])
@@ -85,16 +90,23 @@ where
     F: Fn(&K, Lent<'_, V>, Option<A>) -> Result<Option<A>, E>,
     M: Fn(&K, Option<A>, A) -> Result<Option<A>, E>,
 {
-    /// Gives a record back that is late.
-    fn process(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<Option<Record<K, V>>> {
-        let Record { key, value, timestamp: time, headers } = record;
-        let SessionWindows { gap, grace, .. } = self.spec.windows;
+    /// The time by which a record is late: another input of a cogroup may be so far on that what it needs is forgotten.
+    #[inline]
+    fn observe(&self, cx: &mut TaskContext, time: Timestamp) -> Timestamp {
         let now = self.clock.observe(cx, time);
-        // Another input of a cogroup may be so far on that what a record needs is forgotten.
-        let now = self.spare.map_or(now, |spare| now.max(self.rows.observed() - spare));
-        let close_time = now - grace - gap;
+        self.spare.map_or(now, |spare| now.max(self.rows.observed() - spare))
+    }
+
+    /// Gives a record back that is late.
+    fn process(
+        &mut self,
+        cx: &mut TaskContext,
+        record: Record<K, V>,
+        close_time: Timestamp,
+    ) -> Result<Option<Record<K, V>>> {
+        let Record { key, value, timestamp: time, headers } = record;
         // What may fail is computed before anything is moved.
-        let rows = self.rows.rows_from(&key, point(time), first_reached(time, gap))?;
+        let rows = self.rows.rows_from(&key, point(time), first_reached(time, self.spec.windows.gap))?;
         let grown = if E::POSSIBLE { None } else { self.grow(rows, &key, &value, time, close_time)? };
         if let Some(Grown { from, to, old, new }) = grown {
             // The session of the record's own point is changed in place.
