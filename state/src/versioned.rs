@@ -1,6 +1,6 @@
 //! Rows with a history: per key every value with the time from which on it was valid (KIP-889, semantics.md 64).
 //!
-//! The changelog gets every value that was put, in order, with its time. With a disk, rows that are there too leave memory with
+//! The changelog gets every value that was put, in order, with its time, and behind one that is out of order the latest once more. With a disk, rows that are there too leave memory with
 //! all of their history when the process's budget is used up, and come back so when they are asked for.
 
 use std::collections::BTreeMap;
@@ -216,10 +216,17 @@ where
         }
         let id = self.row(key)?;
         self.puts.push((key.into(), Entry { value: value.clone(), timestamp: time }));
-        Ok(self.insert(id, key, time, value, |rows, id| rows.change(id)))
+        let (put, id) = self.insert(id, key, time, value, |rows, id| rows.change(id));
+        // Compaction leaves the last that was written of a key: that has to be its latest value.
+        if let Put::UpTo(_) = put
+            && let Some((timestamp, value)) = self.rows.content(id).value.as_deref().and_then(<[_]>::last)
+        {
+            self.puts.push((key.into(), Entry { value: value.clone(), timestamp: *timestamp }));
+        }
+        Ok(put)
     }
 
-    /// `found` is the key's row, if there is one; `change` says whether it is changed with or without a trace.
+    /// `found` is the key's row, if there is one; `change` says whether it is changed with or without a trace. Gives the row.
     fn insert(
         &mut self,
         found: Option<RowId>,
@@ -227,7 +234,7 @@ where
         time: Timestamp,
         value: Option<VS::Value>,
         change: impl FnOnce(&mut VersionRows<VS>, RowId) -> &mut Entry<History<VS::Value>>,
-    ) -> Put {
+    ) -> (Put, RowId) {
         self.observed = self.observed.max(time);
         let id = found.unwrap_or_else(|| {
             let id = self.rows.insert(key.into(), Entry::EMPTY);
@@ -249,7 +256,7 @@ where
         if is_deleted {
             self.deleted.entry(last).or_default().push(id);
         }
-        next.map_or(Put::Latest, Put::UpTo)
+        (next.map_or(Put::Latest, Put::UpTo), id)
     }
 
     /// Takes out of every row what ended before the history of the last commit: a row that is put is spared its own when it

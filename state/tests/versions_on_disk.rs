@@ -102,6 +102,21 @@ impl Pair {
         Pair { tables, commits, budget, log: Vec::new(), flushed: None, now: 100, committed: 100 }
     }
 
+    /// Compaction leaves the last record of a key, whatever its time.
+    fn compacted_has_the_latest(&self, model: &mut Table) {
+        let mut compacted = table();
+        for (at, row) in self.log.iter().enumerate() {
+            if self.log[at + 1..].iter().all(|later| later.0 != row.0) {
+                compacted.restore(record(row)).expect(ANSWERS);
+            }
+        }
+        for number in 0..6 {
+            let [latest, left] =
+                [&mut *model, &mut compacted].map(|table| table.get(key(number)).expect(ANSWERS).map(owned));
+            assert_eq!(left, latest, "{:?}", key(number));
+        }
+    }
+
     /// The same of both.
     fn both<R: PartialEq + std::fmt::Debug>(&mut self, ask: impl Fn(&mut Table) -> R) {
         let [tested, model] = &mut self.tables;
@@ -146,6 +161,7 @@ impl Pair {
                 self.commits.restart();
                 let mut model = table();
                 self.log.iter().for_each(|row| model.restore(record(row)).expect(ANSWERS));
+                self.compacted_has_the_latest(&mut model);
                 self.tables = [attached(&self.commits.disk, &self.budget), model];
                 self.now = self.committed;
                 self.tables.iter_mut().for_each(|table| table.resume(self.committed));
