@@ -121,7 +121,15 @@ impl Restore {
                 continue;
             }
             has_read = true;
-            let fetch = self.consumer.fetch(slot, Self::BYTES_PER_STEP)?;
+            let fetch = match self.consumer.fetch(slot, Self::BYTES_PER_STEP) {
+                Ok(fetch) => fetch,
+                // What the store needs no more was deleted meanwhile: it goes on as a start would that begins now.
+                Err(LogError::OutOfRange { offset, start, .. }) if offset < start => {
+                    self.consumer.seek(slot, start);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let (position, has_come) = (fetch.position, !fetch.batches.is_empty());
             let batches = match &changelog.row {
                 Some(row) => rows_of(row, fetch.batches, changelog.end)?,

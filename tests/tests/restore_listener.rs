@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use millstream_broker::Broker;
 use millstream_core::{
-    ExceptionHandler, Offset, Result, RuntimeConfig, StateRestoreListener, TopicPartition, Topology,
+    ExceptionHandler, Log, Offset, Result, RuntimeConfig, StateRestoreListener, TopicPartition, Topology,
 };
 use millstream_dsl::StreamsBuilder;
 use millstream_tests::by_hand::ByHand;
@@ -124,6 +125,49 @@ fn a_restore_that_is_given_up_is_suspended() -> Result<()> {
     let heard = listening.heard();
     assert!(heard.values().all(|heard| heard[0] == Heard::Start(0, 4) && heard.last() == Some(&Heard::End(3))));
     assert_eq!(heard.len(), 4);
+    Ok(())
+}
+
+/// Deletes what a changelog has while it is being read.
+struct Deleting(Broker);
+
+impl StateRestoreListener for Deleting {
+    fn on_restore_start(&self, changelog: &TopicPartition, _: &str, _: Offset, ending: Offset) {
+        self.0.admin().delete_records(changelog, ending).expect("the log answers");
+    }
+}
+
+/// The thread ended with an error, although a start a moment later would have gone well.
+#[test]
+fn what_is_deleted_meanwhile_is_not_waited_for() -> Result<()> {
+    let embedded = counted()?;
+    let mut streams = embedded.streams(program()?, RuntimeConfig::embedded("app"))?;
+    streams.on_restore(Deleting(embedded.log.clone()));
+    embedded.write("in", 0, &[(0, Some("a"), "x")])?;
+    streams.run_to_end()?;
+    let counts = embedded.read::<String, Option<i64>>("out")?.concat();
+    // Without its row, from nothing.
+    assert_eq!(counts[12..], [("a".to_owned(), Some(1)), ("a".to_owned(), Some(0))]);
+    Ok(())
+}
+
+/// A record of a global topic is deleted before a running thread has read it.
+#[test]
+fn what_is_deleted_of_a_global_topic_is_not_waited_for() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.topic("names", 1).topic("in", 1).topic("out", 1);
+    let names = b.global_table::<String, String>("names", "names-store");
+    let input = b.stream::<String, String>("in");
+    input.left_join_global(&names, |key, _| Some(key.clone()), |_, name| name.cloned().unwrap_or_default()).to("out");
+    let mut program = ByHand::new(Embedded::in_memory()?, b.build()?, RuntimeConfig::embedded("app"))?;
+    program.run()?;
+    program.embedded.write("names", 0, &[(0, Some("a"), "Anna"), (0, Some("b"), "Bob")])?;
+    program.embedded.log.admin().delete_records(&TopicPartition::new("names", 0), 1)?;
+    program.embedded.write("in", 0, &[(1, Some("a"), "x"), (1, Some("b"), "x")])?;
+    program.run()?;
+    let greeted: Vec<_> =
+        program.embedded.read::<String, String>("out")?.concat().into_iter().map(|(_, v)| v).collect();
+    assert_eq!(greeted, ["", "Bob"]);
     Ok(())
 }
 

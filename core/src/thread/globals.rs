@@ -103,14 +103,24 @@ impl Globals {
     ) -> Result<()> {
         loop {
             let (mut any, mut came) = (false, Vec::new());
-            for (slot, input) in self.task.inputs.iter_mut().enumerate() {
-                let fetch = self.consumer.fetch(slot, shared.config.fetch_bytes)?;
+            for slot in 0..self.task.inputs.len() {
+                let fetch = match self.consumer.fetch(slot, shared.config.fetch_bytes) {
+                    Ok(fetch) => fetch,
+                    // Retention has passed the position: as a start would that begins now.
+                    Err(LogError::OutOfRange { offset, start, .. }) if offset < start => {
+                        self.consumer.seek(slot, start);
+                        self.task.jump(slot, start);
+                        any = true;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 any |= !fetch.batches.is_empty();
                 if self.restores[slot].is_some() {
                     let records: i32 = fetch.batches.iter().map(|batch| batch.remaining().max(0)).sum();
                     came.push((slot, records as u64));
                 }
-                input.take(fetch);
+                self.task.inputs[slot].take(fetch);
             }
             self.task.cx().wall = wall;
             while any && self.process(&mut came)? {}
