@@ -205,6 +205,8 @@ pub struct ByHand {
     pub embedded: Embedded,
     /// The log as the program sees it.
     pub calls: FailingCalls,
+    /// Whether every step is followed by a commit, as the last of a bounded run is.
+    pub commits_each_step: bool,
     shared: ThreadContext,
     thread: Option<StreamThread>,
 }
@@ -226,7 +228,7 @@ impl ByHand {
             log: Arc::new(calls.clone()),
             process_id: "by-hand".into(),
         };
-        Ok(ByHand { embedded, calls, shared, thread: None })
+        Ok(ByHand { embedded, calls, commits_each_step: false, shared, thread: None })
     }
 
     /// A thread for all tasks, beside the one that there is.
@@ -269,8 +271,15 @@ impl ByHand {
     /// # Errors
     /// An error that no fault explains.
     pub fn step(&mut self) -> Result<bool> {
-        let now = self.embedded.clock.now();
-        match self.thread().and_then(|thread| thread.step(now)) {
+        let (now, commits) = (self.embedded.clock.now(), self.commits_each_step);
+        let step = |thread: &mut StreamThread| {
+            let next = thread.step(now)?;
+            if commits {
+                thread.commit_now(now)?;
+            }
+            Ok(next)
+        };
+        match self.thread().and_then(step) {
             Ok(Next::Again) => {}
             Ok(Next::Wait(_)) => {
                 self.embedded.clock.advance(Duration::from_millis(120));

@@ -63,10 +63,14 @@ fn at_every_call(guarantee: ProcessingGuarantee, check: impl Fn(&ByHand, Failing
             [(1, true, true), (1, false, false), (2, true, false), (3, false, true), (5, true, true)]
         {
             let failing = Failing { from, times, retriable, done };
-            let mut program = program(guarantee)?;
-            program.calls.fail(Some(failing));
-            program.run().unwrap_or_else(|e| panic!("{failing:?}: {e}"));
-            check(&program, failing)?;
+            // At the end of a bounded run a thread commits whatever its last step has come to.
+            for commits_each_step in [false, true] {
+                let mut program = program(guarantee)?;
+                program.calls.fail(Some(failing));
+                program.commits_each_step = commits_each_step;
+                program.run().unwrap_or_else(|e| panic!("{failing:?}, {commits_each_step}: {e}"));
+                check(&program, failing)?;
+            }
         }
     }
     Ok(())

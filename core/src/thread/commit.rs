@@ -32,6 +32,11 @@ impl StreamThread {
     }
 
     fn try_commit_now(&mut self, now: Now) -> Result<bool> {
+        if self.broken {
+            // What the last step failed on has not been undone: its producer may be no good any more.
+            self.mend(now.wall)?;
+            return Ok(false);
+        }
         if !self.settle_blocking(now)? {
             return Ok(false);
         }
