@@ -1,10 +1,11 @@
 //! The broker's threads: one syncs the journal, one makes checkpoints and deletes what is too old, one compacts.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use millstream_core::LogError;
+use millstream_core::{LogError, panic_message};
 
 use crate::data_dir::io;
 use crate::storage::{Storage, Work};
@@ -39,7 +40,8 @@ impl Housekeeping {
     ) -> Result<Self, LogError> {
         let mut threads = Vec::new();
         let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = Builder::new().name(name.to_owned()).spawn(work);
+            let (storage, thread) = (storage.clone(), name.to_owned());
+            let thread = Builder::new().name(name.to_owned()).spawn(move || guard(&storage, &thread, work));
             threads.push(thread.map_err(|e| io("cannot start a thread for", name.as_ref(), e))?);
             Ok(())
         };
@@ -65,8 +67,16 @@ impl Housekeeping {
     /// Waits for the threads, which have been told to end.
     pub(crate) fn join(self) {
         for thread in self.0.into_iter().filter(|t| t.thread().id() != std::thread::current().id()) {
-            let _panicked = thread.join();
+            let _told_already = thread.join();
         }
+    }
+}
+
+/// Does a thread's work. After a panic nothing is acknowledged any more, and every call says why: what the thread has left
+/// half-done in memory is not to reach the disk, and without it topics would grow, or transactions stay open, without a word.
+fn guard(storage: &Storage, thread: &str, work: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+        storage.fail(LogError::Panicked { thread: thread.to_owned(), message: panic_message(&*panic) });
     }
 }
 
@@ -91,5 +101,22 @@ fn keep_house(storage: &Storage, chores: &impl Chores) {
         if done.is_none_or(|done| done.is_err() && !storage.wait_unless_closing(TRY_AGAIN)) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::SimFiles;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_told_of_by_every_call() {
+        let storage = Storage::new(Arc::new(SimFiles::default()), None, true, 1_000);
+        guard(&storage, "log-cleaner", || {});
+        assert!(storage.check_open().is_ok());
+        guard(&storage, "log-cleaner", || panic!("out of range"));
+        let told = storage.check_open().map_err(|error| error.to_string()).expect_err("an error");
+        assert!(told.contains("`log-cleaner`") && told.contains("out of range") && told.contains("help:"), "{told}");
     }
 }

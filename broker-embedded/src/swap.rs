@@ -41,20 +41,29 @@ pub(crate) fn replace(
     let sync_dir = || files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e)).inspect_err(failed);
     // A checkpoint would write the old segments' indexes beside the new one; a topic's deletion take the folder away.
     let _neither = checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(at) = find(&partition.state(), bases) else {
-        return new.discard(files).map(|()| false);
+    let is_there = {
+        let mut state = partition.state();
+        let found = find(&state, bases);
+        // If they stay after all, the next checkpoint writes their indexes again.
+        found
+            .into_iter()
+            .for_each(|at| state.segments[at..at + bases.len()].iter_mut().for_each(|s| s.unsynced = true));
+        found.is_some()
     };
+    if !is_there {
+        return new.discard(files).map(|()| false);
+    }
     new.sync().inspect_err(failed)?;
     if let Err(error) = new.rename_to(files, SWAP) {
         let _removed_at_the_next_start = new.discard(files);
         return Err(error);
     }
     sync_dir()?;
-    partition.state().segments[at..at + bases.len()].iter_mut().for_each(|s| s.unsynced = true);
     bases.iter().for_each(|base| Segment::remove_indexes(files, dir, *base));
     sync_dir()?;
     let done = {
         let mut state = partition.state();
+        // Deletions went on meanwhile.
         match find(&state, bases) {
             Some(at) => new.rename_to(files, "log").map(|()| {
                 let end = state.segments.get(at + bases.len()).map_or(state.end, |next| next.base);

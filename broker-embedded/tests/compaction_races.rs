@@ -74,6 +74,43 @@ fn what_is_deleted_while_it_is_compacted_does_not_come_back() -> Outcome {
     Ok(())
 }
 
+/// The cleaner went by where segments had been, and panicked when a deletion had moved them: nothing was compacted any more.
+#[test]
+fn segments_that_are_deleted_while_they_are_merged_are_not_replaced() -> Outcome {
+    for call in ["sync", "rename"] {
+        for before in [3, 20, 40, 59, 90, 119] {
+            let world = World::new(Durability::Os);
+            let (broker, action) = with_action(&world)?;
+            create(&broker, SETTINGS)?;
+            // Small segments, which the next round merges.
+            fill(&broker)?;
+            broker.tick()?;
+            fill(&broker)?;
+            let deleting = broker.clone();
+            let delete = move || deleting.delete_records(&t(), before).expect("a deletion");
+            *action.lock().expect("no panic") = Some((call, Box::new(delete)));
+            let place = format!("{before} before {call}");
+            for _ in 0..2 {
+                broker.tick()?;
+                assert!(action.lock().expect("no panic").is_none(), "the action was done");
+                assert_eq!(broker.start_offset(&t())?, before, "{place}");
+                let last = if before < 116 { "k0=v56 k1=v57 k2=v58 k3=v59" } else { "k3=v59" };
+                let found = texts(&broker, COMMITTED)?;
+                assert!(found.ends_with(last), "{place}: {found}");
+                let names = world.names();
+                assert!(names.iter().all(|n| !n.contains("swap") && !n.contains("cleaned")), "{place}: {names:?}");
+            }
+            let found = texts(&broker, COMMITTED)?;
+            broker.close()?;
+            drop(broker);
+            let broker = world.open()?;
+            assert_eq!(broker.start_offset(&t())?, before, "{place}: after a start");
+            assert_eq!(texts(&broker, COMMITTED)?, found, "{place}: after a start");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_topic_that_is_deleted_while_it_is_compacted_is_gone_and_a_new_one_of_its_name_is_empty() -> Outcome {
     for call in ["create", "write"] {

@@ -93,7 +93,9 @@ pub use context::{TaskContext, TimeSlot};
 pub use counters::Counters;
 pub use dead_letter::DeadLetter;
 pub use disk::{DiskPosition, DiskRows, Expired, Family, FamilyWrite, RowOrder, StateDisk, TaskDisk};
-pub use error::{BufferFull, Error, NodeFailure, Panicked, Result, StateError, TooLarge, Undecodable, Unencodable};
+pub use error::{
+    BufferFull, Error, NodeFailure, Panicked, Result, StateError, TooLarge, Undecodable, Unencodable, panic_message,
+};
 pub use error_handler_context::ErrorHandlerContext;
 pub use exception_handler::{ExceptionHandler, HandlerFunction, HandlerResponse};
 pub use files::{Files, LockError, OpenFile, OpenMode, OsFiles};

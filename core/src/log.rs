@@ -394,6 +394,13 @@ pub enum LogError {
         /// Its error.
         source: Arc<std::io::Error>,
     },
+    /// A thread of the log's own has panicked: nothing is acknowledged any more.
+    Panicked {
+        /// Its name.
+        thread: String,
+        /// What the panic said.
+        message: String,
+    },
     /// The log was closed.
     Closed,
     /// Anything that a foreign log reports.
@@ -466,6 +473,10 @@ impl fmt::Display for LogError {
                 };
                 write!(f, "{doing}: {source}\n  help: {help}")
             }
+            LogError::Panicked { thread, message } => write!(
+                f,
+                "the log's thread `{thread}` has panicked: {message}\n  help: start again; this is a bug of the log, report it"
+            ),
             LogError::Closed => write!(f, "the log was closed"),
             LogError::Other { message, .. } => write!(f, "{message}"),
         }
