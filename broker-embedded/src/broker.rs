@@ -115,8 +115,8 @@ impl Broker {
     /// written, aborts transactions that have reached their time-out, and forgets idle producers. Threads of the broker's
     /// own do that; without them ([`BrokerOptions::threads`]) it must be called now and then, and also syncs the journal.
     ///
-    /// When the wall clock has jumped by more than an hour, nothing is deleted or compacted until it is back, or has stayed there
-    /// for an hour.
+    /// When the wall clock has jumped by more than an hour, nothing is deleted, compacted or forgotten until it is back, or has
+    /// stayed there for an hour.
     ///
     /// # Errors
     /// When a file cannot be written, synced or removed.
@@ -250,17 +250,18 @@ impl Inner {
         self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends transactions that take too long, forgets producers that have been idle for too long, deletes what is too old, and
-    /// makes a checkpoint if enough was written.
+    /// Ends transactions that take too long, forgets producers and transactional ids that have been idle for too long, deletes
+    /// what is too old, and makes a checkpoint if enough was written.
     fn tidy(&self) -> Result<(), LogError> {
         self.storage().check_open()?;
-        let after = self.topics.options.producer_id_expiration.as_millis() as Timestamp;
-        let (now, partitions) = (self.topics.now().wall, self.topics.partitions());
-        partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
         // A full disk must not keep from deleting.
-        let ended = self.coordinator().tick();
+        let mut ended = self.coordinator().end_overdue();
         if self.trusts_clock() {
-            partitions.iter().try_for_each(|p| p.retain(self.topics.now().wall))?;
+            let after = self.topics.options.producer_id_expiration.as_millis() as Timestamp;
+            let (now, partitions) = (self.topics.now().wall, self.topics.partitions());
+            partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
+            ended = ended.and(self.coordinator().forget_unused(now));
+            partitions.iter().try_for_each(|p| p.retain(now))?;
         }
         if self.storage().wants_checkpoint() {
             self.checkpoint()?

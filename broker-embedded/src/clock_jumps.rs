@@ -1,5 +1,5 @@
-//! Whether the wall clock may say how old something is. Retention and compaction ask it: what they delete does not come back
-//! when the clock does.
+//! Whether the wall clock may say how old something is. Retention, compaction and what forgets producers ask it: what is gone
+//! does not come back when the clock does.
 //!
 //! ```text
 //!   trusted ── jumps by more than an hour ──► doubted ── stays there for an hour, or comes back ──► trusted

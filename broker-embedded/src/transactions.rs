@@ -179,19 +179,14 @@ impl Coordinator {
     /// Tells an owner from one of the past.
     ///
     /// # Errors
-    /// [`LogError::Fenced`] if there is a newer owner, [`LogError::TimedOut`] if there is none, but this one took too long.
+    /// [`LogError::Fenced`] if there is a newer owner, [`LogError::TimedOut`] if there is none, but this one took too long,
+    /// [`LogError::Forgotten`] if nobody knows.
     pub(crate) fn check(&mut self, id: &str, owner: Identity) -> Result<(), LogError> {
         self.ids.owned(id, owner).map(drop)
     }
 
-    /// Drives on what was asked for and failed, aborts what takes longer than its time-out, and forgets ids that nobody has
-    /// used for a time. What fails is tried again by the next call, and holds up no other.
-    pub(crate) fn tick(&mut self) -> Result<(), LogError> {
-        let ended = self.end_overdue();
-        ended.and(self.forget_unused(self.topics.now().wall))
-    }
-
-    /// Drives on what was asked for and failed, and aborts what takes longer than its time-out.
+    /// Drives on what was asked for and failed, and aborts what takes longer than its time-out. What fails is tried again by the
+    /// next call, and holds up no other.
     pub(crate) fn end_overdue(&mut self) -> Result<(), LogError> {
         let now = self.topics.now();
         let mut result = Ok(());
@@ -206,9 +201,9 @@ impl Coordinator {
         result
     }
 
-    /// Forgets the ids that are idle, but for the one that has the newest producer id: after a restart those of new ones
-    /// go on from it, and none is given a second time.
-    fn forget_unused(&mut self, now: Timestamp) -> Result<(), LogError> {
+    /// Forgets the ids that nobody has used for a time, but for the one that has the newest producer id: after a restart those
+    /// of new ones go on from it, and none is given a second time.
+    pub(crate) fn forget_unused(&mut self, now: Timestamp) -> Result<(), LogError> {
         let after = self.topics.options.transactional_id_expiration.as_millis() as Timestamp;
         let newest = self.ids.0.values().map(|state| state.producer_id).max();
         let is_unused = |state: &Transactional| {
@@ -273,7 +268,7 @@ impl Ids {
     /// The state of an id that this owner has.
     fn owned(&mut self, id: &str, owner: Identity) -> Result<&mut Transactional, LogError> {
         let transactional_id = id.to_owned();
-        let Some(state) = self.0.get_mut(id) else { return Err(LogError::TimedOut { transactional_id }) };
+        let Some(state) = self.0.get_mut(id) else { return Err(LogError::Forgotten { transactional_id }) };
         #[cfg(feature = "plant")]
         if millstream_core::Plant::SkipFence.is_set() {
             return Ok(state);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::{Outcome, batch, create, id, producer, read};
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{Clock, Isolation, LogError, Now, SimFiles, TopicSpec};
+use millstream_wire::{ProducerStamp, SealOptions};
 
 const DAY: i64 = 24 * 3_600_000;
 const ALL: Isolation = Isolation::ReadUncommitted;
@@ -102,5 +103,33 @@ fn compaction_waits_too() -> Outcome {
     assert_eq!(left(&broker)?, 100);
     watch.set_ahead(0);
     assert!(left(&broker)? < 10);
+    Ok(())
+}
+
+/// A producer that is forgotten too early is refused, or what it sends again is there twice.
+#[test]
+fn producers_are_not_forgotten_by_it() -> Outcome {
+    let watch = Arc::new(Watch::default());
+    let broker = open(&watch)?;
+    create(&broker, "t", 1)?;
+    let idempotent = |sequence| {
+        let stamp = ProducerStamp { id: 7_000, epoch: 0, base_sequence: sequence };
+        let options = SealOptions { producer: Some(stamp), ..Default::default() };
+        broker.append(&id("t", 0), &batch(&["again"]).seal(&options).expect("a batch"))
+    };
+    let (mut a, _newest) = (producer(&broker, Some("a"))?, producer(&broker, Some("newest"))?);
+    let first = idempotent(0)?;
+    for month in [30 * DAY, -30 * DAY, 400 * DAY] {
+        watch.set_ahead(month);
+        broker.tick()?;
+        watch.set_ahead(0);
+        broker.tick()?;
+        a.send(&id("t", 0), batch(&["on"]))?;
+        a.abort()?;
+        assert_eq!(idempotent(0)?, first, "{month}");
+    }
+    watch.pass(8 * DAY);
+    broker.tick()?;
+    assert!(matches!(a.send(&id("t", 0), batch(&["late"])), Err(LogError::Forgotten { .. })));
     Ok(())
 }

@@ -102,7 +102,7 @@ fn a_transactional_id_is_forgotten_after_seven_days_and_comes_back() -> Outcome 
             commit(used.as_mut())?;
             broker.tick()?;
         }
-        assert!(matches!(send(a.as_mut(), 5, "k=late"), Err(LogError::TimedOut { .. })), "{durability:?}");
+        assert!(matches!(send(a.as_mut(), 5, "k=late"), Err(LogError::Forgotten { .. })), "{durability:?}");
         let mut again = producer(&broker, Some("a"))?;
         send(again.as_mut(), 5, "k=a2")?;
         commit(again.as_mut())?;

@@ -362,9 +362,15 @@ pub enum LogError {
         /// The id.
         transactional_id: String,
     },
-    /// The log has ended the producer's transaction, which took longer than its time-out, or has forgotten the id, which was
-    /// idle for too long. Nobody has taken over: a new producer of the id can go on from the last commit.
+    /// The log has ended the producer's transaction, which took longer than its time-out. Nobody has taken over: a new producer
+    /// of the id can go on from the last commit.
     TimedOut {
+        /// The id.
+        transactional_id: String,
+    },
+    /// The log has forgotten the producer's id, which was idle for too long. Another may have taken over and ended since: a new
+    /// producer of the id has to go on from the group's positions.
+    Forgotten {
         /// The id.
         transactional_id: String,
     },
@@ -416,7 +422,7 @@ impl LogError {
     /// Whether the same work may succeed later without anything being changed.
     pub fn is_retriable(&self) -> bool {
         match self {
-            LogError::Full { .. } | LogError::TimedOut { .. } => true,
+            LogError::Full { .. } | LogError::TimedOut { .. } | LogError::Forgotten { .. } => true,
             LogError::Other { retriable, .. } => *retriable,
             _ => false,
         }
@@ -453,6 +459,10 @@ impl fmt::Display for LogError {
             LogError::TimedOut { transactional_id } => write!(
                 f,
                 "the log has ended a transaction of `{transactional_id}` that took longer than transaction.timeout.ms\n  help: process less between two commits: lower max.poll.records or commit.interval.ms"
+            ),
+            LogError::Forgotten { transactional_id } => write!(
+                f,
+                "transactional id `{transactional_id}` was not used for so long that the log has forgotten it\n  help: a program starts anew from its group's positions, by itself; with a producer of your own make a new one, and read them before you go on"
             ),
             LogError::Refused { partition, problem } => write!(f, "batch for {partition} refused: {problem}"),
             LogError::Corrupt { place, problem } => write!(

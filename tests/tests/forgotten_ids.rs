@@ -4,32 +4,100 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::{Result, RuntimeConfig};
+use millstream_core::{Clock, Log, OffsetReset, Producer, ProducerOptions, Result, RuntimeConfig, Topology};
 use millstream_dsl::StreamsBuilder;
 use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
+
+fn counting() -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    b.topic("out", 1);
+    b.stream::<String, String>("in").group_by("by-value", |_, v| v.clone()).count("counts").to_stream().to("out");
+    b.build()
+}
+
+/// The newest producer's id is never forgotten: with this one the program's is not the newest.
+fn another_application(embedded: &Embedded) -> Result<Box<dyn Producer>> {
+    Ok(embedded.log.producer(&ProducerOptions::transactional("other", "another application"), Default::default())?)
+}
+
+fn pass(embedded: &Embedded, days: u32) -> Result<()> {
+    embedded.clock.advance(days * Duration::from_secs(24 * 3600));
+    Ok(embedded.log.tick()?)
+}
+
+fn counts(embedded: &Embedded) -> Result<Vec<(String, i64)>> {
+    Ok(embedded.read::<String, i64>("out")?.concat())
+}
+
+/// What the other instance had processed came out twice: the log said that nobody had taken over, and the thread went on from
+/// its own positions.
+#[test]
+fn an_instance_that_comes_back_goes_on_where_another_has_ended() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("in", 1)?;
+    let mut program = ByHand::new(embedded, counting()?, RuntimeConfig::embedded("app"))?;
+    program.embedded.write("in", 0, &[(0, Some("k"), "a"); 3])?;
+    program.run()?;
+    let mut second = program.another_thread()?;
+    program.embedded.write("in", 0, &[(1, Some("k"), "a"); 5])?;
+    for _ in 0..200 {
+        second.step(program.embedded.clock.now())?;
+        program.embedded.clock.advance(Duration::from_millis(60));
+    }
+    let _other = another_application(&program.embedded)?;
+    let of_a = |numbers: i64| (1..=numbers).map(|n| ("a".to_owned(), n)).collect::<Vec<_>>();
+    assert_eq!(counts(&program.embedded)?, of_a(8));
+    pass(&program.embedded, 8)?;
+    program.embedded.write("in", 0, &[(2, Some("k"), "a"); 2])?;
+    assert!(program.run()? > 0, "it is told that the id was forgotten");
+    assert_eq!(counts(&program.embedded)?, of_a(10));
+    // Now it has taken over.
+    let mut refused = false;
+    for _ in 0..200 {
+        refused |= second.step(program.embedded.clock.now()).is_err_and(|error| error.is_task_migrated());
+        program.embedded.clock.advance(Duration::from_millis(60));
+    }
+    assert!(refused);
+    assert_eq!(counts(&program.embedded)?, of_a(10));
+    Ok(())
+}
+
+/// The source's policy was asked once more.
+#[test]
+fn a_program_that_has_committed_nothing_goes_on_where_it_was_put() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("in", 1)?;
+    embedded.write("in", 0, &[(0, Some("k"), "before")])?;
+    let config = RuntimeConfig { offset_reset: OffsetReset::Latest, ..RuntimeConfig::embedded("app") };
+    let mut program = ByHand::new(embedded, counting()?, config)?;
+    program.run()?;
+    let _other = another_application(&program.embedded)?;
+    pass(&program.embedded, 8)?;
+    program.embedded.write("in", 0, &[(1, Some("k"), "first")])?;
+    assert!(program.run()? > 0, "it is told that the id was forgotten");
+    assert_eq!(counts(&program.embedded)?, [("first".to_owned(), 1)]);
+    Ok(())
+}
 
 #[test]
 fn a_silent_program_goes_on() -> Result<()> {
     let embedded = Embedded::in_memory()?;
     embedded.create("in", 1)?;
-    let b = StreamsBuilder::new();
-    b.topic("out", 1);
-    b.stream::<String, String>("in").group_by("by-value", |_, v| v.clone()).count("counts").to_stream().to("out");
-    let mut program = ByHand::new(embedded, b.build()?, RuntimeConfig::embedded("app"))?;
-    let day = Duration::from_secs(24 * 3600);
+    let mut program = ByHand::new(embedded, counting()?, RuntimeConfig::embedded("app"))?;
+    let mut others = Vec::new();
     // A partition forgets its producers after a day, the log its transactional ids after seven.
-    for (time, silence) in [(0, day), (1, 2 * day), (2, 8 * day), (3, 30 * day), (4, Duration::ZERO)] {
+    for (time, silence) in [(0, 1), (1, 2), (2, 8), (3, 30), (4, 0)] {
         program.embedded.write("in", 0, &[(time, Some("k"), "a"), (time, Some("k"), "b")])?;
         program.run()?;
-        program.embedded.clock.advance(silence);
-        program.embedded.log.tick()?;
+        others.push(another_application(&program.embedded)?);
+        pass(&program.embedded, silence)?;
     }
-    let mut counts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for (value, count) in program.embedded.read::<String, i64>("out")?.concat() {
-        counts.entry(value).or_default().push(count);
+    let mut found: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for (value, count) in counts(&program.embedded)? {
+        found.entry(value).or_default().push(count);
     }
     let all: Vec<i64> = (1..=5).collect();
-    assert_eq!(counts, [("a".to_owned(), all.clone()), ("b".to_owned(), all)].into());
+    assert_eq!(found, [("a".to_owned(), all.clone()), ("b".to_owned(), all)].into());
     Ok(())
 }

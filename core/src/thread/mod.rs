@@ -84,6 +84,9 @@ pub struct StreamThread {
     span_is_full: bool,
     /// Event time of the first record since batches were last handed over.
     unsent_since: Option<Timestamp>,
+    /// Where their source's policy has put inputs without a committed position. Should the tasks start anew before there is one,
+    /// `latest` would pass over records.
+    begun: HashMap<TopicPartition, Offset>,
     /// The tasks are started: restored, positioned, built.
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
@@ -136,6 +139,7 @@ impl StreamThread {
             uncommitted_since: None,
             span_is_full: false,
             unsent_since: None,
+            begun: HashMap::new(),
             running: false,
             broken: false,
             paused: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::commit::Commit;
 use super::{Next, StreamThread, new_tasks, producer_options};
 use crate::error::{Error, Result};
+use crate::log::LogError;
 use crate::task::Task;
 use crate::time::{Now, Timestamp};
 
@@ -48,7 +49,7 @@ impl StreamThread {
         Err(error)
     }
 
-    /// Starts the tasks anew. What is damaged on disk was marked, and is emptied when it is opened again; a disk that has
+    /// Starts the tasks anew, from what is committed. What is damaged on disk was marked, and is emptied when it is opened again; a disk that has
     /// failed takes nothing more before that.
     pub(super) fn rebuild(&mut self) {
         // Before new ones open the same folders.
@@ -82,7 +83,13 @@ impl StreamThread {
                     match self.producer.abort() {
                         // A new producer would fence whoever has taken over.
                         Err(error) if error.is_task_migrated() => return Err(error.into()),
-                        aborted => self.spent = aborted.is_err(),
+                        aborted => {
+                            // Another may have taken over, and not be known any more either: what it has done counts.
+                            if let Err(LogError::Forgotten { .. }) = aborted {
+                                self.rebuild();
+                            }
+                            self.spent = aborted.is_err();
+                        }
                     }
                 }
                 if self.spent {

@@ -71,7 +71,14 @@ impl StreamThread {
             for (input, committed) in task.inputs.iter().zip(committed) {
                 let position = match committed {
                     Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
-                    None => (first_offset(&self.shared, task, input, "no committed position", now.wall)?, None),
+                    None => {
+                        let begun = match self.begun.get(&input.partition) {
+                            Some(offset) => *offset,
+                            None => first_offset(&self.shared, task, input, "no committed position", now.wall)?,
+                        };
+                        self.begun.insert(input.partition.clone(), begun);
+                        (begun, None)
+                    }
                 };
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
