@@ -289,7 +289,15 @@ impl Output {
     fn begin(partition: &Partition, base: Offset) -> Result<Self, LogError> {
         let files = partition.storage.files.clone();
         match &partition.dir {
-            Some(dir) => Ok(Output::File { segment: swap::begin(&*files, dir, base)?, files }),
+            Some(dir) => {
+                let segment = swap::begin(&*files, dir, base)?;
+                // A deletion after this look removes the file; one before it may be at the folder, or have left it to another topic.
+                if let Err(deleted) = partition.live().map(drop) {
+                    let _removed_by_either = segment.discard(&*files);
+                    return Err(deleted);
+                }
+                Ok(Output::File { segment, files })
+            }
             None => Ok(Output::Memory(Vec::new())),
         }
     }

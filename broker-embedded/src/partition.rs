@@ -213,7 +213,7 @@ impl Partition {
     }
 
     /// Its state, unless its topic was deleted.
-    fn live(&self) -> Result<MutexGuard<'_, State>, LogError> {
+    pub(crate) fn live(&self) -> Result<MutexGuard<'_, State>, LogError> {
         let state = self.state();
         if state.is_abandoned { Err(LogError::UnknownTopic(self.id.clone())) } else { Ok(state) }
     }

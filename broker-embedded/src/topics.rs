@@ -254,6 +254,9 @@ impl Topics {
         let newest = topics.values().map(|t| t.id).max().unwrap_or(0);
         let id = self.newest.fetch_max(newest, Ordering::SeqCst).max(newest).max(self.now().wall.max(0) as u64) + 1;
         self.newest.fetch_max(id, Ordering::SeqCst);
+        if let Some(root) = root {
+            finish_deletion(files, root, &spec.name)?;
+        }
         let mut partitions = Vec::new();
         for number in 0..spec.partitions {
             let dir = root.map(|root| partition_dir(root, &spec.name, number));
@@ -404,7 +407,7 @@ fn check_journal(
     })
 }
 
-/// A new partition's folder: what a creation or a deletion that did not end has left there goes, if it is no batch.
+/// A new partition's folder: what a creation that did not end has left there goes, if it is no batch.
 fn create_folder(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
     if files.list(dir).is_ok_and(|names| !names.is_empty()) {
         if holds_batches(files, dir)? {
@@ -418,21 +421,40 @@ fn create_folder(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
     files.create_dir(dir).map_err(|e| io("cannot create", dir, e))
 }
 
+/// Removes what is left of a topic of this name whose deletion did not end.
+fn finish_deletion(files: &dyn Files, root: &Path, name: &str) -> Result<(), LogError> {
+    if !is_there(files, &partition_dir(root, name, 0).join(DELETED))? {
+        return Ok(());
+    }
+    let numbers = folders(files, root)?.remove(name).unwrap_or_default();
+    remove_folders(files, root, name, &numbers)
+}
+
 /// Removes the folders of a topic that is marked as deleted; the mark goes last.
 fn remove_folders(files: &dyn Files, root: &Path, name: &str, numbers: &BTreeSet<i32>) -> Result<(), LogError> {
     for number in numbers.iter().filter(|number| **number > 0) {
-        let dir = partition_dir(root, name, *number);
-        files.remove_dir(&dir).map_err(|e| io("cannot remove", &dir, e))?;
+        remove_folder(files, &partition_dir(root, name, *number))?;
     }
     let first = partition_dir(root, name, 0);
     let names = files.list(&first).map_err(|e| io("cannot list", &first, e))?;
-    names
-        .iter()
-        .filter(|name| *name != DELETED)
-        .map(|name| first.join(name))
-        .try_for_each(|path| files.remove(&path).map_err(|e| io("cannot remove", &path, e)))?;
+    names.iter().filter(|name| *name != DELETED).map(|name| first.join(name)).try_for_each(|path| {
+        match files.remove(&path) {
+            // Compaction has given up what it had begun.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|e| io("cannot remove", &path, e)),
+        }
+    })?;
     files.sync_dir(&first).map_err(|e| io("cannot sync", &first, e))?;
-    files.remove_dir(&first).map_err(|e| io("cannot remove", &first, e))
+    remove_folder(files, &first)
+}
+
+/// Removes a folder. Compaction that has not seen the deletion yet may begin one file there meanwhile, not a second one.
+fn remove_folder(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
+    let removed = match files.remove_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => files.remove_dir(dir),
+        removed => removed,
+    };
+    removed.map_err(|e| io("cannot remove", dir, e))
 }
 
 fn write_topic_file(files: &dyn Files, root: &Path, id: u64, spec: &TopicSpec) -> Result<(), LogError> {

@@ -248,7 +248,13 @@ impl Files for Watched {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.files.create_dir(dir)
     }
+    /// As an operating system does: file by file, and what comes in between is in the way.
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.files.list(dir)?.iter().try_for_each(|name| self.files.remove(&dir.join(name)))?;
+        (self.before)("remove_dir", dir);
+        if !self.files.list(dir)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
         self.files.remove_dir(dir)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
