@@ -16,11 +16,13 @@ use millstream_tests::stored::{PROGRAMS, Stored};
 type Damage = fn(&Path) -> io::Result<()>;
 
 /// Ways to damage a file. It stays the same file, which a program may have open.
-const DAMAGES: [(&str, Damage); 5] = [
+const DAMAGES: [(&str, Damage); 6] = [
     ("cut", |path| fs::File::options().write(true).open(path)?.set_len(fs::metadata(path)?.len() / 2)),
     ("empty", |path| fs::File::options().write(true).open(path)?.set_len(0)),
     ("gone", |path| fs::remove_file(path)),
     ("zero", |path| overwrite(path, |byte| *byte = 0, 1)),
+    // RocksDB went round over that for ever in the MANIFEST.
+    ("appended", |path| fs::File::options().append(true).open(path)?.write_all(&[7; 100])),
     ("flipped", |path| overwrite(path, |byte| *byte ^= 0x55, 97)),
 ];
 

@@ -18,6 +18,7 @@ use rocksdb::{
 
 use super::database::Database;
 use super::error::{DAMAGED, failed, is_damage, state_error, unmade};
+use super::manifest;
 use super::space::Space;
 use super::task::RocksTask;
 use super::writer::Writer;
@@ -144,7 +145,8 @@ impl RocksDisk {
     fn open_folder(&self, folder: PathBuf, families: Vec<Family>) -> Result<Box<dyn TaskDisk>> {
         make_folder(&folder).map_err(|e| unmade(&folder, &e))?;
         check_format(&folder)?;
-        if folder.join(DAMAGED).exists() {
+        let is_damaged = manifest::is_damaged(&folder).map_err(|e| failed(&folder, "cannot be read", &e))?;
+        if is_damaged || folder.join(DAMAGED).exists() {
             remove(&folder)?;
         }
         let db = match self.try_open(&folder, &families) {

@@ -6,6 +6,7 @@
 mod database;
 mod disk;
 mod error;
+mod manifest;
 mod row;
 mod rows;
 mod sorted_rows;
