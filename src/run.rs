@@ -67,7 +67,8 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let mut config = settings.config(application_id)?;
     let wanted = topology.wants_disk().map(|store| format!("store `{}` is to be on disk", store.name));
     if let Some(why) = state.on_disk.then(|| "`default.dsl.store` is `rocksDB`".to_owned()).or(wanted) {
-        (config.disk, config.in_memory) = (Some(state_disk(&state.folder, state.rows, &why)?), !state.on_disk);
+        let disk = state_disk(&state.folder, state.rows, &why, &mut settings)?;
+        (config.disk, config.in_memory) = (Some(disk), !state.on_disk);
     }
     settings.warnings().iter().chain(topology.warnings()).for_each(|warning| eprintln!("warning: {warning}"));
     if let Some((servers, origin)) = settings.get("bootstrap.servers") {
@@ -167,14 +168,16 @@ fn state_folder(application_id: &str, settings: &mut Settings) -> StateFolder {
 }
 
 #[cfg(feature = "rocksdb")]
-fn state_disk(folder: &Path, rows: Option<usize>, _why: &str) -> Result<Arc<dyn StateDisk>> {
+fn state_disk(folder: &Path, rows: Option<usize>, _why: &str, settings: &mut Settings) -> Result<Arc<dyn StateDisk>> {
     let mut options = millstream_state::RocksOptions::default();
     options.rows = rows.unwrap_or(options.rows);
-    Ok(Arc::new(millstream_state::RocksDisk::new(folder, options)?))
+    let disk = millstream_state::RocksDisk::new(folder, options)?;
+    disk.warnings().iter().for_each(|warning| settings.warning(warning.clone()));
+    Ok(Arc::new(disk))
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn state_disk(_folder: &Path, _rows: Option<usize>, why: &str) -> Result<Arc<dyn StateDisk>> {
+fn state_disk(_folder: &Path, _rows: Option<usize>, why: &str, _settings: &mut Settings) -> Result<Arc<dyn StateDisk>> {
     Err(Error::Config(Box::new(vec![format!(
         "{why}, and this program was built without it\n  help: add the feature: millstream = {{ features = [\"rocksdb\"] }}"
     )])))

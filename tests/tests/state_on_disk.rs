@@ -200,6 +200,10 @@ fn a_place_that_cannot_be_written_is_named() -> Result<()> {
     Ok(())
 }
 
+fn mode(folder: &Path) -> u32 {
+    fs::metadata(folder).expect("a folder").permissions().mode() & 0o777
+}
+
 /// Kafka Streams' bug KAFKA-10705: state that every user of the machine could read.
 #[test]
 fn state_is_its_owners_alone() -> Result<()> {
@@ -207,8 +211,21 @@ fn state_is_its_owners_alone() -> Result<()> {
     world.write()?;
     world.run(count("counts")?)?;
     for folder in world.task_folders().into_iter().chain([world.state()]) {
-        let mode = fs::metadata(&folder).expect("a folder").permissions().mode();
-        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+    }
+    Ok(())
+}
+
+/// One that was mounted, or copied from elsewhere, stayed as it was.
+#[test]
+fn state_in_a_folder_that_others_could_read_is_its_owners_alone() -> Result<()> {
+    let mut world = World::new()?;
+    fs::create_dir(world.state()).expect("a folder");
+    for readable in [0o755, 0o770, 0o701] {
+        fs::set_permissions(world.state(), fs::Permissions::from_mode(readable)).expect("it may");
+        world.write()?;
+        world.run(count("counts")?)?;
+        assert_eq!(mode(&world.state()), 0o700, "{readable:o}");
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::num::NonZero;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use rocksdb::{
 };
 
 use super::database::Database;
-use super::error::{DAMAGED, failed, is_damage, state_error, unmade};
+use super::error::{DAMAGED, failed, is_damage, open_to_others, state_error, unmade};
 use super::manifest;
 use super::space::Space;
 use super::task::RocksTask;
@@ -52,6 +52,7 @@ pub struct RocksDisk {
     writers: Vec<Writer>,
     opened: AtomicUsize,
     space: Arc<Space>,
+    warnings: Vec<String>,
 }
 
 impl fmt::Debug for RocksDisk {
@@ -70,13 +71,14 @@ const WRITERS: usize = 2;
 const MEMTABLE_FILTER: f64 = 0.03;
 
 impl RocksDisk {
-    /// The state of an application under a folder (`<state.dir>/<application.id>`), which is made if it is missing, for its owner
-    /// alone.
+    /// The state of an application under a folder (`<state.dir>/<application.id>`), which is made if it is missing, and is its
+    /// owner's alone from now on. Where that cannot be had there is a [warning](RocksDisk::warnings).
     ///
     /// # Errors
     /// When the folder or the thread that writes cannot be made.
     pub fn new(folder: &Path, options: RocksOptions) -> Result<Self> {
         make_folder(folder).map_err(|e| unmade(folder, &e))?;
+        let warnings = close_to_others(folder).err().map(|error| open_to_others(folder, &error));
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(options.blocks));
         // As little is read and decompressed for a row as its block is small: twice this takes a sixth more time.
@@ -118,7 +120,13 @@ impl RocksDisk {
             writers: writers.collect::<io::Result<_>>().map_err(|e| failed(folder, "no thread to write it", &e))?,
             opened: AtomicUsize::new(0),
             space: Arc::new(Space::new(folder, options.unflushed / 4)),
+            warnings: warnings.into_iter().collect(),
         })
+    }
+
+    /// What is not as it should be and holds nobody up.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn try_open(&self, folder: &Path, families: &[Family]) -> Result<DB, rocksdb::Error> {
@@ -192,6 +200,19 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// Takes from all but the owner what they may do with a folder: one that was copied, or mounted, is often everybody's to read. What is
+/// in it then is out of their reach too.
+fn close_to_others(folder: &Path) -> io::Result<()> {
+    let mode = || fs::metadata(folder).map(|folder| folder.permissions().mode());
+    let others = 0o077;
+    if mode()? & others == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode()? & !others))?;
+    // Some file systems take it and change nothing.
+    if mode()? & others == 0 { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+}
+
 /// A folder of another version is left alone. The version is written as a whole: a process that is killed here must not leave
 /// a folder that no version knows.
 fn check_format(folder: &Path) -> Result<()> {
@@ -236,8 +257,6 @@ mod tests {
     use super::super::row::{POSITION, encode_position};
     use super::*;
 
-    /// A process that was killed between making this file and writing it left an empty one, which no version knew: the state
-    /// could not be opened any more.
     /// It said that the folder may be removed.
     #[test]
     fn a_folder_that_cannot_be_made_is_to_be_another() {
@@ -250,6 +269,20 @@ mod tests {
         assert!(!text.contains("removed"), "{text}");
     }
 
+    /// The folder was somebody else's: permissions of what a kernel shows are nobody's to change.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn state_that_stays_open_to_others_is_warned_of() {
+        let disk = RocksDisk::new(Path::new("/proc/self/task"), RocksOptions::default()).expect("a disk");
+        let [warning] = disk.warnings() else { panic!("{:?}", disk.warnings()) };
+        assert!(warning.starts_with("/proc/self/task: other users can read this state"), "{warning}");
+        assert!(warning.contains("\n  help: let this user own the folder"), "{warning}");
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk").warnings().is_empty());
+    }
+
+    /// A process that was killed between making this file and writing it left an empty one, which no version knew: the state
+    /// could not be opened any more.
     #[test]
     fn a_start_that_was_cut_off_does_not_hold_up_the_next() {
         let folder = tempfile::tempdir().expect("a folder");

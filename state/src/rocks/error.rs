@@ -35,6 +35,14 @@ pub(super) fn unmade(folder: &Path, error: &dyn fmt::Display) -> Error {
     failed_with(folder, "cannot be made", error, "set another `state.dir`, one that this user may make folders in")
 }
 
+/// The folder stays readable for others: that is no reason to stop, and the only folder that there is may be like that.
+pub(super) fn open_to_others(folder: &Path, error: &dyn fmt::Display) -> String {
+    format!(
+        "{}: other users can read this state, and its permissions cannot be changed: {error}\n  help: let this user own the folder, or set another `state.dir`",
+        folder.display()
+    )
+}
+
 fn failed_with(folder: &Path, what: &str, error: &dyn fmt::Display, otherwise: &str) -> Error {
     let text = error.to_string();
     if NO_SPACE.iter().any(|no_space| text.contains(no_space)) {
