@@ -757,6 +757,12 @@ impl Task {
         offsets
     }
 
+    /// The positions of its inputs at the last commit.
+    pub(crate) fn committed_offsets(&self) -> impl Iterator<Item = (TopicPartition, Offset)> {
+        let offsets = self.committed.offsets.iter().map(|(offset, _)| *offset);
+        self.inputs.iter().map(|input| input.partition.clone()).zip(offsets)
+    }
+
     /// The commit under way has taken effect.
     pub(crate) fn committed(&mut self) {
         if let Some(pending) = self.pending.take() {

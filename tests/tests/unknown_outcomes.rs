@@ -2,8 +2,9 @@
 //! record nor counts one twice, nor does it end the thread as if another had taken over.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use millstream_core::{ProcessingGuarantee, Result, RuntimeConfig};
+use millstream_core::{Clock, Error, ProcessingGuarantee, Result, RuntimeConfig};
 use millstream_dsl::StreamsBuilder;
 use millstream_tests::by_hand::{ByHand, Failing};
 use millstream_tests::embedded::Embedded;
@@ -95,4 +96,32 @@ fn at_least_once_passes_over_no_record_whose_send_failed() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The thread asked how its commit had ended, found positions that were not its own, and did what another had done once more.
+#[test]
+fn what_another_has_done_before_the_outcome_was_known_is_not_done_again() -> Result<()> {
+    let mut undisturbed = program(ProcessingGuarantee::ExactlyOnceV2)?;
+    undisturbed.run()?;
+    for from in 0..undisturbed.calls.calls().min(160) {
+        let mut program = program(ProcessingGuarantee::ExactlyOnceV2)?;
+        // The commit, and then each new producer that is to tell.
+        program.calls.fail(Some(Failing { from, times: 5, retriable: true, done: false }));
+        let is_held_up = |program: &mut ByHand| program.thread().is_ok_and(|thread| thread.held_up().is_some());
+        while !is_held_up(&mut program) && program.calls.calls() < 300 {
+            program.step()?;
+        }
+        program.calls.fail(None);
+        let mut other = program.another_thread()?;
+        for _ in 0..200 {
+            other.step(program.embedded.clock.now())?;
+            program.embedded.clock.advance(Duration::from_millis(20));
+        }
+        drop(other);
+        // Where no outcome was open it is told that another has taken over.
+        let ended = program.run().map(drop);
+        assert!(ended.as_ref().err().is_none_or(Error::is_task_migrated), "{from}: {ended:?}");
+        assert_eq!(counts(&program)?, each_once(), "{from}");
+    }
+    Ok(())
 }

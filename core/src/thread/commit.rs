@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::StreamThread;
 use super::producer_options;
 use crate::error::Result;
-use crate::log::{CommitOutcome, CommittedOffset, GroupOffsets, LogError, TopicPartition};
+use crate::log::{CommitOutcome, CommittedOffset, GroupOffsets, LogError, Offset, TopicPartition};
 use crate::task::Task;
 use crate::time::Now;
 use crate::topic_name::TopicName;
@@ -98,11 +98,29 @@ impl StreamThread {
         let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
         let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
         let done = found.iter().zip(offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted));
+        if !done {
+            self.heed_others()?;
+        }
         self.commit = Commit::Idle;
         if done {
             self.tasks.iter_mut().for_each(Task::committed);
         }
         Ok(done)
+    }
+
+    /// Starts the tasks anew if the group's positions are not those of their last commit: another has taken over and gone on from there,
+    /// and what it has done counts. To be asked when a new producer has fenced it.
+    pub(super) fn heed_others(&mut self) -> Result<()> {
+        let ours: Vec<(TopicPartition, Offset)> = self.tasks.iter().flat_map(Task::committed_offsets).collect();
+        let partitions: Vec<TopicPartition> = ours.iter().map(|(partition, _)| partition.clone()).collect();
+        let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+        let is_others = |(found, (_, ours)): (&Option<CommittedOffset>, &(TopicPartition, Offset))| {
+            found.as_ref().is_some_and(|found| found.offset != *ours)
+        };
+        if self.running && found.iter().zip(&ours).any(is_others) {
+            self.rebuild();
+        }
+        Ok(())
     }
 
     /// Forgets records of repartition topics that are committed: nobody else reads them (semantics.md 11).

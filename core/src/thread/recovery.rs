@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::commit::Commit;
 use super::{Next, StreamThread, new_tasks, producer_options};
 use crate::error::{Error, Result};
-use crate::log::LogError;
 use crate::task::Task;
 use crate::time::{Now, Timestamp};
 
@@ -83,18 +82,13 @@ impl StreamThread {
                     match self.producer.abort() {
                         // A new producer would fence whoever has taken over.
                         Err(error) if error.is_task_migrated() => return Err(error.into()),
-                        aborted => {
-                            // Another may have taken over, and not be known any more either: what it has done counts.
-                            if let Err(LogError::Forgotten { .. }) = aborted {
-                                self.rebuild();
-                            }
-                            self.spent = aborted.is_err();
-                        }
+                        aborted => self.spent = aborted.is_err(),
                     }
                 }
                 if self.spent {
                     let options = producer_options(&self.shared, &self.name);
                     self.producer = self.shared.log.producer(&options, self.wakeup.clone())?;
+                    self.heed_others()?;
                     self.spent = false;
                 }
             }
