@@ -108,6 +108,11 @@ pub(crate) fn sequence_after(sequence: i32, by: i64) -> i32 {
 const SNAPSHOT_VERSION: i16 = 1;
 
 impl Producers {
+    /// Whether a producer has a transaction open.
+    pub(crate) fn is_open(&self, id: i64) -> bool {
+        self.known.get(&id).is_some_and(|producer| producer.open.is_some())
+    }
+
     /// Takes a batch into account that has been appended, or read again.
     pub(crate) fn apply(&mut self, batch: &RecordBatch) {
         let header = batch.header();

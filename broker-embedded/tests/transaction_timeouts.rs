@@ -198,3 +198,22 @@ fn whatever_times_out_over_power_cuts_nothing_hangs() -> Outcome {
     }
     Ok(())
 }
+
+/// The partition had forgotten the producer: it took the batch, and nobody ended that transaction.
+#[test]
+fn what_comes_a_day_late_is_refused_too() -> Outcome {
+    for durability in EVERY {
+        let world = World::new(durability);
+        let broker = world.open()?;
+        create(&broker, "")?;
+        let mut a = patient(&broker, "a", Duration::from_secs(10))?;
+        send(a.as_mut(), 5, "k=1")?;
+        for _ in 0..72 {
+            world.advance(3_600_000);
+            broker.tick()?;
+        }
+        assert!(has_timed_out(send(a.as_mut(), 5, "k=late")), "{durability:?}");
+        assert_eq!(broker.end_offset(&t(), COMMITTED)?, broker.end_offset(&t(), ALL)?, "{durability:?}");
+    }
+    Ok(())
+}
