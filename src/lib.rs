@@ -35,13 +35,14 @@
 //! | a step by hand | [`Processor`](dsl::Processor), [`ValueProcessor`](dsl::ValueProcessor), with [`KeyValueStore`](dsl::KeyValueStore), [`WindowStore`](dsl::WindowStore), [`SessionStore`](dsl::SessionStore), [`VersionedStore`](dsl::VersionedStore) and timers ([`Setup`](dsl::Setup)) |
 //! | topics | [`Consumed`](dsl::Consumed), [`Produced`](dsl::Produced), [`json!`], [`Serde`](core::Serde) |
 //! | tests | [`TopologyTestDriver`](dsl::TopologyTestDriver) |
-//! | running | [`run`], [`run_with`], [`Streams`](core::Streams), [`Settings`](core::Settings), [`embedded_log`] |
+//! | running | [`run`], [`run_with`], [`Streams`](core::Streams), [`Settings`](core::Settings), [`embedded_log`], [`raise_open_files`] |
 //!
 //! Every function of [`dsl`] is in an example that runs: one of its own, or that of its type. In the repository: `examples`, ten programs from easy to hard;
 //! `docs/coming-from-kafka-streams.md`, every operator and setting of Java beside ours; `docs/semantics.md`, what exactly each
 //! operator does.
 
 mod console;
+mod open_files;
 mod restoring;
 mod run;
 
@@ -49,6 +50,7 @@ pub use millstream_broker as broker;
 pub use millstream_core as core;
 pub use millstream_dsl as dsl;
 pub use millstream_dsl::{conformance, json};
+pub use open_files::raise_open_files;
 pub use run::{embedded_log, run, run_with};
 
 /// What a pipeline needs, also one with a serde or event time of its own:

@@ -14,6 +14,7 @@ use millstream_core::{
 };
 
 use crate::console::{Printer, check_topic, feed};
+use crate::open_files::raise_open_files;
 use crate::restoring::Restoring;
 
 /// Flags of [`run`] besides the settings.
@@ -36,6 +37,7 @@ pub fn run(application_id: &str, topology: Topology) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings) -> Result<()> {
+    raise_open_files();
     let file = PathBuf::from("app.properties");
     match std::fs::read_to_string(&file) {
         Ok(text) => settings.read_properties(&file, &text),

@@ -434,6 +434,9 @@ impl LogError {
     }
 }
 
+/// What unix says when all processes, or this one, have as many files open as they may: `ENFILE`, `EMFILE`. They have no [`ErrorKind`].
+const TOO_MANY_OPEN: [i32; 2] = [23, 24];
+
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -479,6 +482,9 @@ impl fmt::Display for LogError {
                         "whoever runs this must be allowed to read and write there"
                     }
                     ErrorKind::NotFound => "somebody else has removed it; restore it from a copy",
+                    _ if source.raw_os_error().is_some_and(|code| TOO_MANY_OPEN.contains(&code)) => {
+                        "let the process have more files open: raise `ulimit -n`, its hard limit too"
+                    }
                     _ => "check the disk",
                 };
                 write!(f, "{doing}: {source}\n  help: {help}")
@@ -498,6 +504,27 @@ impl std::error::Error for LogError {
         match self {
             LogError::Io { source, .. } => Some(source.as_ref()),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// It said to check the disk.
+    #[test]
+    fn where_no_more_files_may_be_open_the_limit_is_to_be_raised() {
+        for code in TOO_MANY_OPEN {
+            let source = Arc::new(io::Error::from_raw_os_error(code));
+            let text = LogError::Io { doing: "cannot open t-0/0.log".to_owned(), source }.to_string();
+            assert!(text.starts_with("cannot open t-0/0.log: Too many open files"), "{text}");
+            assert!(
+                text.ends_with("help: let the process have more files open: raise `ulimit -n`, its hard limit too"),
+                "{text}"
+            );
         }
     }
 }

@@ -50,7 +50,10 @@ fn failed_with(folder: &Path, what: &str, error: &dyn fmt::Display, otherwise: &
             "free space, or let the files be larger: nothing is lost, what is missing is read from the changelogs";
         return Error::NoSpace(problem(folder, &format!("{what}: {text}\n  help: {help}")));
     }
-    let help = if text.contains("lock") {
+    // The file that cannot be opened may be the lock.
+    let help = if text.contains("Too many open files") {
+        "let the process have more files open: raise `ulimit -n`, its hard limit too: nothing is lost, what is missing is read from the changelogs"
+    } else if text.contains("lock") {
         "another process, or another application of this process, has it open: stop that one, or set another `state.dir`"
     } else if text.contains("ermission denied") || text.contains("Read-only") {
         "let this user write the folder, or set another `state.dir`, and start again: nothing is lost, what is missing is read from the changelogs"
@@ -66,4 +69,25 @@ pub(super) fn state_error(folder: &Path, problem: &str) -> Error {
 
 fn problem(folder: &Path, problem: &str) -> Box<StateError> {
     Box::new(StateError { store: folder.display().to_string(), problem: problem.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// It said that the folder may be removed, and of the lock that somebody else has it open.
+    #[test]
+    fn where_no_more_files_may_be_open_the_limit_is_to_be_raised() {
+        let of_rocksdb =
+            ["While open a file for random read: /s/a/000009.sst", "While open a file for lock: /s/a/LOCK"];
+        let of_rocksdb = of_rocksdb.map(|doing| format!("IO error: {doing}: Too many open files"));
+        let of_std = [23, 24].map(|code| io::Error::from_raw_os_error(code).to_string());
+        for text in of_rocksdb.iter().chain(&of_std) {
+            let said = failed(Path::new("/s/a"), "cannot be opened", text).to_string();
+            assert!(said.contains("\n  help: let the process have more files open: raise `ulimit -n`"), "{said}");
+            assert!(!said.contains("removed") && !said.contains("another process"), "{said}");
+        }
+    }
 }
