@@ -164,8 +164,8 @@ impl Producer for LocalProducer {
         let count = i64::from(batch.count());
         if let Some(transaction) = &mut self.transaction {
             // One that is over here may have timed out so long ago that the partition has forgotten its producer.
-            let is_open = partition.state().producers.is_open(transaction.owner.producer_id);
-            if !is_open || !transaction.joined.contains(to) {
+            let is_open = || partition.state().producers.is_open(transaction.owner.producer_id);
+            if !transaction.joined.contains(to) || !is_open() {
                 self.broker.coordinator().join(&transaction.id, transaction.owner, to)?;
                 transaction.joined.insert(to.clone());
             }

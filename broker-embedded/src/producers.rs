@@ -194,7 +194,8 @@ impl Producers {
 
     /// Forgets producers that have written nothing for a time and have nothing open.
     pub(crate) fn forget_idle(&mut self, now: Timestamp, after: Timestamp) {
-        if now < self.next_look {
+        // A clock that was ahead for long enough to be trusted has put the next look off.
+        if now < self.next_look && self.next_look <= now.saturating_add(LOOK_EVERY) {
             return;
         }
         self.next_look = now.saturating_add(LOOK_EVERY.min(after));

@@ -115,7 +115,7 @@ mod tests {
             assert!(!matches!(read(&whole[..len]), Ok(Some(Text::Sealed(_)))), "cut at {len}");
         }
         let mut garbage = whole.clone();
-        garbage[24..whole.len() - 16].fill(0xFF);
+        garbage[24..whole.len() - 17].fill(0xFF);
         assert!(matches!(read(&garbage), Err(LogError::Corrupt { .. })));
         let other = Kind { of: "u-0", ..KIND }.read(&files, path).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(other.contains("another file is in its place") && other.contains("help:"), "{other}");

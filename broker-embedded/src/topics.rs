@@ -293,12 +293,20 @@ impl Topics {
 
     pub(crate) fn delete(&self, name: &str) -> Result<(), LogError> {
         let mut topics = self.write();
-        let gone = topics.remove(name).ok_or_else(|| LogError::UnknownTopic(TopicPartition::new(name, 0)))?;
-        gone.partitions.iter().for_each(|p| p.abandon());
-        let Some(root) = &self.root else { return Ok(()) };
-        let (files, mark) = (&*self.storage.files, partition_dir(root, name, 0).join(DELETED));
-        files.replace(&mark, b"").map_err(|e| io("cannot write", &mark, e))?;
-        remove_folders(files, root, name, &(0..gone.partitions.len() as i32).collect())
+        if !topics.contains_key(name) {
+            return Err(LogError::UnknownTopic(TopicPartition::new(name, 0)));
+        }
+        let (root, files) = (self.root.as_deref(), &*self.storage.files);
+        if let Some(mark) = root.map(|root| partition_dir(root, name, 0).join(DELETED)) {
+            // Without its mark it is not deleted, now or at the next start.
+            files.replace(&mark, b"").map_err(|e| {
+                let _may_not_be_there = files.remove(&mark);
+                io("cannot write", &mark, e)
+            })?;
+        }
+        let gone = topics.remove(name).into_iter().flat_map(|topic| topic.partitions);
+        let numbers = gone.inspect(|partition| partition.abandon()).map(|partition| partition.id.partition).collect();
+        root.map_or(Ok(()), |root| remove_folders(files, root, name, &numbers))
     }
 }
 
@@ -416,7 +424,7 @@ fn create_folder(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
                 problem: "it holds batches, and no topic has them".into(),
             });
         }
-        files.remove_dir(dir).map_err(|e| io("cannot remove", dir, e))?;
+        remove_folder(files, dir)?;
     }
     files.create_dir(dir).map_err(|e| io("cannot create", dir, e))
 }

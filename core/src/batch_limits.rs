@@ -44,9 +44,15 @@ impl BatchLimits {
         bytes > self.batch.min(self.record)
     }
 
+    /// Whether a batch of so many bytes is taken.
+    #[inline]
+    pub(crate) fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.record
+    }
+
     /// Why a record of so many bytes is not taken; `None` if it is.
     pub(crate) fn too_large(&self, bytes: usize, partition: impl FnOnce() -> TopicPartition) -> Option<TooLarge> {
         let BatchLimits { record: limit, setting, .. } = *self;
-        (bytes > limit).then(|| TooLarge { partition: partition(), bytes, limit, setting, letter: None })
+        (!self.takes(bytes)).then(|| TooLarge { partition: partition(), bytes, limit, setting, letter: None })
     }
 }

@@ -80,26 +80,20 @@ impl Collector {
         if let Some(slot) = self.by_topic.get(topic) {
             return Ok(*slot);
         }
-        let Target { partitions, max_message_bytes } = self.look_up(topic)?;
+        let Target { partitions, max_message_bytes } =
+            (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))?;
         let (slot, topic) = (SinkSlot(self.sinks.len()), Arc::<str>::from(topic));
         let open = (0..partitions).map(|_| BatchBuilder::new()).collect();
         let is_internal = self.internal.contains(&*topic);
-        let limits = BatchLimits::new(self.batch_bytes, self.max_request_bytes, max_message_bytes);
+        let limits = self.limits(self.batch_bytes, max_message_bytes);
         self.sinks.push(Sink { topic: topic.clone(), is_internal, open, limits });
         self.by_topic.insert(topic, slot);
         Ok(slot)
     }
 
-    fn look_up(&self, topic: &str) -> Result<Target> {
-        (self.lookup)(topic)?.ok_or_else(|| Error::from(LogError::UnknownTopic(TopicPartition::new(topic, 0))))
-    }
-
     /// How large batches of `batch` bytes may be that are written to a topic past the collector.
-    ///
-    /// # Errors
-    /// As [`Collector::slot`].
-    pub(crate) fn limits(&self, topic: &str, batch: usize) -> Result<BatchLimits> {
-        Ok(BatchLimits::new(batch, self.max_request_bytes, self.look_up(topic)?.max_message_bytes))
+    pub(crate) fn limits(&self, batch: usize, max_message_bytes: Option<usize>) -> BatchLimits {
+        BatchLimits::new(batch, self.max_request_bytes, max_message_bytes)
     }
 
     /// The slot of a topic that the program names while running. Records of a program's among those that the application keeps

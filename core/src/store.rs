@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use millstream_wire::BatchBuilder;
+use millstream_wire::{BatchBuilder, Payload};
 
 use crate::batch_limits::{BatchLimits, batch_of_one};
 use crate::changelog_record::ChangelogRecord;
@@ -175,13 +175,28 @@ impl ChangelogWriter {
         self.write(row.key, row.value, row.timestamp, row.headers);
     }
 
-    /// Appends all that another has, behind what is there.
+    /// Appends all that another has, behind what is there. The other need not know how large batches may be.
     pub fn append(&mut self, other: ChangelogWriter) {
-        if !self.open.is_empty() {
-            self.full.push(std::mem::take(&mut self.open));
+        for batch in other.into_batches() {
+            if self.limits.takes(batch.len()) {
+                if !self.open.is_empty() {
+                    self.full.push(std::mem::take(&mut self.open));
+                }
+                self.full.push(batch);
+            } else {
+                self.write_again(batch);
+            }
         }
-        self.full.extend(other.full);
-        self.open = other.open;
+    }
+
+    /// Row by row.
+    #[cold]
+    fn write_again(&mut self, batch: BatchBuilder) {
+        let mut rows = batch.into_records(0);
+        while let Some(Ok(row)) = rows.next() {
+            let (key, value) = (row.key.as_ref().map(Payload::as_slice), row.value.as_ref().map(Payload::as_slice));
+            self.write(key.unwrap_or_default(), value, row.timestamp, row.headers);
+        }
     }
 
     /// Bytes of the batch that is not full yet.

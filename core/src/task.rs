@@ -79,8 +79,10 @@ pub struct Task {
     /// Per idle source, the indices of the program's lifecycles below it.
     below: Vec<Vec<usize>>,
     committed: Snapshot,
-    /// The snapshot of the commit that is under way.
-    pending: Option<Snapshot>,
+    /// What its group has of each input.
+    kept: Vec<Option<CommittedOffset>>,
+    /// The snapshot of the commit that is under way, and what the group has when it is done.
+    pending: Option<(Snapshot, Vec<Option<CommittedOffset>>)>,
     /// Something happened since the last commit.
     dirty: bool,
     /// Since when an empty input holds the task up, on the wall clock.
@@ -168,6 +170,7 @@ impl Task {
             search: FaultSearch::default(),
             below: Vec::new(),
             committed: Snapshot { offsets: Vec::new(), stream_time: NO_TIME, times: Vec::new() },
+            kept: Vec::new(),
             pending: None,
             dirty: false,
             idle_since: None,
@@ -228,9 +231,11 @@ impl Task {
         self.disks.iter_mut().try_for_each(|disk| disk.exchange(stores, &position, admin, producer, wall))
     }
 
-    /// Builds the nodes and takes up the committed positions, one per input.
+    /// Builds the nodes and takes up the positions, one per input; `kept` is what the group has of them.
     pub(crate) fn start(
         &mut self,
+        admin: &dyn Admin,
+        kept: Vec<Option<CommittedOffset>>,
         committed: &[(Offset, Option<OffsetMetadata>)],
         handlers: Handlers,
         wall: Timestamp,
@@ -255,15 +260,16 @@ impl Task {
         for ((_, store, _), slot) in self.stores.iter().zip(&self.store_times) {
             store.state.borrow_mut().resume(self.cx.times[slot.0]);
         }
-        let limits = self.stores.iter().map(|(_, _, changelog)| match changelog {
-            Some(changelog) => self.cx.collector.limits(&changelog.topic, ChangelogWriter::BATCH_BYTES),
-            None => Ok(BatchLimits::none(ChangelogWriter::BATCH_BYTES)),
+        let limits = self.stores.iter().map(|(_, _, changelog)| {
+            let Some(changelog) = changelog else { return Ok(BatchLimits::none(ChangelogWriter::BATCH_BYTES)) };
+            let max_message_bytes = admin.max_message_bytes(&changelog.topic)?;
+            Ok(self.cx.collector.limits(ChangelogWriter::BATCH_BYTES, max_message_bytes))
         });
         self.changelog_limits = limits.collect::<Result<_>>()?;
         let reached = self.idle.iter().map(|idle| idle.reached(&self.cx)).max();
         self.cx.stream_time = self.cx.stream_time.max(reached.unwrap_or(NO_TIME));
         self.build()?;
-        self.committed = self.snapshot();
+        (self.committed, self.kept) = (self.snapshot(), kept);
         Ok(())
     }
 
@@ -654,7 +660,8 @@ impl Task {
     /// second jump could end elsewhere.
     pub(crate) fn jump(&mut self, input: usize, to: Offset) {
         self.inputs[input].jump(to);
-        for snapshot in [Some(&mut self.committed), self.pending.as_mut()].into_iter().flatten() {
+        let pending = self.pending.as_mut().map(|(snapshot, _)| snapshot);
+        for snapshot in [Some(&mut self.committed), pending].into_iter().flatten() {
             snapshot.offsets[input].0 = to;
         }
         self.dirty = true;
@@ -748,8 +755,8 @@ impl Task {
             let metadata = OffsetMetadata { partition_time: *time, times: times.clone() }.encode();
             (input.partition.clone(), CommittedOffset { offset: *offset, metadata })
         });
-        let offsets = offsets.collect();
-        self.pending = Some(snapshot);
+        let offsets: Vec<_> = offsets.collect();
+        self.pending = Some((snapshot, offsets.iter().map(|(_, kept)| Some(kept.clone())).collect()));
         self.note_passing_on();
         self.search.written();
         (self.dirty, self.cx.has_passed_on) = (false, false);
@@ -757,16 +764,15 @@ impl Task {
         offsets
     }
 
-    /// The positions of its inputs at the last commit.
-    pub(crate) fn committed_offsets(&self) -> impl Iterator<Item = (TopicPartition, Offset)> {
-        let offsets = self.committed.offsets.iter().map(|(offset, _)| *offset);
-        self.inputs.iter().map(|input| input.partition.clone()).zip(offsets)
+    /// What its group was last seen to have, or to be given, of each input.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&TopicPartition, &Option<CommittedOffset>)> {
+        self.inputs.iter().map(|input| &input.partition).zip(&self.kept)
     }
 
     /// The commit under way has taken effect.
     pub(crate) fn committed(&mut self) {
         if let Some(pending) = self.pending.take() {
-            self.committed = pending;
+            (self.committed, self.kept) = pending;
             let offsets = &self.committed.offsets;
             self.left_out.retain(|p| p.offset >= offsets[p.input].0);
             self.idle.iter_mut().for_each(IdleSource::has_passed_on);

@@ -79,7 +79,7 @@ impl Materialized {
     /// With no more than so many rows in each of its parts, at least 1, and those in memory: when there are more, the one that was
     /// read or written least recently goes, from the changelog too, and nobody below is told (`Stores.lruMap`). After a start, or
     /// when a commit has failed, rows count as used when they were written, by their times. Of tables and stores of processors, but
-    /// not of those that a topic alone fills.
+    /// not of global tables, nor of tables that are read from their topic again.
     ///
     /// ```
     /// # use millstream_dsl::{KeyValueStore, Materialized, Out, Processor, StreamsBuilder, TopologyTestDriver, kv};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_core::{ExceptionHandler, Log, Result, RuntimeConfig, TopicSpec};
-use millstream_dsl::StreamsBuilder;
+use millstream_dsl::{JoinWindows, Materialized, SECOND, StreamsBuilder};
 use millstream_tests::embedded::Embedded;
 
 #[test]
@@ -100,6 +100,39 @@ fn a_record_that_makes_a_row_that_its_changelog_does_not_take_is_for_the_process
     let error = into_lists(&words, ExceptionHandler::Fail).map_err(|error| error.to_string());
     let why =
         "a record of 2033 bytes for app-lists-changelog-0 is larger than max.message.bytes of the topic=2000\n  help: ";
+    assert!(error.as_ref().is_err_and(|error| error.contains(why)), "{error:?}");
+    Ok(())
+}
+
+/// Runs values into a join with themselves, whose buffers' changelogs take batches of at most 2,000 bytes: how many have met.
+fn into_a_join(values: &[&str], processing: ExceptionHandler) -> Result<usize> {
+    let embedded = Embedded::in_memory()?;
+    let b = StreamsBuilder::new();
+    for store in ["met-left", "met-right"] {
+        b.materialized(store, Materialized::new().with_logging_enabled([("max.message.bytes", "2000")]));
+    }
+    b.topic("left", 1).topic("right", 1).topic("out", 1);
+    let (left, right) = (b.stream::<String, String>("left"), b.stream::<String, String>("right"));
+    left.join("met", &right, JoinWindows::of(SECOND), |_, _| 1_i64).to("out");
+    for topic in ["left", "right"] {
+        embedded.create(topic, 1)?;
+        let records: Vec<_> = (0..).zip(values).map(|(time, value)| (time * 10_000, Some("a"), *value)).collect();
+        embedded.write(topic, 0, &records)?;
+    }
+    embedded.streams(b.build()?, RuntimeConfig { processing, ..RuntimeConfig::embedded("app") })?.run_to_end()?;
+    Ok(embedded.read::<String, i64>("out")?.concat().len())
+}
+
+/// They are written before the commit, in batches that know no topic.
+#[test]
+fn rows_of_a_joins_buffers_go_in_such_batches_too() -> Result<()> {
+    let small = "x".repeat(90);
+    assert_eq!(into_a_join(&vec![small.as_str(); 300], ExceptionHandler::Fail)?, 300);
+    let (small, large) = (small.as_str(), "x".repeat(2_000));
+    let values = [small, &large, small];
+    assert_eq!(into_a_join(&values, ExceptionHandler::Skip)?, 2);
+    let error = into_a_join(&values, ExceptionHandler::Fail).map_err(|error| error.to_string());
+    let why = "is larger than max.message.bytes of the topic=2000\n  help: ";
     assert!(error.as_ref().is_err_and(|error| error.contains(why)), "{error:?}");
     Ok(())
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::{Clock, Error, ProcessingGuarantee, Result, RuntimeConfig};
-use millstream_dsl::StreamsBuilder;
+use millstream_core::{Clock, Error, Log, OffsetReset, ProcessingGuarantee, Result, RuntimeConfig, TopicPartition};
+use millstream_dsl::{Consumed, StreamsBuilder};
 use millstream_tests::by_hand::{ByHand, Failing};
 use millstream_tests::embedded::Embedded;
 
@@ -122,6 +122,40 @@ fn what_another_has_done_before_the_outcome_was_known_is_not_done_again() -> Res
         let ended = program.run().map(drop);
         assert!(ended.as_ref().err().is_none_or(Error::is_task_migrated), "{from}: {ended:?}");
         assert_eq!(counts(&program)?, each_once(), "{from}");
+    }
+    Ok(())
+}
+
+/// Retention has passed the group's position, and `latest` has put the thread elsewhere: that is no other's work. It would be put behind
+/// what it had read since.
+#[test]
+fn where_latest_has_put_a_thread_it_stays() -> Result<()> {
+    for from in 0..20 {
+        let embedded = Embedded::in_memory()?;
+        embedded.create("in", 1)?;
+        let b = StreamsBuilder::new();
+        b.topic("out", 1);
+        let consumed = Consumed::of::<Option<String>, String>().reset(OffsetReset::Latest);
+        b.stream_with("in", consumed).to("out");
+        let config = RuntimeConfig { commit_interval: Duration::from_secs(10), ..RuntimeConfig::embedded("app") };
+        let mut program = ByHand::new(embedded, b.build()?, config)?;
+        program.run()?;
+        program.embedded.write("in", 0, &[(0, None, "first")])?;
+        program.run()?;
+        program.embedded.write("in", 0, &[(0, None, "gone"), (0, None, "gone")])?;
+        program.embedded.log.admin().delete_records(&TopicPartition::new("in", 0), 3)?;
+        // It is not committed before the call fails.
+        program.step()?;
+        program.calls.fail(Some(Failing { from, times: 5, retriable: true, done: false }));
+        program.embedded.write("in", 0, &[(0, None, "a")])?;
+        while program.calls.calls() < from + 5 {
+            program.step()?;
+        }
+        program.embedded.write("in", 0, &[(0, None, "b")])?;
+        program.run()?;
+        let read: Vec<String> =
+            program.embedded.read::<Option<String>, String>("out")?.concat().into_iter().map(|(_, v)| v).collect();
+        assert_eq!(read, ["first", "a", "b"], "{from}");
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::StreamThread;
 use super::producer_options;
 use crate::error::Result;
-use crate::log::{CommitOutcome, CommittedOffset, GroupOffsets, LogError, Offset, TopicPartition};
+use crate::log::{CommitOutcome, CommittedOffset, GroupOffsets, LogError, TopicPartition};
 use crate::task::Task;
 use crate::time::Now;
 use crate::topic_name::TopicName;
@@ -108,16 +108,13 @@ impl StreamThread {
         Ok(done)
     }
 
-    /// Starts the tasks anew if the group's positions are not those of their last commit: another has taken over and gone on from there,
-    /// and what it has done counts. To be asked when a new producer has fenced it.
+    /// Starts the tasks anew if the group does not have what they gave it last: another has taken over and gone on from there, and
+    /// what it has done counts. To be asked when a new producer has fenced it.
     pub(super) fn heed_others(&mut self) -> Result<()> {
-        let ours: Vec<(TopicPartition, Offset)> = self.tasks.iter().flat_map(Task::committed_offsets).collect();
-        let partitions: Vec<TopicPartition> = ours.iter().map(|(partition, _)| partition.clone()).collect();
+        let (partitions, kept): (Vec<_>, Vec<_>) = self.tasks.iter().flat_map(Task::kept).unzip();
+        let partitions: Vec<TopicPartition> = partitions.into_iter().cloned().collect();
         let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-        let is_others = |(found, (_, ours)): (&Option<CommittedOffset>, &(TopicPartition, Offset))| {
-            found.as_ref().is_some_and(|found| found.offset != *ours)
-        };
-        if self.running && found.iter().zip(&ours).any(is_others) {
+        if !self.running || !found.iter().eq(kept) {
             self.rebuild();
         }
         Ok(())

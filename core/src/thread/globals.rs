@@ -91,7 +91,7 @@ impl Globals {
             self.restores.push(store.map(|store| GlobalRestore { store, end, restored: 0 }));
         }
         let positions: Vec<_> = starts.iter().map(|start| (*start, None)).collect();
-        task.start(&positions, Handlers::of_globals(&shared.config), wall)
+        task.start(shared.log.admin(), Vec::new(), &positions, Handlers::of_globals(&shared.config), wall)
     }
 
     /// Applies all there is.

@@ -84,9 +84,9 @@ pub struct StreamThread {
     span_is_full: bool,
     /// Event time of the first record since batches were last handed over.
     unsent_since: Option<Timestamp>,
-    /// Where their source's policy has put inputs without a committed position. Should the tasks start anew before there is one,
-    /// `latest` would pass over records.
-    begun: HashMap<TopicPartition, Offset>,
+    /// Where inputs have begun, by the position that the group had of them: their source's policy may have put them elsewhere. Should
+    /// the tasks start anew before the next commit, `latest` would pass over records.
+    begun: HashMap<TopicPartition, (Option<Offset>, Offset)>,
     /// The tasks are started: restored, positioned, built.
     running: bool,
     /// A step has failed, and the rollback after it has not been done yet.
@@ -335,6 +335,8 @@ impl StreamThread {
                 let to = first_offset(&self.shared, task, &task.inputs[input], &why, wall)?;
                 self.consumer.seek(slot, to);
                 task.jump(input, to);
+                let at = task.kept().nth(input).and_then(|(_, kept)| kept.as_ref()).map(|kept| kept.offset);
+                self.begun.insert(task.inputs[input].partition.clone(), (at, to));
                 Ok(true)
             }
             Err(error) => Err(error.into()),

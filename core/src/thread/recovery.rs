@@ -20,7 +20,9 @@ impl StreamThread {
         self.broken = true;
         // The first error is the one to report, unless the rollback says that another has taken over; one that
         // fails for another reason is tried again by the next step.
+        let was_running = self.running;
         let second = if error.is_task_migrated() { None } else { self.mend(now.wall).err() };
+        let are_anew = was_running && !self.running && second.is_none();
         let error = second.filter(Error::is_task_migrated).unwrap_or(error);
         if let Error::Log(fenced) = &error
             && fenced.is_task_migrated()
@@ -45,11 +47,12 @@ impl StreamThread {
             self.held_up = Some(error);
             return Ok(Next::Wait(Some(now.ticks + RETRY_BACKOFF)));
         }
-        Err(error)
+        // New tasks meet again what was at fault.
+        if are_anew { Ok(Next::Again) } else { Err(error) }
     }
 
-    /// Starts the tasks anew, from what is committed. What is damaged on disk was marked, and is emptied when it is opened again; a disk that has
-    /// failed takes nothing more before that.
+    /// Starts the tasks anew, from what is committed. What is damaged on disk was marked, and is emptied when it is opened again; a
+    /// disk that has failed takes nothing more before that.
     pub(super) fn rebuild(&mut self) {
         // Before new ones open the same folders.
         self.tasks.clear();

@@ -68,22 +68,20 @@ impl StreamThread {
             let partitions: Vec<TopicPartition> = task.inputs.iter().map(|i| i.partition.clone()).collect();
             let committed = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
             let mut positions = Vec::new();
-            for (input, committed) in task.inputs.iter().zip(committed) {
-                let position = match committed {
-                    Some(committed) => (committed.offset, OffsetMetadata::decode(&committed.metadata)),
-                    None => {
-                        let begun = match self.begun.get(&input.partition) {
-                            Some(offset) => *offset,
-                            None => first_offset(&self.shared, task, input, "no committed position", now.wall)?,
-                        };
-                        self.begun.insert(input.partition.clone(), begun);
-                        (begun, None)
-                    }
+            for (input, committed) in task.inputs.iter().zip(&committed) {
+                let metadata = committed.as_ref().and_then(|committed| OffsetMetadata::decode(&committed.metadata));
+                let at = committed.as_ref().map(|committed| committed.offset);
+                let begun = self.begun.get(&input.partition).filter(|begun| begun.0 == at).map(|begun| begun.1);
+                let position = match begun.or(at) {
+                    Some(offset) => offset,
+                    None => first_offset(&self.shared, task, input, "no committed position", now.wall)?,
                 };
+                self.begun.insert(input.partition.clone(), (at, position));
+                let position = (position, metadata);
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
             }
-            task.start(&positions, Handlers::new(&self.shared.config), now.wall)?;
+            task.start(self.shared.log.admin(), committed, &positions, Handlers::new(&self.shared.config), now.wall)?;
         }
         self.consumer.assign(&assignment)?;
         // Not before: should anything above fail, the next try must not restore the same rows once more.

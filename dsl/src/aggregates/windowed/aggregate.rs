@@ -66,7 +66,8 @@ where
         }
         let close_time = node.observe(cx, record.timestamp) - node.spec.windows.grace();
         let late = copy_if(&node.late, &record, || node.spec.windows.is_late(record.timestamp, close_time));
-        let headers = if E::POSSIBLE { record.headers.clone() } else { Headers::new() };
+        let may_close = E::POSSIBLE && node.spec.emit == EmitStrategy::OnWindowClose;
+        let headers = if may_close { record.headers.clone() } else { Headers::new() };
         node.process(cx, record, close_time).or_else(|error| {
             node.take_back()?;
             cx.failed(node.node, error)?;

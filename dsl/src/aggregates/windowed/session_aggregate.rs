@@ -69,7 +69,8 @@ where
     fn forward(&mut self, cx: &mut TaskContext, record: Record<K, V>) -> Result<()> {
         let node = &mut *self.0.borrow_mut();
         let close_time = node.observe(cx, record.timestamp) - node.spec.windows.grace - node.spec.windows.gap;
-        let headers = if E::POSSIBLE { record.headers.clone() } else { Headers::new() };
+        let may_close = E::POSSIBLE && node.spec.emit == EmitStrategy::OnWindowClose;
+        let headers = if may_close { record.headers.clone() } else { Headers::new() };
         let late = node.process(cx, record, close_time).or_else(|error| {
             cx.failed(node.node, error)?;
             node.emit_closed(cx, close_time, &headers).map(|()| None)
