@@ -214,3 +214,40 @@ fn a_crash_within_a_deletion_leaves_all_of_it_or_nothing() -> Outcome {
     assert!(0 < kept && kept < gone, "{kept}, {gone}");
     Ok(())
 }
+
+/// It was in no map any more, with its folder whole: a new one of its name was damage, and so was the directory once a checkpoint
+/// had left it out.
+#[test]
+fn a_topic_whose_deletion_failed_is_whole_or_gone() -> Outcome {
+    let (mut whole, mut gone) = (0, 0);
+    for durability in [Durability::Os, Durability::Disk] {
+        for (call, skip) in (0..6).flat_map(|skip| [(Call::Write, skip), (Call::Sync, skip)]) {
+            let place = format!("{durability:?}, {call:?} {skip}");
+            let files = SimFiles::default();
+            let broker = Broker::open(options(&files, durability))?;
+            create(&broker, "t", 2)?;
+            producer(&broker, None)?.send(&id("t", 0), batch(&["a"]))?;
+            broker.tick()?;
+            files.fail(Fault { call, skip, times: 1, kind: ErrorKind::Other });
+            let deleted = broker.delete_topic("t");
+            files.heal();
+            let is_there = broker.partitions("t")?.is_some();
+            if is_there {
+                whole += 1;
+                assert!(deleted.is_err(), "{place}");
+            } else {
+                gone += 1;
+                create(&broker, "t", 2)?;
+            }
+            create(&broker, "later", 1)?;
+            let wanted = if is_there { vec!["a"] } else { vec![] };
+            assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, wanted, "{place}");
+            broker.close()?;
+            let broker = Broker::open(options(&files.kill(), durability))?;
+            assert_eq!(read(&broker, &id("t", 0), 0, ALL)?, wanted, "{place}");
+            assert_eq!(broker.partitions("later")?, Some(1), "{place}");
+        }
+    }
+    assert!(whole > 0 && gone > 0, "{whole}, {gone}");
+    Ok(())
+}
