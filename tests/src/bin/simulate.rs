@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use millstream_tests::simulation::{Simulation, Summary, Trace, run_seeds};
 
+const USAGE: &str = "simulate [--seeds N] [--from SEED] | --seed SEED";
+
 struct Arguments {
     from: u64,
     seeds: u64,
@@ -24,7 +26,7 @@ fn arguments() -> Result<Arguments, String> {
             "--from" => arguments.from = number,
             "--seeds" => arguments.seeds = number,
             "--seed" => arguments.only = Some(number),
-            _ => return Err(format!("unknown: {flag}\n  help: simulate [--seeds N] [--from SEED] | --seed SEED")),
+            _ => return Err(format!("unknown: {flag}\n  help: {USAGE}")),
         }
     }
     Ok(arguments)
@@ -46,6 +48,10 @@ fn tell(seed: u64) -> ExitCode {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let Arguments { from, seeds, only } = match arguments() {
         Ok(arguments) => arguments,
         Err(problem) => {
