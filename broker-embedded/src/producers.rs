@@ -208,6 +208,11 @@ impl Producers {
         }
     }
 
+    /// The newest epoch of each producer that has written here.
+    pub(crate) fn epochs(&self) -> impl Iterator<Item = (i64, i16)> {
+        self.known.iter().map(|(id, producer)| (*id, producer.epoch))
+    }
+
     /// The largest producer id that has written here.
     pub(crate) fn largest_id(&self) -> Option<i64> {
         self.known.keys().max().copied()

@@ -73,9 +73,14 @@ impl Coordinator {
     pub(crate) fn finish_open(&mut self) -> Result<(), LogError> {
         let prepared: BTreeSet<i64> =
             self.ids.0.values().filter(|t| t.status == PREPARE_COMMIT).map(|t| t.producer_id).collect();
+        let mut epochs: BTreeMap<i64, i16> = BTreeMap::new();
         for partition in self.topics.partitions() {
             let (open, largest) = {
                 let state = partition.state();
+                for (id, epoch) in state.producers.epochs() {
+                    let newest = epochs.entry(id).or_insert(epoch);
+                    *newest = epoch.max(*newest);
+                }
                 (state.producers.open(), state.producers.largest_id())
             };
             self.next_producer_id = self.next_producer_id.max(largest.map_or(0, |id| id + 1));
@@ -85,6 +90,8 @@ impl Coordinator {
             }
         }
         for (id, state) in &mut self.ids.0 {
+            // An owner was given it, or was to be, whose markers were written and whose record was not.
+            state.epoch = epochs.get(&state.producer_id).map_or(state.epoch, |epoch| state.epoch.max(*epoch));
             state.status = match state.status {
                 PREPARE_COMMIT => COMPLETE_COMMIT,
                 PREPARE_ABORT => COMPLETE_ABORT,

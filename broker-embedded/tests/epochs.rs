@@ -4,9 +4,11 @@
 #[expect(dead_code, reason = "shared by several test programs")]
 mod compacted;
 
+use std::io::ErrorKind;
+
 use compacted::{ALL, COMMITTED, Dice, Outcome, World, commit, create, producer, send, t, texts};
 use millstream_broker::Durability;
-use millstream_core::{Admin, LogError, Producer};
+use millstream_core::{Admin, Call, Fault, LogError, Producer};
 
 /// The producer id was changed with the epochs used up, and the old owner was fenced under the new id alone.
 #[test]
@@ -82,5 +84,33 @@ fn an_empty_id_is_no_id() -> Outcome {
     let broker = World::new(Durability::Memory).open()?;
     let refused = producer(&broker, Some("")).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(refused.contains("transactional.id") && refused.contains("help:"), "{refused}");
+    Ok(())
+}
+
+/// Owners whose markers were written and whose record was not: after a start the next one had an epoch that the partition had passed,
+/// and was told that a newer producer had taken over.
+#[test]
+fn an_epoch_that_a_partition_has_seen_is_not_given_again() -> Outcome {
+    for attempts in 1..5 {
+        let world = World::new(Durability::Os);
+        let broker = world.open()?;
+        create(&broker, "")?;
+        let mut owner = producer(&broker, Some("a"))?;
+        send(owner.as_mut(), 5, "k=open")?;
+        for attempt in 1..=attempts {
+            // The last one writes its marker, and not its record.
+            let skip = u64::from(attempt == attempts);
+            world.files.fail(Fault { call: Call::Write, skip, times: 3, kind: ErrorKind::Other });
+            assert!(producer(&broker, Some("a")).is_err(), "{attempt} of {attempts}");
+            world.files.heal();
+        }
+        let world = World { files: world.files.kill(), ..world };
+        drop(broker);
+        let broker = world.open()?;
+        let mut owner = producer(&broker, Some("a"))?;
+        send(owner.as_mut(), 6, "k=next")?;
+        commit(owner.as_mut())?;
+        assert_eq!(texts(&broker, COMMITTED)?, "k=next", "{attempts}");
+    }
     Ok(())
 }
