@@ -295,12 +295,12 @@ impl Simulation {
             let closed = closed.and_then(|()| Ok(process.broker.close()?));
             self.trace.say(format_args!("closed: {:?}", closed.as_ref().err()));
             match closed {
-                Ok(()) => self.keep(&process)?,
+                Ok(()) => self.keep(self.there(&process)?)?,
                 Err(error) if is_to_be_expected(&error) => {}
                 Err(error) => return Err(format!("it cannot be closed: {error}")),
             }
         } else if self.plot.durability == Durability::Os {
-            self.keep(&process)?;
+            self.keep(self.there(&process)?)?;
         }
         process.files.end();
         if end != End::Closed {
@@ -447,10 +447,12 @@ impl Simulation {
 
     fn tick(&mut self) -> Outcome {
         let process = self.process.take().expect(ALIVE);
+        // It syncs what is there before it, and then may write more: the rest of a commit, say, that a full disk has held up.
+        let there = (self.plot.durability == Durability::Disk).then(|| self.there(&process)).transpose()?;
         let ticked = process.broker.tick();
         self.trace.say(format_args!("tick: {ticked:?}"));
-        if ticked.is_ok() && self.plot.durability == Durability::Disk {
-            self.keep(&process)?;
+        if let Some(there) = there.filter(|_| ticked.is_ok()) {
+            self.keep(there)?;
         }
         self.process = Some(process);
         match ticked {
@@ -459,14 +461,23 @@ impl Simulation {
         }
     }
 
-    /// Everything that is in the log now is kept.
-    fn keep(&mut self, process: &Process) -> Outcome {
-        for partition in self.user_partitions() {
+    /// Where the log ends, and the group's positions.
+    fn there(&self, process: &Process) -> Result<Kept, String> {
+        let end = |partition: TopicPartition| {
             let end = process.broker.end_offset(&partition, Isolation::ReadCommitted).map_err(|e| e.to_string())?;
+            Ok::<_, String>((partition, end))
+        };
+        let ends = self.user_partitions().into_iter().map(end).collect::<Result<_, _>>()?;
+        Ok(Kept { ends, positions: positions(process)?.into_iter().collect() })
+    }
+
+    /// All of that is kept.
+    fn keep(&mut self, there: Kept) -> Outcome {
+        for (partition, end) in there.ends {
             let kept = self.kept.ends.entry(partition).or_default();
             *kept = end.max(*kept);
         }
-        for (partition, position) in positions(process)? {
+        for (partition, position) in there.positions {
             if self.kept.positions.insert(partition.clone(), position).is_some_and(|before| before > position) {
                 return Err(format!("the position in {partition} goes back to {position}"));
             }
