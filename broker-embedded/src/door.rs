@@ -234,6 +234,9 @@ impl Producer for LocalProducer {
     }
 
     fn is_kept(&self, commit: u64) -> Result<bool, LogError> {
+        if let Some(transaction) = &self.transaction {
+            self.broker.coordinator().check(&transaction.id, transaction.owner)?;
+        }
         self.broker.storage().is_kept(commit)
     }
 

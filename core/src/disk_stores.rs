@@ -245,7 +245,7 @@ impl DiskStores {
         wall: Timestamp,
     ) -> Result<Vec<FamilyWrite>> {
         let changed = self.families.iter().filter(|family| !family.committed.is_empty());
-        // Nobody else writes a task's changelog.
+        // Nobody else writes a task's changelog: whoever does has taken over, which the log says before it is written.
         let offset = |topic| inputs(topic).map_or_else(|| admin.end_offset(topic, Isolation::ReadCommitted), Ok);
         let offsets: Vec<Offset> = changed.map(|family| offset(&family.topic)).collect::<Result<_, LogError>>()?;
         let changed = self.families.iter_mut().enumerate().filter(|(_, family)| !family.committed.is_empty());

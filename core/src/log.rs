@@ -167,9 +167,7 @@ pub trait Producer: Send {
     fn send(&mut self, to: &TopicPartition, batch: BatchBuilder) -> Result<(), LogError>;
 
     /// `false` while too much is under way; the caller then stops polling until woken.
-    fn has_room(&self) -> bool {
-        true
-    }
+    fn has_room(&self) -> bool;
 
     /// Starts to end the unit of work: every send is acknowledged, then the group's offsets are written. At most one
     /// commit is under way; the outcome comes from [`Producer::poll_commit`].
@@ -179,26 +177,21 @@ pub trait Producer: Send {
     fn poll_commit(&mut self) -> Option<CommitOutcome>;
 
     /// Names the last commit, and all that came before it in the log, for [`Producer::is_kept`].
-    fn last_commit(&self) -> u64 {
-        0
-    }
+    fn last_commit(&self) -> u64;
 
     /// Whether a commit is kept as the log's durability promises. Before, it may yet be lost, with all that came later: nobody
     /// may remember it who outlives the log's memory. True at once for a log that keeps what it has done.
     ///
     /// # Errors
-    /// When it can never be known.
-    fn is_kept(&self, _commit: u64) -> Result<bool, LogError> {
-        Ok(true)
-    }
+    /// When it can never be known. [`LogError::Fenced`] when another producer has taken over: what the log had been asked after the
+    /// commit may be about what the other has done.
+    fn is_kept(&self, commit: u64) -> Result<bool, LogError>;
 
     /// Waits until a commit is kept.
     ///
     /// # Errors
     /// When it can never be known.
-    fn keep(&self, _commit: u64) -> Result<(), LogError> {
-        Ok(())
-    }
+    fn keep(&self, commit: u64) -> Result<(), LogError>;
 
     /// Ends the unit of work so that no read-committed reader ever sees it. May block for a round trip.
     ///

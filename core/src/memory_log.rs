@@ -262,6 +262,10 @@ impl Producer for MemoryProducer {
         }
     }
 
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn commit(&mut self, offsets: GroupOffsets) {
         let mut state = self.log.state();
         state.commits += 1;
@@ -285,6 +289,18 @@ impl Producer for MemoryProducer {
 
     fn poll_commit(&mut self) -> Option<CommitOutcome> {
         self.outcome.take()
+    }
+
+    fn last_commit(&self) -> u64 {
+        0
+    }
+
+    fn is_kept(&self, _commit: u64) -> Result<bool, LogError> {
+        Ok(true)
+    }
+
+    fn keep(&self, _commit: u64) -> Result<(), LogError> {
+        Ok(())
     }
 
     fn abort(&mut self) -> Result<(), LogError> {

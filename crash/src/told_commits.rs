@@ -67,6 +67,18 @@ impl Producer for Telling {
         self.producer.poll_commit()
     }
 
+    fn last_commit(&self) -> u64 {
+        self.producer.last_commit()
+    }
+
+    fn is_kept(&self, commit: u64) -> Result<bool, LogError> {
+        self.producer.is_kept(commit)
+    }
+
+    fn keep(&self, commit: u64) -> Result<(), LogError> {
+        self.producer.keep(commit)
+    }
+
     fn abort(&mut self) -> Result<(), LogError> {
         self.producer.abort()
     }

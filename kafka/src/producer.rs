@@ -132,6 +132,10 @@ impl Producer for ClusterProducer {
         self.undelivered().map_or(Ok(()), Err)
     }
 
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn commit(&mut self, offsets: GroupOffsets) {
         self.outcome = Some(match self.end(&offsets) {
             Ok(()) => CommitOutcome::Done,
@@ -143,6 +147,18 @@ impl Producer for ClusterProducer {
 
     fn poll_commit(&mut self) -> Option<CommitOutcome> {
         self.outcome.take()
+    }
+
+    fn last_commit(&self) -> u64 {
+        0
+    }
+
+    fn is_kept(&self, _commit: u64) -> Result<bool, LogError> {
+        Ok(true)
+    }
+
+    fn keep(&self, _commit: u64) -> Result<(), LogError> {
+        Ok(())
     }
 
     fn abort(&mut self) -> Result<(), LogError> {

@@ -1,14 +1,14 @@
 //! A program whose one thread is stepped by hand, on an embedded log in memory that some call of fails.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::{
     Admin, BatchBuilder, Clock, CommitOutcome, CommittedOffset, Consumer, ConsumerOptions, Fetch, GroupOffsets,
-    Isolation, Log, LogError, Next, Offset, Plan, Producer, ProducerOptions, Result, RuntimeConfig, StreamThread,
-    ThreadContext, Timestamp, TopicPartition, TopicSpec, Topology, Wakeup,
+    Isolation, Log, LogError, Next, Offset, Plan, Producer, ProducerOptions, Result, RuntimeConfig, StateDisk,
+    StreamThread, ThreadContext, Timestamp, TopicPartition, TopicSpec, Topology, Wakeup,
 };
 
 use crate::embedded::Embedded;
@@ -32,18 +32,24 @@ pub struct FailingCalls {
     log: Arc<dyn Log>,
     calls: Arc<AtomicU64>,
     failing: Arc<Mutex<Option<Failing>>>,
+    holds_answers: Arc<AtomicBool>,
 }
 
 impl FailingCalls {
     /// Around a log; no call fails.
     pub fn new(log: Arc<dyn Log>) -> Self {
-        FailingCalls { log, calls: Arc::default(), failing: Arc::default() }
+        FailingCalls { log, calls: Arc::default(), failing: Arc::default(), holds_answers: Arc::default() }
     }
 
     /// Counts from now on, and lets calls fail.
     pub fn fail(&self, failing: Option<Failing>) {
         self.calls.store(0, Ordering::Relaxed);
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = failing;
+    }
+
+    /// Tells nobody how commits end, or tells it.
+    pub fn hold_answers(&self, holds: bool) {
+        self.holds_answers.store(holds, Ordering::Relaxed);
     }
 
     /// Calls since the last [`FailingCalls::fail`].
@@ -178,6 +184,10 @@ impl Producer for FailingProducer {
         self.producer.send(to, batch)
     }
 
+    fn has_room(&self) -> bool {
+        self.producer.has_room()
+    }
+
     fn commit(&mut self, offsets: GroupOffsets) {
         let failure = self.calls.failure();
         self.unknown = failure.is_some();
@@ -187,10 +197,25 @@ impl Producer for FailingProducer {
     }
 
     fn poll_commit(&mut self) -> Option<CommitOutcome> {
+        if self.calls.holds_answers.load(Ordering::Relaxed) {
+            return None;
+        }
         if std::mem::take(&mut self.unknown) {
             return Some(CommitOutcome::Unknown(told_to_fail(true)));
         }
         self.producer.poll_commit()
+    }
+
+    fn last_commit(&self) -> u64 {
+        self.producer.last_commit()
+    }
+
+    fn is_kept(&self, commit: u64) -> Result<bool, LogError> {
+        self.producer.is_kept(commit)
+    }
+
+    fn keep(&self, commit: u64) -> Result<(), LogError> {
+        self.producer.keep(commit)
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
@@ -236,9 +261,21 @@ impl ByHand {
     /// # Errors
     /// When the log gives no producer.
     pub fn another_thread(&self) -> Result<StreamThread> {
-        let all: Vec<usize> = (0..self.shared.plan.tasks.len()).collect();
-        let now = self.embedded.clock.now();
-        StreamThread::new(self.shared.clone(), "thread".into(), &all, Arc::default(), now)
+        self.thread_of(self.shared.clone())
+    }
+
+    /// As [`ByHand::another_thread`], with state on a disk of its own, as on another machine.
+    ///
+    /// # Errors
+    /// When the log gives no producer.
+    pub fn thread_on(&self, disk: Arc<dyn StateDisk>) -> Result<StreamThread> {
+        let config = Arc::new(RuntimeConfig { disk: Some(disk), ..(*self.shared.config).clone() });
+        self.thread_of(ThreadContext { config, ..self.shared.clone() })
+    }
+
+    fn thread_of(&self, shared: ThreadContext) -> Result<StreamThread> {
+        let all: Vec<usize> = (0..shared.plan.tasks.len()).collect();
+        StreamThread::new(shared, "thread".into(), &all, Arc::default(), self.embedded.clock.now())
     }
 
     /// The thread, which is made if there is none.

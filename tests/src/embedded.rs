@@ -21,6 +21,7 @@ pub fn folder() -> Result<tempfile::TempDir> {
 }
 
 /// A log and the clock that it and its programs share.
+#[derive(Clone)]
 pub struct Embedded {
     /// The log.
     pub log: Broker,

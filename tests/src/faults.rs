@@ -53,6 +53,10 @@ impl Producer for FailingProducer {
         self.producer.send(to, batch)
     }
 
+    fn has_room(&self) -> bool {
+        self.producer.has_room()
+    }
+
     fn commit(&mut self, offsets: GroupOffsets) {
         let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
         self.failed = self.every > 0 && number.is_multiple_of(self.every);
@@ -67,6 +71,18 @@ impl Producer for FailingProducer {
             return Some(CommitOutcome::Failed(LogError::Other { message, retriable: true }));
         }
         self.producer.poll_commit()
+    }
+
+    fn last_commit(&self) -> u64 {
+        self.producer.last_commit()
+    }
+
+    fn is_kept(&self, commit: u64) -> Result<bool, LogError> {
+        self.producer.is_kept(commit)
+    }
+
+    fn keep(&self, commit: u64) -> Result<(), LogError> {
+        self.producer.keep(commit)
     }
 
     fn abort(&mut self) -> Result<(), LogError> {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::{
-    Admin as _, Clock as _, Counters, ManualClock, Result, RuntimeConfig, State, StateDisk, Topology,
+    Admin as _, Clock as _, Counters, Error, Log as _, ManualClock, Result, RuntimeConfig, State, StateDisk,
+    TopicPartition, Topology,
 };
 use millstream_dsl::StreamsBuilder;
 use millstream_state::{RocksDisk, RocksOptions};
+use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
 
 const KEYS: i64 = 200;
@@ -106,6 +108,49 @@ fn a_start_after_an_end_in_order_restores_nothing() -> Result<()> {
         assert_eq!((round, counters.restore), (round, 0));
         world.check()?;
     }
+    Ok(())
+}
+
+/// The position was asked from the log's end when the thread woke up: behind what another had committed meanwhile, whose rows are on
+/// its own disk.
+#[test]
+fn what_another_has_committed_is_in_no_position_of_ours() -> Result<()> {
+    let world = World::new()?;
+    let disk = |name: &str| -> Result<Arc<dyn StateDisk>> {
+        let options = RocksOptions { background: false, ..RocksOptions::default() };
+        Ok(Arc::new(RocksDisk::new(&world.folder.path().join(name), options)?))
+    };
+    let config = RuntimeConfig { disk: Some(disk("first")?), ..RuntimeConfig::embedded("app") };
+    let mut program = ByHand::new(world.embedded.clone(), count("counts")?, config)?;
+    let write = |records: usize| world.embedded.write("in", 0, &vec![(0, Some("k"), "x"); records]);
+    write(2)?;
+    program.run()?;
+    write(3)?;
+    program.calls.hold_answers(true);
+    let partition = [TopicPartition::new("in", 0)];
+    let committed = || Ok::<_, Error>(world.embedded.log.admin().committed("app", &partition)?.swap_remove(0));
+    for _ in 0..100 {
+        program.step()?;
+        if committed()?.is_some_and(|committed| committed.offset == 5) {
+            break;
+        }
+    }
+    assert_eq!(committed()?.map(|committed| committed.offset), Some(5));
+    program.calls.hold_answers(false);
+    write(5)?;
+    let mut second = program.thread_on(disk("second")?)?;
+    for _ in 0..200 {
+        second.step(world.embedded.clock.now())?;
+        world.embedded.clock.advance(Duration::from_millis(20));
+    }
+    drop(second);
+    assert_eq!(committed()?.map(|committed| committed.offset), Some(10));
+    assert!(program.run().is_err_and(|error| error.is_task_migrated()));
+    program.kill();
+    write(2)?;
+    program.run()?;
+    let counts: Vec<i64> = world.embedded.read::<String, i64>("out")?.concat().into_iter().map(|(_, n)| n).collect();
+    assert_eq!(counts, (1..=12).collect::<Vec<_>>());
     Ok(())
 }
 
