@@ -1,6 +1,6 @@
 //! The global stores of a thread: read from their topics, whole before the first record and ahead of the tasks afterwards.
 //!
-//! They are no task's: nothing of them is committed or rolled back, and a start reads them again. So what a handler leaves out
+//! They are no task's: nothing of them is committed or rolled back, and a new thread reads them again. So what a handler leaves out
 //! there is left out in every thread and at every start, and dead letters are not written for it. After a panic a thread goes on
 //! behind the record, with nodes that are made anew.
 
@@ -28,6 +28,8 @@ pub(super) struct Globals {
     consumer: Box<dyn Consumer>,
     /// Per input, what a start has still to read.
     restores: Vec<Option<GlobalRestore>>,
+    /// The stores have been begun: a later start of the tasks finds them as they are.
+    begun: bool,
 }
 
 /// A partition that is read for the first time, up to where it ended then.
@@ -57,7 +59,7 @@ impl Globals {
         );
         let options = shared.consumer_options(&format!("{name}-global"));
         let consumer = shared.log.consumer(&options, wakeup.clone())?;
-        Ok(Some(Globals { task, consumer, restores: Vec::new() }))
+        Ok(Some(Globals { task, consumer, restores: Vec::new(), begun: false }))
     }
 
     /// The stores, for the tasks that read them.
@@ -65,13 +67,16 @@ impl Globals {
         self.task.stores.iter().map(|(id, store, _)| (*id, store.clone())).collect()
     }
 
-    /// Begins at the first record of every topic.
+    /// Begins at the first record of every topic, once: what a program reads of its rows when it writes them must not be there already.
     pub(super) fn start(
         &mut self,
         shared: &ThreadContext,
         wall: Timestamp,
         listener: Option<&Arc<dyn StateRestoreListener>>,
     ) -> Result<()> {
+        if self.begun {
+            return Ok(());
+        }
         let (task, admin) = (&mut self.task, shared.log.admin());
         let starts: Result<Vec<Offset>, LogError> =
             task.inputs.iter().map(|input| admin.start_offset(&input.partition)).collect();
@@ -91,7 +96,9 @@ impl Globals {
             self.restores.push(store.map(|store| GlobalRestore { store, end, restored: 0 }));
         }
         let positions: Vec<_> = starts.iter().map(|start| (*start, None)).collect();
-        task.start(shared.log.admin(), Vec::new(), &positions, Handlers::of_globals(&shared.config), wall)
+        task.start(shared.log.admin(), Vec::new(), &positions, Handlers::of_globals(&shared.config), wall)?;
+        self.begun = true;
+        Ok(())
     }
 
     /// Applies all there is.
