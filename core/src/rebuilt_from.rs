@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
 use crate::headers::Headers;
 use crate::serde::Payload;
 
@@ -15,8 +14,10 @@ pub struct RebuiltFrom {
     pub row: RowOf,
 }
 
-/// The row of a record's key, value and headers; `None` for a record that makes none: without a key, or not to be decoded.
-pub type RowOf = Arc<dyn Fn(Option<Payload<'_>>, Option<Payload<'_>>, &Headers) -> Result<Option<Row>> + Send + Sync>;
+/// The row of a record's key, value and headers; `None` for a record that makes none: without a key, not to be decoded, or that the
+/// store cannot write. It was left out when it was processed, or it would not be behind the committed position; so was one on which
+/// this panics.
+pub type RowOf = Arc<dyn Fn(Option<Payload<'_>>, Option<Payload<'_>>, &Headers) -> Option<Row> + Send + Sync>;
 
 /// A row as a changelog would have it.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //!
 //! A task whose rows are on disk reads only what is missing there. Runs to the end offset that it read at its start, over markers and compacted gaps (DESIGN 3.7).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use millstream_wire::{BatchBuilder, Records};
@@ -10,18 +11,21 @@ use crate::changelog_record::ChangelogRecord;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result, StateError};
 use crate::headers::Headers;
-use crate::log::{Consumer, Isolation, LogError, Offset, Producer, TopicPartition};
+use crate::log::{CommittedOffset, Consumer, ConsumerOptions, Isolation, LogError, Offset, Producer, TopicPartition};
 use crate::rebuilt_from::{Row, RowOf};
 use crate::restore_listener::StateRestoreListener;
 use crate::task::Task;
 use crate::thread_context::ThreadContext;
-use crate::time::Timestamp;
+use crate::time::{LATEST_TIME, Timestamp};
 use crate::wakeup::Wakeup;
 
 /// The restore of a thread's tasks.
 pub(crate) struct Restore {
-    consumer: Box<dyn Consumer>,
+    /// Reads changelogs, and reads topics that stand for one: these as the tasks do.
+    consumers: [Box<dyn Consumer>; 2],
     changelogs: Vec<Changelog>,
+    /// The positions that the rows belong to: what the group had of every input of every task before the ends were read.
+    positions: Vec<Option<CommittedOffset>>,
     listener: Option<Arc<dyn StateRestoreListener>>,
 }
 
@@ -30,6 +34,8 @@ struct Changelog {
     store: usize,
     name: String,
     topic: TopicPartition,
+    /// Among those of its consumer.
+    slot: usize,
     end: Offset,
     done: bool,
     /// Records so far.
@@ -52,34 +58,39 @@ pub(crate) enum Progress {
 impl Restore {
     const BYTES_PER_STEP: usize = 4 << 20;
 
-    /// Opens what the tasks have on disk and finds what is missing there.
+    /// Opens what the tasks have on disk and finds what is missing there. `positions`: what the group has of every input of every
+    /// task; should it have others at the end, somebody has gone on meanwhile, and the rows are not all.
     pub(crate) fn new(
         shared: &ThreadContext,
         name: &str,
         tasks: &mut [Task],
+        positions: Vec<Option<CommittedOffset>>,
         wakeup: Arc<Wakeup>,
         wall: Timestamp,
         listener: Option<Arc<dyn StateRestoreListener>>,
     ) -> Result<Self> {
-        let mut options = shared.consumer_options(&format!("{name}-restore"));
-        options.isolation = Isolation::ReadCommitted;
-        let mut consumer = shared.log.consumer(&options, wakeup)?;
+        let as_tasks = shared.consumer_options(&format!("{name}-restore"));
+        let committed = ConsumerOptions { isolation: Isolation::ReadCommitted, ..as_tasks.clone() };
         let mut changelogs = Vec::new();
-        let mut assignment: Vec<(TopicPartition, Offset)> = Vec::new();
+        let mut assignments: [Vec<(TopicPartition, Offset)>; 2] = Default::default();
         let admin = shared.log.admin();
+        let mut of_others = positions.as_slice();
         for (task, t) in tasks.iter_mut().enumerate() {
             let mut restored = Vec::new();
+            let (of_task, rest) = of_others.split_at(t.inputs.len());
+            of_others = rest;
             for (store, (id, _, changelog)) in t.stores.iter().enumerate() {
                 if let Some(changelog) = changelog {
                     let end = admin.end_offset(changelog, Isolation::ReadCommitted)?;
                     restored.push((store, changelog.clone(), end, None));
                 }
                 let Some(from) = &shared.topology.stores()[id.0].rebuilt_from else { continue };
-                let mut inputs = t.inputs.iter().map(|i| &i.partition);
-                let Some(input) = inputs.find(|p| *p.topic == *from.topic) else { continue };
-                // Not to the topic's end: what was not processed yet is not a row yet.
-                let committed = admin.committed(&shared.config.application_id, std::slice::from_ref(input))?;
-                let end = committed.into_iter().flatten().next().map_or(0, |committed| committed.offset);
+                let mut inputs = t.inputs.iter().map(|i| &i.partition).zip(of_task);
+                let Some((input, committed)) = inputs.find(|(p, _)| *p.topic == *from.topic) else { continue };
+                // Not to the topic's end: what was not processed yet is not a row yet. That may be before the position, of a log
+                // that was cut.
+                let end = admin.end_offset(input, as_tasks.isolation)?;
+                let end = committed.as_ref().map_or(0, |committed| committed.offset.min(end));
                 restored.push((store, input.clone(), end, Some(from.row.clone())));
             }
             for disk in shared.config.disks(shared.topology.places()) {
@@ -94,16 +105,24 @@ impl Restore {
                 let on_disk = t.disks.iter().find_map(|disk| disk.position(store));
                 let start = on_disk.map_or(start, |position| position.max(start));
                 let name = shared.topology.stores()[t.stores[store].0.0].name.clone();
+                let assignment = &mut assignments[usize::from(row.is_some())];
+                let (slot, done) = (assignment.len(), start >= end);
                 assignment.push((topic.clone(), start));
-                changelogs.push(Changelog { task, store, name, topic, end, done: start >= end, restored: 0, row });
+                changelogs.push(Changelog { task, store, name, topic, slot, end, done, restored: 0, row });
             }
         }
-        consumer.assign(&assignment)?;
-        for (changelog, (_, start)) in changelogs.iter().zip(&assignment).filter(|(changelog, _)| !changelog.done) {
-            let Changelog { topic, name, end, .. } = changelog;
-            listener.iter().for_each(|listener| listener.on_restore_start(topic, name, *start, *end));
+        let mut consumers = [shared.log.consumer(&committed, wakeup.clone())?, shared.log.consumer(&as_tasks, wakeup)?];
+        consumers.iter_mut().zip(&assignments).try_for_each(|(consumer, assignment)| consumer.assign(assignment))?;
+        for Changelog { topic, name, slot, end, row, .. } in changelogs.iter().filter(|changelog| !changelog.done) {
+            let start = assignments[usize::from(row.is_some())][*slot].1;
+            listener.iter().for_each(|listener| listener.on_restore_start(topic, name, start, *end));
         }
-        Ok(Restore { consumer, changelogs, listener })
+        Ok(Restore { consumers, changelogs, positions, listener })
+    }
+
+    /// The positions that the rows belong to, of every input of every task.
+    pub(crate) fn positions(&self) -> &[Option<CommittedOffset>] {
+        &self.positions
     }
 
     /// Reads on.
@@ -115,17 +134,18 @@ impl Restore {
         wall: Timestamp,
     ) -> Result<Progress> {
         let mut has_read = false;
-        for (slot, changelog) in self.changelogs.iter_mut().enumerate().filter(|(_, c)| !c.done) {
+        for changelog in self.changelogs.iter_mut().filter(|changelog| !changelog.done) {
             let task = &mut tasks[changelog.task];
             if task.disks.iter().any(|disk| disk.is_behind() || disk.holds_much()) {
                 continue;
             }
             has_read = true;
-            let fetch = match self.consumer.fetch(slot, Self::BYTES_PER_STEP) {
+            let consumer = &mut self.consumers[usize::from(changelog.row.is_some())];
+            let fetch = match consumer.fetch(changelog.slot, Self::BYTES_PER_STEP) {
                 Ok(fetch) => fetch,
                 // What the store needs no more was deleted meanwhile: it goes on as a start would that begins now.
                 Err(LogError::OutOfRange { offset, start, .. }) if offset < start => {
-                    self.consumer.seek(slot, start);
+                    consumer.seek(changelog.slot, start);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -225,8 +245,9 @@ fn rows_of(row: &RowOf, batches: Vec<Records>, end: Offset) -> Result<Vec<Record
             if view.offset >= end {
                 break;
             }
-            let row = row(view.key, view.value, &Headers::from_section(view.headers))?;
-            if let Some(Row { key, value, headers }) = row.filter(|_| view.timestamp >= 0) {
+            let make = || row(view.key, view.value, &Headers::from_section(view.headers));
+            let row = catch_unwind(AssertUnwindSafe(make)).unwrap_or_default();
+            if let Some(Row { key, value, headers }) = row.filter(|_| (0..=LATEST_TIME).contains(&view.timestamp)) {
                 made.push(view.timestamp, Some(&key), value.as_deref(), headers.section());
             }
         }

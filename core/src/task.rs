@@ -41,6 +41,10 @@ use crate::time::{END_OF_TIME, NO_TIME, Timestamp};
 use crate::topology::Topology;
 use crate::topology_index::StoreId;
 
+/// The number of commits, among the times: no two leave the same with the group, even if the positions stand still, so what it
+/// has says which was the last. No operator has such a name.
+const COMMITS: &str = "/commits";
+
 /// What a commit makes permanent besides records and rows.
 #[derive(Debug, Clone)]
 struct Snapshot {
@@ -253,6 +257,7 @@ impl Task {
             let slot = self.slot(name);
             self.cx.advance_time(slot, *time);
         }
+        self.slot(COMMITS);
         // No operator has such a name.
         let name = |id: &StoreId| format!("{}/rows", self.topology.stores()[id.0].name);
         let names: Vec<String> = self.stores.iter().map(|(id, _, _)| name(id)).collect();
@@ -744,6 +749,8 @@ impl Task {
         for ((_, store, _), slot) in self.stores.iter().zip(&self.store_times) {
             self.cx.advance_time(*slot, store.state.borrow().observed());
         }
+        let commits = self.slot(COMMITS);
+        self.cx.set_time(commits, self.cx.time(commits).max(0) + 1);
         let snapshot = self.snapshot();
         // A restart begins with those that the program starts, as upstream.
         let mut kept = snapshot.times.clone();
@@ -765,8 +772,8 @@ impl Task {
     }
 
     /// What its group was last seen to have, or to be given, of each input.
-    pub(crate) fn kept(&self) -> impl Iterator<Item = (&TopicPartition, &Option<CommittedOffset>)> {
-        self.inputs.iter().map(|input| &input.partition).zip(&self.kept)
+    pub(crate) fn kept(&self) -> &[Option<CommittedOffset>] {
+        &self.kept
     }
 
     /// The commit under way has taken effect.

@@ -7,10 +7,12 @@ use millstream_core::{
     Data, Encoded, ExceptionHandler, Headers, Payload, Record, Result, RuntimeConfig, Serde, SerdeContext, SerdeError,
     Topology,
 };
-use millstream_dsl::{Clock, KeyValueStore, Out, Processor, SECOND, SessionWindows, StreamsBuilder, TimeWindows};
+use millstream_dsl::{
+    Clock, KeyValueStore, Optimization, Out, Processor, SECOND, SessionWindows, StreamsBuilder, TimeWindows,
+};
 use millstream_dsl::{TopologyTestDriver, kv};
 
-/// A number, which has no bytes if it is 13.
+/// A number, which has no bytes in a store if it is 13.
 #[derive(Clone, Default, PartialEq, Debug)]
 struct Odd(i64);
 
@@ -23,11 +25,11 @@ impl Serde for OddSerde {
     fn serialize(
         &self,
         odd: &Odd,
-        _: SerdeContext<'_>,
+        cx: SerdeContext<'_>,
         _: &mut Headers,
         out: &mut Vec<u8>,
     ) -> Result<Encoded, SerdeError> {
-        if odd.0 == 13 {
+        if odd.0 == 13 && cx.topic != "in" {
             return Err(SerdeError::invalid("13 has no bytes"));
         }
         out.extend(odd.0.to_string().bytes());
@@ -37,6 +39,7 @@ impl Serde for OddSerde {
     fn deserialize(&self, bytes: Option<Payload<'_>>, _: SerdeContext<'_>, _: &Headers) -> Result<Odd, SerdeError> {
         let bytes = bytes.ok_or_else(SerdeError::null::<Odd>)?;
         let text = from_utf8(bytes.as_slice()).map_err(|e| SerdeError::invalid(e.to_string()))?;
+        assert!(text != "1313", "1313 is not read");
         Ok(Odd(text.parse().map_err(|e: std::num::ParseIntError| SerdeError::invalid(e.to_string()))?))
     }
 }
@@ -248,5 +251,28 @@ fn it_may_come_from_a_timer() -> Result<()> {
     pipe(&t, &[("a", 1)])?;
     let said = t.advance(SECOND).map_err(|error| error.to_string());
     assert_eq!(said, Err("cannot encode a value for `last`: 13 has no bytes".to_owned()));
+    Ok(())
+}
+
+/// No start got past it: who reads the rows asked no handler, or panicked outside every task.
+#[test]
+fn a_table_that_is_rebuilt_from_its_topic_leaves_it_out_too() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.optimize(Optimization::ALL);
+    let rows = b.table::<String, Odd>("in", "rows");
+    b.stream::<String, String>("asked").left_join_table("answers", &rows, |_, odd| odd.map_or(0, |o| o.0)).to("out");
+    let t = driver(b.build()?, ExceptionHandler::Skip)?;
+    let input = t.input::<Option<String>, Option<Odd>>("in")?;
+    for (key, n) in [("a", 5), ("b", 13), ("a", 6), ("c", 1313), ("d", 7)] {
+        input.pipe(Some(key.to_owned()), Some(Odd(n)));
+    }
+    assert_eq!(t.counters().dropped_records, 2);
+    for _ in 0..2 {
+        let asked = t.input::<String, String>("asked")?;
+        ["a", "b", "c", "d"].into_iter().for_each(|key| asked.pipe(key, String::new()));
+        let told = t.output::<String, i64>("out")?.read();
+        assert_eq!(told, [kv("a", 6), kv("b", 0), kv("c", 0), kv("d", 7)]);
+        t.restart()?;
+    }
     Ok(())
 }

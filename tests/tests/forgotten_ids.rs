@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_core::{Clock, Log, OffsetReset, Producer, ProducerOptions, Result, RuntimeConfig, Topology};
-use millstream_dsl::StreamsBuilder;
+use millstream_dsl::{FixedKeyRecord, KeyValueStore, StreamsBuilder, ValueOut, ValueProcessor};
 use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
 
@@ -60,6 +60,82 @@ fn an_instance_that_comes_back_goes_on_where_another_has_ended() -> Result<()> {
     }
     assert!(refused);
     assert_eq!(counts(&program.embedded)?, of_a(10));
+    Ok(())
+}
+
+/// A start of the tasks read it from its first record again, into the rows that were there.
+#[test]
+fn a_global_store_that_adds_up_is_read_once() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    [("in", 1), ("numbers", 1)].into_iter().try_for_each(|(topic, partitions)| embedded.create(topic, partitions))?;
+    let b = StreamsBuilder::new();
+    b.topic("out", 1);
+    let sums = b.global_store::<String, String, String, i64, _>("numbers", "sums", |sums| {
+        move |r| {
+            let key = r.key.unwrap_or_default();
+            let sum = sums.get(&key)?.unwrap_or(0) + 1;
+            sums.put(&key, Some(sum)).map(drop)
+        }
+    });
+    let asked = b.stream::<String, String>("in");
+    asked.process_values("sum", move |setup| Sum { sums: setup.store(sums) }).to("out");
+    let mut program = ByHand::new(embedded, b.build()?, RuntimeConfig::embedded("app"))?;
+    program.embedded.write("numbers", 0, &[(0, Some("k"), "x"); 3])?;
+    program.embedded.write("in", 0, &[(0, Some("k"), "a")])?;
+    program.run()?;
+    let mut second = program.another_thread()?;
+    program.embedded.write("in", 0, &[(1, Some("k"), "b")])?;
+    for _ in 0..200 {
+        second.step(program.embedded.clock.now())?;
+        program.embedded.clock.advance(Duration::from_millis(60));
+    }
+    let _other = another_application(&program.embedded)?;
+    pass(&program.embedded, 8)?;
+    program.embedded.write("in", 0, &[(2, Some("k"), "c")])?;
+    assert!(program.run()? > 0, "it is told that the id was forgotten");
+    assert_eq!(counts(&program.embedded)?, [3; 3].map(|sum| ("k".to_owned(), sum)));
+    Ok(())
+}
+
+struct Sum {
+    sums: KeyValueStore<String, i64>,
+}
+
+impl ValueProcessor for Sum {
+    type K = String;
+    type VIn = String;
+    type VOut = i64;
+
+    fn process(&mut self, record: FixedKeyRecord<String, String>, out: &mut ValueOut<'_, String, i64>) -> Result<()> {
+        let sum = self.sums.get(record.key())?.unwrap_or(0);
+        out.forward(record.with_value(sum))
+    }
+}
+
+/// What the other had done during the restore was in no row: the thread went on from the other's positions with rows of before.
+#[test]
+fn a_restore_during_which_another_goes_on_is_done_anew() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("in", 1)?;
+    let mut program = ByHand::new(embedded, counting()?, RuntimeConfig::embedded("app"))?;
+    for time in 0..5 {
+        program.embedded.write("in", 0, &[(time, Some("k"), "a")])?;
+        program.run()?;
+    }
+    program.kill();
+    assert!(program.step()? && !program.thread()?.is_running(), "it reads one batch of five");
+    let mut second = program.another_thread()?;
+    program.embedded.write("in", 0, &[(5, Some("k"), "a"); 3])?;
+    for _ in 0..200 {
+        second.step(program.embedded.clock.now())?;
+        program.embedded.clock.advance(Duration::from_millis(60));
+    }
+    let _other = another_application(&program.embedded)?;
+    pass(&program.embedded, 8)?;
+    program.embedded.write("in", 0, &[(6, Some("k"), "a"); 2])?;
+    program.run()?;
+    let all: Vec<_> = (1..=10).map(|n| ("a".to_owned(), n)).collect();
+    assert_eq!(counts(&program.embedded)?, all);
     Ok(())
 }
 

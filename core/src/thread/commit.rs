@@ -75,7 +75,7 @@ impl StreamThread {
             }
             CommitOutcome::Unknown(_) => {
                 self.commit = Commit::Unknown(offsets);
-                if !self.resolve()? {
+                if !self.renew()? {
                     self.rollback(now.wall)?;
                     return Ok(false);
                 }
@@ -90,34 +90,27 @@ impl StreamThread {
         self.tasks.iter_mut().try_for_each(|task| task.exchange_with_disk(admin, producer, now.wall))
     }
 
-    /// Finds out how a commit of unknown outcome ended: a new producer of the same id ends the old transaction; after
-    /// that the group's positions tell. `true`: it was done. After an error it is unknown still.
-    pub(super) fn resolve(&mut self) -> Result<bool> {
-        let Commit::Unknown(offsets) = &self.commit else { return Ok(true) };
+    /// Takes a new producer of the same id, which ends what the old one had under way, and compares what the group has with what
+    /// the tasks gave it: a commit of unknown outcome was done, `true`; or all is as after the last one; or another has taken
+    /// over and gone on from there, and what it has done counts, so that the tasks start anew. After an error nothing has changed.
+    pub(super) fn renew(&mut self) -> Result<bool> {
         self.producer = self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
-        let partitions: Vec<TopicPartition> = offsets.iter().map(|(p, _)| p.clone()).collect();
-        let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-        let done = found.iter().zip(offsets).all(|(found, (_, wanted))| found.as_ref() == Some(wanted));
-        if !done {
-            self.heed_others()?;
+        let mut done = false;
+        // A start compares by itself.
+        if self.running {
+            let found = self.group_positions()?;
+            let has = |wanted: &[(TopicPartition, CommittedOffset)]| {
+                found.iter().map(Option::as_ref).eq(wanted.iter().map(|(_, offset)| Some(offset)))
+            };
+            done = matches!(&self.commit, Commit::Unknown(offsets) if has(offsets));
+            if done {
+                self.tasks.iter_mut().for_each(Task::committed);
+            } else if !found.iter().eq(self.tasks.iter().flat_map(Task::kept)) {
+                self.rebuild();
+            }
         }
         self.commit = Commit::Idle;
-        if done {
-            self.tasks.iter_mut().for_each(Task::committed);
-        }
         Ok(done)
-    }
-
-    /// Starts the tasks anew if the group does not have what they gave it last: another has taken over and gone on from there, and
-    /// what it has done counts. To be asked when a new producer has fenced it.
-    pub(super) fn heed_others(&mut self) -> Result<()> {
-        let (partitions, kept): (Vec<_>, Vec<_>) = self.tasks.iter().flat_map(Task::kept).unzip();
-        let partitions: Vec<TopicPartition> = partitions.into_iter().cloned().collect();
-        let found = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
-        if !self.running || !found.iter().eq(kept) {
-            self.rebuild();
-        }
-        Ok(())
     }
 
     /// Forgets records of repartition topics that are committed: nobody else reads them (semantics.md 11).

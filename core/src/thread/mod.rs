@@ -235,7 +235,9 @@ impl StreamThread {
         if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
             match self.begin_commit(now) {
                 // The record at fault is looked for by the next start: what is not committed is read again.
-                Err(error @ (Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_))) => {
+                Err(
+                    error @ (Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_) | Error::Damaged(_)),
+                ) => {
                     self.recover(error, now)?;
                 }
                 begun => begun?,
@@ -335,7 +337,7 @@ impl StreamThread {
                 let to = first_offset(&self.shared, task, &task.inputs[input], &why, wall)?;
                 self.consumer.seek(slot, to);
                 task.jump(input, to);
-                let at = task.kept().nth(input).and_then(|(_, kept)| kept.as_ref()).map(|kept| kept.offset);
+                let at = task.kept()[input].as_ref().map(|kept| kept.offset);
                 self.begun.insert(task.inputs[input].partition.clone(), (at, to));
                 Ok(true)
             }

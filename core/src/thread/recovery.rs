@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::commit::Commit;
-use super::{Next, StreamThread, new_tasks, producer_options};
+use super::{Next, StreamThread, new_tasks};
 use crate::error::{Error, Result};
 use crate::task::Task;
 use crate::time::{Now, Timestamp};
@@ -80,25 +80,19 @@ impl StreamThread {
     /// from there. A commit that is under way may yet have been done: the log is asked first.
     pub(super) fn rollback(&mut self, wall: Timestamp) -> Result<()> {
         match std::mem::replace(&mut self.commit, Commit::Idle) {
-            Commit::Idle => {
-                if !self.spent {
-                    match self.producer.abort() {
-                        // A new producer would fence whoever has taken over.
-                        Err(error) if error.is_task_migrated() => return Err(error.into()),
-                        aborted => self.spent = aborted.is_err(),
-                    }
-                }
-                if self.spent {
-                    let options = producer_options(&self.shared, &self.name);
-                    self.producer = self.shared.log.producer(&options, self.wakeup.clone())?;
-                    self.heed_others()?;
-                    self.spent = false;
-                }
-            }
+            Commit::Idle if self.spent => {}
+            Commit::Idle => match self.producer.abort() {
+                // A new producer would fence whoever has taken over.
+                Err(error) if error.is_task_migrated() => return Err(error.into()),
+                aborted => self.spent = aborted.is_err(),
+            },
             Commit::UnderWay(offsets) | Commit::Unknown(offsets) => {
-                self.commit = Commit::Unknown(offsets);
-                self.resolve()?;
+                (self.commit, self.spent) = (Commit::Unknown(offsets), true);
             }
+        }
+        if self.spent {
+            self.renew()?;
+            self.spent = false;
         }
         (self.uncommitted_since, self.span_is_full, self.unsent_since) = (None, false, None);
         if !self.running {

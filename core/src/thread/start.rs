@@ -4,7 +4,7 @@ use super::StreamThread;
 use crate::error::{Error, Result};
 use crate::handlers::Handlers;
 use crate::input::Input;
-use crate::log::{Offset, TopicPartition};
+use crate::log::{CommittedOffset, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
 use crate::restore::{Progress, Restore};
@@ -49,9 +49,10 @@ impl StreamThread {
     /// Takes up stores and positions: when that is done the tasks run.
     pub(super) fn start(&mut self, now: Now) -> Result<Progress> {
         if self.restore.is_none() {
-            let (shared, wakeup) = (&self.shared, self.wakeup.clone());
+            let positions = self.group_positions()?;
+            let (shared, wakeup, tasks) = (&self.shared, self.wakeup.clone(), &mut self.tasks);
             let listener = self.restore_listener.clone();
-            self.restore = Some(Restore::new(shared, &self.name, &mut self.tasks, wakeup, now.wall, listener)?);
+            self.restore = Some(Restore::new(shared, &self.name, tasks, positions, wakeup, now.wall, listener)?);
         }
         if let Some(restore) = &mut self.restore {
             match restore.step(&self.shared, &mut self.tasks, self.producer.as_ref(), now.wall)? {
@@ -63,10 +64,15 @@ impl StreamThread {
             globals.start(&self.shared, now.wall, self.restore_listener.as_ref())?;
         }
         self.read_globals(now.wall)?;
+        let found = self.group_positions()?;
+        if self.restore.as_ref().is_some_and(|restore| restore.positions() != found) {
+            self.rebuild();
+            return Ok(Progress::Reading);
+        }
+        let mut found = found.into_iter();
         let mut assignment = Vec::new();
         for task in &mut self.tasks {
-            let partitions: Vec<TopicPartition> = task.inputs.iter().map(|i| i.partition.clone()).collect();
-            let committed = self.shared.log.admin().committed(&self.shared.config.application_id, &partitions)?;
+            let committed: Vec<_> = found.by_ref().take(task.inputs.len()).collect();
             let mut positions = Vec::new();
             for (input, committed) in task.inputs.iter().zip(&committed) {
                 let metadata = committed.as_ref().and_then(|committed| OffsetMetadata::decode(&committed.metadata));
@@ -89,6 +95,13 @@ impl StreamThread {
         self.last_commit = now.ticks;
         self.running = true;
         Ok(Progress::Done)
+    }
+
+    /// What the group has of every input of every task, in the order of the consumer's slots.
+    pub(super) fn group_positions(&self) -> Result<Vec<Option<CommittedOffset>>> {
+        let inputs = self.tasks.iter().flat_map(|task| &task.inputs);
+        let inputs: Vec<TopicPartition> = inputs.map(|input| input.partition.clone()).collect();
+        Ok(self.shared.log.admin().committed(&self.shared.config.application_id, &inputs)?)
     }
 
     /// Applies all there is to the global stores: they are complete before the first record, and ahead afterwards.

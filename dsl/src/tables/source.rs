@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_core::{
     Change, Data, Downstream, Encoded, FailOnInvalidTimestamp, Forward, Half, Headers, NodeId, Nullable, Port,
-    RebuiltFrom, Record, Result, Row, RowOf, Serde, SerdeContext, TaskContext, TimestampExtractor, unencodable,
+    RebuiltFrom, Record, Result, Row, RowOf, Serde, SerdeContext, TaskContext, TimestampExtractor,
 };
 use millstream_state::Entry;
 
@@ -112,20 +112,16 @@ where
     let (topic, store) = (topic.to_owned(), store.to_owned());
     Arc::new(move |key_bytes, value_bytes, headers| {
         let read = |half| SerdeContext { topic: &topic, half };
-        // What cannot be decoded was left out when it was processed, or it would be behind the committed position.
-        let Ok(Some(row_key)) = key.deserialize(key_bytes, read(Half::Key), headers) else { return Ok(None) };
-        let Ok(row_value) = value.deserialize(value_bytes, read(Half::Value), headers) else { return Ok(None) };
+        let row_key = key.deserialize(key_bytes, read(Half::Key), headers).ok()??;
+        let row_value = value.deserialize(value_bytes, read(Half::Value), headers).ok()?;
         let write = |half| SerdeContext { topic: &store, half };
         let mut row = Row { key: Vec::new(), value: None, headers: Headers::new() };
-        let _not_null = <KS::Value as Data>::Serde::default()
-            .serialize(&row_key, write(Half::Key), &mut Headers::new(), &mut row.key)
-            .map_err(|e| unencodable(&store, Half::Key, e))?;
-        let mut bytes = Vec::new();
-        let encoded = Nullable(<VS::Value as Data>::Serde::default())
-            .serialize(&row_value, write(Half::Value), &mut row.headers, &mut bytes)
-            .map_err(|e| unencodable(&store, Half::Value, e))?;
+        let key = <KS::Value as Data>::Serde::default();
+        let _not_null = key.serialize(&row_key, write(Half::Key), &mut Headers::new(), &mut row.key).ok()?;
+        let (value, mut bytes) = (Nullable(<VS::Value as Data>::Serde::default()), Vec::new());
+        let encoded = value.serialize(&row_value, write(Half::Value), &mut row.headers, &mut bytes).ok()?;
         row.value = (encoded == Encoded::Bytes).then_some(bytes);
-        Ok(Some(row))
+        Some(row)
     })
 }
 
