@@ -171,8 +171,11 @@ impl Shared {
             }
             std::mem::replace(&mut progress.state, to)
         };
-        if let Some(listener) = listener.as_ref() {
-            listener(from, to);
+        let told = listener.as_ref().map(|listener| catch_unwind(AssertUnwindSafe(|| listener(from, to))));
+        drop(listener);
+        // Whoever changed the state has more to do: others wait for it.
+        if let Some(Err(panic)) = told {
+            self.fail(Error::user(format!("the state listener panicked: {}", panic_message(panic.as_ref()))));
         }
         true
     }
@@ -287,7 +290,7 @@ pub(crate) fn drive(shared: &Shared, number: usize, name: &str, is_new: bool) {
 /// Runs a stream thread to its end, and ends what a failure has left open.
 fn live(shared: &Shared, generation: &Generation, number: usize, name: &str, round: &mut usize) -> Result<End> {
     let mut thread = None;
-    // Panics of the program are caught in its tasks; what comes here is one of ours, or of a listener.
+    // Panics of the program are caught in its tasks; what comes here is one of ours, or of a restore listener.
     let ended = catch_unwind(AssertUnwindSafe(|| run(shared, generation, number, name, round, &mut thread)));
     let ended = ended.unwrap_or_else(|panic| {
         Err(Error::user(format!("a stream thread panicked: {}", panic_message(panic.as_ref()))))

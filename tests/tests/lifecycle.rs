@@ -249,3 +249,22 @@ fn a_run_with_fewer_threads_goes_on_after_a_panic() -> Result<()> {
     );
     Ok(())
 }
+
+/// Where no task ran the panic took the thread along, and whoever waited for the end waited for ever.
+#[test]
+fn a_state_listener_that_panics_ends_it_whatever_it_is_told() -> Result<()> {
+    for at in [Rebalancing, Running, PendingShutdown, NotRunning, PendingError, Error] {
+        let embedded = Embedded::in_memory()?;
+        let fails = matches!(at, PendingError | Error);
+        let check = move |_: &str| if fails { Err(millstream_core::Error::user("a bad value")) } else { Ok(()) };
+        let mut streams = embedded.streams(program(check)?, config(2))?;
+        streams.on_state_change(move |_, to| assert!(to != at, "told to panic"));
+        streams.start()?;
+        embedded.write("in", 0, &[(0, None, "x")])?;
+        let ended = if fails { streams.join() } else { streams.drain().and_then(|()| streams.join()) };
+        let error = ended.expect_err("it fails").to_string();
+        let wanted = if fails { "a bad value" } else { "the state listener panicked: told to panic" };
+        assert!(error.contains(wanted), "{at:?}: {error}");
+    }
+    Ok(())
+}
