@@ -151,7 +151,8 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Repartitions if the key may have changed; an inner side needs no null keys there (semantics.md 10).
     pub(crate) fn keyed(&self, name: &str) -> KStream<K, V> {
         if self.key_changed {
-            self.filter(|key, _| key.as_non_null().is_some()).repartition(name)
+            let with_key = || self.filter(|key, _| key.as_non_null().is_some());
+            self.shared("with a key", with_key).repartitioned(name)
         } else {
             self.clone()
         }
