@@ -108,7 +108,7 @@ impl StreamsBuilder {
         Self::default()
     }
 
-    /// Asks for a topic of the user's with so many partitions, at least 1: on the embedded log it is created when it is missing.
+    /// Asks for a topic of the user's with so many partitions, at least 1: it is created when it is missing.
     /// A topic that is there with another number is an error when the program starts.
     ///
     /// ```
@@ -591,12 +591,14 @@ fn unreadable_lists(parts: &TopologyParts) -> Vec<String> {
 }
 
 /// A topic that the program writes with a serde whose bytes another, with which it reads it, cannot mean: numbers are of one
-/// type and length. Text and JSON may be read as each other; bytes may be anything.
+/// type and length. Text and JSON may be read as each other; bytes, and a serde of the program's own, may mean anything.
 fn misread_topics(parts: &TopologyParts) -> Vec<String> {
     let fits = |written: &str, read: &str| {
         let number = |serde: &str| serde.starts_with("NumberSerde");
-        let bytes = written.starts_with("BytesSerde") || read.starts_with("BytesSerde");
-        written == read || bytes || !(number(written) || number(read))
+        let others = ["BooleanSerde", "Json<", "ListSerde", "StringSerde", "TextSerde", "UuidSerde"];
+        let other = |serde: &str| others.iter().any(|name| serde.starts_with(name));
+        let is_one = |number_serde, serde| number(number_serde) && (number(serde) || other(serde));
+        written == read || !(is_one(written, read) || is_one(read, written))
     };
     let mut problems = Vec::new();
     for sink in &parts.nodes {

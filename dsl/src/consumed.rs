@@ -105,7 +105,7 @@ impl<KS, VS, X> Consumed<KS, VS, X> {
     /// since its last record. So a record that comes later is late only if it had been late among steady traffic. Time
     /// moves when it lets something go, for what is below this source, and until then not; it survives restarts. Repartition topics have the
     /// longest idleness of the sources behind them if all of these have one, and are silent only when everything before
-    /// them is passed on; those of foreign-key joins have none.
+    /// them is passed on.
     ///
     /// ```
     /// # use millstream_dsl::{Consumed, MIN, SECOND, StreamsBuilder, TimeWindows, TopologyTestDriver, Windowed};

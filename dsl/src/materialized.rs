@@ -47,8 +47,8 @@ impl Materialized {
         Self::default()
     }
 
-    /// Without a changelog: after a restart, and in another task, the store is empty, whatever `default.dsl.store` says. Within
-    /// a run it goes back with its task when a commit fails, as others do.
+    /// Without a changelog: after a restart, and in another task, the store is empty, whatever `default.dsl.store` says, unless it is
+    /// rebuilt from its topic ([`crate::Optimization::ReuseSourceTopics`]). Within a run it goes back with its task when a commit fails, as others do.
     pub fn with_logging_disabled(mut self) -> Self {
         self.logging = Some(Logging::Disabled);
         self

@@ -11,7 +11,7 @@ use crate::failure::BoxError;
 use crate::kstream::KStream;
 
 /// How a stream is repartitioned. The name alone will do for the default partitioner and as many partitions as the largest topic
-/// behind the stream has.
+/// behind the stream has; beside a topic of the user's, in a join, as many as that.
 ///
 /// ```
 /// # use millstream_dsl::{Repartitioned, StreamsBuilder, TopologyTestDriver, kv};
@@ -98,7 +98,8 @@ impl<K, V> From<&String> for Repartitioned<K, V> {
 
 impl<K: Data, V: Data> KStream<K, V> {
     /// Repartitions by key over the topic `<application.id>-<name>-repartition`, with as many partitions as the
-    /// largest topic behind this stream has; a [`Repartitioned`] says otherwise. Null keys go through.
+    /// largest topic behind this stream has, or as a topic of the user's that it is joined with; a [`Repartitioned`] says otherwise.
+    /// Null keys go through.
     ///
     /// ```
     /// # use millstream_dsl::{Repartitioned, StreamsBuilder, TopologyTestDriver, kv};
