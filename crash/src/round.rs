@@ -29,6 +29,8 @@ const PACE: Duration = Duration::from_millis(2);
 const TAKEOVER_AFTER: u32 = 50;
 /// Input records of a round, at least.
 const INPUT: i64 = 5_000;
+/// Commands of the last life, at least: what it has restored is then asked for.
+const LAST_ORDERS: u32 = 60;
 
 /// What is the same in all rounds.
 pub(crate) struct Plan {
@@ -288,7 +290,7 @@ impl Round<'_> {
             let fed: i64 = self.journal.asked.values().sum();
             let is_fed = match moment {
                 Some(_) => began.get_or_insert(last_word).elapsed() < PACE * orders,
-                None => fed >= INPUT,
+                None => fed >= INPUT && orders >= LAST_ORDERS,
             };
             if moment.is_none() && is_fed && under_way == 0 {
                 life.order("drain");
