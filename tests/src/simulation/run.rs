@@ -227,7 +227,9 @@ impl Simulation {
         match self.dice.below(100) {
             0..=54 => self.step(),
             55..=67 => {
-                let by = self.dice.pick(&[1, 30, 150]);
+                // Now and then past what transactions may take, past a purge, and past the day that deletions are kept for.
+                let is_long = self.dice.per_mille(40);
+                let by = self.dice.pick(if is_long { &[11_000, 31_000, 90_000_000] } else { &[1, 30, 150] });
                 self.trace.say(format_args!("the clock moves by {by}"));
                 self.clock.advance(Duration::from_millis(by));
                 Ok(())
