@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
+use crate::plan::Plan;
 use crate::topic_name::TopicName;
 use crate::topology::{NodeKind, RecordTypes, StoreDescription, Topics, Topology};
+use crate::topology_index::StoreId;
 
 /// What is kept of one store or one repartition topic.
 pub(crate) type Properties = BTreeMap<String, String>;
@@ -23,6 +25,10 @@ pub(crate) const LEFT_BEHIND: &str = "left behind";
 /// The topic that stands for a store's changelog.
 pub(crate) const REBUILT_FROM: &str = "rebuilt from";
 
+/// The topics that a store's tasks read, and those that they have read under earlier programs: the times of its operators are
+/// beside the positions of some of them.
+const INPUTS: &str = "inputs";
+
 /// The kind of the stores that a join of streams has for its sides.
 const JOIN_BUFFER: &str = "join-buffer";
 
@@ -34,12 +40,16 @@ const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
 const PARTITIONER: &str = "partitioner";
 
 impl Fingerprint {
-    pub(crate) fn of(topology: &Topology) -> Self {
+    /// Of a program whose topics are known.
+    pub(crate) fn of(topology: &Topology, plan: &Plan) -> Self {
         let mut entries = BTreeMap::new();
-        for store in topology.stores() {
+        for (id, store) in topology.stores().iter().enumerate() {
             if store.changelog.is_some() || store.rebuilt_from.is_some() {
                 let name = TopicName::Changelog(store.name.clone());
-                entries.insert(name, of_store(topology, store));
+                let mut properties = of_store(topology, store);
+                let inputs: Vec<&str> = plan.store_inputs(StoreId(id)).into_iter().collect();
+                properties.insert(INPUTS.to_owned(), inputs.join(" "));
+                entries.insert(name, properties);
             }
         }
         for repartition in topology.repartitions() {
@@ -54,6 +64,27 @@ impl Fingerprint {
             entries.insert(TopicName::Repartition(repartition.name.clone()), properties);
         }
         Fingerprint(entries)
+    }
+
+    /// Takes over which topics the tasks of its stores have read before: what was committed with their positions counts until
+    /// the program has committed as much with its own, and no start can tell when all of its tasks have.
+    pub(crate) fn take_over(&mut self, earlier: &Fingerprint) {
+        for (name, is) in &mut self.0 {
+            let Some(was) = earlier.0.get(name).filter(|was| was.contains_key(INPUTS)) else { continue };
+            let all = (&inputs(is) | &inputs(was)).into_iter().collect::<Vec<_>>().join(" ");
+            is.insert(INPUTS.to_owned(), all);
+        }
+    }
+
+    /// The topics that the tasks of every store read or have read.
+    pub(crate) fn known_inputs(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let stores = self.0.iter().filter_map(|(name, properties)| match name {
+            TopicName::Changelog(store) => {
+                Some((store.clone(), inputs(properties).into_iter().map(str::to_owned).collect()))
+            }
+            _ => None,
+        });
+        stores.collect()
     }
 
     /// Every difference from an earlier program for which what that one left behind does not fit, each with its remedy.
@@ -125,7 +156,11 @@ impl Fingerprint {
     }
 
     fn vanished_store(&self, earlier: &Fingerprint, store: &str, was: &Properties) -> String {
-        let new = self.0.iter().filter(|(name, is)| !earlier.0.contains_key(*name) && *is == was);
+        let alike = |is: &Properties| {
+            let [is, was] = [is, was].map(|of| of.iter().filter(|(key, _)| *key != INPUTS));
+            is.eq(was)
+        };
+        let new = self.0.iter().filter(|(name, is)| !earlier.0.contains_key(*name) && alike(is));
         let alike: Vec<String> = new
             .filter_map(|(name, _)| match name {
                 TopicName::Changelog(name) => Some(format!("`{name}`")),
@@ -140,6 +175,10 @@ impl Fingerprint {
             "store `{store}` is no longer in the program, and its changelog holds rows\n  help: {keep}; if its rows are to be left behind, start once with topology.compatibility=ignore"
         )
     }
+}
+
+fn inputs(of: &Properties) -> BTreeSet<&str> {
+    of.get(INPUTS).into_iter().flat_map(|topics| topics.split_whitespace()).collect()
 }
 
 /// The store has left no rows, or they were left behind already.
@@ -269,6 +308,8 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
             "topics" => ("is made from", afresh.clone()),
             // State from before this was written down starts as it is.
             "suppress.until" if before.is_none() => continue,
+            // Its times are taken over: see `Fingerprint::take_over`.
+            INPUTS => continue,
             // The topic is told: see `Fingerprint::longer`.
             key if PERIODS.contains(&key) => continue,
             "key" => ("has keys by", afresh.clone()),

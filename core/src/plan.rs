@@ -47,6 +47,9 @@ pub struct Plan {
     pub internal_topics: Arc<BTreeSet<String>>,
     /// Sub-topologies in the order in which records flow through them; those that write to each other are together.
     pub order: Vec<Vec<usize>>,
+    /// By the name of a store, the topics that its tasks read, or have read under earlier programs: what was committed with their
+    /// positions has the times of its operators. Empty where nothing is known of earlier programs.
+    pub(crate) known_inputs: BTreeMap<String, BTreeSet<String>>,
     /// What runs on these topics, and may not be meant; each with what to do. As [`Topology::warnings`].
     pub warnings: Vec<String>,
 }
@@ -78,7 +81,14 @@ impl Plan {
         let (tasks, globals) = planner.tasks();
         let (internal_topics, order) = (Arc::new(planner.internal_topics()), topology.flow());
         let Planner { create, warnings, .. } = planner;
-        Ok(Plan { tasks, globals, create: create.into_values().collect(), internal_topics, order, warnings })
+        let (create, known_inputs) = (create.into_values().collect(), BTreeMap::new());
+        Ok(Plan { tasks, globals, create, internal_topics, order, known_inputs, warnings })
+    }
+
+    /// The topics that the tasks of a store read.
+    pub(crate) fn store_inputs(&self, store: StoreId) -> BTreeSet<&str> {
+        let tasks = self.tasks.iter().filter(|task| task.stores.iter().any(|(id, _)| *id == store));
+        tasks.flat_map(|task| task.inputs.iter().map(|(partition, _)| &*partition.topic)).collect()
     }
 
     /// Creates the missing topics. A topic that another member has created meanwhile is fine.

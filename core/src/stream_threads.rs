@@ -227,7 +227,8 @@ impl Shared {
     /// The generation behind one: with the topics that are there now.
     fn next_generation(&self, from: &Generation, number: u64, threads: usize) -> Result<Generation> {
         let ThreadContext { topology, config, log, process_id, .. } = &from.context;
-        let plan = Plan::new(topology, config, log.admin())?;
+        let mut plan = Plan::new(topology, config, log.admin())?;
+        plan.known_inputs.clone_from(&from.context.plan.known_inputs);
         plan.create_topics(log.admin())?;
         let context = ThreadContext {
             alignment: plan.alignment(config.max_task_skew),

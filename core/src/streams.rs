@@ -44,8 +44,9 @@ impl Streams {
                 store.name
             )])));
         }
-        let plan = Plan::new(&topology, &config, log.admin())?;
-        let changes = Changes::find(&topology, &config, log.as_ref())?;
+        let mut plan = Plan::new(&topology, &config, log.admin())?;
+        let changes = Changes::find(&topology, &plan, &config, log.as_ref())?;
+        plan.known_inputs.clone_from(&changes.known_inputs);
         plan.create_topics(log.admin())?;
         changes.write(log.as_ref(), clock.now().wall)?;
         let threads = config.threads.clamp(1, plan.tasks.len().max(1));

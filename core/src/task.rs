@@ -252,11 +252,7 @@ impl Task {
             self.cx.stream_time = self.cx.stream_time.max(input.time);
         }
         // Every input carries the operators' times of its task; the largest stands (semantics.md 2).
-        let saved = committed.iter().filter_map(|(_, m)| m.as_ref()).flat_map(|m| &m.times);
-        for (name, time) in saved {
-            let slot = self.slot(name);
-            self.cx.advance_time(slot, *time);
-        }
+        committed.iter().filter_map(|(_, m)| m.as_ref()).for_each(|m| self.take_up(&m.times));
         self.slot(COMMITS);
         // No operator has such a name.
         let name = |id: &StoreId| format!("{}/rows", self.topology.stores()[id.0].name);
@@ -276,6 +272,15 @@ impl Task {
         self.build()?;
         (self.committed, self.kept) = (self.snapshot(), kept);
         Ok(())
+    }
+
+    /// Takes up operators' times that were committed, as far as they are larger. Those that are not its own it keeps for others,
+    /// whose inputs it may have now.
+    pub(crate) fn take_up(&mut self, times: &[(String, Timestamp)]) {
+        for (name, time) in times {
+            let slot = self.slot(name);
+            self.cx.advance_time(slot, *time);
+        }
     }
 
     /// A time of the task by its name.

@@ -3,7 +3,7 @@
 //!
 //! A program that keeps nothing has no such topic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::log::{
     CommitOutcome, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset, ProducerOptions,
     TopicPartition, TopicSpec,
 };
+use crate::plan::Plan;
 use crate::time::Timestamp;
 use crate::topic_name::TopicName;
 use crate::topology::Topology;
@@ -37,6 +38,8 @@ pub(crate) struct Changes {
     records: Vec<(String, Option<String>)>,
     /// Configurations of changelogs that the program wants otherwise than the last one.
     alter: Vec<(TopicName, Properties)>,
+    /// For [`Plan::known_inputs`].
+    pub(crate) known_inputs: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Changes {
@@ -44,14 +47,15 @@ impl Changes {
     ///
     /// # Errors
     /// [`Error::Build`] with everything that does not fit, unless the settings say to ignore it; nothing is written.
-    pub(crate) fn find(topology: &Topology, config: &RuntimeConfig, log: &dyn Log) -> Result<Self> {
+    pub(crate) fn find(topology: &Topology, plan: &Plan, config: &RuntimeConfig, log: &dyn Log) -> Result<Self> {
         let application_id = config.application_id.clone();
-        let now = Fingerprint::of(topology);
+        let now = Fingerprint::of(topology, plan);
         let mut look = Look::new(application_id.clone(), log)?;
         let earlier = look.earlier()?;
         let create = earlier.is_none();
         let earlier = earlier.unwrap_or_default();
         let mut wanted = now.clone();
+        wanted.take_over(&earlier);
         let mut left = Vec::new();
         if config.compatibility == Compatibility::Refuse {
             let problems = now.differences(&earlier, |name| look.holds(name, &earlier))?;
@@ -79,7 +83,13 @@ impl Changes {
         if !records.is_empty() {
             records.push((FORMAT.0.to_owned(), Some(FORMAT.1.to_owned())));
         }
-        Ok(Changes { application_id, create, records, alter: now.longer(&earlier) })
+        Ok(Changes {
+            application_id,
+            create,
+            records,
+            alter: now.longer(&earlier),
+            known_inputs: wanted.known_inputs(),
+        })
     }
 
     /// Writes them down; waits until that is certain.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
 use millstream_dsl::{
-    BufferConfig, HOUR, JoinWindows, KStream, MIN, Optimization, Repartitioned, StreamsBuilder, TableJoined,
-    TimeWindows, pattern,
+    BufferConfig, GroupedStream, HOUR, JoinWindows, KStream, MIN, Optimization, Repartitioned, StreamsBuilder,
+    TableJoined, TimeWindows, pattern,
 };
+use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
 
 fn config() -> RuntimeConfig {
@@ -60,7 +61,10 @@ fn text(key: &str, value: &str) -> (String, Option<String>) {
 fn the_same_program_goes_on_and_writes_nothing_again() -> Result<()> {
     let embedded = after(counting("counts")?)?;
     let wanted = [
-        text("counts-changelog", "key=StringSerde\nkind=key-value\ntopics=words\nvalue=NumberSerde<i64>\n"),
+        text(
+            "counts-changelog",
+            "inputs=words\nkey=StringSerde\nkind=key-value\ntopics=words\nvalue=NumberSerde<i64>\n",
+        ),
         text("format", "1"),
     ];
     assert_eq!(written(&embedded)?, wanted);
@@ -514,7 +518,10 @@ fn state_that_was_written_down_without_its_partitioner_goes_on() -> Result<()> {
     assert_eq!(said(&embedded, counted()?), "");
     embedded.streams(counted()?, config())?.run_to_end()?;
     let wanted = [
-        text("counts-changelog", &format!("key=StringSerde\nkind=key-value\npartitioner=custom\n{}", &store[31..])),
+        text(
+            "counts-changelog",
+            &format!("inputs=app-r-repartition\nkey=StringSerde\nkind=key-value\npartitioner=custom\n{}", &store[31..]),
+        ),
         text("r-repartition", "key=StringSerde\npartitioner=custom\nvalue=StringSerde\n"),
     ];
     let written = written(&embedded)?;
@@ -603,6 +610,76 @@ fn a_table_that_is_rebuilt_from_its_topic_goes_on() -> Result<()> {
     assert_eq!(counters.restore, 3);
     let counts = embedded.read::<String, i64>("out")?.concat();
     assert_eq!(counts, [("x".into(), 1), ("x".into(), 2), ("x".into(), 1), ("y".into(), 1)]);
+    Ok(())
+}
+
+/// Counts words by the minute, each count once.
+fn count_closed(words: &GroupedStream<String, String>) {
+    let counts = words.windowed_by(TimeWindows::of(MIN)).emit_on_close().count("closed");
+    counts.to_stream().map(|window, n| (window.key.clone(), n)).to("out");
+}
+
+/// Windows that read a repartition topic of their own, or under the optimization that of another store.
+fn beside_another(optimized: bool) -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    if optimized {
+        b.optimize(Optimization::ALL);
+    }
+    let words = b.stream::<String, String>("words").select_key(|_, word| word.clone()).group_by_key();
+    words.count("another");
+    count_closed(&words);
+    b.build()
+}
+
+/// Windows that read the topic of the words, or one between.
+fn behind_a_repartition(behind: bool) -> Result<Topology> {
+    program(|_, words| count_closed(&if behind { words.repartition("again") } else { words.clone() }.group_by_key()))
+}
+
+/// A log with a window that a program has closed, and one that is open.
+fn after_a_minute(topology: Topology) -> Result<Embedded> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("words", 1)?;
+    embedded.write("words", 0, &[(1, Some("a"), "a"), (70_000, Some("b"), "b")])?;
+    embedded.streams(topology, config())?.run_to_end()?;
+    Ok(embedded)
+}
+
+/// What all have passed on when the program has had another record for the closed window, and one for a new one.
+fn passed_on_with_two_more(embedded: &Embedded, topology: Topology) -> Result<Vec<(String, i64)>> {
+    embedded.write("words", 0, &[(2, Some("a"), "a"), (200_000, Some("c"), "c")])?;
+    embedded.streams(topology, config())?.run_to_end()?;
+    Ok(embedded.read("out")?.concat())
+}
+
+/// The windows that are closed are known by times beside the positions of the topics that the store was made from: every window
+/// was passed on once more, and late records were counted.
+#[test]
+fn windows_stay_closed_when_their_records_come_from_another_topic() -> Result<()> {
+    let wanted = [("a".into(), 1), ("b".into(), 1), ("c".into(), 1)];
+    for program in [beside_another, behind_a_repartition] {
+        for there in [true, false] {
+            let embedded = after_a_minute(program(!there)?)?;
+            assert_eq!(passed_on_with_two_more(&embedded, program(there)?)?, wanted, "there: {there}");
+        }
+    }
+    Ok(())
+}
+
+/// The topic from which the times come is read by another task, which commits before the store's does.
+#[test]
+fn windows_stay_closed_over_a_program_that_ends_in_between() -> Result<()> {
+    let embedded = after_a_minute(behind_a_repartition(false)?)?;
+    drop(embedded.streams(behind_a_repartition(true)?, config())?);
+    embedded.write("words", 0, &[(80_000, Some("b"), "b")])?;
+    let mut killed = ByHand::new(embedded, behind_a_repartition(true)?, config())?;
+    killed.commits_each_step = true;
+    while killed.embedded.read::<String, String>("app-again-repartition")?.concat().is_empty() {
+        killed.step()?;
+    }
+    killed.kill();
+    let wanted = [("a".into(), 1), ("b".into(), 1), ("b".into(), 2), ("c".into(), 1)];
+    assert_eq!(passed_on_with_two_more(&killed.embedded, behind_a_repartition(true)?)?, wanted);
     Ok(())
 }
 

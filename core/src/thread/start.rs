@@ -1,5 +1,7 @@
 //! How a thread's tasks come to run: stores restored, positions taken up, global stores read.
 
+use std::collections::BTreeSet;
+
 use super::StreamThread;
 use crate::error::{Error, Result};
 use crate::handlers::Handlers;
@@ -45,6 +47,22 @@ pub(super) fn first_offset(
     Ok(offset)
 }
 
+/// Gives a task the times that an earlier program has committed with inputs that are not the task's now.
+fn take_up_earlier_times(shared: &ThreadContext, task: &mut Task) -> Result<()> {
+    let stores = task.stores.iter().map(|(id, ..)| &shared.topology.stores()[id.0].name);
+    let topics: BTreeSet<&String> = stores.filter_map(|store| shared.plan.known_inputs.get(store)).flatten().collect();
+    let earlier = topics.into_iter().map(|topic| TopicPartition::new(topic.as_str(), task.id().partition));
+    let earlier: Vec<TopicPartition> =
+        earlier.filter(|partition| task.inputs.iter().all(|input| input.partition != *partition)).collect();
+    if earlier.is_empty() {
+        return Ok(());
+    }
+    let committed = shared.log.admin().committed(&shared.config.application_id, &earlier)?;
+    let metadata = committed.iter().flatten().filter_map(|committed| OffsetMetadata::decode(&committed.metadata));
+    metadata.for_each(|metadata| task.take_up(&metadata.times));
+    Ok(())
+}
+
 impl StreamThread {
     /// Takes up stores and positions: when that is done the tasks run.
     pub(super) fn start(&mut self, now: Now) -> Result<Progress> {
@@ -87,6 +105,7 @@ impl StreamThread {
                 assignment.push((input.partition.clone(), position.0));
                 positions.push(position);
             }
+            take_up_earlier_times(&self.shared, task)?;
             task.start(self.shared.log.admin(), committed, &positions, Handlers::new(&self.shared.config), now.wall)?;
         }
         self.consumer.assign(&assignment)?;
