@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::plan::Plan;
 use crate::topic_name::TopicName;
 use crate::topology::{NodeKind, RecordTypes, StoreDescription, Topics, Topology};
-use crate::topology_index::StoreId;
+use crate::topology_index::{NodeId, StoreId};
 
 /// What is kept of one store or one repartition topic.
 pub(crate) type Properties = BTreeMap<String, String>;
@@ -36,7 +36,8 @@ const JOIN_BUFFER: &str = "join-buffer";
 /// does no harm.
 const PERIODS: [&str; 2] = ["retention.ms", "min.compaction.lag.ms"];
 
-/// Whether the program places the records of a repartition topic, or of those above a store, by a partitioner of its own.
+/// Whether the program places the records of a repartition topic, or of the topics that a store is made of, by a partitioner of its
+/// own.
 const PARTITIONER: &str = "partitioner";
 
 impl Fingerprint {
@@ -59,9 +60,9 @@ impl Fingerprint {
                 properties.insert("key".to_owned(), key.clone());
                 properties.insert("value".to_owned(), value.clone());
             }
-            properties
-                .extend(partitioner(topology, &repartition.name).map(|by| (PARTITIONER.to_owned(), by.to_owned())));
-            entries.insert(TopicName::Repartition(repartition.name.clone()), properties);
+            let name = TopicName::Repartition(repartition.name.clone());
+            properties.extend(partitioner(topology, &name).map(|by| (PARTITIONER.to_owned(), by.to_owned())));
+            entries.insert(name, properties);
         }
         Fingerprint(entries)
     }
@@ -207,17 +208,19 @@ fn of_store(topology: &Topology, store: &StoreDescription) -> Properties {
     properties
 }
 
-/// Whether a repartition topic is placed by the program or by default: all that can be told of a function between two runs.
+/// Whether a topic is placed by the program or by default: all that can be told of a function between two runs.
 /// `None` if it follows where others are.
-fn partitioner(topology: &Topology, topic: &str) -> Option<&'static str> {
-    let repartition = topology.repartitions().iter().find(|repartition| repartition.name == topic)?;
-    match topology.placed_by(repartition.sink) {
+fn partitioner(topology: &Topology, topic: &TopicName) -> Option<&'static str> {
+    let nodes = topology.nodes().iter().enumerate();
+    let mut sinks = nodes.filter(|(_, node)| matches!(&node.kind, NodeKind::Sink(Some(to)) if to == topic));
+    match sinks.find_map(|(sink, _)| topology.placed_by(NodeId(sink))) {
         Some(placed_by) => (!placed_by.goes_back()).then_some("custom"),
         None => Some("default"),
     }
 }
 
-/// How the repartition topics are placed from which a store is made without another one between.
+/// How the topics are placed from which a store is made without another one between. One of the user's is taken to be placed by
+/// default, as every Kafka client does it, unless the program itself writes it.
 fn partitioners_behind(topology: &Topology, store: &StoreDescription) -> BTreeSet<&'static str> {
     let nodes = topology.nodes();
     let mut next: Vec<usize> = store.made_of.iter().map(|node| node.0).collect();
@@ -228,11 +231,15 @@ fn partitioners_behind(topology: &Topology, store: &StoreDescription) -> BTreeSe
             continue;
         }
         next.extend(nodes[id].inputs.iter().map(|input| input.0));
-        let NodeKind::Source(Topics::Named(names)) = &nodes[id].kind else { continue };
-        found.extend(names.iter().filter_map(|name| match name {
-            TopicName::Repartition(name) => partitioner(topology, name),
-            _ => None,
-        }));
+        match &nodes[id].kind {
+            NodeKind::Source(Topics::Named(names)) => {
+                found.extend(names.iter().filter_map(|name| partitioner(topology, name)))
+            }
+            NodeKind::Source(Topics::Pattern(_)) => {
+                found.insert("default");
+            }
+            NodeKind::Processor | NodeKind::Sink(_) => {}
+        }
     }
     found
 }

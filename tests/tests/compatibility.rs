@@ -63,7 +63,7 @@ fn the_same_program_goes_on_and_writes_nothing_again() -> Result<()> {
     let wanted = [
         text(
             "counts-changelog",
-            "inputs=words\nkey=StringSerde\nkind=key-value\ntopics=words\nvalue=NumberSerde<i64>\n",
+            "inputs=words\nkey=StringSerde\nkind=key-value\npartitioner=default\ntopics=words\nvalue=NumberSerde<i64>\n",
         ),
         text("format", "1"),
     ];
@@ -680,6 +680,37 @@ fn windows_stay_closed_over_a_program_that_ends_in_between() -> Result<()> {
     killed.kill();
     let wanted = [("a".into(), 1), ("b".into(), 1), ("b".into(), 2), ("c".into(), 1)];
     assert_eq!(passed_on_with_two_more(&killed.embedded, behind_a_repartition(true)?)?, wanted);
+    Ok(())
+}
+
+/// A topic of the user's is taken to be placed by default: records of another place went where their rows were not.
+#[test]
+fn a_store_that_is_made_of_a_topic_of_the_users_is_placed_by_default() -> Result<()> {
+    let counted = |placed: Option<bool>| {
+        program(move |_, words| {
+            let placed = match placed {
+                None => words.clone(),
+                Some(false) => words.repartition("r"),
+                Some(true) => words.repartition(
+                    Repartitioned::named("r").partitioner(|_, word: &String, n| Some(vec![word.len() as i32 % n])),
+                ),
+            };
+            placed.group_by_key().count("counts").to_stream().to("out");
+        })
+    };
+    for (first, second, was, is) in [(None, Some(true), "default", "custom"), (Some(true), None, "custom", "default")] {
+        let said = said(&after(counted(first)?)?, counted(second)?);
+        let wanted = format!("store `counts`: partitioner `{is}` now, its changelog was written with `{was}`\n");
+        assert!(said.contains(&wanted), "{said}");
+    }
+    for (first, second) in [(None, Some(false)), (Some(false), None)] {
+        assert_eq!(said(&after(counted(first)?)?, counted(second)?), "");
+    }
+    // As it was written before.
+    let embedded = after(counted(None)?)?;
+    let before = "key=StringSerde\nkind=key-value\ntopics=words\nvalue=NumberSerde<i64>\n";
+    embedded.write("app-topology", 0, &[(9, Some("counts-changelog"), before)])?;
+    assert_eq!(said(&embedded, counted(Some(true))?), "");
     Ok(())
 }
 
