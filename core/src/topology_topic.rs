@@ -67,10 +67,12 @@ impl Changes {
             if now.0.contains_key(name) {
                 continue;
             }
-            if matches!(name, TopicName::Changelog(_)) && look.holds(name, &earlier)? && !was.contains_key(REBUILT_FROM)
-            {
+            if matches!(name, TopicName::Changelog(_)) && look.holds(name, &earlier)? {
                 let mut was = was.clone();
-                was.insert(LEFT_BEHIND.to_owned(), "yes".to_owned());
+                // Its topic has them all, whenever it comes back; a changelog would not.
+                if !was.contains_key(REBUILT_FROM) {
+                    was.insert(LEFT_BEHIND.to_owned(), "yes".to_owned());
+                }
                 wanted.0.insert(name.clone(), was);
             } else {
                 left.push((name.to_string(), None));

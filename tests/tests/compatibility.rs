@@ -714,6 +714,19 @@ fn a_store_that_is_made_of_a_topic_of_the_users_is_placed_by_default() -> Result
     Ok(())
 }
 
+/// The topic has been read up to where its group is; a changelog of its own would begin there.
+#[test]
+fn a_table_that_was_rebuilt_from_its_topic_is_not_forgotten_over_a_program_without_it() -> Result<()> {
+    let embedded = after(table(true)?)?;
+    embedded.streams(program(|_, words| words.to("elsewhere"))?, config())?.run_to_end()?;
+    let said_of_own = said(&embedded, table(false)?);
+    let wanted =
+        "store `latest` has a changelog of its own now, and was rebuilt from `words`: its rows would be missing\n";
+    assert!(said_of_own.contains(wanted), "{said_of_own}");
+    assert_eq!(said(&embedded, table(true)?), "");
+    Ok(())
+}
+
 #[test]
 fn the_setting_takes_the_state_as_it_is() -> Result<()> {
     let embedded = after(windowed(MIN, HOUR)?)?;
