@@ -93,6 +93,7 @@ impl Fingerprint {
     pub(crate) fn differences(
         &self,
         earlier: &Fingerprint,
+        topology: &Topology,
         mut holds: impl FnMut(&TopicName) -> Result<bool>,
     ) -> Result<Vec<String>> {
         let mut problems = Vec::new();
@@ -111,12 +112,14 @@ impl Fingerprint {
         for (name, was) in earlier.0.iter().filter(|(name, _)| !swapped.contains(*name)) {
             let found = match (name, self.0.get(name)) {
                 (TopicName::Changelog(store), Some(is)) => changed_store(store, was, is),
-                (TopicName::Changelog(store), None) if !is_nowhere(was) => {
-                    vec![self.vanished_store(earlier, store, was)]
+                (TopicName::Changelog(_), None) if is_nowhere(was) => Vec::new(),
+                (TopicName::Changelog(store), None) if topology.stores().iter().any(|s| s.name == *store) => {
+                    vec![lost_changelog(store)]
                 }
+                (TopicName::Changelog(store), None) => vec![self.vanished_store(earlier, store, was)],
                 (TopicName::Repartition(topic), Some(is)) => changed_repartition(topic, was, is).into_iter().collect(),
                 (TopicName::Repartition(topic), None) => vec![vanished_repartition(topic)],
-                _ => Vec::new(),
+                (TopicName::User(_), _) => Vec::new(),
             };
             if !found.is_empty() && holds(name)? {
                 problems.extend(found);
@@ -301,6 +304,8 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
         (Some(_), Some(_)) => return Vec::new(),
         (None, None) => {}
     }
+    let ignore = |same: &str| format!("{afresh}; if {same}, start once with topology.compatibility=ignore");
+    let same_bytes = "only the name of the type is another and its bytes are the same";
     let is_another_kind = was.get("kind") != is.get("kind");
     let mut problems = Vec::new();
     let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
@@ -312,15 +317,16 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
             _ if is_another_kind && (before.is_none() || now.is_none()) => continue,
             // One more or less leaves the rows what they are; none in common makes them another store's.
             "topics" | PARTITIONER if !are_apart(before, now) => continue,
-            "topics" => ("is made from", afresh.clone()),
+            "topics" => ("is made from", ignore("these are the same records under another name")),
+            PARTITIONER => (PARTITIONER, ignore("both place equal keys alike")),
             // State from before this was written down starts as it is.
             "suppress.until" if before.is_none() => continue,
             // Its times are taken over: see `Fingerprint::take_over`.
             INPUTS => continue,
             // The topic is told: see `Fingerprint::longer`.
             key if PERIODS.contains(&key) => continue,
-            "key" => ("has keys by", afresh.clone()),
-            "value" => ("has values by", afresh.clone()),
+            "key" => ("has keys by", ignore(same_bytes)),
+            "value" => ("has values by", ignore(same_bytes)),
             "kind" => ("is of the kind", afresh.clone()),
             key => (key, afresh.clone()),
         };
@@ -338,6 +344,12 @@ fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> 
 fn are_apart(before: Option<&str>, now: Option<&str>) -> bool {
     let (Some(before), Some(now)) = (before, now) else { return false };
     before.split(' ').all(|b| now.split(' ').all(|n| n != b))
+}
+
+fn lost_changelog(store: &str) -> String {
+    format!(
+        "store `{store}` has no changelog now, and the one that it had holds rows\n  help: leave it on; if its rows are to be left behind, start once with topology.compatibility=ignore"
+    )
 }
 
 fn swapped_join(join: &str, left: &Properties) -> String {

@@ -58,7 +58,7 @@ impl Changes {
         wanted.take_over(&earlier);
         let mut left = Vec::new();
         if config.compatibility == Compatibility::Refuse {
-            let problems = now.differences(&earlier, |name| look.holds(name, &earlier))?;
+            let problems = now.differences(&earlier, topology, |name| look.holds(name, &earlier))?;
             if !problems.is_empty() {
                 return Err(Error::Build(Box::new(problems)));
             }
@@ -173,12 +173,13 @@ impl<'a> Look<'a> {
         let partition = TopicPartition::new(topic.as_str(), 0);
         let start = self.log.admin().start_offset(&partition)?;
         let mut latest = BTreeMap::new();
-        for (key, value) in self.records(&partition, start, usize::MAX)? {
+        self.read(&partition, start, |key, value| {
             match value {
                 Some(value) => latest.insert(key, value),
                 None => latest.remove(&key),
             };
-        }
+            false
+        })?;
         let damaged = |problem: String| Error::State(Box::new(StateError { store: topic.clone(), problem }));
         match latest.remove(FORMAT.0) {
             Some(format) if format != FORMAT.1 => {
@@ -202,7 +203,7 @@ impl<'a> Look<'a> {
     }
 
     /// Whether a changelog holds rows, the topic that stands for it has been read, or a repartition topic holds records
-    /// that are not processed yet.
+    /// that are not processed yet. A row that is deleted counts until it is compacted, its deletion alone does not.
     fn holds(&mut self, name: &TopicName, earlier: &Fingerprint) -> Result<bool> {
         let rebuilt_from = earlier.0.get(name).and_then(|was| was.get(REBUILT_FROM));
         let topic = rebuilt_from.cloned().unwrap_or_else(|| name.resolve(&self.application_id));
@@ -218,28 +219,33 @@ impl<'a> Look<'a> {
                 continue;
             }
             let mut from = admin.start_offset(&partition)?;
-            if matches!(name, TopicName::Repartition(_)) {
+            let is_repartition = matches!(name, TopicName::Repartition(_));
+            if is_repartition {
                 from = from.max(committed.unwrap_or(0));
             }
-            if !self.records(&partition, from, 1)?.is_empty() {
+            let mut found = false;
+            self.read(&partition, from, |_, value| {
+                found |= is_repartition || value.is_some();
+                found
+            })?;
+            if found {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Keys and values from an offset to the end, or the first so many.
-    fn records(
+    /// Gives keys and values from an offset to the end, or until `is_enough`.
+    fn read(
         &mut self,
         partition: &TopicPartition,
         from: Offset,
-        most: usize,
-    ) -> Result<Vec<(String, Option<String>)>> {
+        mut is_enough: impl FnMut(String, Option<String>) -> bool,
+    ) -> Result<()> {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let end = self.log.admin().end_offset(partition, Isolation::ReadCommitted)?;
-        let mut records = Vec::new();
         if from >= end {
-            return Ok(records);
+            return Ok(());
         }
         self.consumer.assign(&[(partition.clone(), from)])?;
         let mut silent = Duration::ZERO;
@@ -252,18 +258,20 @@ impl<'a> Look<'a> {
                         Error::from(LogError::Corrupt { place: partition.to_string(), problem: e.to_string() })
                     })?;
                     let key = view.key.map(|key| lossy(key.as_slice())).unwrap_or_default();
-                    records.push((key, view.value.map(|value| lossy(value.as_slice()))));
+                    if is_enough(key, view.value.map(|value| lossy(value.as_slice()))) {
+                        return Ok(());
+                    }
                 }
             }
-            if records.len() >= most || fetch.position >= end {
-                return Ok(records);
+            if fetch.position >= end {
+                return Ok(());
             }
             match self.consumer.look_again() {
                 Some(after) if nothing && silent < PATIENCE => {
                     self.wakeup.wait(after);
                     silent += after;
                 }
-                _ if nothing => return Ok(records),
+                _ if nothing => return Ok(()),
                 _ => silent = Duration::ZERO,
             }
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
 use millstream_dsl::{
-    BufferConfig, GroupedStream, HOUR, JoinWindows, KStream, MIN, Optimization, Repartitioned, StreamsBuilder,
-    TableJoined, TimeWindows, pattern,
+    BufferConfig, GroupedStream, HOUR, JoinWindows, KStream, MIN, Materialized, Optimization, Repartitioned,
+    StreamsBuilder, TableJoined, TimeWindows, pattern,
 };
 use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
@@ -199,6 +199,12 @@ fn kind_and_types_of_a_store_stay() -> Result<()> {
         assert!(!said.contains("nothing\n"), "{said}");
         for wanted in wanted {
             assert!(said.contains(&format!("store `counts`: {wanted}\n  help: ")), "{said}");
+            let help = said.lines().skip_while(|line| !line.contains(wanted)).nth(1).unwrap_or_default();
+            assert_eq!(
+                help.ends_with(", start once with topology.compatibility=ignore"),
+                !wanted.contains("kind"),
+                "{said}"
+            );
         }
         assert_eq!(said.matches("store `counts`: ").count(), wanted.len(), "{said}");
     }
@@ -247,7 +253,8 @@ fn a_join_of_streams_keeps_its_sides() -> Result<()> {
             said(&embedded, joined(joins, "refunds", "payments")?),
             "the topology cannot run: store `paid-left`: is made from `refunds` now, its changelog was written with \
              `orders`\n  help: give the store another name to begin without rows, or the application another \
-             application.id; to go back, keep what `paid-left` was"
+             application.id; to go back, keep what `paid-left` was; if these are the same records under another \
+             name, start once with topology.compatibility=ignore"
         );
         // There were no payments.
         assert_eq!(said(&embedded, joined(joins, "orders", "refunds")?), "");
@@ -465,7 +472,8 @@ fn a_repartition_topic_keeps_whether_the_program_places_its_records() -> Result<
         assert_eq!(said(&embedded, counted(first)?), "");
         let store = format!(
             "store `counts`: partitioner `{is}` now, its changelog was written with `{was}`\n  help: give the store another \
-             name to begin without rows, or the application another application.id; to go back, keep what `counts` was"
+             name to begin without rows, or the application another application.id; to go back, keep what `counts` was; if \
+             both place equal keys alike, start once with topology.compatibility=ignore"
         );
         assert_eq!(said(&embedded, counted(!first)?), format!("the topology cannot run: {store}"));
         embedded.write("app-r-repartition", 0, &[(9, Some("a"), "x")])?;
@@ -724,6 +732,34 @@ fn a_table_that_was_rebuilt_from_its_topic_is_not_forgotten_over_a_program_witho
         "store `latest` has a changelog of its own now, and was rebuilt from `words`: its rows would be missing\n";
     assert!(said_of_own.contains(wanted), "{said_of_own}");
     assert_eq!(said(&embedded, table(true)?), "");
+    Ok(())
+}
+
+#[test]
+fn a_store_that_loses_its_changelog_is_told_from_one_that_is_gone() -> Result<()> {
+    let embedded = after(counting("counts")?)?;
+    let without = program(|b, words| {
+        b.materialized("counts", Materialized::new().with_logging_disabled());
+        words.group_by_key().count("counts").to_stream().to("out");
+    })?;
+    assert_eq!(
+        said(&embedded, without),
+        "the topology cannot run: store `counts` has no changelog now, and the one that it had holds rows\n  help: leave \
+         it on; if its rows are to be left behind, start once with topology.compatibility=ignore"
+    );
+    Ok(())
+}
+
+/// A changelog before its compaction says of keys that they have no row.
+#[test]
+fn deletions_alone_are_no_rows() -> Result<()> {
+    for (value, refused) in [(None, false), (Some("12345678"), true)] {
+        let embedded = Embedded::in_memory()?;
+        embedded.create("words", 1)?;
+        embedded.streams(counting("counts")?, config())?.run_to_end()?;
+        embedded.write("app-counts-changelog", 0, &[(1, Some("a"), None), (2, Some("b"), value)])?;
+        assert_eq!(!said(&embedded, counting("totals")?).is_empty(), refused, "{value:?}");
+    }
     Ok(())
 }
 
