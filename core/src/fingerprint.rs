@@ -133,7 +133,6 @@ impl Fingerprint {
     pub(crate) fn longer(&self, earlier: &Fingerprint) -> Vec<(TopicName, Properties)> {
         let both = self.0.iter().filter_map(|(name, is)| Some((name, is, earlier.0.get(name)?)));
         let grown = both.map(|(name, is, was)| {
-            let period = |of: &Properties, key: &str| of.get(key).and_then(|ms| ms.parse::<i64>().ok());
             let keys = PERIODS.into_iter().filter(|key| period(is, key) > period(was, key));
             (name.clone(), keys.map(|key| (key.to_owned(), is[key].clone())).collect())
         });
@@ -179,6 +178,11 @@ impl Fingerprint {
             "store `{store}` is no longer in the program, and its changelog holds rows\n  help: {keep}; if its rows are to be left behind, start once with topology.compatibility=ignore"
         )
     }
+}
+
+/// A period of a changelog's topic in milliseconds; -1 is for good.
+pub(crate) fn period(of: &Properties, key: &str) -> Option<u64> {
+    of.get(key)?.parse::<i64>().ok().map(|ms| u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 fn inputs(of: &Properties) -> BTreeSet<&str> {

@@ -11,7 +11,7 @@ use millstream_wire::BatchBuilder;
 
 use crate::config::{Compatibility, RuntimeConfig};
 use crate::error::{Error, Result, StateError};
-use crate::fingerprint::{Fingerprint, LEFT_BEHIND, Properties, REBUILT_FROM};
+use crate::fingerprint::{Fingerprint, LEFT_BEHIND, Properties, REBUILT_FROM, period};
 use crate::log::{
     CommitOutcome, Consumer, ConsumerOptions, GroupOffsets, Isolation, Log, LogError, Offset, ProducerOptions,
     TopicPartition, TopicSpec,
@@ -105,7 +105,11 @@ impl Changes {
         for (name, configs) in &self.alter {
             let topic = name.resolve(&self.application_id);
             if log.admin().partitions(&topic)?.is_some() {
-                log.admin().alter_configs(&topic, configs)?;
+                // It may have more than the last program asked for.
+                let has = log.admin().topic_configs(&topic)?;
+                let longer = configs.iter().filter(|(key, _)| period(configs, key) > period(&has, key));
+                let longer = longer.map(|(key, ms)| (key.clone(), ms.clone())).collect();
+                log.admin().alter_configs(&topic, &longer)?;
             }
         }
         let name = topology_topic(&self.application_id);

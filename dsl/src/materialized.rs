@@ -55,7 +55,8 @@ impl Materialized {
     }
 
     /// With a changelog whose topic is created with these configurations, by Kafka's keys. They win over the store's own, such
-    /// as its `cleanup.policy`; a topic that is there already keeps what it has.
+    /// as its `cleanup.policy`. A topic that is there already keeps what it has, but for a `retention.ms` or `min.compaction.lag.ms`
+    /// that is longer than the program had before: it gets that, `-1` being for good.
     pub fn with_logging_enabled<'a>(mut self, configs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let configs = configs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         self.logging = Some(Logging::Enabled(configs));

@@ -764,6 +764,25 @@ fn deletions_alone_are_no_rows() -> Result<()> {
 }
 
 #[test]
+fn a_changelog_that_is_kept_for_good_is_kept_for_longer_than_any_other() -> Result<()> {
+    let counting = |for_good: bool, retention: Duration| {
+        program(move |b, words| {
+            if for_good {
+                b.materialized("counts", Materialized::new().with_logging_enabled([("retention.ms", "-1")]));
+            }
+            words.group_by_key().windowed_by(TimeWindows::of(MIN)).retention(retention).count("counts");
+        })
+    };
+    let embedded = after(counting(false, HOUR)?)?;
+    for (for_good, retention) in [(true, HOUR), (false, HOUR), (false, 2 * HOUR)] {
+        embedded.streams(counting(for_good, retention)?, config())?.run_to_end()?;
+        let configs = embedded.log.topic_config("app-counts-changelog").unwrap_or_default();
+        assert_eq!(configs.get("retention.ms").map(String::as_str), Some("-1"), "{for_good} {retention:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_setting_takes_the_state_as_it_is() -> Result<()> {
     let embedded = after(windowed(MIN, HOUR)?)?;
     let mut settings = Settings::new().set("topology.compatibility", "ignore");
