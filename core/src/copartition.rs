@@ -18,18 +18,24 @@ struct Member<'a> {
     /// The partitioners of the sinks of this program that write it; `None` is the default one. Empty if nothing is known, or
     /// if it follows the others.
     placed: Vec<Option<&'a PlacedBy>>,
+    /// Whether this program writes it.
+    is_written: bool,
 }
+
+/// By topic, the partitioners that the program says it is placed by where others write it.
+type Stated<'a> = BTreeMap<String, Vec<&'a PlacedBy>>;
 
 impl TopologyParts {
     /// Everything that brings keys together which are not where their equals are: what is `required` not to, or the rest, which
     /// may be meant.
     pub fn scattered_keys(&self, required: bool) -> Vec<String> {
+        let stated = self.stated();
         let groups = self.copartitions.iter().filter(|group| group.required == required);
-        groups.flat_map(|group| self.scattered_in(group)).collect()
+        groups.flat_map(|group| self.scattered_in(group, &stated)).collect()
     }
 
-    fn scattered_in(&self, group: &Copartition) -> Vec<String> {
-        let members: Vec<Member<'_>> = self.members(group);
+    fn scattered_in(&self, group: &Copartition, stated: &Stated<'_>) -> Vec<String> {
+        let members = self.members(group, stated);
         let mut problems = Vec::new();
         let serdes: BTreeSet<&str> = members.iter().map(|m| m.key).collect();
         // Processors may look rows up by what they like.
@@ -69,7 +75,36 @@ impl TopologyParts {
         problems
     }
 
-    fn members(&self, group: &Copartition) -> Vec<Member<'_>> {
+    /// What is said in one group is true of its topics in all the others.
+    fn stated(&self) -> Stated<'_> {
+        let mut stated = Stated::new();
+        for group in &self.copartitions {
+            let (written, others): (Vec<_>, Vec<_>) = self.topics(group).into_iter().partition(|m| m.is_written);
+            let says = written.iter().flat_map(|m| &m.placed).flatten().filter(|placed| placed.is_stated());
+            for (topic, placed) in says.flat_map(|placed| others.iter().map(move |m| (&m.topic, *placed))) {
+                let all = stated.entry(topic.clone()).or_default();
+                if !all.contains(&placed) {
+                    all.push(placed);
+                }
+            }
+        }
+        stated
+    }
+
+    fn members<'a>(&'a self, group: &Copartition, stated: &Stated<'a>) -> Vec<Member<'a>> {
+        let mut members = self.topics(group);
+        for member in members.iter_mut().filter(|m| !m.is_written) {
+            member.placed.extend(stated.get(&member.topic).into_iter().flatten().copied().map(Some));
+        }
+        // What nobody writes here is taken to be placed as the program says, or as every Kafka client does by default.
+        if !members.iter().flat_map(|m| &m.placed).flatten().any(|placed| placed.is_stated()) {
+            members.iter_mut().filter(|m| !m.is_written).for_each(|m| m.placed.push(None));
+        }
+        members
+    }
+
+    /// The topics of a group, each with what writes it here.
+    fn topics(&self, group: &Copartition) -> Vec<Member<'_>> {
         let mut writers: BTreeMap<&TopicName, Vec<Option<&PlacedBy>>> = BTreeMap::new();
         for (id, node) in self.nodes.iter().enumerate() {
             if let NodeKind::Sink(Some(topic)) = &node.kind {
@@ -78,7 +113,6 @@ impl TopologyParts {
                 writers.entry(topic).or_default().extend(placed);
             }
         }
-        // By its name: what writes its keys, and its partitioners if the program writes it.
         let mut members = Vec::new();
         for source in &group.sources {
             let NodeDescription { kind: NodeKind::Source(topics), types: Some(types), .. } = &self.nodes[source.0]
@@ -86,7 +120,13 @@ impl TopologyParts {
                 continue;
             };
             let key = types.partition_serde.as_str();
-            let named = |name: &TopicName| (name.to_string(), key, writers.get(name).cloned());
+            let member = |topic, placed: Option<&Vec<_>>| Member {
+                topic,
+                key,
+                placed: placed.cloned().unwrap_or_default(),
+                is_written: placed.is_some(),
+            };
+            let named = |name: &TopicName| member(name.to_string(), writers.get(name));
             match topics {
                 Topics::Named(names) => members.extend(names.iter().map(named)),
                 Topics::Pattern(pattern) => {
@@ -94,21 +134,12 @@ impl TopologyParts {
                         writers.keys().filter(|name| matches!(name, TopicName::User(name) if pattern.matches(name)));
                     let own: Vec<_> = own.map(|name| named(name)).collect();
                     // Whether others match too is not known before the start.
-                    let others = own.is_empty().then(|| (pattern.to_string(), key, None));
+                    let others = own.is_empty().then(|| member(pattern.to_string(), None));
                     members.extend(own.into_iter().chain(others));
                 }
             }
         }
-        let mut written = members.iter().filter_map(|(.., placed)| placed.as_ref()).flatten();
-        // What nobody writes here is taken to be placed as the program says, or as every Kafka client does by default.
-        let elsewhere =
-            if written.any(|placed| placed.is_some_and(PlacedBy::is_stated)) { Vec::new() } else { vec![None] };
-        let member = |(topic, key, placed): (String, _, Option<_>)| Member {
-            topic,
-            key,
-            placed: placed.unwrap_or_else(|| elsewhere.clone()),
-        };
-        members.into_iter().map(member).collect()
+        members
     }
 }
 

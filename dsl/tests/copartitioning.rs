@@ -385,6 +385,41 @@ fn a_foreign_key_join_says_how_the_other_table_is_placed() {
     assert!(unsaid.contains("`homes-subscription-repartition` by the default"), "{unsaid}");
 }
 
+/// It was heard by the foreign-key join alone.
+#[test]
+fn what_a_foreign_key_join_says_of_a_table_counts_where_that_is_joined_with_others() {
+    fn by_letter(town: &String, partitions: i32) -> i32 {
+        town.bytes().next().map_or(0, i32::from) % partitions
+    }
+    let of = |placed: Option<Produced<StringSerde, StringSerde>>, beside_first: bool| {
+        let b = StreamsBuilder::new();
+        if let Some(placed) = placed {
+            b.stream::<String, String>("elections").to_with("mayors", placed);
+        }
+        let [people, towns, mayors] =
+            ["people", "towns", "mayors"].map(|topic| b.table::<String, String>(topic, topic));
+        let beside = || mayors.join(&towns, plus).to_stream().to("beside");
+        if beside_first {
+            beside();
+        }
+        let homes = TableJoined::named("homes").other_partitioner(by_letter);
+        people.join_on(homes, &towns, |town| Some(town.clone()), plus).to_stream().to("out");
+        if !beside_first {
+            beside();
+        }
+        problem(&b)
+    };
+    let produced = Produced::of::<String, String>;
+    for beside_first in [true, false] {
+        let denied = of(Some(produced()), beside_first);
+        let wanted =
+            "whose records are placed by different partitioners: `towns` by by_letter, `mayors` by the default\n";
+        assert!(denied.contains(wanted), "{denied}");
+        assert_eq!(of(Some(produced().partitioner(by_key_length)), beside_first), "");
+        assert_eq!(of(None, beside_first), "");
+    }
+}
+
 /// Its answers go back to where they were asked for.
 #[test]
 fn the_table_on_the_left_of_a_foreign_key_join_may_be_placed_in_any_way() {

@@ -46,8 +46,9 @@ impl<F> TableJoined<F> {
         TableJoined { name: name.to_owned(), other: None }
     }
 
-    /// The partition of a key of the other table, given the number of partitions, as that table's topic has it. Answers go back to
-    /// the partition that a row came from, however this table's topic is partitioned.
+    /// The partition of a key of the other table, given the number of partitions, as that table's topic has it, which counts for
+    /// everything else that is joined with it. Answers go back to the partition that a row came from, however this table's topic is
+    /// partitioned.
     pub fn other_partitioner<P>(mut self, partitioner: P) -> Self
     where
         P: Fn(&F, i32) -> i32 + Send + Sync + 'static,
