@@ -1,7 +1,12 @@
 //! Every kind of store answers its queries, however many parts an answer has, and whoever asks for something else is told what
 //! is there.
 
-use millstream_core::{Isolation, Position, Result};
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use millstream_core::{Ask, Isolation, Part, Position, QueryError, QueryStores, Result, ThreadContext};
 use millstream_dsl::*;
 
 type Rows<T> = Result<Vec<T>, millstream_core::QueryError>;
@@ -46,6 +51,53 @@ fn an_answer_in_parts_is_whole_and_in_order() -> Result<()> {
     }
     let all = t.query(in_store("sums", RangeQuery::<String, i64>::with_range(..)))?;
     assert_eq!(all.rows().count(), MANY);
+    Ok(())
+}
+
+/// A driver's stores, and what was asked for each part: how long it may take, and its bound.
+#[derive(Clone)]
+struct Watched {
+    stores: <TopologyTestDriver as InteractiveQueries>::Stores,
+    asked: Rc<RefCell<Vec<(Duration, Position)>>>,
+}
+
+impl QueryStores for Watched {
+    fn context(&self) -> Cow<'_, ThreadContext> {
+        self.stores.context()
+    }
+
+    fn ask(&self, ask: Ask, wait: Duration) -> Result<Part, QueryError> {
+        self.asked.borrow_mut().push((wait, ask.bound.clone()));
+        self.stores.ask(ask, wait)
+    }
+}
+
+impl InteractiveQueries for Watched {
+    type Stores = Self;
+
+    fn stores(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// A restore between two parts ended an answer that was to wait for it, and behind a rollback came rows older than its position.
+#[test]
+fn later_parts_are_waited_for_and_no_older_than_the_first() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<String, i64>("in").group_by_key().count("counts");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let input = t.input::<String, i64>("in")?;
+    for n in 0..MANY {
+        input.enqueue(millstream_core::Record::new(name(n), 1, 1_000))?;
+    }
+    t.run()?;
+    let watched = Watched { stores: t.stores(), asked: Rc::default() };
+    let all = in_store("counts", RangeQuery::<String, i64>::with_range(..)).waiting(MIN);
+    assert_eq!(watched.query(all)?.rows().count(), MANY);
+    let reached = Position::new().with("in", 0, MANY as i64);
+    let asked = watched.asked.borrow();
+    assert_eq!(asked[0], (MIN, Position::new()));
+    assert_eq!(asked[1..], vec![(MIN, reached); asked.len() - 1]);
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub struct StateQueryResult<A> {
 pub struct QueryResult<A> {
     /// The partition of the store.
     pub partition: i32,
-    /// Up to where in its input the answer stands; of several parts, the first.
+    /// Up to where in its input the answer stands; of several parts, the first: the others are no older.
     pub position: Position,
     /// The answer.
     pub answer: A,
@@ -121,6 +121,8 @@ pub struct StoreRows<S> {
     stores: S,
     store: Arc<str>,
     ask: Ask,
+    /// How long each part is waited for.
+    wait: Duration,
     part: VecDeque<Records>,
     /// The query is not at its end: `ask` has the rest.
     more: bool,
@@ -129,16 +131,18 @@ pub struct StoreRows<S> {
 impl<S: QueryStores> StoreRows<S> {
     /// Asks for the first rows.
     pub(crate) fn begin(stores: S, store: &Arc<str>, ask: Ask, wait: Duration) -> Result<(Self, Position), QueryError> {
-        let mut rows = StoreRows { stores, store: store.clone(), ask, part: VecDeque::new(), more: true };
-        let position = rows.fetch(wait)?;
-        // What comes after that is no older.
-        rows.ask.bound = Position::new();
+        let mut rows = StoreRows { stores, store: store.clone(), ask, wait, part: VecDeque::new(), more: true };
+        let position = rows.fetch()?;
+        if rows.more {
+            // What comes after a rollback may be older.
+            rows.ask.bound = position.clone();
+        }
         Ok((rows, position))
     }
 
-    fn fetch(&mut self, wait: Duration) -> Result<Position, QueryError> {
+    fn fetch(&mut self) -> Result<Position, QueryError> {
         self.more = false;
-        let part = self.stores.ask(self.ask.clone(), wait)?;
+        let part = self.stores.ask(self.ask.clone(), self.wait)?;
         self.part.extend(part.rows);
         if let Some(rest) = part.rest {
             (self.ask.query, self.more) = (rest, true);
@@ -169,7 +173,7 @@ impl<S: QueryStores> StoreRows<S> {
             if !self.more {
                 return Ok(None);
             }
-            self.fetch(Duration::ZERO)?;
+            self.fetch()?;
         }
     }
 

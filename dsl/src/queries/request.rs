@@ -121,7 +121,7 @@ impl<Q: Query> StateQueryRequest<Q> {
         StateQueryRequest { bound, ..self }
     }
 
-    /// Waits so long for a store that is being restored, or has not come to the bound.
+    /// Waits so long for a store that is being restored, or has not come to the bound; for each part of an answer anew.
     #[must_use]
     pub fn waiting(self, wait: Duration) -> Self {
         StateQueryRequest { wait, ..self }
