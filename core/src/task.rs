@@ -695,7 +695,9 @@ impl Task {
                 self.inputs.iter().map(|i| i.partition.clone()).zip(offsets).collect()
             }
         };
-        if !position.has_reached(&ask.bound, ask.partition) {
+        // A global store has all partitions of its topic.
+        let is_global = self.topology.stores()[ask.store.0].global;
+        if !position.has_reached(&ask.bound, (!is_global).then_some(ask.partition)) {
             return Err(QueryError::NotUpToBound { partition: ask.partition, position });
         }
         self.cx.has_record = false;

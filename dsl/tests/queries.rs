@@ -193,6 +193,28 @@ fn global_stores_are_asked_as_others() -> Result<()> {
     Ok(())
 }
 
+/// It is asked as partition 0 and has what all say: a bound in another one was passed over.
+#[test]
+fn a_global_store_is_at_a_bound_in_all_partitions() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.topic("names", 3);
+    let names = b.global_table::<String, String>("names", "names-store");
+    b.stream::<String, i64>("in").join_global(&names, |k, _| Some(k.clone()), |_, name| name.clone()).to("out");
+    let t = TopologyTestDriver::new(b.build()?)?;
+    let input = t.input::<String, String>("names")?;
+    ["a", "b", "c", "d", "e", "f"].into_iter().for_each(|key| input.pipe(key, "x"));
+    let all = || in_store("names-store", RangeQuery::<String, String>::with_range(..));
+    let reached = t.query(all())?.position();
+    assert!(t.query(all().with_position_bound(reached.clone())).is_ok());
+    for partition in 0..3 {
+        let offset = reached.get("names", partition).expect("it is read");
+        let further = reached.clone().with("names", partition, offset + 1);
+        let answer = t.query(all().with_position_bound(further));
+        assert!(matches!(answer, Err(QueryError::NotUpToBound { .. })), "partition {partition}");
+    }
+    Ok(())
+}
+
 /// A row that was deleted is no row, and a store that came back from its changelog answers as before.
 #[test]
 fn what_is_there_after_a_restart() -> Result<()> {

@@ -115,7 +115,8 @@ impl<Q: Query> StateQueryRequest<Q> {
 
     /// The answer must have come as far as this in the store's input; else it is [`QueryError::NotUpToBound`]. The position of an
     /// earlier answer reads no older rows than that one; the offset behind a record that was written reads what comes of it.
-    /// What it says of other partitions than the store's is left aside; a topic that the store's task does not read is never reached.
+    /// What it says of other partitions than the store's is left aside, but a global store has all; a topic that the store's task does
+    /// not read is never reached.
     #[must_use]
     pub fn with_position_bound(self, bound: Position) -> Self {
         StateQueryRequest { bound, ..self }
