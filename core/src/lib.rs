@@ -39,6 +39,7 @@ mod mermaid;
 mod nearest_word;
 mod offset_metadata;
 mod offset_reset;
+mod own_threads;
 mod partitioner;
 mod placed_by;
 mod plan;

@@ -37,6 +37,8 @@ pub enum QueryError {
     },
     /// The application does not run: not yet, or not any more.
     NotRunning(State),
+    /// A thread of the application asks, or a listener of its state: what would answer waits for it.
+    OwnThread,
     /// The store's thread is not processing: it is being restored. Trying again later helps.
     Restoring,
     /// The task has not come as far as the query wants. Trying again later helps.
@@ -79,6 +81,10 @@ impl fmt::Display for QueryError {
                 write!(f, "the application is not started\n  help: call start() before")
             }
             QueryError::NotRunning(state) => write!(f, "the application is {state:?}"),
+            QueryError::OwnThread => write!(
+                f,
+                "a thread of the application asks, and would wait for itself\n  help: ask from another thread; a processor reads the stores that it is connected to"
+            ),
             QueryError::Restoring => {
                 write!(f, "the store is being restored\n  help: ask again, or let the query wait")
             }

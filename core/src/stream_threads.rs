@@ -11,6 +11,7 @@ use crate::bounded_run::BoundedRun;
 use crate::client_state::State;
 use crate::counters::Counters;
 use crate::error::{Error, Result, panic_message};
+use crate::own_threads::OwnThreads;
 use crate::plan::Plan;
 use crate::rebalance::{Generation, Rebalance};
 use crate::restore_listener::StateRestoreListener;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rebalance: Rebalance,
     pub(crate) bounded: BoundedRun,
+    pub(crate) own_threads: OwnThreads,
     stop: AtomicBool,
     pub(crate) paused: AtomicBool,
     progress: Mutex<Progress>,
@@ -86,6 +88,7 @@ impl Shared {
             clock,
             rebalance: Rebalance::new(first),
             bounded: BoundedRun::default(),
+            own_threads: OwnThreads::default(),
             stop: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             progress: Mutex::new(progress),
@@ -171,7 +174,10 @@ impl Shared {
             }
             std::mem::replace(&mut progress.state, to)
         };
-        let told = listener.as_ref().map(|listener| catch_unwind(AssertUnwindSafe(|| listener(from, to))));
+        let told = listener.as_ref().map(|listener| {
+            let _own = self.own_threads.enter();
+            catch_unwind(AssertUnwindSafe(|| listener(from, to)))
+        });
         drop(listener);
         // Whoever changed the state has more to do: others wait for it.
         if let Some(Err(panic)) = told {
@@ -258,6 +264,7 @@ enum End {
 /// One thread's life: a [`StreamThread`] for every generation, and those that replace one that has failed. `is_new`: its first
 /// generation is the next one.
 pub(crate) fn drive(shared: &Shared, number: usize, name: &str, is_new: bool) {
+    let _own = shared.own_threads.enter();
     let mut generation = shared.rebalance.generation();
     let mut round = 0;
     let mut ended = if is_new { Ok(End::Rebalance) } else { live(shared, &generation, number, name, &mut round) };

@@ -278,7 +278,8 @@ impl Streams {
         Stopper(self.shared.clone())
     }
 
-    /// Something to ask its stores through, from any thread.
+    /// Something to ask its stores through, from any thread but the application's own: in a processor, a closure of the program or a
+    /// listener of the application, a query is [`QueryError::OwnThread`]. These must not wait for a query of another thread either.
     pub fn queries(&self) -> Queries {
         Queries(self.shared.clone())
     }
@@ -334,6 +335,9 @@ impl QueryStores for Queries {
 
     fn ask(&self, ask: Ask, wait: Duration) -> Result<Part, QueryError> {
         let shared = &self.0;
+        if shared.own_threads.is_one() {
+            return Err(QueryError::OwnThread);
+        }
         let state = || shared.progress().state;
         loop {
             if let not_running @ (State::Created | State::NotRunning | State::Error) = state() {

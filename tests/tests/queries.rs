@@ -1,10 +1,15 @@
 //! An application's stores are asked while it runs, from other threads: what a query sees, what it waits for, and that it has
 //! an answer or an error whatever its stream thread does.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use millstream_core::{Isolation, Position, QueryError, Result, RuntimeConfig, State, Streams, Topology};
+use millstream_core::{
+    Isolation, Position, Queries, QueryError, Result, RuntimeConfig, State, StateRestoreListener, Streams,
+    TopicPartition, Topology, Uncaught,
+};
 use millstream_dsl::{InteractiveQueries, KeyQuery, RangeQuery, StreamsBuilder, in_store};
 use millstream_state::{RocksDisk, RocksOptions};
 use millstream_tests::embedded::Embedded;
@@ -176,4 +181,56 @@ fn no_thread_no_answer() -> Result<()> {
         assert!(matches!(asked(), Err(QueryError::NotRunning(State::NotRunning))));
         Ok(())
     })
+}
+
+/// A query that a stream thread has asked, or a listener, waited for that thread for ever, and `close` with it.
+#[test]
+fn the_applications_own_threads_have_an_error_at_once() -> Result<()> {
+    type Ask = Arc<dyn Fn(&'static str) + Send + Sync>;
+    struct Restored(Ask);
+    impl StateRestoreListener for Restored {
+        fn on_restore_end(&self, _: &TopicPartition, _: &str, _: u64) {
+            (self.0)("restore listener");
+        }
+    }
+    for threads in [1, 2] {
+        let embedded = Embedded::in_memory()?;
+        embedded.create("in", 2)?;
+        embedded.write("in", 0, &[(1, Some("a"), "x")])?;
+        embedded.streams(counts()?, RuntimeConfig::embedded("app"))?.run_to_end()?;
+        let (queries, (tell, told)) = (Arc::new(OnceLock::<Queries>::new()), channel());
+        let to_ask = queries.clone();
+        let ask: Ask = Arc::new(move |who| {
+            let Some(queries) = to_ask.get() else { return };
+            let answer = count(queries, "a", Isolation::ReadUncommitted, Position::new());
+            assert!(matches!(answer, Err(QueryError::OwnThread)), "{who}: {answer:?}");
+            tell.send(who).expect("somebody listens");
+        });
+        let b = StreamsBuilder::new();
+        b.topic("in", 2);
+        let in_closure = ask.clone();
+        let texts = b.stream::<String, String>("in").try_map_values(move |text| {
+            in_closure("closure");
+            if text == "boom" { Err(text) } else { Ok(text) }
+        });
+        texts.group_by_key().count("counts").to_stream().to("out");
+        let config = RuntimeConfig { threads, ..RuntimeConfig::embedded("app") };
+        let mut streams = embedded.streams(b.build()?, config)?;
+        assert!(queries.set(streams.queries()).is_ok());
+        let in_listener = ask.clone();
+        streams.on_state_change(move |_, _| in_listener("state listener"));
+        streams.on_restore(Restored(ask.clone()));
+        streams.on_uncaught(move |_| {
+            ask("error handler");
+            Uncaught::StopClient
+        });
+        streams.start()?;
+        // This thread, which has called the listener, may ask again.
+        assert_eq!(count(&streams, "a", Isolation::ReadUncommitted, behind([1, 0]))?, Some(1));
+        embedded.write("in", 0, &[(1, Some("a"), "boom")])?;
+        assert!(streams.join().is_err());
+        let who: BTreeSet<_> = told.try_iter().collect();
+        assert_eq!(who, BTreeSet::from(["closure", "error handler", "restore listener", "state listener"]));
+    }
+    Ok(())
 }

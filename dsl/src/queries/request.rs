@@ -153,13 +153,13 @@ pub trait InteractiveQueries {
     #[doc(hidden)]
     fn stores(&self) -> Self::Stores;
 
-    /// Asks a store.
+    /// Asks a store, from any thread but the application's own: not in a processor, a closure of the program, or a listener.
     ///
     /// A thread answers between two polls, for at most a millisecond or 1,000 rows; of longer answers the rest is asked for as it
     /// is read. Rows are then as they were at their part: not all of one moment.
     ///
     /// # Errors
-    /// [`QueryError`]: the store's name or types, the application's state, the bound.
+    /// [`QueryError`]: the store's name or types, the application's state, the bound, the thread that asks.
     fn query<Q: Query>(
         &self,
         request: StateQueryRequest<Q>,
