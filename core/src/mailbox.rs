@@ -112,6 +112,14 @@ impl Mailbox {
         }
     }
 
+    /// Puts back what a thread has taken and not answered: the one that comes in its place does, if there is one.
+    pub(crate) fn put_back(&self, mut waiting: Vec<Letter>) {
+        if let Some(letters) = self.letters().as_mut() {
+            letters.append(&mut waiting);
+            self.any.store(true, Ordering::Release);
+        }
+    }
+
     /// The thread has ended, and none comes in its place.
     pub(crate) fn close(&self) {
         // Dropped without the lock: each tells its caller.

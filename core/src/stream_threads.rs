@@ -305,6 +305,7 @@ fn live(shared: &Shared, generation: &Generation, number: usize, name: &str, rou
     });
     if let (Err(_), Some(thread)) = (&ended, &mut thread) {
         thread.abandon();
+        generation.members[number].mailbox.put_back(thread.unanswered());
         shared.progress().counters[number] = thread.counters();
     }
     if let Ok(End::Rebalance) = ended {

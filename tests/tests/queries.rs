@@ -2,6 +2,7 @@
 //! an answer or an error whatever its stream thread does.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -231,6 +232,41 @@ fn the_applications_own_threads_have_an_error_at_once() -> Result<()> {
         assert!(streams.join().is_err());
         let who: BTreeSet<_> = told.try_iter().collect();
         assert_eq!(who, BTreeSet::from(["closure", "error handler", "restore listener", "state listener"]));
+    }
+    Ok(())
+}
+
+/// What a thread was asked when it failed was lost with it: the caller was told that it had ended, while another took its place.
+#[test]
+fn whoever_waits_for_a_failed_thread_is_answered_by_the_next() -> Result<()> {
+    let fails = Arc::new(AtomicBool::new(false));
+    let b = StreamsBuilder::new();
+    b.topic("in", 2);
+    let in_closure = fails.clone();
+    let texts = b
+        .stream::<String, String>("in")
+        .try_map_values(move |text| if in_closure.swap(false, Ordering::Relaxed) { Err(text) } else { Ok(text) });
+    texts.group_by_key().count("counts").to_stream().to("out");
+    let embedded = Embedded::in_memory()?;
+    embedded.create("in", 2)?;
+    embedded.create("out", 2)?;
+    let mut streams = embedded.streams(b.build()?, RuntimeConfig::embedded("app"))?;
+    streams.on_uncaught(|_| Uncaught::ReplaceThread);
+    streams.start()?;
+    for n in 1..=20 {
+        let queries = streams.queries();
+        std::thread::scope(|scope| -> Result<()> {
+            let waits = scope.spawn(move || count(&queries, "a", Isolation::ReadUncommitted, behind([n, 0])));
+            // Until the thread has the query of the other, most likely.
+            for _ in 0..100 {
+                count(&streams, "a", Isolation::ReadUncommitted, Position::new())?;
+            }
+            fails.store(true, Ordering::Relaxed);
+            embedded.write("in", 0, &[(1, Some("a"), "x")])?;
+            assert_eq!(waits.join().expect("it does not panic")?, Some(n));
+            Ok(())
+        })?;
+        assert!(!fails.load(Ordering::Relaxed));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::StreamThread;
 use crate::log::Isolation;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Letter, Mailbox};
 use crate::query::{Ask, Part};
 use crate::query_error::QueryError;
 use crate::task::Task;
@@ -47,6 +47,11 @@ impl StreamThread {
         if is_over && !self.letters.is_empty() {
             self.wakeup.wake();
         }
+    }
+
+    /// What it was asked and has not answered.
+    pub(crate) fn unanswered(&mut self) -> Vec<Letter> {
+        std::mem::take(&mut self.letters)
     }
 
     /// Answers a part of a query.
