@@ -12,8 +12,8 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
-use hashbrown::HashMap;
-use millstream_core::{KEYS_AHEAD, Timestamp};
+use hashbrown::{HashMap, HashSet};
+use millstream_core::{Isolation, KEYS_AHEAD, Timestamp};
 
 /// The present content of a row.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,11 +84,22 @@ pub(crate) struct Rows<I, C> {
     /// Without undo (global stores) changes are final at once.
     undo: bool,
     disk: Option<Generations>,
-    /// Where the undo of a row lies in `present` and in `flushed`; kept only while somebody asks.
-    present_at: HashMap<RowId, usize>,
-    flushed_at: HashMap<RowId, usize>,
     /// The row that is looked at next whether it may leave.
     hand: usize,
+}
+
+/// Rows as an isolation sees them.
+pub(crate) struct Seen<'a, I, C> {
+    rows: &'a Rows<I, C>,
+    /// Of those that have changed since the last commit and are not to be seen so, what it made permanent.
+    committed: HashMap<RowId, &'a C>,
+}
+
+impl<'a, I, C: Content> Seen<'a, I, C> {
+    /// The content of one of the rows.
+    pub(crate) fn content(&self, id: RowId) -> &'a C {
+        self.committed.get(&id).copied().unwrap_or_else(|| self.rows.content(id))
+    }
 }
 
 /// Which generations the disk has. Deletions stay until it has them, or the row before would be found there.
@@ -122,8 +133,6 @@ impl<I, C: Content> Rows<I, C> {
             gone: Vec::new(),
             undo,
             disk: None,
-            present_at: HashMap::new(),
-            flushed_at: HashMap::new(),
             hand: 0,
         }
     }
@@ -154,23 +163,24 @@ impl<I, C: Content> Rows<I, C> {
         &self.rows[id.index()].content
     }
 
-    /// Makes ready for [`Rows::committed_content`], at most so many changes at a time; `true` when that is done.
-    pub(crate) fn look_up_undo(&mut self, most: usize) -> bool {
-        let mut left = most;
-        for (undo, at) in [(&self.flushed, &mut self.flushed_at), (&self.present, &mut self.present_at)] {
-            // A row has one undo in a generation: so many have been looked at.
-            let seen = at.len();
-            at.extend(undo.iter().enumerate().skip(seen).take(left).map(|(place, (id, _))| (*id, place)));
-            left -= at.len() - seen;
+    /// Some rows as they are to be seen. If one of them has changed since the last commit, that takes one look at all undo.
+    pub(crate) fn seen(&self, isolation: Isolation, rows: impl Iterator<Item = RowId>) -> Seen<'_, I, C> {
+        let is_hidden = |id: &RowId| self.rows[id.index()].changed > self.committed;
+        let mut hidden: HashSet<RowId> = match isolation {
+            Isolation::ReadCommitted => rows.filter(is_hidden).collect(),
+            Isolation::ReadUncommitted => HashSet::new(),
+        };
+        let mut committed = HashMap::with_capacity(hidden.len());
+        // The older generation first: its contents are what was committed.
+        for (id, content) in self.flushed.iter().chain(&self.present) {
+            if hidden.is_empty() {
+                break;
+            }
+            if hidden.remove(id) {
+                committed.insert(*id, content);
+            }
         }
-        self.flushed_at.len() == self.flushed.len() && self.present_at.len() == self.present.len()
-    }
-
-    /// The content of a row as the last commit made it permanent. To be made ready for.
-    pub(crate) fn committed_content(&self, id: RowId) -> &C {
-        let flushed = self.flushed_at.get(&id).and_then(|at| self.flushed.get(*at));
-        let undo = flushed.or_else(|| self.present_at.get(&id).and_then(|at| self.present.get(*at)));
-        undo.map_or_else(|| self.content(id), |(_, content)| content)
+        Seen { rows: self, committed }
     }
 
     /// Places of rows, free ones among them.
@@ -260,13 +270,11 @@ impl<I, C: Content> Rows<I, C> {
     pub(crate) fn flushed(&mut self) {
         debug_assert!(self.flushed.is_empty(), "one commit is under way at most");
         std::mem::swap(&mut self.present, &mut self.flushed);
-        std::mem::swap(&mut self.present_at, &mut self.flushed_at);
         self.generation = self.generation.checked_add(1).unwrap_or(1);
     }
 
     /// The flushed generation is committed. `remove` is told the rows that are gone for good.
     pub(crate) fn committed(&mut self, mut remove: impl FnMut(RowId, &I)) {
-        self.flushed_at = HashMap::new();
         self.flushed.clear();
         self.committed = self.generation - 1;
         if let Some(disk) = &mut self.disk {
@@ -289,7 +297,6 @@ impl<I, C: Content> Rows<I, C> {
     /// Back to the last commit. `f` is told every row that was changed, as it is again: if it is not there, it is gone
     /// for good.
     pub(crate) fn rollback(&mut self, mut f: impl FnMut(RowId, &I, &C)) {
-        (self.present_at, self.flushed_at) = Default::default();
         self.gone.clear();
         // The older generation last: its contents are what was committed.
         let mut touched = Vec::new();

@@ -15,7 +15,7 @@ use millstream_core::{
 
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
-use crate::key_value::{UNDO_PER_ROW, decode, write_row, write_value};
+use crate::key_value::{decode, write_row, write_value};
 use crate::rows::{Entry, RowId, Rows};
 use crate::rows_on_disk::RowsOnDisk;
 
@@ -408,23 +408,19 @@ where
         &mut self,
         query: &StoreQuery,
         isolation: Isolation,
-        rows: usize,
+        _rows: usize,
         answer: &mut ChangelogWriter,
     ) -> Result<Option<StoreQuery>> {
-        let committed = isolation == Isolation::ReadCommitted;
-        if committed && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
-            return Ok(Some(query.clone()));
-        }
         let Some(key) = query.single_key() else {
             return Err(Error::user("a versioned store is asked for one key at a time"));
         };
         let found = self.find(self.index.hash(key), key);
         // What is on disk alone stays there: it was committed.
         let away = if found.is_none() { self.look_up(key)? } else { Vec::new() };
-        let content = |id| if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
-        let in_memory = found.and_then(|id| content(id).value.as_deref());
+        let seen = self.rows.seen(isolation, found.into_iter());
+        let in_memory = found.and_then(|id| seen.content(id).value.as_deref());
         let versions = in_memory.unwrap_or(&away);
-        let observed = if committed { self.committed_observed } else { self.observed };
+        let observed = if isolation == Isolation::ReadCommitted { self.committed_observed } else { self.observed };
         let history = observed.saturating_sub(self.history);
         let mut asked: Vec<_> = valid_at(versions, query.times.clone(), history).collect();
         if query.descending {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use millstream_core::{ChangelogWriter, Isolation, NumberSerde, StateStore, StoreQuery, Timestamp};
+use millstream_core::{ChangelogWriter, Isolation, NumberSerde, Result, StateStore, StoreQuery, Timestamp};
 use millstream_state::{KeyValueTable, Place, SessionBounds, TimedTable, VersionedTable, WindowStart};
 use proptest::prelude::*;
 
@@ -163,4 +163,59 @@ fn of_versions() {
     assert_eq!((values(120..=139), values(79..=79), values(0..=60)), (vec![], vec![], vec![]));
     assert_eq!(values(140..=140), [(180, 3)]);
     assert_eq!(ask(&mut table, key(i64::MIN..=i64::MAX), Isolation::ReadCommitted, 100), []);
+}
+
+/// All that a query says of rows that change, many at a time, between one part of its answer and the next, and are committed: the last
+/// commit's values. Gives how many rows came.
+fn ask_while_rows_change<T: StateStore>(
+    store: &mut T,
+    mut query: StoreQuery,
+    put: impl Fn(&mut T, u8, i64) -> Result<()>,
+) -> Result<usize> {
+    let mut found = 0;
+    for round in 0..200 {
+        (0..200).try_for_each(|key| put(store, key, round))?;
+        let mut writer = ChangelogWriter::default();
+        if round > 0 {
+            let rest = store.query(&query, Isolation::ReadCommitted, 10, &mut writer)?;
+            for mut batch in writer.into_batches().map(|batch| batch.into_records(0)) {
+                while let Some(row) = batch.next() {
+                    let value = row.expect("a row").value.expect("a value").as_slice().try_into().expect("a number");
+                    assert_eq!(i64::from_be_bytes(value), round - 1);
+                    found += 1;
+                }
+            }
+            match rest {
+                Some(rest) => query = rest,
+                None => return Ok(found),
+            }
+        }
+        store.flush(&mut ChangelogWriter::default())?;
+        store.committed();
+    }
+    panic!("an answer without end");
+}
+
+/// A part had to know of every row that has changed what it was, and found that out of so many rows alone: where more changed from
+/// one part to the next, or between two commits, no query had an answer.
+#[test]
+fn many_changes_keep_no_query_from_its_answer() -> Result<()> {
+    for (query, rows) in [(StoreQuery::key(vec![7]), 1), (StoreQuery::range((Bound::Unbounded, Bound::Unbounded)), 200)]
+    {
+        let mut keys = KeyValueTable::<Numbers>::new("t", NumberSerde::default(), true);
+        let put = |table: &mut KeyValueTable<_>, key, value| table.put(&[key], Some(value), 0).map(drop);
+        assert_eq!(ask_while_rows_change(&mut keys, query.clone(), put)?, rows);
+        let mut windows = TimedTable::<WindowStart, Numbers>::new("t", NumberSerde::default(), 1_000_000);
+        let put = |table: &mut TimedTable<_, _>, key, value| {
+            table.observe(10);
+            table.change(&[key], WindowStart(10))?.value = Some(value);
+            Ok(())
+        };
+        assert_eq!(ask_while_rows_change(&mut windows, query, put)?, rows);
+    }
+    let mut versions = VersionedTable::<Numbers>::new("t", NumberSerde::default(), 100);
+    let put = |table: &mut VersionedTable<_>, key, value| table.put(&[key], value, Some(value)).map(drop);
+    let latest = StoreQuery { times: i64::MAX..=i64::MAX, ..StoreQuery::key(vec![7]) };
+    assert_eq!(ask_while_rows_change(&mut versions, latest, put)?, 1);
+    Ok(())
 }

@@ -42,9 +42,6 @@ pub struct KeyValueTable<VS: Serde> {
     scratch: Vec<u8>,
 }
 
-/// How many changes that are not committed are looked at in the time of a row.
-pub(crate) const UNDO_PER_ROW: usize = 8;
-
 impl<VS: Serde> KeyValueTable<VS>
 where
     VS::Value: Clone,
@@ -194,13 +191,6 @@ where
         self.disk.as_ref().and_then(RowsOnDisk::away)
     }
 
-    /// Gives a row, if it is there.
-    fn give(&mut self, id: RowId, committed: bool, answer: &mut ChangelogWriter) -> Result<()> {
-        let entry = if committed { self.rows.committed_content(id) } else { self.rows.content(id) };
-        let (Some(value), key) = (&entry.value, self.rows.identity(id)) else { return Ok(()) };
-        write_value(&self.name, &self.serde, &mut self.scratch, key, Some(value), entry.timestamp, answer)
-    }
-
     /// Deletes the rows that were not used for longest, if there are more than may be. Called before whatever could see them.
     #[inline]
     fn drop_surplus(&mut self) {
@@ -328,13 +318,12 @@ where
         answer: &mut ChangelogWriter,
     ) -> Result<Option<StoreQuery>> {
         self.drop_surplus();
-        let committed = isolation == Isolation::ReadCommitted;
-        if committed && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
-            return Ok(Some(query.clone()));
-        }
         if let Some(key) = query.single_key() {
             match self.find(self.index.hash(key), key) {
-                Some(id) => self.give(id, committed, answer)?,
+                Some(id) => {
+                    let entry = self.rows.seen(isolation, [id].into_iter()).content(id);
+                    give(&self.name, &self.serde, &mut self.scratch, key, entry, answer)?;
+                }
                 None => {
                     let mut copy = |row: ChangelogRecord<'_>| {
                         answer.copy(row);
@@ -350,13 +339,18 @@ where
         }
         let Some(range) = query.keys_left(query.after.as_deref(), false) else { return Ok(None) };
         let (part, end) = self.part(range, query.descending, rows)?;
-        for found in part {
-            match &found {
-                Found::InMemory(id) => self.give(*id, committed, answer)?,
+        let in_memory = part.iter().filter_map(|found| if let Found::InMemory(id) = found { Some(*id) } else { None });
+        let seen = self.rows.seen(isolation, in_memory);
+        for found in &part {
+            match found {
+                Found::InMemory(id) => {
+                    let (key, entry) = (self.rows.identity(*id), seen.content(*id));
+                    give(&self.name, &self.serde, &mut self.scratch, key, entry, answer)?;
+                }
                 Found::OnDisk(row) => answer.copy(row.record()),
             }
             if answer.is_full() {
-                return Ok(Some(query.after(self.key_of(&found))));
+                return Ok(Some(query.after(self.key_of(found))));
             }
         }
         Ok(end.map(|end| query.after(&end)))
@@ -375,6 +369,19 @@ where
             self.rows.content(id).value.iter().for_each(|value| self.serde.touch(value));
         }
     }
+}
+
+/// Gives a row, if it is there.
+fn give<VS: Serde>(
+    name: &str,
+    serde: &VS,
+    scratch: &mut Vec<u8>,
+    key: &[u8],
+    entry: &Entry<VS::Value>,
+    answer: &mut ChangelogWriter,
+) -> Result<()> {
+    let Some(value) = &entry.value else { return Ok(()) };
+    write_value(name, serde, scratch, key, Some(value), entry.timestamp, answer)
 }
 
 /// Writes the changed rows of a table to the changelog, and tells the disk how large they are.

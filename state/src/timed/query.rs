@@ -6,8 +6,8 @@ use millstream_core::{ChangelogWriter, Isolation, Result, RowOrder, Serde, State
 
 use super::{Place, Placed, RunId, TimedTable};
 use crate::key_bytes::KeyBytes;
-use crate::key_value::{OwnedRow, UNDO_PER_ROW, write_value};
-use crate::rows::Content as _;
+use crate::key_value::{OwnedRow, write_value};
+use crate::rows::{Content as _, RowId, Seen};
 use crate::sorted_keys::SortedKeys;
 
 /// What a key has given to an answer.
@@ -23,6 +23,14 @@ struct Found<P> {
     run: Option<RunId>,
     /// Those on disk alone.
     away: Vec<(P, OwnedRow)>,
+}
+
+/// A query, and what it sees.
+struct Asked<'a, P, V> {
+    query: &'a StoreQuery,
+    seen: Seen<'a, RunId, Placed<P, V>>,
+    /// Rows up to here have expired.
+    oldest: Timestamp,
 }
 
 /// A row of a key.
@@ -59,51 +67,46 @@ where
     /// Gives the rows of a key that a query means, those behind a place of it, at most so many: the last place that was
     /// looked at if there are more.
     fn give(
-        &mut self,
+        &self,
         found: &Found<P>,
-        query: &StoreQuery,
+        asked: &Asked<'_, P, VS::Value>,
         after: Option<P>,
-        isolation: Isolation,
         most: usize,
+        (key, value): &mut (Vec<u8>, Vec<u8>),
         answer: &mut ChangelogWriter,
     ) -> Result<Given<P>> {
-        let committed = isolation == Isolation::ReadCommitted;
-        let observed = if committed { self.committed_observed } else { self.observed };
-        let oldest = observed.saturating_sub(self.retention);
-        let content = |row| if committed { self.rows.committed_content(row) } else { self.rows.content(row) };
-        let run = found.run.map(|run| &self.runs[run as usize]);
+        let Asked { query, seen, oldest } = asked;
         // A committed row may have been somewhere else, but among those that were committed with it the order is the same.
-        let in_memory = run.into_iter().flat_map(|run| run.places()).map(|(_, row)| content(*row));
+        let in_memory = self.places(found).map(|(_, row)| seen.content(*row));
         let in_memory = in_memory.filter(|content| content.is_there()).map(Row::InMemory);
         let is_asked = |row: &Row<'_, P, VS::Value>| {
             let place = row.place();
             let is_left = after.is_none_or(|after| if query.descending { place < after } else { place > after });
-            place.time() > oldest && is_left && place.is_at(&query.times)
+            place.time() > *oldest && is_left && place.is_at(&query.times)
         };
-        let mut asked: Vec<_> = in_memory.filter(is_asked).collect();
-        asked.extend(found.away.iter().map(|(place, row)| Row::Away(*place, row)).filter(is_asked));
+        let mut rows: Vec<_> = in_memory.filter(is_asked).collect();
+        rows.extend(found.away.iter().map(|(place, row)| Row::Away(*place, row)).filter(is_asked));
         if !found.away.is_empty() {
-            asked.sort_by_key(Row::place);
+            rows.sort_by_key(Row::place);
         }
         if query.descending {
-            asked.reverse();
+            rows.reverse();
         }
-        let (name, serde, scratch, key) = (&self.name, &self.serde, &mut self.scratch, &mut self.key_scratch);
-        for (at, row) in asked.iter().enumerate() {
+        for (at, row) in rows.iter().enumerate() {
             match row {
                 Row::InMemory(Placed { place, entry }) => {
                     key.clear();
                     key.extend_from_slice(&found.key);
                     place.encode(key);
-                    write_value(name, serde, scratch, key, entry.value.as_ref(), entry.timestamp, answer)?;
+                    write_value(&self.name, &self.serde, value, key, entry.value.as_ref(), entry.timestamp, answer)?;
                 }
                 Row::Away(_, row) => answer.copy(row.record()),
             }
             if at + 1 == most || answer.is_full() {
-                return Ok(Given { rows: at + 1, rest_after: Some(row.place()).filter(|_| at + 1 < asked.len()) });
+                return Ok(Given { rows: at + 1, rest_after: Some(row.place()).filter(|_| at + 1 < rows.len()) });
             }
         }
-        Ok(Given { rows: asked.len(), rest_after: None })
+        Ok(Given { rows: rows.len(), rest_after: None })
     }
 
     /// A part of an answer ([`millstream_core::StateStore::query`]).
@@ -114,12 +117,9 @@ where
         rows: usize,
         answer: &mut ChangelogWriter,
     ) -> Result<Option<StoreQuery>> {
-        if isolation == Isolation::ReadCommitted && !self.rows.look_up_undo(UNDO_PER_ROW * rows) {
-            return Ok(Some(query.clone()));
-        }
         let after = query.after.as_deref().and_then(P::decode);
         let last_place = if query.descending { P::FIRST } else { P::LAST };
-        let (keys, end) = match query.single_key() {
+        let (mut keys, mut end) = match query.single_key() {
             Some(key) => (vec![self.find_key(key, query, after.map(|(_, place)| place), rows)?], None),
             None if !self.sort(rows) => return Ok(Some(query.clone())),
             None => {
@@ -133,10 +133,23 @@ where
             place.unwrap_or(last_place).encode(&mut last);
             query.after(&last)
         };
-        let mut given = 0;
+        // Nothing is looked at of the keys behind those that have as many rows as are given.
+        let mut there = 0;
+        let enough = keys.iter().position(|found| {
+            there += self.places(found).filter(|(place, _)| place.is_at(&query.times)).count();
+            there >= rows
+        });
+        if let Some(enough) = enough.filter(|enough| enough + 1 < keys.len()) {
+            keys.truncate(enough + 1);
+            end = keys.last().map(|found| found.key.clone());
+        }
+        let seen = self.rows.seen(isolation, keys.iter().flat_map(|found| self.places(found)).map(|(_, row)| *row));
+        let observed = if isolation == Isolation::ReadCommitted { self.committed_observed } else { self.observed };
+        let asked = Asked { query, seen, oldest: observed.saturating_sub(self.retention) };
+        let (mut given, mut scratch) = (0, Default::default());
         for (at, found) in keys.iter().enumerate() {
             let behind = after.filter(|(after, _)| **after == *found.key).map(|(_, place)| place);
-            let done = self.give(found, query, behind, isolation, rows - given, answer)?;
+            let done = self.give(found, &asked, behind, rows - given, &mut scratch, answer)?;
             given += done.rows;
             if done.rest_after.is_some() {
                 return Ok(Some(last(&found.key, done.rest_after)));
@@ -146,6 +159,11 @@ where
             }
         }
         Ok(end.map(|end| last(&end, None)))
+    }
+
+    /// The rows of a key in memory.
+    fn places(&self, found: &Found<P>) -> impl Iterator<Item = &(P, RowId)> {
+        found.run.into_iter().flat_map(|run| self.runs[run as usize].places())
     }
 
     /// The rows of a key, behind a place; of those on disk alone little more than so many.
