@@ -91,6 +91,8 @@ pub struct Task {
     dirty: bool,
     /// Since when an empty input holds the task up, on the wall clock.
     idle_since: Option<Timestamp>,
+    /// What it said last of an empty input that it waits for.
+    pub(crate) waits_until: Option<Timestamp>,
 }
 
 /// A record that is left out.
@@ -178,6 +180,7 @@ impl Task {
             pending: None,
             dirty: false,
             idle_since: None,
+            waits_until: None,
         };
         for idle in &plan.idle {
             let topics = &task.topology.sources()[task.sources[idle.source]].topics;
@@ -351,7 +354,9 @@ impl Task {
     /// # Errors
     /// When a timestamp extractor panics.
     pub(crate) fn ready(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Result<Ready> {
-        self.guarded_by_handler(|task| Ok(task.readiness(wall, max_idle)))
+        let ready = self.guarded_by_handler(|task| Ok(task.readiness(wall, max_idle)))?;
+        self.waits_until = if let Ready::Until(time) = ready { Some(time) } else { None };
+        Ok(ready)
     }
 
     fn readiness(&mut self, wall: Timestamp, max_idle: Option<Timestamp>) -> Ready {

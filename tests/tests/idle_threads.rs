@@ -26,7 +26,7 @@ impl World {
         let windows = TimeWindows::of(SECOND);
         let counts = clicks.group_by("by-value", |_, v| v.clone()).windowed_by(windows).emit_on_close().count("counts");
         counts.to_stream().map(|window, n| (window.key, n)).to("out");
-        Self::of(b.build()?)
+        Self::of(b.build()?, 0)
     }
 
     /// Two tasks: one has orders and counts those of each customer, per second, the other has the customers.
@@ -37,12 +37,21 @@ impl World {
         let known = orders.join_on("known", &customers, |customer| Some(customer.clone()), |order, _| order.clone());
         let counts = known.to_stream().group_by_key().windowed_by(TimeWindows::of(SECOND)).emit_on_close();
         counts.count("counts").to_stream().map(|window, n| (window.key, n)).to("out");
-        Self::of(b.build()?)
+        Self::of(b.build()?, 0)
     }
 
-    fn of(topology: Topology) -> Result<Self> {
+    /// One task that waits half a second for an input without records.
+    fn merged() -> Result<Self> {
+        let b = StreamsBuilder::new();
+        let clicks = b.stream::<Option<String>, String>("in");
+        clicks.merge(&b.stream("other")).to("out");
+        Self::of(b.build()?, 500)
+    }
+
+    fn of(topology: Topology, max_task_idle: i64) -> Result<Self> {
         let log = MemoryLog::new();
-        let config = RuntimeConfig { max_task_skew: None, ..RuntimeConfig::embedded("app") };
+        let max_task_idle = Some(max_task_idle);
+        let config = RuntimeConfig { max_task_skew: None, max_task_idle, ..RuntimeConfig::embedded("app") };
         let plan = Plan::new(&topology, &config, log.admin())?;
         plan.create_topics(log.admin())?;
         let shared = ThreadContext {
@@ -137,6 +146,22 @@ fn a_thread_comes_back_when_time_is_due_and_sleeps_after_that() -> Result<()> {
     world.run(&mut counts)?;
     world.clock.advance(SECOND);
     assert_eq!((world.run(&mut counts)?, world.closed()?), (None, 1));
+    Ok(())
+}
+
+/// It looked every 100 µs whether the time was over.
+#[test]
+fn a_thread_that_waits_for_an_empty_input_comes_back_when_it_has_waited_long_enough() -> Result<()> {
+    let world = World::merged()?;
+    let mut thread = world.thread(0)?;
+    world.run(&mut thread)?;
+    world.click(0)?;
+    assert_eq!(world.run(&mut thread)?, Some(Duration::from_millis(500)));
+    world.clock.advance(Duration::from_millis(499));
+    assert_eq!((world.run(&mut thread)?, thread.counters().process), (Some(Duration::from_millis(500)), 0));
+    world.clock.advance(Duration::from_millis(1));
+    world.run(&mut thread)?;
+    assert_eq!(thread.counters().process, 1);
     Ok(())
 }
 

@@ -348,6 +348,7 @@ impl StreamThread {
     /// Processes up to `max.poll.records` records: always from the task whose next record is oldest (DESIGN 2.1).
     fn process(&mut self, now: Now, position: Timestamp) -> Result<usize> {
         let config = self.shared.config.clone();
+        self.tasks.iter_mut().for_each(|task| task.waits_until = None);
         // What is processed while a commit is under way waits here for it; more than this, and processing waits.
         let waiting: usize = self.tasks.iter_mut().map(|t| t.cx().collector.full_bytes()).sum();
         let disk_is_behind = self.tasks.iter().flat_map(|task| &task.disks).any(DiskStores::is_behind);
@@ -424,12 +425,14 @@ impl StreamThread {
             .then_some(self.last_commit.saturating_add(self.shared.config.commit_interval));
         let punctuation =
             self.tasks.iter().map(Task::next_punctuation).filter(|t| *t != Timestamp::MAX).map(until_wall).min();
-        // Queued records that were not processed wait for an input, for another thread's task, or for room.
+        // Queued records that were not processed wait for an input, which wakes us or takes too long, for another thread's task,
+        // or for room.
         let held_up = self
             .tasks
             .iter()
-            .any(|t| t.inputs.iter().any(|i| i.buffered() > 0))
-            .then(|| now.ticks + Duration::from_micros(100));
+            .filter(|t| t.inputs.iter().any(|i| i.buffered() > 0))
+            .map(|t| t.waits_until.map_or(now.ticks + Duration::from_micros(100), until_wall))
+            .min();
         let look = self.consumer.look_again().map(|after| now.ticks + after);
         let passing = self.tasks.iter().filter_map(Task::next_time).min();
         let passing = match passing {
