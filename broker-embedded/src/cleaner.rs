@@ -266,7 +266,7 @@ impl<'a> Round<'a> {
         match out {
             Output::File { mut segment, .. } => {
                 // As old as the youngest that is in it.
-                segment.set_unchanged_since(extents.iter().map(|e| e.unchanged_since).max().unwrap_or(options.now));
+                segment.inherit_unchanged_since(extents.iter().map(|e| e.unchanged_since).max().unwrap_or(options.now));
                 swap::replace(self.partition, segment, &bases, &over, checkpointing)
             }
             Output::Memory(batches) => {

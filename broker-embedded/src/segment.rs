@@ -228,6 +228,7 @@ impl Segment {
             segment.size += batch.bytes().len() as u64;
         }
         segment.torn = segment.size < len;
+        segment.grown = segment.file.modified().ok().map(|time| (time, segment.size));
         Ok((segment, next))
     }
 
@@ -454,9 +455,20 @@ impl Segment {
         }
     }
 
-    /// Takes over since when it has not grown from those that it was made from.
+    /// When it was seen to have grown last; of one that was opened its file says that.
+    pub(crate) fn grown(&self) -> Option<Timestamp> {
+        self.grown.map(|(time, _)| time)
+    }
+
+    /// Counts from another time on since when it has not grown.
     pub(crate) fn set_unchanged_since(&mut self, since: Timestamp) {
         self.grown = Some((since, self.size));
+    }
+
+    /// Takes over since when it has not grown from those that it was made from, for the next start too.
+    pub(crate) fn inherit_unchanged_since(&mut self, since: Timestamp) {
+        self.set_unchanged_since(since);
+        let _younger_at_the_next_start = self.file.set_modified(since);
     }
 
     /// The largest time of the first batch that is no marker.

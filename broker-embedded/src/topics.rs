@@ -73,8 +73,23 @@ impl Topics {
                 let (name, topic) = topics.mend(root, topic)?;
                 topics.write().insert(name, topic);
             }
+            topics.age();
         }
         Ok(topics)
+    }
+
+    /// Makes segments as old as they were when the last process wrote last. Files say when that was by the clock of then, and
+    /// that of now may have jumped: the time between counts for nothing.
+    fn age(&self) {
+        let (now, partitions) = (self.now().wall, self.partitions());
+        let newest = partitions.iter().filter_map(|p| p.state().segments.iter().filter_map(Segment::grown).max()).max();
+        let between = now.saturating_sub(newest.unwrap_or(now)).max(0);
+        for partition in partitions {
+            for segment in &mut partition.state().segments {
+                let since = segment.grown().map_or(now, |grown| grown.saturating_add(between).min(now));
+                segment.set_unchanged_since(since);
+            }
+        }
     }
 
     /// A topic from its folders; `None` if its creation did not finish: nothing of it was acknowledged.

@@ -44,8 +44,12 @@ impl Watch {
 }
 
 fn open(watch: &Arc<Watch>) -> Result<Broker, LogError> {
+    open_on(watch, &SimFiles::default())
+}
+
+fn open_on(watch: &Arc<Watch>, files: &SimFiles) -> Result<Broker, LogError> {
     let options = BrokerOptions::new("log", watch.clone());
-    let files = Arc::new(SimFiles::default());
+    let files = Arc::new(files.clone());
     Broker::open(BrokerOptions { durability: Durability::Os, files, threads: false, segment_bytes: 200, ..options })
 }
 
@@ -131,5 +135,28 @@ fn producers_are_not_forgotten_by_it() -> Outcome {
     watch.pass(8 * DAY);
     broker.tick()?;
     assert!(matches!(a.send(&id("t", 0), batch(&["late"])), Err(LogError::Forgotten { .. })));
+    Ok(())
+}
+
+/// The files of a process know nothing of a clock that the next one has.
+#[test]
+fn a_clock_that_has_jumped_between_two_processes_deletes_nothing() -> Outcome {
+    let watch = Arc::new(Watch::default());
+    let files = SimFiles::default();
+    files.set_time(watch.now().wall);
+    let broker = open_on(&watch, &files)?;
+    create(&broker, "t", 1)?;
+    fill(&broker)?;
+    drop(broker);
+    for month in [30 * DAY, -30 * DAY, 400 * DAY, 0] {
+        watch.set_ahead(month);
+        watch.pass(10_000);
+        files.set_time(watch.now().wall);
+        let broker = open_on(&watch, &files)?;
+        assert_eq!(left(&broker)?, 100, "{month}");
+        watch.set_ahead(0);
+        watch.pass(4_000_000);
+        assert_eq!(left(&broker)?, 100, "{month}, and back");
+    }
     Ok(())
 }

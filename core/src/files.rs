@@ -6,6 +6,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::time::Timestamp;
 
 /// Files and folders. What was written is kept over a power cut only after [`OpenFile::sync`]; that a file is there (or
 /// has a new name) only after [`Files::sync_dir`] of its folder.
@@ -122,6 +125,18 @@ pub trait OpenFile: Send + Sync + fmt::Debug {
     /// What the operating system says.
     fn len(&self) -> io::Result<u64>;
 
+    /// When it was last written, by the clock of the files.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn modified(&self) -> io::Result<Timestamp>;
+
+    /// Says so of another time.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn set_modified(&self, time: Timestamp) -> io::Result<()>;
+
     /// Waits until what was written is on the disk. After an error nothing is known of any unsynced write, and a second
     /// call must not be believed.
     ///
@@ -213,7 +228,7 @@ impl Files for OsFiles {
 fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     for _ in 0..10 {
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
             answer => return answer,
         }
     }
@@ -235,6 +250,15 @@ impl OpenFile for File {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn modified(&self) -> io::Result<Timestamp> {
+        let since = self.metadata()?.modified()?.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        Ok(since.as_millis() as Timestamp)
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        File::set_modified(self, UNIX_EPOCH + Duration::from_millis(time.max(0) as u64))
     }
 
     fn sync(&self) -> io::Result<()> {

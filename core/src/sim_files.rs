@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::files::{Files, LockError, OpenFile, OpenMode};
+use crate::time::Timestamp;
 
 /// A simulated disk. Clones share it.
 ///
@@ -26,6 +27,8 @@ struct Disk {
     /// Calls that change something, so far.
     calls: u64,
     faults: Vec<Fault>,
+    /// What its clock shows.
+    time: Timestamp,
 }
 
 type Inode = Arc<Mutex<Content>>;
@@ -33,6 +36,7 @@ type Inode = Arc<Mutex<Content>>;
 #[derive(Debug, Clone, Default)]
 struct Content {
     now: Vec<u8>,
+    modified: Timestamp,
     synced: Vec<u8>,
     /// Changes since the last sync.
     unsynced: Vec<Change>,
@@ -108,6 +112,11 @@ impl SimFiles {
         self.disk().faults.clear();
     }
 
+    /// What the clock of the files shows from now on; 0 at first.
+    pub fn set_time(&self, time: Timestamp) {
+        self.disk().time = time;
+    }
+
     /// How many calls have changed something: for failing at each of them in turn.
     pub fn calls(&self) -> u64 {
         self.disk().calls
@@ -137,6 +146,7 @@ impl SimFiles {
             names: disk.names.iter().map(copy).collect(),
             dirs: disk.dirs.clone(),
             durable_names: disk.durable_names.iter().map(copy).collect(),
+            time: disk.time,
             ..Disk::default()
         };
         SimFiles(Arc::new(Mutex::new(after)))
@@ -146,7 +156,7 @@ impl SimFiles {
     pub fn power_cut(&self, seed: u64) -> SimFiles {
         let disk = self.disk();
         let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let mut after = Disk { dirs: disk.dirs.clone(), ..Disk::default() };
+        let mut after = Disk { dirs: disk.dirs.clone(), time: disk.time, ..Disk::default() };
         let paths: BTreeSet<&PathBuf> = disk.names.keys().chain(disk.durable_names.keys()).collect();
         for path in paths {
             let (now, durable) = (disk.names.get(path), disk.durable_names.get(path));
@@ -165,7 +175,7 @@ impl SimFiles {
                     _ => change.apply(&mut bytes),
                 }
             }
-            let kept = Content { now: bytes.clone(), synced: bytes, ..Content::default() };
+            let kept = Content { now: bytes.clone(), modified: content.modified, synced: bytes, ..Content::default() };
             let inode: Inode = Arc::new(Mutex::new(kept));
             after.names.insert(path.clone(), inode.clone());
             after.durable_names.insert(path.clone(), inode);
@@ -204,6 +214,7 @@ impl Disk {
         let inode = self.names.entry(path.to_owned()).or_default().clone();
         let mut content = inode.lock().unwrap_or_else(PoisonError::into_inner);
         content.now.clear();
+        content.modified = self.time;
         content.unsynced.push(Change::Len(0));
         drop(content);
         Ok(inode)
@@ -222,8 +233,10 @@ impl SimFile {
     }
 
     fn change(&self, change: Change) {
+        let time = self.disk.disk().time;
         let mut content = self.content();
         change.apply(&mut content.now);
+        content.modified = time;
         content.unsynced.push(change);
     }
 }
@@ -257,6 +270,15 @@ impl OpenFile for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.content().now.len() as u64)
+    }
+
+    fn modified(&self) -> io::Result<Timestamp> {
+        Ok(self.content().modified)
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        self.content().modified = time;
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

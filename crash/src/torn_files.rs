@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_core::{Files, LockError, OpenFile, OpenMode, OsFiles};
+use millstream_core::{Files, LockError, OpenFile, OpenMode, OsFiles, Timestamp};
 
 /// The operating system's files up to a write.
 #[derive(Debug)]
@@ -121,6 +121,14 @@ impl OpenFile for TornFile {
 
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn modified(&self) -> io::Result<Timestamp> {
+        self.file.modified()
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        self.file.set_modified(time)
     }
 
     fn sync(&self) -> io::Result<()> {

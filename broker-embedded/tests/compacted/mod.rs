@@ -9,7 +9,8 @@ use std::sync::Arc;
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     Admin, BatchBuilder, CommitOutcome, ConsumerOptions, Files, GroupOffsets, Isolation, LockError, Log, LogError,
-    ManualClock, Offset, OpenFile, OpenMode, Producer, ProducerOptions, SimFiles, TopicPartition, TopicSpec, Wakeup,
+    ManualClock, Offset, OpenFile, OpenMode, Producer, ProducerOptions, SimFiles, Timestamp, TopicPartition, TopicSpec,
+    Wakeup,
 };
 
 pub(crate) type Outcome = Result<(), LogError>;
@@ -213,6 +214,12 @@ impl OpenFile for WatchedFile {
     }
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+    fn modified(&self) -> io::Result<Timestamp> {
+        self.file.modified()
+    }
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        self.file.set_modified(time)
     }
     fn sync(&self) -> io::Result<()> {
         (self.files.before)("sync", &self.path);

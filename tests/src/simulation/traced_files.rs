@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millstream_core::{Files, LockError, OpenFile, OpenMode, SimFiles};
+use millstream_core::{Files, LockError, OpenFile, OpenMode, SimFiles, Timestamp};
 
 use super::trace::{Trace, sum_of};
 
@@ -67,6 +67,15 @@ impl OpenFile for TracedFile {
 
     fn len(&self) -> io::Result<u64> {
         self.file.len()
+    }
+
+    fn modified(&self) -> io::Result<Timestamp> {
+        self.file.modified()
+    }
+
+    fn set_modified(&self, time: Timestamp) -> io::Result<()> {
+        self.files.say(format_args!("date {} {time}", self.name));
+        self.file.set_modified(time)
     }
 
     fn sync(&self) -> io::Result<()> {
