@@ -132,7 +132,8 @@ impl Broker {
     /// kept as the durability promises.
     ///
     /// # Errors
-    /// [`LogError::Refused`] when anything is wrong with it; nothing has been appended then.
+    /// [`LogError::Refused`] when anything is wrong with it; nothing has been appended then. After [`LogError::Full`] it may have
+    /// been, and is kept when there is space.
     pub fn append(&self, to: &TopicPartition, batch: &[u8]) -> Result<Offset, LogError> {
         self.storage().check_open()?;
         let offset = self.topics().partition(to)?.append_checked(batch)?;
@@ -148,17 +149,20 @@ impl Broker {
     /// Deletes a topic, its records, and the positions that groups have in it.
     ///
     /// # Errors
-    /// [`LogError::UnknownTopic`], or when its files cannot be removed.
+    /// [`LogError::UnknownTopic`], or when its files cannot be removed. [`LogError::Full`] also when it is deleted, and that its
+    /// positions are too is not synced yet.
     pub fn delete_topic(&self, topic: &str) -> Result<(), LogError> {
         self.storage().check_open()?;
         // No commit is under way, with positions in a topic that goes, or in one that is made anew at once.
-        let _no_commit = self.coordinator();
+        let no_commit = self.coordinator();
         // Neither a checkpoint nor a compacted segment is under way to a folder that goes.
-        let _neither = self.inner.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
+        let neither = self.inner.checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut groups = self.groups();
         self.topics().delete(topic)?;
         // After a crash before this the next start forgets them: they are of another topic than there is, or of none.
         self.inner.forget_positions(&mut groups)?;
+        // Nobody else is to wait for the disk.
+        drop((groups, neither, no_commit));
         self.storage().wait(self.storage().position())
     }
 
@@ -348,6 +352,14 @@ impl Inner {
         if !self.storage().close() {
             return Ok(());
         }
+        let closed = self.end();
+        // Whoever still waits for a sync: there is none any more.
+        self.storage().fail(LogError::Closed);
+        closed
+    }
+
+    /// Writes what is only in memory, when nothing more is taken.
+    fn end(&self) -> Result<(), LogError> {
         if let Some(housekeeping) = self.housekeeping().take() {
             housekeeping.join();
         }

@@ -53,6 +53,8 @@ struct Waiting {
     /// Somebody waits for a sync.
     asked: bool,
     closing: bool,
+    /// The disk was full when this was last tried.
+    full: Option<LogError>,
     /// Nothing is acknowledged any more.
     failed: Option<LogError>,
 }
@@ -242,6 +244,9 @@ impl Journal {
     }
 
     /// Waits until everything up to `position` is on the disk.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] while there is no space, which may come: it is tried again. After any other it will never be.
     pub(crate) fn wait(&self, position: u64) -> Result<(), LogError> {
         #[cfg(feature = "plant")]
         if millstream_core::Plant::AckEarly.is_set() {
@@ -249,7 +254,7 @@ impl Journal {
         }
         let mut waiting = self.waiting();
         while waiting.synced < position {
-            if let Some(error) = &waiting.failed {
+            if let Some(error) = waiting.failed.as_ref().or(waiting.full.as_ref()) {
                 return Err(error.clone());
             }
             waiting.asked = true;
@@ -305,11 +310,12 @@ impl Journal {
             let newer = std::mem::replace(&mut waiting.entries, entries);
             waiting.entries.extend(newer);
             waiting.asked = true;
-            if !matches!(error, LogError::Full { .. }) {
-                waiting.failed.get_or_insert(error.clone());
-                drop(waiting);
-                self.wake();
-            }
+            let Waiting { full, failed, .. } = &mut *waiting;
+            let place = if matches!(error, LogError::Full { .. }) { full } else { failed };
+            place.get_or_insert(error.clone());
+            drop(waiting);
+            self.work.notify_one();
+            self.wake();
             return Err(error);
         }
         if let Err(e) = file.sync() {
@@ -320,7 +326,10 @@ impl Journal {
         open.len += entries.len() as u64;
         // Before anybody hears of it.
         let _says_less = mark.write_all_at(&Mark { number: open.number, bytes: open.len }.bytes(), 0);
-        self.waiting().synced += entries.len() as u64;
+        let mut waiting = self.waiting();
+        waiting.synced += entries.len() as u64;
+        waiting.full = None;
+        drop(waiting);
         self.wake();
         Ok(())
     }
@@ -377,7 +386,7 @@ impl Journal {
         }
     }
 
-    /// Wakes those whose position is reached, or all after a failure.
+    /// Wakes those whose position is reached, or all after a failure; and whoever waits here, to look again.
     fn wake(&self) {
         let mut waiting = self.waiting();
         let (synced, failed) = (waiting.synced, waiting.failed.is_some());

@@ -190,7 +190,7 @@ pub trait Producer: Send {
     /// Waits until a commit is kept.
     ///
     /// # Errors
-    /// When it can never be known.
+    /// [`LogError::Full`] while there is no space for it; any other when it can never be known.
     fn keep(&self, commit: u64) -> Result<(), LogError>;
 
     /// Ends the unit of work so that no read-committed reader ever sees it. May block for a round trip.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     Admin, BatchBuilder, Call, Clock, CommitOutcome, ConsumerOptions, Fault, GroupOffsets, Isolation, Log, LogError,
-    ManualClock, Next, Plan, ProducerOptions, Result, RuntimeConfig, SimFiles, StreamThread, ThreadContext,
+    ManualClock, Next, Plan, ProducerOptions, Result, RuntimeConfig, SimFiles, StateDisk, StreamThread, ThreadContext,
     TopicPartition, TopicSpec, Wakeup,
 };
 use millstream_dsl::StreamsBuilder;
+use millstream_tests::simulation::{Dice, Mishaps, SimDisk};
 
 const RECORDS: i64 = 60;
 
@@ -25,6 +26,11 @@ struct Platform {
 
 impl Platform {
     fn start(files: &SimFiles, durability: Durability) -> Result<Self> {
+        Self::start_with(files, durability, None)
+    }
+
+    /// With state on a disk of its own.
+    fn start_with(files: &SimFiles, durability: Durability, state: Option<&SimDisk>) -> Result<Self> {
         let clock = Arc::new(ManualClock::at(1_000));
         let broker = Broker::open(BrokerOptions {
             files: Arc::new(files.clone()),
@@ -40,7 +46,8 @@ impl Platform {
         b.topic("out", 1);
         b.stream::<String, String>("in").group_by("by-value", |_, v| v.clone()).count("counts").to_stream().to("out");
         let topology = b.build()?;
-        let config = RuntimeConfig { poll_records: 7, ..RuntimeConfig::embedded("app") };
+        let disk = state.map(|disk| Arc::new(disk.clone()) as Arc<dyn StateDisk>);
+        let config = RuntimeConfig { poll_records: 7, disk, ..RuntimeConfig::embedded("app") };
         let plan = Plan::new(&topology, &config, broker.admin())?;
         plan.create_topics(broker.admin())?;
         let shared = ThreadContext {
@@ -146,5 +153,26 @@ fn power_cuts_at_any_moment_count_nothing_twice_and_lose_nothing() -> Result<()>
         platform.run(150)?;
         check(platform.counts()?);
     }
+    Ok(())
+}
+
+/// What is committed is not synced yet, and nobody may make space ever: the rows of state can be read from the changelogs again.
+#[test]
+fn a_program_ends_while_the_disk_is_full() -> Result<()> {
+    let (files, state) = (SimFiles::default(), SimDisk::new(Dice::new(1), Mishaps::default(), 0));
+    feed(&files, Durability::Disk)?;
+    let mut platform = Platform::start_with(&files, Durability::Disk, Some(&state))?;
+    for _ in 0..4 {
+        platform.thread.step(platform.clock.now())?;
+    }
+    assert!(platform.thread.commit_now(platform.clock.now())?);
+    files.fail(Fault { call: Call::Write, skip: 0, times: u64::MAX, kind: ErrorKind::StorageFull });
+    platform.thread.close(platform.clock.now())?;
+    assert!(matches!(platform.broker.close(), Err(LogError::Full { .. })));
+    drop(platform);
+    files.heal();
+    let mut platform = Platform::start_with(&files, Durability::Disk, Some(&state))?;
+    platform.run(150)?;
+    check(platform.counts()?);
     Ok(())
 }
