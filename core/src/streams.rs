@@ -267,6 +267,8 @@ impl Streams {
     pub fn close(&mut self) -> Result<Counters> {
         self.shared.stop();
         if self.state() == State::Created {
+            // No thread will answer.
+            self.shared.rebalance.generation().members.iter().for_each(|member| member.mailbox.close());
             self.shared.change(State::PendingShutdown);
             self.shared.change(State::NotRunning);
         }
