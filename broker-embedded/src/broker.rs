@@ -86,7 +86,8 @@ impl Broker {
         if topics.options.threads {
             let cleaned = Arc::downgrade(&inner);
             let clean = move || cleaned.upgrade().map(|broker| broker.clean());
-            *inner.housekeeping() = Some(Housekeeping::start(&storage, clean, Arc::downgrade(&inner))?);
+            *inner.housekeeping() =
+                Some(Housekeeping::start(&storage, &topics.options, clean, Arc::downgrade(&inner))?);
         }
         for topic in [OFFSETS_TOPIC, STATE_TOPIC] {
             if topics.partition_count(topic).is_none() {

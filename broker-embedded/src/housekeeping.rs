@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 use millstream_core::{LogError, panic_message};
 
 use crate::data_dir::io;
+use crate::options::BrokerOptions;
 use crate::storage::{Storage, Work};
 
-/// How often is looked at retention and what is idle, and a failed checkpoint tried again.
-const INTERVAL: Duration = Duration::from_secs(10);
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// `log.cleaner.backoff.ms`: how often is looked at what is worth compacting.
-const CLEANER_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What housekeeping does, of a broker that is there only while it does.
 pub(crate) trait Chores: Send + 'static {
@@ -35,6 +32,7 @@ impl Housekeeping {
     /// Starts them. `clean` answers `None` when there is no broker any more.
     pub(crate) fn start(
         storage: &Arc<Storage>,
+        options: &BrokerOptions,
         clean: impl Fn() -> Option<Result<(), LogError>> + Send + 'static,
         chores: impl Chores,
     ) -> Result<Self, LogError> {
@@ -49,18 +47,18 @@ impl Housekeeping {
             let storage = storage.clone();
             start("log-journal", Box::new(move || storage.journal.iter().for_each(|journal| journal.work())))?;
         }
-        let cleaner = storage.clone();
+        let (cleaner, backoff) = (storage.clone(), options.cleaner_backoff);
         start(
             "log-cleaner",
             Box::new(move || {
-                while cleaner.wait_unless_closing(CLEANER_INTERVAL) {
+                while cleaner.wait_unless_closing(backoff) {
                     // What failed is tried again; what is damaged is let be, and its readers say so.
                     let Some(_tried_again) = clean() else { return };
                 }
             }),
         )?;
-        let storage = storage.clone();
-        start("log-housekeeping", Box::new(move || keep_house(&storage, &chores)))?;
+        let (storage, interval) = (storage.clone(), options.retention_check_interval);
+        start("log-housekeeping", Box::new(move || keep_house(&storage, interval, &chores)))?;
         Ok(Housekeeping(threads))
     }
 
@@ -81,13 +79,13 @@ fn guard(storage: &Storage, thread: &str, work: impl FnOnce()) {
 }
 
 /// Does the chores when they are due, until there is no broker any more.
-fn keep_house(storage: &Storage, chores: &impl Chores) {
+fn keep_house(storage: &Storage, interval: Duration, chores: &impl Chores) {
     let mut tidied = Instant::now();
     loop {
-        let rest = INTERVAL.saturating_sub(tidied.elapsed());
+        let rest = interval.saturating_sub(tidied.elapsed());
         let Some(wait) = chores.plan(rest) else { return };
         let work = storage.wait_for_work(wait);
-        let is_all = matches!(work, Work::Checkpoint) || tidied.elapsed() >= INTERVAL;
+        let is_all = matches!(work, Work::Checkpoint) || tidied.elapsed() >= interval;
         let done = match work {
             Work::Over => return,
             Work::Plan => continue,

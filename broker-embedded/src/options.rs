@@ -44,6 +44,10 @@ pub struct BrokerOptions {
     /// `log.cleaner.dedupe.buffer.size`: compaction keeps the keys that it has met in so many bytes of memory; when these are
     /// full, the rest of the partition waits for the next round.
     pub cleaner_buffer_bytes: usize,
+    /// `log.cleaner.backoff.ms`: how often is looked at what is worth compacting.
+    pub cleaner_backoff: Duration,
+    /// `log.retention.check.interval.ms`: how often is looked at what is too old or idle, and a failed checkpoint tried again.
+    pub retention_check_interval: Duration,
     /// `transaction.max.timeout.ms`: a producer that asks for more time per transaction is refused.
     pub transaction_max_timeout: Duration,
     /// `transactional.id.expiration.ms`: a transactional id that was not used for so long is forgotten.
@@ -56,7 +60,7 @@ pub struct BrokerOptions {
 }
 
 impl BrokerOptions {
-    /// Kafka's defaults, at durability `os`.
+    /// Kafka's defaults, at durability `os`; but retention is looked at every ten seconds.
     pub fn new(data_dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
         BrokerOptions {
             data_dir: data_dir.into(),
@@ -70,6 +74,8 @@ impl BrokerOptions {
             retention_bytes: None,
             max_message_bytes: 1 << 20,
             cleaner_buffer_bytes: 128 << 20,
+            cleaner_backoff: Duration::from_secs(15),
+            retention_check_interval: Duration::from_secs(10),
             transaction_max_timeout: Duration::from_secs(15 * 60),
             transactional_id_expiration: Duration::from_secs(7 * 24 * 3600),
             producer_id_expiration: Duration::from_secs(24 * 3600),

@@ -62,6 +62,9 @@ impl Setup {
         options.checkpoint_bytes = self.checkpoint_bytes;
         // Little, so that readers go to the files.
         options.tail_bytes = 32 << 10;
+        // So often that lives are ended in the middle of both.
+        options.cleaner_backoff = Duration::from_millis(20);
+        options.retention_check_interval = Duration::from_millis(50);
         options.files = files;
         options
     }
