@@ -260,19 +260,18 @@ impl Inner {
     /// what is too old, and makes a checkpoint if enough was written.
     fn tidy(&self) -> Result<(), LogError> {
         self.storage().check_open()?;
-        // A full disk must not keep from deleting.
+        // What fails, for lack of space perhaps, must not keep the rest from being deleted and synced.
         let mut ended = self.coordinator().end_overdue();
         if self.trusts_clock() {
             let after = self.topics.options.producer_id_expiration.as_millis() as Timestamp;
             let (now, partitions) = (self.topics.now().wall, self.topics.partitions());
             partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
             ended = ended.and(self.coordinator().forget_unused(now));
-            partitions.iter().try_for_each(|p| p.retain(now))?;
+            for partition in partitions {
+                ended = ended.and(partition.retain(now));
+            }
         }
-        if self.storage().wants_checkpoint() {
-            self.checkpoint()?
-        }
-        ended
+        if self.storage().wants_checkpoint() { ended.and(self.checkpoint()) } else { ended }
     }
 
     /// Whether the wall clock may say what is too old.

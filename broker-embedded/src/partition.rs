@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use bytes::Bytes;
@@ -282,10 +282,16 @@ impl Partition {
             config.is_full(s.size, more, s.begun().zip(newest(header))) || !s.fits(header.last_offset())
         });
         if full {
-            state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
-            state.segments.push(Segment::create(&*self.storage.files, dir, header.base_offset)?);
+            self.begin_segment(state, dir, header.base_offset)?;
         }
         state.segments.last_mut().map_or(Ok(()), |active| active.append(std::slice::from_ref(batch)))
+    }
+
+    /// Closes the active segment and begins the next one.
+    fn begin_segment(&self, state: &mut State, dir: &Path, base: Offset) -> Result<(), LogError> {
+        state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
+        state.segments.push(Segment::create(&*self.storage.files, dir, base)?);
+        Ok(())
     }
 
     /// Makes a batch that was written visible.
@@ -376,12 +382,24 @@ impl Partition {
         if before <= state.start {
             return Ok(());
         }
+        let files = &*self.storage.files;
         if let Some(dir) = &self.dir {
-            partition_files::write_start(&*self.storage.files, dir, before)?;
+            match partition_files::write_start(files, dir, before) {
+                Err(LogError::Full { .. }) => {
+                    // It gets the space of the indexes of what goes. Should that stay, it gets others.
+                    let go = state.segments.partition_point(|s| s.base <= before).saturating_sub(1);
+                    for segment in &mut state.segments[..go] {
+                        Segment::remove_indexes(files, dir, segment.base);
+                        segment.unsynced = true;
+                    }
+                    partition_files::write_start(files, dir, before)?;
+                }
+                written => written?,
+            }
         }
         state.start = before;
         while state.segments.get(1).is_some_and(|next| next.base <= before) {
-            state.segments.remove(0).delete(&*self.storage.files)?;
+            state.segments.remove(0).delete(files)?;
             // The snapshot of producers counts the aborted transactions in the segments that are there.
             state.segments.iter_mut().for_each(|s| s.unsynced = true);
         }
@@ -397,6 +415,7 @@ impl Partition {
         if !config.deletes {
             return Ok(());
         }
+        let mut begun = Ok(());
         let before = {
             let mut state = self.state();
             let ages = self.ages(&state, now);
@@ -409,9 +428,9 @@ impl Partition {
             if let Some(dir) = &self.dir
                 && old.last() == Some(&true)
             {
+                // Without space for it the last segment stays, and those before it go all the same.
                 let end = state.end;
-                state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
-                state.segments.push(Segment::create(&*self.storage.files, dir, end)?);
+                begun = self.begin_segment(&mut state, dir, end);
             }
             let mut total: u64 = state.segments.iter().map(|s| s.size).sum();
             let stable = state.producers.last_stable(state.end);
@@ -430,7 +449,7 @@ impl Partition {
         match before.map_or(Ok(()), |before| self.delete_before(before)) {
             // Deleted meanwhile as a whole.
             Err(LogError::UnknownTopic(_)) => Ok(()),
-            result => result,
+            result => result.and(begun),
         }
     }
 
