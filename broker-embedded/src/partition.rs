@@ -357,8 +357,12 @@ impl Partition {
         self.state().visible_end(isolation)
     }
 
+    /// Wakes whoever has this wakeup when there is more to see, for as long as it lives.
     pub(crate) fn wait_with(&self, wakeup: &Arc<Wakeup>, isolation: Isolation) {
-        self.state().waiting.push((Arc::downgrade(wakeup), isolation));
+        let (wakeup, mut state) = (Arc::downgrade(wakeup), self.state());
+        if !state.waiting.iter().any(|(other, of)| other.ptr_eq(&wakeup) && *of == isolation) {
+            state.waiting.push((wakeup, isolation));
+        }
     }
 
     /// Offset at or before the first record of at least `time`, from where to look closer.

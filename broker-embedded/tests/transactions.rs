@@ -5,9 +5,10 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::{Outcome, batch, commit, committed, copy, create, id, open, producer, read};
-use millstream_core::{Admin, CommitOutcome, Isolation, LogError};
+use millstream_core::{Admin, CommitOutcome, ConsumerOptions, Isolation, Log, LogError, Wakeup};
 
 const ALL: Isolation = Isolation::ReadUncommitted;
 const COMMITTED: Isolation = Isolation::ReadCommitted;
@@ -191,9 +192,26 @@ fn aborted_records_are_passed_over_however_many_there_are() -> Outcome {
     }
     p.send(&id("t", 0), batch(&["seen"]))?;
     assert!(matches!(commit(p.as_mut(), 1), CommitOutcome::Done));
-    let options = millstream_core::ConsumerOptions { client_id: "t".into(), group: "".into(), isolation: COMMITTED };
+    let options = ConsumerOptions { client_id: "t".into(), group: "".into(), isolation: COMMITTED };
     let mut consumer = millstream_core::Log::consumer(&broker, &options, Default::default())?;
     consumer.assign(&[(id("t", 0), 0)])?;
     assert_eq!(consumer.fetch(0, 200)?.batches.len(), 1, "an empty fetch would mean the end");
+    Ok(())
+}
+
+/// A thread's consumers share its wakeup. Each assignment left one more entry, which every append then walked.
+#[test]
+fn a_wakeup_waits_once_for_a_partition_however_often_it_is_assigned() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = open(folder.path())?;
+    create(&broker, "t", 1)?;
+    let wakeup = Arc::new(Wakeup::default());
+    for isolation in [ALL, COMMITTED] {
+        for _ in 0..100 {
+            let options = ConsumerOptions { client_id: "test".into(), group: "".into(), isolation };
+            broker.consumer(&options, wakeup.clone())?.assign(&[(id("t", 0), 0)])?;
+        }
+    }
+    assert_eq!(Arc::weak_count(&wakeup), 2);
     Ok(())
 }
