@@ -208,18 +208,19 @@ fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<Syst
     options
 }
 
-/// As small as `segment.bytes` of a topic may be: below it a file is hardly more than one batch, and the files are many.
+/// As small and as large as `segment.bytes` of a topic may be: below, a file is hardly more than one batch, and the files are many;
+/// above, an index cannot say a place.
 struct SegmentBytes(u64);
 
 impl SegmentBytes {
-    const WANTED: &str = "a number of bytes of at least 1024";
+    const WANTED: &str = "a number of bytes, 1024 to 2147483647";
 }
 
 impl FromStr for SegmentBytes {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        text.parse().ok().filter(|bytes| *bytes >= 1024).map(SegmentBytes).ok_or(())
+        text.parse().ok().filter(|bytes| (1024..=i32::MAX as u64).contains(bytes)).map(SegmentBytes).ok_or(())
     }
 }
 

@@ -33,7 +33,7 @@ pub struct BrokerOptions {
     pub checkpoint_bytes: u64,
     /// Record times of markers and offsets, retention.
     pub clock: Arc<dyn Clock>,
-    /// `log.segment.bytes`: a segment that has reached this is closed.
+    /// `log.segment.bytes`: a segment that has reached this, or 2 GiB, is closed.
     pub segment_bytes: u64,
     /// `log.retention.ms`; `None` is forever.
     pub retention_ms: Option<i64>,

@@ -47,7 +47,27 @@ pub(crate) struct TopicConfig {
 /// is left is what a start reads.
 const COMPACTED_SEGMENT_BYTES: u64 = 64 << 20;
 
+/// Places in a segment's index have 32 bits; it is Kafka's bound too.
+const LARGEST_SEGMENT: u64 = i32::MAX as u64;
+
 impl TopicConfig {
+    /// As [`TopicConfig::new`], of settings that somebody asks for now: what versions before have taken is not refused by a start.
+    pub(crate) fn asked_for(
+        asked: &BTreeMap<String, String>,
+        given: &BTreeMap<String, String>,
+        broker: &BrokerOptions,
+    ) -> Result<Self, LogError> {
+        match asked.get("segment.bytes") {
+            Some(value) if value.parse().is_ok_and(|bytes: u64| bytes > LARGEST_SEGMENT) => {
+                Err(LogError::InvalidConfig {
+                    key: "segment.bytes".into(),
+                    problem: format!("`{value}` is not 1024 to {LARGEST_SEGMENT}"),
+                })
+            }
+            _ => Self::new(given, broker),
+        }
+    }
+
     pub(crate) fn new(given: &BTreeMap<String, String>, broker: &BrokerOptions) -> Result<Self, LogError> {
         for (key, value) in given {
             check(key, value)?;
@@ -69,7 +89,7 @@ impl TopicConfig {
         Ok(TopicConfig {
             // What is never closed is never compacted.
             segment_ms: max_lag.filter(|_| compacts).map_or(segment_ms, |lag| lag.min(segment_ms)),
-            segment_bytes: number("segment.bytes").map_or(segment_bytes, |n| n as u64),
+            segment_bytes: number("segment.bytes").map_or(segment_bytes, |n| n as u64).min(LARGEST_SEGMENT),
             retention_ms: bounded("retention.ms", broker.retention_ms),
             retention_bytes: bounded("retention.bytes", broker.retention_bytes.map(|n| n as i64)).map(|n| n as u64),
             max_message_bytes: number("max.message.bytes").map_or(broker.max_message_bytes, |n| n as usize),

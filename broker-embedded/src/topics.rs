@@ -258,7 +258,7 @@ impl Topics {
                 problem: format!("{} is not at least 1", spec.partitions),
             });
         }
-        let config = TopicConfig::new(&spec.configs, &self.options)?;
+        let config = TopicConfig::asked_for(&spec.configs, &spec.configs, &self.options)?;
         let mut topics = self.write();
         if topics.contains_key(&spec.name) {
             return Err(LogError::TopicExists(spec.name.clone()));
@@ -296,7 +296,7 @@ impl Topics {
         let topic = topics.get_mut(name).filter(|_| !internal_topic::is_internal(name)).ok_or_else(unknown)?;
         let mut given = topic.config.given.clone();
         given.extend(configs.clone());
-        let config = TopicConfig::new(&given, &self.options)?;
+        let config = TopicConfig::asked_for(configs, &given, &self.options)?;
         if let Some(root) = &self.root {
             let spec = TopicSpec { name: name.to_owned(), partitions: topic.partitions.len() as i32, configs: given };
             write_topic_file(&*self.storage.files, root, topic.id, &spec)?;

@@ -360,6 +360,13 @@ fn bad_names_and_settings_name_the_rule() -> Outcome {
     };
     let error = broker.create_topic(&spec).err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("did you mean `retention.ms`"), "{error}");
+    // An index says no place behind: every fetch would have read the segment from its start.
+    for (bytes, taken) in [(i64::from(i32::MAX), true), (i64::from(i32::MAX) + 1, false)] {
+        let configs = [("segment.bytes".into(), bytes.to_string())].into();
+        let created = broker.create_topic(&TopicSpec { name: format!("of-{bytes}"), partitions: 1, configs });
+        let error = created.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(if taken { error.is_empty() } else { error.contains("1024 to 2147483647") }, "{error}");
+    }
     assert_eq!(broker.partitions("t")?, None);
     Ok(())
 }

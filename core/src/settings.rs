@@ -30,7 +30,7 @@ pub const SETTINGS: [(&str, &str); 29] = [
     ("durability", "of the embedded log: memory, os, disk (os)"),
     ("errors.dead.letter.queue.topic.name", "topic for records that continue leaves out; fail leaves them in theirs"),
     ("log.retention.ms", "of the embedded log's topics (604800000; -1 is forever)"),
-    ("log.segment.bytes", "of the embedded log's topics, at least 1024 (1073741824)"),
+    ("log.segment.bytes", "of the embedded log's topics, 1024 to 2147483647 (1073741824)"),
     ("max.partition.fetch.bytes", "bytes fetched from a partition at once (1048576)"),
     ("max.poll.records", "records between two looks at commits and new input (10000)"),
     ("max.request.size", "bytes of a record that is written, at most (1048576)"),
