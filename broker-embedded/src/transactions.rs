@@ -31,6 +31,9 @@ use crate::transactional::{
 /// How often at most is looked for transactions that have reached their time-out.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A record of an id has 32 bits for its time-out in milliseconds.
+const LONGEST_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// So many forgotten ids go into one batch.
 const TOMBSTONES: usize = 1_000;
 
@@ -110,7 +113,7 @@ impl Coordinator {
                 "it is empty\n  help: give every producer a name of its own, which it has again after a start";
             return Err(LogError::InvalidConfig { key: "transactional.id".into(), problem: problem.into() });
         }
-        let longest = self.topics.options.transaction_max_timeout;
+        let longest = self.topics.options.transaction_max_timeout.min(LONGEST_TIMEOUT);
         if timeout.is_zero() || timeout > longest {
             return Err(LogError::InvalidConfig {
                 key: "transaction.timeout.ms".into(),

@@ -102,6 +102,18 @@ fn a_time_out_of_nothing_or_above_the_maximum_is_refused() -> Outcome {
     Ok(())
 }
 
+/// Its record has room for so many milliseconds: a longer one was negative there, and the next start knew nothing of its owner.
+#[test]
+fn a_time_out_that_no_record_can_say_is_refused_whatever_the_maximum() -> Outcome {
+    let world = World::new(Durability::Os);
+    let options = BrokerOptions { transaction_max_timeout: Duration::MAX, ..world.options() };
+    let broker = Broker::open(options)?;
+    let most = Duration::from_millis(i32::MAX as u64);
+    let refused = patient(&broker, "a", most + Duration::from_millis(1)).err().map(|e| e.to_string());
+    assert!(refused.is_some_and(|e| e.contains("2147483647") && e.contains("help:")));
+    patient(&broker, "a", most).map(drop)
+}
+
 /// The epoch was raised twice for one time-out, or over its end.
 #[test]
 fn time_outs_use_epochs_up_and_the_id_goes_on() -> Outcome {
