@@ -79,7 +79,8 @@ pub(crate) struct Rows<I, C> {
     committed: u32,
     present: Vec<(RowId, C)>,
     flushed: Vec<(RowId, C)>,
-    /// Rows that were not there when they were flushed: they go for good with the commit.
+    /// Rows that were not there when they were flushed: they go for good with the commit. Without undo, rows that were changed and may
+    /// not be there.
     gone: Vec<RowId>,
     /// Without undo (global stores) changes are final at once.
     undo: bool,
@@ -210,7 +211,29 @@ impl<I, C: Content> Rows<I, C> {
             row.changed = self.generation;
             self.present.push((id, row.content.clone()));
         }
+        if !self.undo {
+            self.gone.push(id);
+        }
         &mut row.content
+    }
+
+    /// Whether there is something for [`Rows::finish`].
+    #[inline]
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !self.undo && !self.gone.is_empty()
+    }
+
+    /// Without undo and a disk, lets go of the rows that were changed and are not there: `remove` is told which.
+    pub(crate) fn finish(&mut self, mut remove: impl FnMut(RowId, &I)) {
+        self.gone.sort_unstable();
+        self.gone.dedup();
+        for id in self.gone.drain(..) {
+            let row = &self.rows[id.index()];
+            if !row.content.is_there() && self.disk.is_none() {
+                remove(id, &row.identity);
+                self.free.push(id);
+            }
+        }
     }
 
     /// A row, to be changed without a trace: restore, and what means the same as before.

@@ -311,3 +311,26 @@ fn a_key_that_went_after_it_was_read_ahead_is_new() {
     let keys: Vec<_> = closed(&mut table, 0..=2_000).into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys, [b"k", b"o"]);
 }
+
+/// Without undo a deletion is final at once: rows of keys that are gone stayed in memory for ever.
+#[test]
+fn what_is_deleted_without_undo_leaves_memory_and_open_scans_see_it() {
+    let mut table = KeyValueTable::new("t", NumberSerde::<i64>::default(), false);
+    for round in 0..3 {
+        for key in 0..100u8 {
+            table.put(&[key], Some(i64::from(key)), round).expect("a row");
+        }
+        let mut scan = table.open_scan((Bound::Unbounded, Bound::Unbounded));
+        for key in (0..=255u8).rev() {
+            table.put(&[key], None, round).expect("a deletion");
+            table.put(&[key], None, round).expect("a deletion of what is not there");
+        }
+        assert!(table.approximate_len() <= 1, "{}", table.approximate_len());
+        let mut seen = Vec::new();
+        while let Some((key, value, _)) = table.next_row(&mut scan).expect("a row") {
+            seen.push((key[0], value));
+        }
+        assert_eq!(seen, (0..100u8).map(|key| (key, i64::from(key))).collect::<Vec<_>>());
+        assert_eq!(table.get(&[7]).expect("no row"), None);
+    }
+}

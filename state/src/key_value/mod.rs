@@ -191,12 +191,24 @@ where
         self.disk.as_ref().and_then(RowsOnDisk::away)
     }
 
-    /// Deletes the rows that were not used for longest, if there are more than may be. Called before whatever could see them.
+    /// Deletes the rows that were not used for longest, if there are more than may be, and lets go of those whose deletion is final.
+    /// Called before whatever could see them.
     #[inline]
     fn drop_surplus(&mut self) {
         if self.recency.is_some() {
             self.drop_least_recent();
         }
+        if self.rows.is_unfinished() {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        let (index, sorted, recency) = (&mut self.index, &mut self.sorted, &mut self.recency);
+        self.rows.finish(|id, key| {
+            Self::forget(index, sorted, id, key);
+            recency.iter_mut().for_each(|recency| recency.forget(id));
+        });
     }
 
     #[cold]
@@ -280,6 +292,9 @@ where
     }
 
     fn restore(&mut self, record: ChangelogRecord<'_>) -> Result<()> {
+        if self.rows.is_unfinished() {
+            self.finish();
+        }
         let id = self.find_or_insert(record.key)?;
         let entry = decode(&self.name, &self.serde, record)?;
         let gone = entry.value.is_none();
