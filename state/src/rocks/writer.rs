@@ -1,12 +1,13 @@
 //! A thread that writes for tasks of a process, so that theirs go on.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use millstream_core::{Error, FamilyWrite, Result, StateError};
+use millstream_core::{Error, FamilyWrite, Result, StateError, panic_message};
 
 use super::database::Database;
 
@@ -78,12 +79,21 @@ impl Pending {
         progress.failed.as_ref().map_or(Ok(()), |failure| Err(failure.error()))
     }
 
-    /// Writes, unless a write before has failed.
-    fn carry_out(&self, database: Arc<Database>, writes: Vec<FamilyWrite>, bytes: usize) {
+    /// Writes, unless a write before has failed. A panic is such a failure: whoever waits must hear of it.
+    ///
+    /// What `write` holds is gone before the task, which may be waiting to close its database, is told: the last to hold that must be
+    /// the task.
+    fn carry_out(&self, bytes: usize, write: impl FnOnce() -> Result<()>) {
         let has_failed = self.progress().failed.is_some();
-        let result = if has_failed { Ok(()) } else { database.write(&writes) };
-        // The task may be waiting to close the database: the last to hold it must be the task.
-        drop((database, writes));
+        let result = if has_failed {
+            drop(write);
+            Ok(())
+        } else {
+            catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|panic| {
+                let problem = format!("a write panicked: {}", panic_message(&*panic));
+                Err(Error::State(Box::new(StateError { store: "state".to_owned(), problem })))
+            })
+        };
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         let mut progress = self.progress();
         progress.over += 1;
@@ -101,6 +111,13 @@ struct Job {
     pending: Arc<Pending>,
     writes: Vec<FamilyWrite>,
     bytes: usize,
+}
+
+impl Job {
+    fn carry_out(self) {
+        let Job { database, pending, writes, bytes } = self;
+        pending.carry_out(bytes, move || database.write(&writes));
+    }
 }
 
 /// Writes in the order in which it is asked to. The thread ends with the last of its callers, who waits for that.
@@ -130,9 +147,7 @@ impl Writer {
         }
         let (sender, jobs) = channel::<Job>();
         let handle = thread::Builder::new().name("state-writer".to_owned()).spawn(move || {
-            for Job { database, pending, writes, bytes } in jobs {
-                pending.carry_out(database, writes, bytes);
-            }
+            jobs.into_iter().for_each(Job::carry_out);
         })?;
         Ok(Writer { thread: Some(Arc::new(WriterThread { jobs: Some(sender), handle: Some(handle) })) })
     }
@@ -146,9 +161,25 @@ impl Writer {
             Some(jobs) => jobs.send(job).err().map(|refused| refused.0),
             None => Some(job),
         };
-        // Without the thread, which has ended if it panicked, the caller does it.
-        if let Some(job) = refused {
-            job.pending.carry_out(job.database, job.writes, job.bytes);
+        // Without a thread the caller does it.
+        refused.into_iter().for_each(Job::carry_out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever waited for the write, or closed the task's folder, waited for ever.
+    #[test]
+    fn a_write_that_panics_has_failed_and_nobody_waits_for_it() {
+        let pending = Pending::default();
+        pending.progress().given = 3;
+        pending.carry_out(0, || Ok(()));
+        pending.carry_out(0, || panic!("out of range"));
+        pending.carry_out(0, || unreachable!("nothing is written behind it"));
+        for told in [pending.wait(), pending.done().map(drop)] {
+            assert!(told.is_err_and(|error| error.to_string().contains("out of range")));
         }
     }
 }
