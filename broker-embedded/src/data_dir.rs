@@ -25,6 +25,12 @@ pub(crate) fn io(doing: &str, path: &Path, source: std::io::Error) -> LogError {
     }
 }
 
+/// A sync that failed. Nobody can say what is on the disk, for want of space neither: what runs does not go on by itself, as behind
+/// [`LogError::Full`].
+pub(crate) fn sync_failed(path: &Path, source: std::io::Error) -> LogError {
+    LogError::Io { doing: format!("cannot sync {}", path.display()), source: Arc::new(source) }
+}
+
 impl DataDir {
     /// Creates it if it is missing, locks it and checks its format.
     pub(crate) fn open(files: &dyn Files, path: &Path) -> Result<Self, LogError> {

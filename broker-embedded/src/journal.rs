@@ -20,7 +20,7 @@ use bytes::Bytes;
 use millstream_core::{Files, LogError, OpenFile, OpenMode, Wakeup};
 
 use crate::checkpoint::Checkpoint;
-use crate::data_dir::io;
+use crate::data_dir::{io, sync_failed};
 use crate::torn::{self, Pieces};
 
 /// Bytes of entries that may wait for the disk before writers are asked to pause.
@@ -319,7 +319,7 @@ impl Journal {
             return Err(error);
         }
         if let Err(e) = file.sync() {
-            let error = io("cannot sync", &path, e);
+            let error = sync_failed(&path, e);
             self.give_up(error.clone());
             return Err(error);
         }
@@ -348,7 +348,7 @@ impl Journal {
         let create = |path: &Path, mark: Mark| {
             let file = files.open(path, OpenMode::Create).map_err(|e| io("cannot create", path, e))?;
             file.write_all_at(&mark.bytes(), 0).map_err(|e| io("cannot write", path, e))?;
-            let synced = file.sync().and_then(|()| files.sync_dir(dir)).map_err(|e| io("cannot sync", path, e));
+            let synced = file.sync().and_then(|()| files.sync_dir(dir)).map_err(|e| sync_failed(path, e));
             synced.inspect_err(|error| self.give_up(error.clone()))?;
             Ok::<_, LogError>(file)
         };

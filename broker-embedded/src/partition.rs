@@ -13,7 +13,7 @@ use millstream_core::{Isolation, LogError, Offset, Timestamp, TopicPartition, Wa
 use millstream_wire::{BatchError, BatchHeader, Limits, RecordBatch, patch_offset};
 
 use crate::cleanable::Ages;
-use crate::data_dir::io;
+use crate::data_dir::sync_failed;
 use crate::internal_topic::is_internal;
 use crate::partition_files;
 use crate::producers::{AbortedList, Producers, Unfit};
@@ -503,7 +503,7 @@ impl Partition {
         let synced = unsynced
             .iter()
             .try_for_each(Unsynced::sync)
-            .and_then(|()| files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e)));
+            .and_then(|()| files.sync_dir(dir).map_err(|e| sync_failed(dir, e)));
         synced.inspect_err(|error| self.storage.fail(error.clone()))?;
         Ok(end)
     }

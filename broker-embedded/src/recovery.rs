@@ -8,7 +8,7 @@ use std::path::Path;
 use millstream_core::{Files, LogError, Offset};
 
 use crate::checkpoint::Point;
-use crate::data_dir::io;
+use crate::data_dir::sync_failed;
 use crate::partition::State;
 use crate::partition_files;
 use crate::producers::{Aborted, Producers};
@@ -51,7 +51,7 @@ impl Found {
         }
         for base in self.merged {
             Segment::remove(files, dir, base, "log")?;
-            files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e))?;
+            files.sync_dir(dir).map_err(|e| sync_failed(dir, e))?;
         }
         self.state.segments.iter_mut().try_for_each(Segment::cut_torn_end)?;
         Ok(self.state)

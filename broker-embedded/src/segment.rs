@@ -10,7 +10,7 @@ use bytes::Bytes;
 use millstream_core::{Files, LogError, Offset, OpenFile, OpenMode, Timestamp};
 use millstream_wire::{BatchHeader, HEADER_LEN, RecordBatch};
 
-use crate::data_dir::io;
+use crate::data_dir::{io, sync_failed};
 use crate::producers::Aborted;
 use crate::torn::{self, Pieces};
 
@@ -106,7 +106,7 @@ impl Segment {
 
     /// Syncs the batches.
     pub(crate) fn sync(&self) -> Result<(), LogError> {
-        self.file.sync().map_err(|e| io("cannot sync", &self.path, e))
+        self.file.sync().map_err(|e| sync_failed(&self.path, e))
     }
 
     fn empty(base: Offset, path: PathBuf, file: Arc<dyn OpenFile>) -> Self {
@@ -567,7 +567,7 @@ impl Unsynced {
 
     /// Syncs the batches.
     pub(crate) fn sync(&self) -> Result<(), LogError> {
-        self.file.sync().map_err(|e| io("cannot sync", &self.path, e))
+        self.file.sync().map_err(|e| sync_failed(&self.path, e))
     }
 }
 

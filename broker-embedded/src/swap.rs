@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use millstream_core::{Files, LogError, Offset};
 
-use crate::data_dir::io;
+use crate::data_dir::sync_failed;
 use crate::partition::{Partition, State};
 use crate::segment::Segment;
 
@@ -38,7 +38,7 @@ pub(crate) fn replace(
     let (Some(dir), files) = (&partition.dir, &*partition.storage.files) else { return Ok(false) };
     // After a sync that failed nobody can say what is on the disk.
     let failed = |error: &LogError| partition.storage.fail(error.clone());
-    let sync_dir = || files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e)).inspect_err(failed);
+    let sync_dir = || files.sync_dir(dir).map_err(|e| sync_failed(dir, e)).inspect_err(failed);
     // A checkpoint would write the old segments' indexes beside the new one; a topic's deletion take the folder away.
     let _neither = checkpointing.lock().unwrap_or_else(PoisonError::into_inner);
     let is_there = {
@@ -116,7 +116,7 @@ pub(crate) fn finish(files: &dyn Files, dir: &Path) -> Result<(), LogError> {
     for base in Segment::list(files, dir, CLEANED)? {
         Segment::remove(files, dir, base, CLEANED)?;
     }
-    let sync_dir = || files.sync_dir(dir).map_err(|e| io("cannot sync", dir, e));
+    let sync_dir = || files.sync_dir(dir).map_err(|e| sync_failed(dir, e));
     for base in Segment::list(files, dir, SWAP)? {
         let end = Segment::verify(files, dir, base, SWAP)?;
         let replaced: Vec<_> =

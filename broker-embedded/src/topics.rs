@@ -10,7 +10,7 @@ use millstream_core::{BatchBuilder, Files, LogError, Now, Offset, OpenMode, Topi
 use millstream_wire::{BatchHeader, SealOptions};
 
 use crate::checkpoint::{Checkpoint, Point};
-use crate::data_dir::io;
+use crate::data_dir::{io, sync_failed};
 use crate::internal_topic;
 use crate::journal::Journal;
 use crate::options::BrokerOptions;
@@ -282,7 +282,7 @@ impl Topics {
             partitions.push(self.partition_at(name, id, &config, dir, State::default()));
         }
         if let Some(root) = root {
-            files.sync_dir(root).map_err(|e| io("cannot sync", root, e))?;
+            files.sync_dir(root).map_err(|e| sync_failed(root, e))?;
             write_topic_file(files, root, id, spec)?;
         }
         topics.insert(spec.name.clone(), Topic { id, config, partitions });
@@ -467,7 +467,7 @@ fn remove_folders(files: &dyn Files, root: &Path, name: &str, numbers: &BTreeSet
             removed => removed.map_err(|e| io("cannot remove", &path, e)),
         }
     })?;
-    files.sync_dir(&first).map_err(|e| io("cannot sync", &first, e))?;
+    files.sync_dir(&first).map_err(|e| sync_failed(&first, e))?;
     remove_folder(files, &first)
 }
 

@@ -128,21 +128,26 @@ fn a_call_that_fails_at_any_place_loses_nothing() -> Outcome {
     Ok(())
 }
 
+/// For want of space, too: it counted as a full disk, behind which a program goes on by itself, and nothing did.
 #[test]
 fn nothing_is_acknowledged_after_a_sync_has_failed() -> Outcome {
-    let files = SimFiles::default();
-    let broker = Broker::open(options(&files))?;
-    create(&broker, "t", 2)?;
-    let mut p = producer(&broker, Some("app"))?;
-    begin(p.as_mut(), 0)?;
-    files.fail(Fault { call: Call::Sync, skip: 0, times: 1, kind: ErrorKind::Other });
-    assert!(broker.tick().is_err());
-    assert!(matches!(p.poll_commit(), Some(CommitOutcome::Unknown(LogError::Io { .. }))));
-    // The disk would say yes again: nobody may believe it.
-    assert!(broker.tick().is_err());
-    assert!(matches!(p.send(&id("t", 0), batch(&["x"])), Err(LogError::Io { .. })));
-    assert!(matches!(create(&broker, "u", 1), Err(LogError::Io { .. })));
-    assert!(broker.close().is_err());
+    for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+        let files = SimFiles::default();
+        let broker = Broker::open(options(&files))?;
+        create(&broker, "t", 2)?;
+        let mut p = producer(&broker, Some("app"))?;
+        begin(p.as_mut(), 0)?;
+        files.fail(Fault { call: Call::Sync, skip: 0, times: 1, kind });
+        assert!(broker.tick().is_err());
+        assert!(matches!(p.poll_commit(), Some(CommitOutcome::Unknown(LogError::Io { .. }))));
+        // The disk would say yes again: nobody may believe it.
+        assert!(broker.tick().is_err());
+        let error = p.send(&id("t", 0), batch(&["x"])).expect_err("an error");
+        assert!(matches!(error, LogError::Io { .. }) && !error.is_retriable());
+        assert_eq!(error.to_string().contains("help: free space, and start again"), kind == ErrorKind::StorageFull);
+        assert!(matches!(create(&broker, "u", 1), Err(LogError::Io { .. })));
+        assert!(broker.close().is_err());
+    }
     Ok(())
 }
 

@@ -475,6 +475,7 @@ impl fmt::Display for LogError {
                         "whoever runs this must be allowed to read and write there"
                     }
                     ErrorKind::NotFound => "somebody else has removed it; restore it from a copy",
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space, and start again",
                     _ if source.raw_os_error().is_some_and(|code| TOO_MANY_OPEN.contains(&code)) => {
                         "let the process have more files open: raise `ulimit -n`, its hard limit too"
                     }
