@@ -234,10 +234,11 @@ impl Producer for LocalProducer {
     }
 
     fn is_kept(&self, commit: u64) -> Result<bool, LogError> {
-        if let Some(transaction) = &self.transaction {
+        let is_kept = self.broker.storage().is_kept(commit)?;
+        if let Some(transaction) = self.transaction.as_ref().filter(|_| is_kept) {
             self.broker.coordinator().check(&transaction.id, transaction.owner)?;
         }
-        self.broker.storage().is_kept(commit)
+        Ok(is_kept)
     }
 
     fn keep(&self, commit: u64) -> Result<(), LogError> {

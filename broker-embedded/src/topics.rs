@@ -79,7 +79,7 @@ impl Topics {
     }
 
     /// Makes segments as old as they were when the last process wrote last. Files say when that was by the clock of then, and
-    /// that of now may have jumped: the time between counts for nothing.
+    /// that of now may have jumped: the time between counts for nothing yet. It does at the next start, if something was written meanwhile.
     fn age(&self) {
         let (now, partitions) = (self.now().wall, self.partitions());
         let newest = partitions.iter().filter_map(|p| p.state().segments.iter().filter_map(Segment::grown).max()).max();

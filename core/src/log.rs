@@ -183,8 +183,8 @@ pub trait Producer: Send {
     /// may remember it who outlives the log's memory. True at once for a log that keeps what it has done.
     ///
     /// # Errors
-    /// When it can never be known. [`LogError::Fenced`] when another producer has taken over: what the log had been asked after the
-    /// commit may be about what the other has done.
+    /// When it can never be known. [`LogError::Fenced`] when another producer has taken over, as far as the log can tell without
+    /// being asked over a network: what it had been asked after the commit may be about what the other has done.
     fn is_kept(&self, commit: u64) -> Result<bool, LogError>;
 
     /// Waits until a commit is kept.

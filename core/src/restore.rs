@@ -88,8 +88,8 @@ impl Restore {
                 let mut inputs = t.inputs.iter().map(|i| &i.partition).zip(of_task);
                 let Some((input, committed)) = inputs.find(|(p, _)| *p.topic == *from.topic) else { continue };
                 // Not to the topic's end: what was not processed yet is not a row yet. That may be before the position, of a log
-                // that was cut.
-                let end = admin.end_offset(input, as_tasks.isolation)?;
+                // that was cut. A transaction that is open before it is waited for.
+                let end = admin.end_offset(input, Isolation::ReadUncommitted)?;
                 let end = committed.as_ref().map_or(0, |committed| committed.offset.min(end));
                 restored.push((store, input.clone(), end, Some(from.row.clone())));
             }
@@ -139,18 +139,19 @@ impl Restore {
             if task.disks.iter().any(|disk| disk.is_behind() || disk.holds_much()) {
                 continue;
             }
-            has_read = true;
             let consumer = &mut self.consumers[usize::from(changelog.row.is_some())];
             let fetch = match consumer.fetch(changelog.slot, Self::BYTES_PER_STEP) {
                 Ok(fetch) => fetch,
                 // What the store needs no more was deleted meanwhile: it goes on as a start would that begins now.
                 Err(LogError::OutOfRange { offset, start, .. }) if offset < start => {
                     consumer.seek(changelog.slot, start);
+                    has_read = true;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
             let (position, has_come) = (fetch.position, !fetch.batches.is_empty());
+            has_read |= has_come || position >= changelog.end;
             let batches = match &changelog.row {
                 Some(row) => rows_of(row, fetch.batches, changelog.end)?,
                 None => fetch.batches,

@@ -120,11 +120,17 @@ impl Shared {
             return;
         }
         if self.is_stopped() {
-            self.change(State::PendingShutdown);
-            self.change(State::NotRunning);
+            self.end();
         } else {
             self.change_when(State::Running, || self.rebalance.is_deserted() && !self.rebalance.is_asked_for());
         }
+    }
+
+    /// Ends an application that has no thread to do it.
+    pub(crate) fn end(&self) {
+        self.change(State::PendingShutdown);
+        let failed = self.progress().error.is_some();
+        self.change(if failed { State::Error } else { State::NotRunning });
     }
 
     /// Asks for another generation, as [`Rebalance::ask`]; the application is `Rebalancing` from there on, before a thread can

@@ -269,8 +269,7 @@ impl Streams {
         if self.state() == State::Created {
             // No thread will answer.
             self.shared.rebalance.generation().members.iter().for_each(|member| member.mailbox.close());
-            self.shared.change(State::PendingShutdown);
-            self.shared.change(State::NotRunning);
+            self.shared.end();
         }
         self.join()
     }

@@ -11,11 +11,11 @@ pub enum Optimization {
     /// A table has no changelog: its rows are read from its topic again, up to the committed position. So the topic must
     /// keep them, compacted or forever; one that the program creates is compacted. After a restart the table has every
     /// row of the topic, also those that a reset to `latest` has passed over, and those of records that a handler left out for what
-    /// failed behind the table. Tables with a history, or with event time of their own, keep their changelogs.
+    /// failed behind the table; but none of a record that the program, which may be another now, cannot read. Tables with a history, or with event time of their own, keep their changelogs.
     ReuseSourceTopics,
     /// What needs the new key of one and the same stream shares one repartition topic: that of the operator that comes
     /// first in the program, under the name it has anyhow. Aggregations, inner joins, and what takes null keys too (left and outer
-    /// joins, `to_table`) have one each. What goes through `.repartition(name)` keeps its own.
+    /// joins, `to_table`) have one each; all that is joined over it has one number of partitions. What goes through `.repartition(name)` keeps its own.
     MergeRepartitions,
 }
 

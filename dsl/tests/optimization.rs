@@ -94,6 +94,23 @@ fn groupings_by_one_new_key_share_the_first_ones_topic() -> Result<()> {
     Ok(())
 }
 
+/// Aggregations leave null keys out by their type, inner joins by a filter, and left joins take them.
+#[test]
+fn joins_of_one_new_key_share_a_topic_with_their_like() -> Result<()> {
+    let joined = |b: StreamsBuilder| -> Result<Topology> {
+        let names = b.table::<String, String>("names", "names");
+        let words: KStream<String, String> = b.stream::<String, String>("in").select_key(|_, word| word.clone());
+        words.join_table("first", &names, |word, name| format!("{word} {name}")).to("out");
+        words.join_table("second", &names, |word, name| format!("{name} {word}")).to("out");
+        words.left_join_table("third", &names, |word, _| word.clone()).to("out");
+        words.to_table("fourth");
+        b.build()
+    };
+    assert_eq!(topics(&joined(StreamsBuilder::new())?).0, ["first", "second", "third", "fourth"]);
+    assert_eq!(topics(&joined(optimized())?).0, ["first", "third"]);
+    Ok(())
+}
+
 #[test]
 fn what_comes_out_is_the_same() -> Result<()> {
     let run = |topology: Topology| -> Result<_> {

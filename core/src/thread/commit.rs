@@ -92,7 +92,8 @@ impl StreamThread {
 
     /// Takes a new producer of the same id, which ends what the old one had under way, and compares what the group has with what
     /// the tasks gave it: a commit of unknown outcome was done, `true`; or all is as after the last one; or another has taken
-    /// over and gone on from there, and what it has done counts, so that the tasks start anew. After an error nothing has changed.
+    /// over and gone on from there, and what it has done counts, so that the tasks start anew. After an error it is to be
+    /// called again: the old producer may be fenced.
     pub(super) fn renew(&mut self) -> Result<bool> {
         self.producer = self.shared.log.producer(&producer_options(&self.shared, &self.name), self.wakeup.clone())?;
         let mut done = false;

@@ -109,7 +109,7 @@ impl Globals {
         listener: Option<&Arc<dyn StateRestoreListener>>,
     ) -> Result<()> {
         loop {
-            let (mut any, mut came) = (false, Vec::new());
+            let (mut any, mut came, mut failed) = (false, Vec::new(), None);
             for slot in 0..self.task.inputs.len() {
                 let fetch = match self.consumer.fetch(slot, shared.config.fetch_bytes) {
                     Ok(fetch) => fetch,
@@ -120,7 +120,11 @@ impl Globals {
                         any = true;
                         continue;
                     }
-                    Err(error) => return Err(error.into()),
+                    // Not before what has come from the others is applied.
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
                 };
                 any |= !fetch.batches.is_empty();
                 if self.restores[slot].is_some() {
@@ -132,6 +136,9 @@ impl Globals {
             self.task.cx().wall = wall;
             while any && self.process(&mut came)? {}
             came.into_iter().for_each(|(slot, records)| self.restored(slot, records, listener));
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
             if !any {
                 return Ok(());
             }

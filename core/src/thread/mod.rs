@@ -254,8 +254,10 @@ impl StreamThread {
     }
 
     fn close_disks(&mut self, now: Now) -> Result<()> {
-        self.exchange_with_disk(now)?;
-        if self.tasks.iter().any(|task| !task.disks.is_empty()) {
+        // A producer that failed may have been followed by another one that was not made: what the disk has not got the next start
+        // reads from the changelogs.
+        if !self.broken && self.tasks.iter().any(|task| !task.disks.is_empty()) {
+            self.exchange_with_disk(now)?;
             match self.producer.keep(self.producer.last_commit()) {
                 // Nobody may make space: the next start reads from the changelogs what the log had not kept.
                 Ok(()) | Err(LogError::Full { .. }) => {}
