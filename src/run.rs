@@ -161,7 +161,7 @@ fn is_temporary(folder: &Path) -> bool {
 fn state_folder(application_id: &str, settings: &mut Settings) -> StateFolder {
     let on_disk = settings.one_of("default.dsl.store", &[("in_memory", false), ("rocksDB", true)]).unwrap_or(false);
     let rows: Option<usize> = settings.parsed("statestore.cache.max.bytes", "a number of bytes");
-    let folder = settings.get("state.dir").map(|(dir, _)| PathBuf::from(dir));
+    let folder = settings.folder("state.dir");
     if on_disk && folder.as_deref().is_some_and(is_temporary) {
         settings.warning("`state.dir` is in a folder for temporary files: a system may empty that".to_owned());
     }
@@ -185,8 +185,8 @@ fn state_disk(_folder: &Path, _rows: Option<usize>, why: &str, _settings: &mut S
     )])))
 }
 
-fn data_dir(application_id: &str, settings: &Settings) -> PathBuf {
-    settings.get("data.dir").map_or_else(|| format!("{application_id}-data"), |(dir, _)| dir.to_owned()).into()
+fn data_dir(application_id: &str, settings: &mut Settings) -> PathBuf {
+    settings.folder("data.dir").unwrap_or_else(|| format!("{application_id}-data").into())
 }
 
 fn broker_options(application_id: &str, settings: &mut Settings, clock: Arc<SystemClock>) -> BrokerOptions {

@@ -186,6 +186,10 @@ impl Broker {
         &self.inner.topics.storage
     }
 
+    pub(crate) fn checkpoint(&self) -> Result<(), LogError> {
+        self.inner.checkpoint()
+    }
+
     pub(crate) fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
         self.inner.coordinator()
     }
@@ -268,7 +272,7 @@ impl Inner {
             partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
             ended = ended.and(self.coordinator().forget_unused(now));
             for partition in partitions {
-                ended = ended.and(partition.retain(now));
+                ended = ended.and(partition.retain(now, || self.checkpoint()));
             }
         }
         if self.storage().wants_checkpoint() { ended.and(self.checkpoint()) } else { ended }

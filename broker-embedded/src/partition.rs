@@ -372,8 +372,21 @@ impl Partition {
         segment.map_or(state.start, |s| s.offset_before_time(time)).max(state.start)
     }
 
-    /// Moves the start of the log; whole segments below it are deleted.
-    pub(crate) fn delete_before(&self, before: Offset) -> Result<(), LogError> {
+    /// Moves the start of the log; whole segments below it are deleted. Before some go that the last checkpoint has not seen, the next
+    /// one is made: after an unclean end nothing else says what their producers have sent.
+    pub(crate) fn delete_before(
+        &self,
+        before: Offset,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        let is_news = |state: &State| state.segments.iter().skip(1).any(|s| s.base <= before && s.base > state.point);
+        if is_news(&*self.live()?) {
+            match checkpoint() {
+                // There may be more space behind it.
+                Ok(()) | Err(LogError::Full { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut state = self.live()?;
         if before > state.end {
             return Err(LogError::OutOfRange {
@@ -414,7 +427,11 @@ impl Partition {
     }
 
     /// Deletes segments that are older, or more, than the topic keeps. The active one goes only when all of it is too old.
-    pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
+    pub(crate) fn retain(
+        &self,
+        now: Timestamp,
+        checkpoint: impl FnOnce() -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
         let config = self.config();
         if !config.deletes {
             return Ok(());
@@ -450,7 +467,7 @@ impl Partition {
             }
             before
         };
-        match before.map_or(Ok(()), |before| self.delete_before(before)) {
+        match before.map_or(Ok(()), |before| self.delete_before(before, checkpoint)) {
             // Deleted meanwhile as a whole.
             Err(LogError::UnknownTopic(_)) => Ok(()),
             result => result.and(begun),

@@ -286,7 +286,7 @@ fn topics_behind(topology: &Topology, store: &StoreDescription) -> Option<BTreeS
 
 fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> {
     let afresh = format!(
-        "give the store another name to begin without rows, or the application another application.id; to go back, keep what `{store}` was"
+        "give the store another name and start once with topology.compatibility=ignore, to begin without rows, or the application another application.id; to go back, keep what `{store}` was"
     );
     if was.contains_key(LEFT_BEHIND) {
         return vec![format!(

@@ -438,7 +438,7 @@ impl Planner<'_> {
             match self.admin.partitions(&name)? {
                 None => self.plan_topic(name, partitions, configs),
                 Some(found) if found != partitions => self.problems.push(format!(
-                    "internal topic `{name}` has {found} partitions, the program now needs {partitions}: its state was written by another partitioning\n  help: use a new application.id, or delete the application's internal topics to start afresh"
+                    "internal topic `{name}` has {found} partitions, the program now needs {partitions}: its state was written by another partitioning\n  help: use a new application.id"
                 )),
                 Some(_) => {}
             }

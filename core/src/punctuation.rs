@@ -93,6 +93,27 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    const DUE: &str = ".punctuate";
+
+    /// The name of the time when one fires next. Another clock, interval or first time is another one: a changed program's begins as it
+    /// says, and not when the earlier one was due.
+    pub(crate) fn time_of(name: &str, punctuation: &Punctuation, first: Option<FirstTime>) -> String {
+        let clock = match punctuation.kind {
+            PunctuationType::StreamTime => "stream",
+            PunctuationType::WallClockTime => "wall",
+        };
+        let (every, due) = (punctuation.interval, Self::DUE);
+        match first {
+            Some(FirstTime::At(time)) => format!("{name}.{clock}.{every}.{time}{due}"),
+            Some(FirstTime::Usual) | None => format!("{name}.{clock}.{every}{due}"),
+        }
+    }
+
+    /// Whether a time has such a name.
+    pub(crate) fn is_time_of_one(name: &str) -> bool {
+        name.ends_with(Self::DUE)
+    }
+
     /// When it fires next; the end of time while it is stopped.
     pub(crate) fn due(&self) -> Timestamp {
         self.punctuation.due.get()

@@ -273,6 +273,16 @@ impl Settings {
         found
     }
 
+    /// A folder; one without a name is a problem that [`Settings::check`] reports.
+    pub fn folder(&mut self, key: &str) -> Option<PathBuf> {
+        let (value, origin) = self.values.get(key)?;
+        let problem = format!("`{key}` is empty ({origin}), wanted is a folder");
+        if value.is_empty() && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+        Some(value.into())
+    }
+
     fn at_least_one(&mut self, key: &str, field: &mut usize) {
         let number: Option<NonZero<usize>> = self.parsed(key, RuntimeConfig::COUNT);
         *field = number.map_or(*field, NonZero::get);

@@ -347,7 +347,13 @@ impl QueryStores for Queries {
             let generation = shared.rebalance.generation();
             // Every thread has the global stores: they are asked for as partition 0.
             let number = Plan::thread_for(ask.partition, generation.members.len());
-            let Some(member) = generation.members.get(number) else { return Err(QueryError::Stopped) };
+            let Some(member) = generation.members.get(number) else {
+                // There is no thread: one may be added.
+                if shared.rebalance.wait_for_next(&generation, wait, || shared.is_stopped()) {
+                    continue;
+                }
+                return Err(QueryError::Restoring);
+            };
             match member.mailbox.ask(ask.clone(), wait, &member.wakeup) {
                 // Its tasks are on their way to another thread.
                 Err(QueryError::Stopped) if shared.rebalance.is_over(&generation) && !shared.is_stopped() => {

@@ -279,7 +279,7 @@ impl Task {
 
     /// Takes up operators' times that were committed, as far as they are larger. Those that are not its own it keeps for others,
     /// whose inputs it may have now.
-    pub(crate) fn take_up(&mut self, times: &[(String, Timestamp)]) {
+    pub(crate) fn take_up<'a>(&mut self, times: impl IntoIterator<Item = &'a (String, Timestamp)>) {
         for (name, time) in times {
             let slot = self.slot(name);
             self.cx.advance_time(slot, *time);

@@ -165,7 +165,7 @@ impl<'a> TaskBuilder<'a> {
         node: Rc<RefCell<dyn Punctuate>>,
         token: usize,
     ) {
-        let slot = self.time(&format!("{name}.punctuate"));
+        let slot = self.time(&Schedule::time_of(name, &punctuation, first));
         let schedule = Schedule { punctuation, slot, node, token };
         match (self.cx.time(slot), first) {
             (NO_TIME, None) => {}

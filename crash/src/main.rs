@@ -33,6 +33,8 @@ use crate::moment::MOMENTS;
 use crate::round::{Outcome, Plan, again, folder, play};
 use crate::worker::{Options, work};
 
+const USAGE: &str = "crash [--rounds N] [--seed N] [--journal DIR] [--plant NAME|every] [--keep DIR]";
+
 /// How often a line says how far it is.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -46,6 +48,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let done = match words.split_first() {
         Some((first, rest)) if first == "worker" => worker(rest).map(|()| true),
         _ => arguments(&words).and_then(|arguments| run(&arguments)),
@@ -65,15 +71,22 @@ fn arguments(words: &[String]) -> Result<Arguments> {
     let mut arguments = Arguments { rounds: 20, seed: 1, journal: None, plant: None, keep };
     let mut words = words.iter();
     while let Some(flag) = words.next() {
-        let value = words.next().ok_or_else(|| Error::user(format!("{flag} needs a value")))?;
+        if !USAGE.contains(&format!("[{flag} ")) {
+            return Err(Error::user(format!("unknown: {flag}\n  help: {USAGE}")));
+        }
+        let value = words.next().ok_or_else(|| Error::user(format!("{flag} needs a value\n  help: {USAGE}")))?;
         let number = || value.parse().map_err(|_| Error::user(format!("{flag} {value}: a number, please")));
         match flag.as_str() {
-            "--rounds" => arguments.rounds = number()?,
+            "--rounds" => {
+                arguments.rounds = number()?;
+                if arguments.rounds == 0 {
+                    return Err(Error::user("--rounds 0 checks nothing: 1 at least, please"));
+                }
+            }
             "--seed" => arguments.seed = number()?,
             "--journal" => arguments.journal = Some(value.into()),
             "--plant" => arguments.plant = Some(value.to_owned()),
-            "--keep" => arguments.keep = value.into(),
-            _ => return Err(Error::user(format!("unknown: {flag}\n  help: ./dev help"))),
+            _ => arguments.keep = value.into(),
         }
     }
     Ok(arguments)

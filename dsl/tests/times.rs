@@ -35,7 +35,7 @@ fn everything(input: &KStream<String, i64>, other: &KStream<String, i64>) {
     input.outer_join("outer", other, windows.exact(), |_, _| 0);
 }
 
-fn counts(out: &TestOutput<Windowed<String>, Option<i64>>) -> Vec<(i64, Option<i64>)> {
+fn counts_of(out: &TestOutput<Windowed<String>, Option<i64>>) -> Vec<(i64, Option<i64>)> {
     out.read().into_iter().map(|(key, n)| (key.window.start, n)).collect()
 }
 
@@ -54,7 +54,7 @@ fn a_time_that_is_too_late_to_reckon_with_is_left_to_the_deserialization_handler
             input.pipe_at(time, "a", 1);
             other.pipe_at(time, "a", 1);
         }
-        Ok((counts(&t.output("sessions")?), counts(&t.output("tumbling")?).len(), t.counters().dropped_records))
+        Ok((counts_of(&t.output("sessions")?), counts_of(&t.output("tumbling")?).len(), t.counters().dropped_records))
     };
     let error = run(RuntimeConfig::embedded("test")).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("the record has the time 9223372036854775807, and the latest is"), "{error}");
@@ -106,5 +106,29 @@ fn a_processor_cannot_forward_what_no_source_takes() -> Result<()> {
         let error = input.try_pipe(Record::new("a".into(), time, 0)).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(error.contains(wanted) && error.contains("help:"), "{error}");
     }
+    Ok(())
+}
+
+/// A join and a suppression behind it that had its name went by one time: that of the join let windows go that were open still.
+#[test]
+fn operators_of_one_name_have_times_of_their_own() -> Result<()> {
+    let passed_on = |suppression: &str| -> Result<Vec<(i64, Option<i64>)>> {
+        let b = StreamsBuilder::new();
+        let (left, right) = (b.stream::<String, i64>("left"), b.stream::<String, i64>("right"));
+        let second = Duration::from_secs(1);
+        let paid = left.join("paid", &right, JoinWindows::of(second).grace(10 * second), |l, r| l + r);
+        let counts = paid.group_by_key().windowed_by(TimeWindows::of(second)).count("c");
+        counts.suppress_until_closed(suppression, BufferConfig::unbounded()).to_stream().to("out");
+        let t = TopologyTestDriver::new(b.build()?)?;
+        let (left, right) = (t.input::<String, i64>("left")?, t.input::<String, i64>("right")?);
+        right.pipe_at(100, "k", 1);
+        [0, 10, 20, 30].into_iter().for_each(|time| left.pipe_at(time, "k", 1));
+        left.pipe_at(5_000, "other", 1);
+        left.pipe_at(40, "k", 1);
+        right.pipe_at(5_000, "other", 1);
+        Ok(counts_of(&t.output("out")?))
+    };
+    assert_eq!(passed_on("final")?, [(0, Some(5))]);
+    assert_eq!(passed_on("paid")?, [(0, Some(5))]);
     Ok(())
 }

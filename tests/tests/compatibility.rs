@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use millstream_core::{Admin, Compatibility, Error, Result, RuntimeConfig, Settings, Topology};
+use millstream_core::{Admin, Compatibility, Error, Record, Result, RuntimeConfig, Settings, Topology};
 use millstream_dsl::{
-    BufferConfig, GroupedStream, HOUR, JoinWindows, KStream, MIN, Materialized, Optimization, Repartitioned,
-    StreamsBuilder, TableJoined, TimeWindows, pattern,
+    BufferConfig, Clock, GroupedStream, HOUR, JoinWindows, KStream, MIN, Materialized, Optimization, Out, Processor,
+    Repartitioned, StreamsBuilder, TableJoined, TimeWindows, pattern,
 };
 use millstream_tests::by_hand::ByHand;
 use millstream_tests::embedded::Embedded;
@@ -123,7 +123,8 @@ fn a_store_that_was_left_behind_does_not_come_back() -> Result<()> {
     assert_eq!(
         said(&embedded, both),
         "the topology cannot run: store `counts` comes back, and its changelog holds the rows of the time before it was \
-         left out\n  help: give the store another name to begin without rows, or the application another application.id; \
+         left out\n  help: give the store another name and start once with topology.compatibility=ignore, \
+         to begin without rows, or the application another application.id; \
          to go back, keep what `counts` was"
     );
     Ok(())
@@ -132,7 +133,8 @@ fn a_store_that_was_left_behind_does_not_come_back() -> Result<()> {
 #[test]
 fn every_difference_is_in_one_error() -> Result<()> {
     let embedded = after(windowed(MIN, HOUR)?)?;
-    let afresh = "give the store another name to begin without rows, or the application another application.id; \
+    let afresh = "give the store another name and start once with topology.compatibility=ignore, \
+        to begin without rows, or the application another application.id; \
                   to go back, keep what `counts` was";
     assert_eq!(
         said(&embedded, windowed(2 * MIN, 2 * HOUR)?),
@@ -252,7 +254,8 @@ fn a_join_of_streams_keeps_its_sides() -> Result<()> {
         assert_eq!(
             said(&embedded, joined(joins, "refunds", "payments")?),
             "the topology cannot run: store `paid-left`: is made from `refunds` now, its changelog was written with \
-             `orders`\n  help: give the store another name to begin without rows, or the application another \
+             `orders`\n  help: give the store another name and start once with topology.compatibility=ignore, \
+             to begin without rows, or the application another \
              application.id; to go back, keep what `paid-left` was; if these are the same records under another \
              name, start once with topology.compatibility=ignore"
         );
@@ -440,7 +443,8 @@ fn what_is_suppressed_waits_for_the_same() -> Result<()> {
             said(&embedded, suppressed(!first)?),
             format!(
                 "the topology cannot run: store `wait`: suppress.until `{is}` now, its changelog was written with `{was}`\n  \
-                 help: give the store another name to begin without rows, or the application another application.id; to go \
+                 help: give the store another name and start once with topology.compatibility=ignore, \
+                 to begin without rows, or the application another application.id; to go \
                  back, keep what `wait` was"
             )
         );
@@ -472,8 +476,8 @@ fn a_repartition_topic_keeps_whether_the_program_places_its_records() -> Result<
         assert_eq!(said(&embedded, counted(first)?), "");
         let store = format!(
             "store `counts`: partitioner `{is}` now, its changelog was written with `{was}`\n  help: give the store another \
-             name to begin without rows, or the application another application.id; to go back, keep what `counts` was; if \
-             both place equal keys alike, start once with topology.compatibility=ignore"
+             name and start once with topology.compatibility=ignore, to begin without rows, or the application another \
+             application.id; to go back, keep what `counts` was; if both place equal keys alike, start once with topology.compatibility=ignore"
         );
         assert_eq!(said(&embedded, counted(!first)?), format!("the topology cannot run: {store}"));
         embedded.write("app-r-repartition", 0, &[(9, Some("a"), "x")])?;
@@ -594,7 +598,8 @@ fn a_table_moves_between_changelog_and_topic_only_when_told() -> Result<()> {
     assert_eq!(
         said(&embedded, table(false)?),
         "the topology cannot run: store `latest` has a changelog of its own now, and was rebuilt from `words`: its rows \
-         would be missing\n  help: give the store another name to begin without rows, or the application another \
+         would be missing\n  help: give the store another name and start once with topology.compatibility=ignore, \
+         to begin without rows, or the application another \
          application.id; to go back, keep what `latest` was"
     );
     Ok(())
@@ -790,5 +795,49 @@ fn the_setting_takes_the_state_as_it_is() -> Result<()> {
     assert_eq!(said(&embedded, windowed(2 * MIN, HOUR)?), "");
     let error = Settings::new().set("topology.compatibility", "maybe").config("app");
     assert!(matches!(error, Err(Error::Config(_))), "{:?}", error.err());
+    Ok(())
+}
+
+/// Tells when its timer fires.
+struct Alarm;
+
+impl Processor for Alarm {
+    type KIn = String;
+    type VIn = String;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(&mut self, _: Record<String, String>, _: &mut Out<'_, String, i64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// It was due when the timer of the earlier program was, whose number it has: by another clock even.
+#[test]
+fn another_timer_of_a_changed_program_begins_as_it_says() -> Result<()> {
+    let program = |every: u64, first: i64, repartitioned: bool| {
+        let b = StreamsBuilder::new();
+        b.topic("out", 1);
+        let words = b.stream::<String, String>("words");
+        let words = if repartitioned { words.repartition("again") } else { words };
+        let alarms = words.process("alarm", move |setup| {
+            let tell = |_: &mut Alarm, now, out: &mut Out<'_, String, i64>| {
+                out.forward(Record::new("alarm".to_owned(), now, now))
+            };
+            setup.every_from(first, Duration::from_millis(every), Clock::Stream, tell);
+            Alarm
+        });
+        alarms.to("out");
+        b.build()
+    };
+    let embedded = after(program(1_000, 100_000, false)?)?;
+    let run = |topology: Topology, time: i64| -> Result<Vec<i64>> {
+        embedded.write("words", 0, &[(time, Some("a"), "x")])?;
+        embedded.streams(topology, config())?.run_to_end()?;
+        Ok(embedded.read::<String, i64>("out")?.concat().into_iter().map(|(_, now)| now).collect())
+    };
+    assert_eq!(run(program(1_000, 5_000, true)?, 6_000)?, [6_000]);
+    assert_eq!(run(program(2_000, 5_000, true)?, 7_000)?, [6_000, 7_000], "another interval");
+    assert_eq!(run(program(2_000, 5_000, true)?, 8_000)?, [6_000, 7_000], "it is due at 9,000 and survives");
     Ok(())
 }

@@ -96,6 +96,17 @@ fn where_a_folder_cannot_be() {
     assert_eq!(contents(dir.path()), [(file, b"of somebody's".to_vec())].into());
 }
 
+/// It was the current folder to some and none to others, and a file of ours stayed there.
+#[test]
+fn one_without_a_name() {
+    let dir = TempDir::new().expect("a folder");
+    let mut command = program(Path::new(""));
+    let done = command.arg("--stdin=lines").current_dir(dir.path()).output().expect("the program starts");
+    let said = String::from_utf8(done.stderr).expect("it speaks UTF-8");
+    assert!(!done.status.success() && said.contains("`data.dir` is empty (flag), wanted is a folder"), "{said}");
+    assert_eq!(contents(dir.path()), BTreeMap::new());
+}
+
 #[cfg(unix)]
 #[test]
 fn read_only() {

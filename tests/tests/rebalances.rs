@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use millstream_core::{ExceptionHandler, HandlerResponse, Result, RuntimeConfig, State, Streams, Topology, Uncaught};
+use millstream_core::{
+    ExceptionHandler, HandlerResponse, QueryError, Result, RuntimeConfig, State, Streams, Topology, Uncaught,
+};
 use millstream_dsl::{Clock, InteractiveQueries, KeyQuery, Out, Processor, StreamsBuilder, in_store, pattern};
 use millstream_tests::embedded::Embedded;
 
@@ -138,10 +140,12 @@ fn an_application_without_threads_runs_on_and_takes_one_again() -> Result<()> {
     write(&embedded)?;
     let without = streams.drain().expect_err("no thread").to_string();
     assert!(without.contains("without threads") && without.contains("add_stream_thread()"), "{without}");
-    let asked = streams.query(in_store("words", KeyQuery::<String, i64>::with_key("word-1".to_owned())));
-    assert!(asked.is_err(), "nobody has the store");
+    let word = || in_store("words", KeyQuery::<String, i64>::with_key("word-1".to_owned()));
+    let asked = streams.query(word());
+    assert!(matches!(asked, Err(QueryError::Restoring)), "nobody has the store, and somebody may: {:?}", asked.err());
     assert_eq!((streams.state(), streams.counters().process), (State::Running, 0));
     assert_eq!(streams.add_stream_thread()?, "app-StreamThread-1");
+    streams.query(word().waiting(Duration::from_secs(60)))?;
     wait_for(&told, State::Running);
     streams.drain()?;
     streams.join()?;

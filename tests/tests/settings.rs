@@ -115,7 +115,6 @@ fn every_kind_of_value_is_checked() {
             "1 to 249 of a-z, A-Z, 0-9, `.`, `_` and `-`, not `.` or `..` alone",
         ),
         ("log.retention.ms", "-2", milliseconds),
-        ("log.segment.bytes", "1023", "a number of bytes, 1024 to 2147483647"),
         ("log.segment.bytes", "2147483648", "a number of bytes, 1024 to 2147483647"),
         ("max.partition.fetch.bytes", "0", "a whole number of at least 1"),
         ("max.poll.records", "many", "a whole number of at least 1"),

@@ -320,7 +320,8 @@ impl StreamJoin<'_> {
             held: self
                 .left_outer
                 .then(|| (HeldRows::<K, V::NonNull, W::NonNull>::add(builder, &names[2]), names[2].clone())),
-            time: format!("{name}.stream-time").into(),
+            // Other operators may have the name, each with times of their own.
+            time: format!("{name}.joined.stream-time").into(),
         };
         let ids: Vec<StoreId> = [Some(stores.left.0), Some(stores.right.0), stores.held.as_ref().map(|h| h.0)]
             .into_iter()

@@ -131,8 +131,8 @@ impl<K: Data<NonNull = K>, V: Data<NonNull = V>> KTable<K, V> {
             let node = Suppress {
                 name: label.clone(),
                 waiting: Waiting::open(task, store, &label, buffer.max_bytes != usize::MAX),
-                time: task.time(&format!("{label}.stream-time")),
-                begun: wait.start.map(|start| Begun { start, by: task.time(&format!("{label}.ended")) }),
+                time: task.time(&format!("{label}.suppressed.stream-time")),
+                begun: wait.start.map(|start| Begun { start, by: task.time(&format!("{label}.suppressed.ended")) }),
                 wait,
                 buffer,
                 send_old: wanted.wanted(),

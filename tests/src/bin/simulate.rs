@@ -20,14 +20,19 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments { from: 0, seeds: 1_000, only: None };
     let mut rest = std::env::args().skip(1);
     while let Some(flag) = rest.next() {
+        if !["--from", "--seeds", "--seed"].contains(&&*flag) {
+            return Err(format!("unknown: {flag}\n  help: {USAGE}"));
+        }
         let value = rest.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let number = value.parse().map_err(|_| format!("{flag} {value}: a number, please"))?;
         match flag.as_str() {
             "--from" => arguments.from = number,
             "--seeds" => arguments.seeds = number,
-            "--seed" => arguments.only = Some(number),
-            _ => return Err(format!("unknown: {flag}\n  help: {USAGE}")),
+            _ => arguments.only = Some(number),
         }
+    }
+    if arguments.seeds == 0 {
+        return Err("--seeds 0 checks nothing: 1 at least, please".to_owned());
     }
     Ok(arguments)
 }

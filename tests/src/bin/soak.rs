@@ -44,6 +44,10 @@ fn line(sample: &Sample) {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let minutes = match minutes() {
         Ok(minutes) => minutes,
         Err(problem) => {
