@@ -186,10 +186,6 @@ impl Broker {
         &self.inner.topics.storage
     }
 
-    pub(crate) fn checkpoint(&self) -> Result<(), LogError> {
-        self.inner.checkpoint()
-    }
-
     pub(crate) fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
         self.inner.coordinator()
     }
@@ -272,7 +268,14 @@ impl Inner {
             partitions.iter().for_each(|p| p.state().producers.forget_idle(now, after));
             ended = ended.and(self.coordinator().forget_unused(now));
             for partition in partitions {
-                ended = ended.and(partition.retain(now, || self.checkpoint()));
+                ended = ended.and(partition.retain(now));
+            }
+        }
+        for partition in self.topics.partitions() {
+            match partition.remove_deleted(|| self.checkpoint()) {
+                // Deleted meanwhile as a whole.
+                Err(LogError::UnknownTopic(_)) => {}
+                removed => ended = ended.and(removed),
             }
         }
         if self.storage().wants_checkpoint() { ended.and(self.checkpoint()) } else { ended }

@@ -261,8 +261,12 @@ impl Partition {
             .ok_or_else(|| damaged("a batch is cut off".into()))?;
         let mut state = self.state();
         let base = batch.header().base_offset;
-        // The start of the log may be inside a batch: nothing before it is left, and that batch is the first.
+        // The start of the log may be inside a batch: nothing before it is left, and that batch is the first. Of what was deleted since
+        // the checkpoint it is only known who has sent it.
         if batch.header().next_offset() <= state.end {
+            if base >= state.point && batch.header().next_offset() <= state.start {
+                state.producers.apply(&batch);
+            }
             return Ok(());
         }
         if base > state.end {
@@ -372,21 +376,8 @@ impl Partition {
         segment.map_or(state.start, |s| s.offset_before_time(time)).max(state.start)
     }
 
-    /// Moves the start of the log; whole segments below it are deleted. Before some go that the last checkpoint has not seen, the next
-    /// one is made: after an unclean end nothing else says what their producers have sent.
-    pub(crate) fn delete_before(
-        &self,
-        before: Offset,
-        checkpoint: impl FnOnce() -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
-        let is_news = |state: &State| state.segments.iter().skip(1).any(|s| s.base <= before && s.base > state.point);
-        if is_news(&*self.live()?) {
-            match checkpoint() {
-                // There may be more space behind it.
-                Ok(()) | Err(LogError::Full { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// Moves the start of the log. Segments below it that the last checkpoint has seen are deleted.
+    pub(crate) fn delete_before(&self, before: Offset) -> Result<(), LogError> {
         let mut state = self.live()?;
         if before > state.end {
             return Err(LogError::OutOfRange {
@@ -415,23 +406,43 @@ impl Partition {
             }
         }
         state.start = before;
+        state.trim_tail(before);
+        let seen = state.point;
+        self.remove_below(&mut state, before.min(seen))
+    }
+
+    /// Deletes the segments below the start that are there still. Before those go that the last checkpoint has not seen, the next one is
+    /// made: after an unclean end nothing else says what their producers have sent.
+    pub(crate) fn remove_deleted(&self, checkpoint: impl FnOnce() -> Result<(), LogError>) -> Result<(), LogError> {
+        let is_news = |state: &State| state.segments.get(1).is_some_and(|next| next.base <= state.start);
+        if !is_news(&*self.live()?) {
+            return Ok(());
+        }
+        match checkpoint() {
+            // There may be more space behind it.
+            Ok(()) | Err(LogError::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let mut state = self.live()?;
+        let start = state.start;
+        self.remove_below(&mut state, start)
+    }
+
+    /// Deletes the segments that end at an offset or before.
+    fn remove_below(&self, state: &mut State, before: Offset) -> Result<(), LogError> {
         while state.segments.get(1).is_some_and(|next| next.base <= before) {
-            state.segments.remove(0).delete(files)?;
+            state.segments.remove(0).delete(&*self.storage.files)?;
             // The snapshot of producers counts the aborted transactions in the segments that are there.
             state.segments.iter_mut().for_each(|s| s.unsynced = true);
         }
-        let first = state.segments.first().map_or(before, |s| s.base);
+        let first = state.segments.first().map_or(state.start, |s| s.base);
         state.producers.trim(first);
-        state.trim_tail(before);
         Ok(())
     }
 
-    /// Deletes segments that are older, or more, than the topic keeps. The active one goes only when all of it is too old.
-    pub(crate) fn retain(
-        &self,
-        now: Timestamp,
-        checkpoint: impl FnOnce() -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
+    /// Moves the start of the log behind segments that are older, or more, than the topic keeps. The active one goes only when all of it is
+    /// too old.
+    pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogError> {
         let config = self.config();
         if !config.deletes {
             return Ok(());
@@ -467,7 +478,7 @@ impl Partition {
             }
             before
         };
-        match before.map_or(Ok(()), |before| self.delete_before(before, checkpoint)) {
+        match before.map_or(Ok(()), |before| self.delete_before(before)) {
             // Deleted meanwhile as a whole.
             Err(LogError::UnknownTopic(_)) => Ok(()),
             result => result.and(begun),
