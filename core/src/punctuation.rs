@@ -102,11 +102,12 @@ impl Schedule {
             PunctuationType::StreamTime => "stream",
             PunctuationType::WallClockTime => "wall",
         };
-        let (every, due) = (punctuation.interval, Self::DUE);
-        match first {
-            Some(FirstTime::At(time)) => format!("{name}.{clock}.{every}.{time}{due}"),
-            Some(FirstTime::Usual) | None => format!("{name}.{clock}.{every}{due}"),
-        }
+        let first = match first {
+            Some(FirstTime::At(time)) => time.to_string(),
+            Some(FirstTime::Usual) => "usual".to_owned(),
+            None => "started".to_owned(),
+        };
+        format!("{name}.{clock}.{}.{first}{}", punctuation.interval, Self::DUE)
     }
 
     /// Whether a time has such a name.

@@ -29,7 +29,7 @@ use crate::log::{Admin, CommittedOffset, Isolation, Offset, Producer, TopicParti
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::position::Position;
-use crate::punctuation::{self, PunctuationType};
+use crate::punctuation::{self, PunctuationType, Schedule};
 use crate::query::{Ask, Part};
 use crate::query_error::QueryError;
 use crate::serde::Payload;
@@ -767,8 +767,10 @@ impl Task {
         // A restart begins with those that the program starts, as upstream.
         let mut kept = snapshot.times.clone();
         self.program.schedules.iter().filter(|s| s.due() == END_OF_TIME).for_each(|s| kept[s.slot.0] = NO_TIME);
-        let mut times: Vec<(String, Timestamp)> =
-            self.times.iter().map(|(name, slot)| (name.clone(), kept[slot.0])).collect();
+        // What is left of timers that the program has no more must not come back with one of their names.
+        let is_own = |slot: &TimeSlot| self.program.schedules.iter().any(|schedule| schedule.slot == *slot);
+        let times = self.times.iter().filter(|(name, slot)| !Schedule::is_time_of_one(name) || is_own(slot));
+        let mut times: Vec<(String, Timestamp)> = times.map(|(name, slot)| (name.clone(), kept[slot.0])).collect();
         times.sort_unstable();
         let offsets = self.inputs.iter().zip(&snapshot.offsets).map(|(input, (offset, time))| {
             let metadata = OffsetMetadata { partition_time: *time, times: times.clone() }.encode();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_core::{Admin, Compatibility, Error, Record, Result, RuntimeConfig, Settings, Topology};
+use millstream_core::{Admin, Compatibility, Error, Record, Result, RuntimeConfig, Settings, TopicPartition, Topology};
 use millstream_dsl::{
     BufferConfig, Clock, GroupedStream, HOUR, JoinWindows, KStream, MIN, Materialized, Optimization, Out, Processor,
     Repartitioned, StreamsBuilder, TableJoined, TimeWindows, pattern,
@@ -812,32 +812,50 @@ impl Processor for Alarm {
     }
 }
 
+/// A program whose timer is due by stream time at `first`, and then each so many milliseconds.
+fn alarms(every: u64, first: i64, repartitioned: bool) -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    b.topic("out", 1);
+    let words = b.stream::<String, String>("words");
+    let words = if repartitioned { words.repartition("again") } else { words };
+    let alarms = words.process("alarm", move |setup| {
+        let tell =
+            |_: &mut Alarm, now, out: &mut Out<'_, String, i64>| out.forward(Record::new("alarm".to_owned(), now, now));
+        setup.every_from(first, Duration::from_millis(every), Clock::Stream, tell);
+        Alarm
+    });
+    alarms.to("out");
+    b.build()
+}
+
+/// Runs it on another record; returns when its timers have fired so far.
+fn alarmed(embedded: &Embedded, topology: Topology, time: i64) -> Result<Vec<i64>> {
+    embedded.write("words", 0, &[(time, Some("a"), "x")])?;
+    embedded.streams(topology, config())?.run_to_end()?;
+    Ok(embedded.read::<String, i64>("out")?.concat().into_iter().map(|(_, now)| now).collect())
+}
+
 /// It was due when the timer of the earlier program was, whose number it has: by another clock even.
 #[test]
 fn another_timer_of_a_changed_program_begins_as_it_says() -> Result<()> {
-    let program = |every: u64, first: i64, repartitioned: bool| {
-        let b = StreamsBuilder::new();
-        b.topic("out", 1);
-        let words = b.stream::<String, String>("words");
-        let words = if repartitioned { words.repartition("again") } else { words };
-        let alarms = words.process("alarm", move |setup| {
-            let tell = |_: &mut Alarm, now, out: &mut Out<'_, String, i64>| {
-                out.forward(Record::new("alarm".to_owned(), now, now))
-            };
-            setup.every_from(first, Duration::from_millis(every), Clock::Stream, tell);
-            Alarm
-        });
-        alarms.to("out");
-        b.build()
-    };
-    let embedded = after(program(1_000, 100_000, false)?)?;
-    let run = |topology: Topology, time: i64| -> Result<Vec<i64>> {
-        embedded.write("words", 0, &[(time, Some("a"), "x")])?;
-        embedded.streams(topology, config())?.run_to_end()?;
-        Ok(embedded.read::<String, i64>("out")?.concat().into_iter().map(|(_, now)| now).collect())
-    };
-    assert_eq!(run(program(1_000, 5_000, true)?, 6_000)?, [6_000]);
-    assert_eq!(run(program(2_000, 5_000, true)?, 7_000)?, [6_000, 7_000], "another interval");
-    assert_eq!(run(program(2_000, 5_000, true)?, 8_000)?, [6_000, 7_000], "it is due at 9,000 and survives");
+    let embedded = after(alarms(1_000, 100_000, false)?)?;
+    assert_eq!(alarmed(&embedded, alarms(1_000, 5_000, true)?, 6_000)?, [6_000]);
+    assert_eq!(alarmed(&embedded, alarms(2_000, 5_000, true)?, 7_000)?, [6_000, 7_000], "another interval");
+    assert_eq!(alarmed(&embedded, alarms(2_000, 5_000, true)?, 8_000)?, [6_000, 7_000], "due at 9,000, as before");
+    assert_eq!(alarmed(&embedded, alarms(2_000, 90_000, false)?, 9_500)?, [6_000, 7_000], "no repartition again");
+    Ok(())
+}
+
+/// The time when each was due stayed beside the positions for good.
+#[test]
+fn timers_that_begin_elsewhere_at_each_start_leave_nothing_behind() -> Result<()> {
+    let embedded = after(alarms(1_000, 100_000, false)?)?;
+    let mut sizes = Vec::new();
+    for start in 1..=5 {
+        alarmed(&embedded, alarms(1_000, 100_000 + start, false)?, 10 * start)?;
+        let committed = embedded.log.committed("app", &[TopicPartition::new("words", 0)])?;
+        sizes.extend(committed.into_iter().flatten().map(|committed| committed.metadata.len()));
+    }
+    assert!(sizes.len() == 5 && sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
     Ok(())
 }
