@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use compacted::{Outcome, Watched, World, create, producer, send};
 use millstream_broker::{Broker, BrokerOptions, Durability};
-use millstream_core::{Call, Fault, GroupOffsets, LogError};
+use millstream_core::{Call, Fault, GroupOffsets, LogError, Producer};
 
 /// A broker with threads on a disk that has no space for the journal while it is told so.
 fn open(is_full: &Arc<AtomicBool>) -> Result<Broker, LogError> {
@@ -30,15 +30,21 @@ fn is_full(result: &Result<(), LogError>) -> bool {
     matches!(result, Err(LogError::Full { .. }))
 }
 
-#[test]
-fn who_waits_is_told_that_the_disk_is_full_and_may_wait_again() -> Outcome {
-    let no_space = Arc::new(AtomicBool::new(false));
-    let broker = open(&no_space)?;
+/// With a commit that waits for a sync, and no space.
+fn waiting(no_space: &Arc<AtomicBool>) -> Result<(Broker, Box<dyn Producer>), LogError> {
+    let broker = open(no_space)?;
     create(&broker, "")?;
     let mut p = producer(&broker, None)?;
     no_space.store(true, Ordering::SeqCst);
     send(p.as_mut(), 0, "k=v")?;
     p.commit(GroupOffsets { group: "g".into(), offsets: vec![] });
+    Ok((broker, p))
+}
+
+#[test]
+fn who_waits_is_told_that_the_disk_is_full_and_may_wait_again() -> Outcome {
+    let no_space = Arc::new(AtomicBool::new(false));
+    let (broker, p) = waiting(&no_space)?;
     assert!(is_full(&p.keep(p.last_commit())));
     assert!(is_full(&broker.delete_topic("t")));
     assert!(broker.topic_config("t").is_none(), "it is deleted all the same");
@@ -49,13 +55,7 @@ fn who_waits_is_told_that_the_disk_is_full_and_may_wait_again() -> Outcome {
 
 #[test]
 fn who_waits_is_told_that_the_broker_is_closed() -> Outcome {
-    let no_space = Arc::new(AtomicBool::new(false));
-    let broker = open(&no_space)?;
-    create(&broker, "")?;
-    let mut p = producer(&broker, None)?;
-    no_space.store(true, Ordering::SeqCst);
-    send(p.as_mut(), 0, "k=v")?;
-    p.commit(GroupOffsets { group: "g".into(), offsets: vec![] });
+    let (broker, p) = waiting(&Arc::default())?;
     assert!(is_full(&broker.close()));
     assert!(matches!(p.keep(p.last_commit()), Err(LogError::Closed)));
     Ok(())
