@@ -15,7 +15,7 @@ use millstream_wire::{BatchError, BatchHeader, Limits, RecordBatch, patch_offset
 use crate::cleanable::Ages;
 use crate::data_dir::sync_failed;
 use crate::internal_topic::is_internal;
-use crate::partition_files;
+use crate::partition_files::{self, Snapshot};
 use crate::producers::{AbortedList, Producers, Unfit};
 use crate::segment::{Segment, SegmentReader, Unsynced, newest};
 use crate::storage::Storage;
@@ -432,8 +432,6 @@ impl Partition {
     fn remove_below(&self, state: &mut State, before: Offset) -> Result<(), LogError> {
         while state.segments.get(1).is_some_and(|next| next.base <= before) {
             state.segments.remove(0).delete(&*self.storage.files)?;
-            // The snapshot of producers counts the aborted transactions in the segments that are there.
-            state.segments.iter_mut().for_each(|s| s.unsynced = true);
         }
         let first = state.segments.first().map_or(state.start, |s| s.base);
         state.producers.trim(first);
@@ -501,19 +499,8 @@ impl Partition {
         let (end, unsynced, snapshot) = {
             let mut state = self.state();
             state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
-            let stable = state.producers.last_stable(state.end);
-            let aborted = state.producers.aborted();
-            let mut next = state.end;
-            let mut unsynced = Vec::new();
-            for segment in state.segments.iter_mut().rev() {
-                if segment.unsynced {
-                    let from = aborted.partition_point(|a| a.last < segment.base);
-                    let to = aborted.partition_point(|a| a.last < next);
-                    unsynced.push(segment.unsynced(&aborted[from..to], stable));
-                    segment.unsynced = false;
-                }
-                next = segment.base;
-            }
+            let of = |segment: &mut Segment| std::mem::take(&mut segment.unsynced).then(|| segment.unsynced());
+            let unsynced: Vec<_> = state.segments.iter_mut().filter_map(of).collect();
             (state.end, unsynced, state.producers.snapshot())
         };
         if unsynced.is_empty() {
@@ -523,14 +510,12 @@ impl Partition {
         let written = unsynced
             .iter()
             .try_for_each(|segment| segment.write_indexes(files))
-            .and_then(|()| partition_files::write_snapshot(files, dir, end, &snapshot));
-        if let Err(error) = written {
-            self.state().segments.iter_mut().for_each(|s| s.unsynced = true);
-            return Err(error);
-        }
+            .and_then(|()| Snapshot::write(files, dir, end, &snapshot));
+        let snapshot = written.inspect_err(|_| self.state().segments.iter_mut().for_each(|s| s.unsynced = true))?;
         let synced = unsynced
             .iter()
             .try_for_each(Unsynced::sync)
+            .and_then(|()| snapshot.sync())
             .and_then(|()| files.sync_dir(dir).map_err(|e| sync_failed(dir, e)));
         synced.inspect_err(|error| self.storage.fail(error.clone()))?;
         Ok(end)

@@ -2,10 +2,11 @@
 //! as of the last checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use millstream_core::{Files, LogError, Offset};
+use millstream_core::{Files, LogError, Offset, OpenFile, OpenMode};
 
-use crate::data_dir::io;
+use crate::data_dir::{io, sync_failed};
 use crate::sealed::{Kind, Text};
 
 pub(crate) const START: &str = "log-start-offset";
@@ -20,10 +21,28 @@ pub(crate) fn read_snapshot(files: &dyn Files, dir: &Path, point: Offset) -> Opt
     files.read(&snapshot_path(dir, point)).ok()
 }
 
-/// Keeps the producers as of an offset.
-pub(crate) fn write_snapshot(files: &dyn Files, dir: &Path, point: Offset, bytes: &[u8]) -> Result<(), LogError> {
-    let path = snapshot_path(dir, point);
-    files.write(&path, bytes).map_err(|e| io("cannot write", &path, e))
+/// The producers as of an offset, written and not synced yet.
+pub(crate) struct Snapshot {
+    path: PathBuf,
+    file: Arc<dyn OpenFile>,
+}
+
+impl Snapshot {
+    /// Writes them.
+    pub(crate) fn write(files: &dyn Files, dir: &Path, point: Offset, bytes: &[u8]) -> Result<Self, LogError> {
+        let path = snapshot_path(dir, point);
+        let file = files.open(&path, OpenMode::Create);
+        let written = file.and_then(|file| file.write_all_at(bytes, 0).map(|()| file));
+        match written {
+            Ok(file) => Ok(Snapshot { path, file }),
+            Err(e) => Err(io("cannot write", &path, e)),
+        }
+    }
+
+    /// Syncs them: where segments were deleted, nothing else says who had sent what was in them.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        self.file.sync().map_err(|e| sync_failed(&self.path, e))
+    }
 }
 
 /// Removes the snapshots of other offsets.

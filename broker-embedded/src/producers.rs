@@ -105,7 +105,8 @@ pub(crate) fn sequence_after(sequence: i32, by: i64) -> i32 {
     (i64::from(sequence) + by).rem_euclid(1 << 31) as i32
 }
 
-const SNAPSHOT_VERSION: i16 = 1;
+/// Up to 1 the aborted transactions were in files of their segments.
+const SNAPSHOT_VERSION: i16 = 2;
 
 impl Producers {
     /// Whether a producer has a transaction open.
@@ -256,8 +257,7 @@ impl Producers {
     }
 
     /// The producers in the layout of Kafka's `.snapshot` files, which knows of the newest batch alone; behind them what
-    /// Kafka finds out again or does without: the batches before, and how many aborted transactions there are, with their
-    /// checksum: these are in files of their own, which have none.
+    /// Kafka finds out again, does without or has in files of its own: the batches before, and the aborted transactions.
     pub(crate) fn snapshot(&self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(4 + self.known.len() * 64);
         entries.extend((self.known.len() as i32).to_be_bytes());
@@ -286,15 +286,19 @@ impl Producers {
             }
         }
         entries.extend((self.aborted.len() as i32).to_be_bytes());
-        entries.extend(checksum(&self.aborted).to_be_bytes());
+        for aborted in self.aborted.iter() {
+            entries.extend(aborted.producer_id.to_be_bytes());
+            entries.extend(aborted.first.to_be_bytes());
+            entries.extend(aborted.last.to_be_bytes());
+        }
         let mut bytes = SNAPSHOT_VERSION.to_be_bytes().to_vec();
         bytes.extend(crc32c::crc32c(&entries).to_be_bytes());
         bytes.extend(entries);
         bytes
     }
 
-    /// Reads a snapshot, and `aborted` from elsewhere; `None` if one of them is damaged.
-    pub(crate) fn from_snapshot(bytes: &[u8], aborted: Vec<Aborted>) -> Option<Self> {
+    /// Reads a snapshot; `None` if it is damaged.
+    pub(crate) fn from_snapshot(bytes: &[u8]) -> Option<Self> {
         let (head, entries) = (bytes.get(..6)?, &bytes[6..]);
         let crc = u32::from_be_bytes(head[2..].try_into().ok()?);
         if head[..2] != SNAPSHOT_VERSION.to_be_bytes() || crc32c::crc32c(entries) != crc {
@@ -318,13 +322,11 @@ impl Producers {
                 producer.recent.insert(place, Recent { last_sequence, delta, last_offset });
             }
         }
-        let whole = fields.i32()? as usize == aborted.len() && fields.i32()? as u32 == checksum(&aborted);
+        let mut aborted = Vec::new();
+        for _ in 0..fields.i32()? {
+            aborted.push(Aborted { producer_id: fields.i64()?, first: fields.i64()?, last: fields.i64()? });
+        }
         let open = read.iter().filter_map(|(id, producer)| Some((producer.open?, *id))).collect();
-        whole.then(|| Producers { known: read.into_iter().collect(), open, aborted: Arc::new(aborted), next_look: 0 })
+        Some(Producers { known: read.into_iter().collect(), open, aborted: Arc::new(aborted), next_look: 0 })
     }
-}
-
-fn checksum(aborted: &[Aborted]) -> u32 {
-    let numbers = aborted.iter().flat_map(|a| [a.producer_id, a.first, a.last]);
-    numbers.fold(0, |crc, number| crc32c::crc32c_append(crc, &number.to_be_bytes()))
 }

@@ -11,7 +11,7 @@ use crate::checkpoint::Point;
 use crate::data_dir::sync_failed;
 use crate::partition::State;
 use crate::partition_files;
-use crate::producers::{Aborted, Producers};
+use crate::producers::Producers;
 use crate::segment::{Opening, Segment};
 use crate::swap;
 
@@ -78,7 +78,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
         return damaged(format!("its first segment begins at {first}, and the log at {}", state.start));
     }
     state.point = point.unwrap_or(0);
-    let snapshot = point.filter(|_| !known.doubted).and_then(|point| read_producers(files, dir, &bases, point));
+    let snapshot = point.filter(|_| !known.doubted).and_then(|point| read_producers(files, dir, point));
     // Without its snapshot everything is read, to find the producers again.
     let read_from = if snapshot.is_some() { state.point } else { 0 };
     state.producers = snapshot.unwrap_or_default();
@@ -107,7 +107,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
             continue;
         }
         let opening = Opening {
-            known: next_base.map_or(read_from, |next| next.min(read_from)),
+            known: read_from,
             cut,
             repair_from: point.or(Some(0)).filter(|_| next_base.is_none()),
             gapless_from: point.unwrap_or(if known.compacts { Offset::MAX } else { 0 }),
@@ -153,14 +153,10 @@ fn check_whole(dir: &Path, covered: Option<Offset>, state: &State) -> Result<(),
     }
 }
 
-/// The producers as of a checkpoint; `None` if its files are not there as they were written.
-fn read_producers(files: &dyn Files, dir: &Path, bases: &[Offset], point: Offset) -> Option<Producers> {
+/// The producers as of a checkpoint; `None` if its snapshot is not there as it was written.
+fn read_producers(files: &dyn Files, dir: &Path, point: Offset) -> Option<Producers> {
     if point == 0 {
         return Some(Producers::default());
     }
-    let mut aborted: Vec<Aborted> = Vec::new();
-    for base in bases.iter().filter(|base| **base < point) {
-        aborted.extend(Segment::read_aborted(files, dir, *base, point)?);
-    }
-    Producers::from_snapshot(&partition_files::read_snapshot(files, dir, point)?, aborted)
+    Producers::from_snapshot(&partition_files::read_snapshot(files, dir, point)?)
 }

@@ -11,7 +11,6 @@ use millstream_core::{Files, LogError, Offset, OpenFile, OpenMode, Timestamp};
 use millstream_wire::{BatchHeader, HEADER_LEN, RecordBatch};
 
 use crate::data_dir::{io, sync_failed};
-use crate::producers::Aborted;
 use crate::torn::{self, Pieces};
 
 /// An index entry for about so many bytes of batches (`log.index.interval.bytes`).
@@ -144,7 +143,7 @@ impl Segment {
         files.open(&dir.join(file_name(base, "index")), OpenMode::Existing).is_ok()
     }
 
-    /// Removes the indexes of a segment, which are found again.
+    /// Removes the indexes of a segment, which are found again, and one that versions before have written.
     pub(crate) fn remove_indexes(files: &dyn Files, dir: &Path, base: Offset) {
         for suffix in ["index", "timeindex", "txnindex"] {
             let _may_be_missing = files.remove(&dir.join(file_name(base, suffix)));
@@ -202,7 +201,7 @@ impl Segment {
         let len = file.len().map_err(|e| io("cannot look at", &path, e))?;
         let mut segment = Self::empty(base, path, file);
         let mut next = segment.skip(files, opening, len)?;
-        segment.unsynced = segment.size < len;
+        segment.unsynced |= segment.size < len;
         while segment.size < len {
             let batch = match segment.read_batch(segment.size, len) {
                 _ if opening.cut.is_some_and(|cut| next >= cut) => break,
@@ -236,11 +235,13 @@ impl Segment {
     /// the offset behind them.
     fn skip(&mut self, files: &dyn Files, opening: &Opening, len: u64) -> Result<Offset, LogError> {
         let (next, known) = (self.base, opening.known);
+        self.unsynced = false;
         if known <= self.base {
             return Ok(next);
         }
         let indexed = self.read_indexes(files, known, len).is_some();
         if !indexed {
+            self.unsynced = true;
             (self.size, self.max_timestamp) = (0, -1);
             self.offsets.clear();
             self.times.clear();
@@ -314,24 +315,6 @@ impl Segment {
         self.size = u64::from(position);
         self.max_timestamp = self.times.last().map_or(-1, |(time, _)| *time);
         Some(())
-    }
-
-    /// The aborted transactions of the segment that end below `known`, as its index file says: none, if it has no such
-    /// file. `None` if that cannot be read.
-    pub(crate) fn read_aborted(files: &dyn Files, dir: &Path, base: Offset, known: Offset) -> Option<Vec<Aborted>> {
-        let bytes = match files.read(&dir.join(file_name(base, "txnindex"))) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(_) => return None,
-        };
-        let number = |entry: &[u8], at: usize| Some(i64::from_be_bytes(entry.get(at..at + 8)?.try_into().ok()?));
-        let mut aborted = Vec::new();
-        for entry in bytes.chunks(ABORTED_LEN) {
-            let read = Aborted { producer_id: number(entry, 2)?, first: number(entry, 10)?, last: number(entry, 18)? };
-            number(entry, 26)?;
-            aborted.extend(Some(read).filter(|a| a.last < known));
-        }
-        Some(aborted)
     }
 
     /// A batch begins where the one before ends, or behind it where compaction has left a gap, and none is on both sides of a
@@ -505,7 +488,7 @@ impl Segment {
     }
 
     /// What a checkpoint writes and syncs of it: all that is there now.
-    pub(crate) fn unsynced(&self, aborted: &[Aborted], stable: Offset) -> Unsynced {
+    pub(crate) fn unsynced(&self) -> Unsynced {
         let mut index = Vec::with_capacity(self.offsets.len() * 8);
         for (relative, position) in &self.offsets {
             index.extend(relative.to_be_bytes());
@@ -520,15 +503,7 @@ impl Segment {
             timeindex.extend(relative.to_be_bytes());
         }
         timeindex.extend(crc32c::crc32c(&timeindex).to_be_bytes());
-        let mut txnindex = Vec::new();
-        for aborted in aborted {
-            txnindex.extend(0i16.to_be_bytes());
-            txnindex.extend(aborted.producer_id.to_be_bytes());
-            txnindex.extend(aborted.first.to_be_bytes());
-            txnindex.extend(aborted.last.to_be_bytes());
-            txnindex.extend(stable.to_be_bytes());
-        }
-        let side_files = [("index", index), ("timeindex", timeindex), ("txnindex", txnindex)];
+        let side_files = [("index", index), ("timeindex", timeindex)];
         Unsynced { path: self.path.clone(), file: self.file.clone(), side_files }
     }
 
@@ -544,22 +519,17 @@ impl Segment {
     }
 }
 
-/// Bytes of an entry of a `.txnindex` file.
-const ABORTED_LEN: usize = 34;
-
 /// What is to be synced of a segment, without holding its partition.
 pub(crate) struct Unsynced {
     path: PathBuf,
     file: Arc<dyn OpenFile>,
-    side_files: [(&'static str, Vec<u8>); 3],
+    side_files: [(&'static str, Vec<u8>); 2],
 }
 
 impl Unsynced {
     /// Writes the indexes.
     pub(crate) fn write_indexes(&self, files: &dyn Files) -> Result<(), LogError> {
-        // Without a transaction that was aborted there is no file of them.
-        let needed = self.side_files.iter().filter(|(suffix, bytes)| *suffix != "txnindex" || !bytes.is_empty());
-        needed.into_iter().try_for_each(|(suffix, bytes)| {
+        self.side_files.iter().try_for_each(|(suffix, bytes)| {
             let path = self.path.with_extension(suffix);
             files.write(&path, bytes).map_err(|e| io("cannot write", &path, e))
         })

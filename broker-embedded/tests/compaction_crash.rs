@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use compacted::{ALL, COMMITTED, Outcome, Watched, World, batch, commit, create, producer, seen, send, t};
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{Admin, Call, Fault, Files, LogError, SimFiles};
+use millstream_wire::{ProducerStamp, SealOptions};
 
 /// Disks, each with what was about to happen.
 type Disks = Vec<(String, SimFiles)>;
@@ -44,11 +45,19 @@ fn options(world: &World, files: Arc<dyn Files>) -> BrokerOptions {
     BrokerOptions { files, segment_bytes: 300, checkpoint_bytes: 2_000, ..world.options() }
 }
 
-/// What must be the same whatever happened: the last value of every key, and the end.
+/// What must be the same whatever happened: the last value of every key, the end, and where a producer is.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     table: BTreeMap<String, String>,
     end: i64,
+    next: String,
+}
+
+/// Sends a batch of a producer at the other end of a connection.
+fn send_from_outside(broker: &Broker, sequence: i32, records: &str) -> Result<i64, LogError> {
+    let producer = Some(ProducerStamp { id: 900, epoch: 0, base_sequence: sequence });
+    let sealed = batch(5, records).seal(&SealOptions { producer, ..Default::default() });
+    broker.append(&t(), &sealed.expect("a batch"))
 }
 
 fn state(broker: &Broker) -> Result<State, LogError> {
@@ -60,11 +69,17 @@ fn state(broker: &Broker) -> Result<State, LogError> {
         };
     }
     assert_eq!(broker.end_offset(&t(), COMMITTED)?, broker.end_offset(&t(), ALL)?);
-    Ok(State { table, end: broker.end_offset(&t(), ALL)? })
+    let next = match send_from_outside(broker, 1_000, "ahead=x") {
+        Err(LogError::Refused { problem, .. }) => problem,
+        answer => panic!("{answer:?}"),
+    };
+    Ok(State { table, end: broker.end_offset(&t(), ALL)?, next })
 }
 
-/// A log of a few keys, with tombstones and transactions, all of it on the disk. Some of it was compacted before.
+/// A log of a few keys, with tombstones and transactions, all of it on the disk. Some of it was compacted before. One of the two has
+/// no aborted transactions.
 fn prepare(world: &World) -> Outcome {
+    let aborts = world.options().durability == Durability::Os;
     let broker = Broker::open(options(world, Arc::new(world.files.clone())))?;
     create(&broker, "cleanup.policy=compact min.cleanable.dirty.ratio=0 delete.retention.ms=100")?;
     for round in 0..2 {
@@ -72,7 +87,14 @@ fn prepare(world: &World) -> Outcome {
         for number in 0..8 {
             send(plain.as_mut(), 5, &format!("k{}=p{round}-{number} gone{}", number % 3, number % 2))?;
             send(a.as_mut(), 5, &format!("k{}=a{round}-{number} gone{}=x", number % 4, number % 2))?;
-            if number % 3 == 0 { a.abort()? } else { commit(a.as_mut())? }
+            if number % 3 == 0 {
+                a.abort()?
+            } else {
+                commit(a.as_mut())?
+            }
+            if number % 3 == 1 {
+                send_from_outside(&broker, round * 3 + number / 3, &format!("outside-{round}-{number}=x"))?;
+            }
         }
         send(plain.as_mut(), 5, "gone0 gone1")?;
         send(plain.as_mut(), 5, &format!("k9=p{round}-{}", "x".repeat(300)))?;
@@ -125,6 +147,7 @@ fn a_power_cut_before_any_file_call_of_compaction_loses_nothing_and_brings_nothi
                     let broker = Broker::open(options(&world, Arc::new(world.files.clone())))?;
                     let found = state(&broker)?;
                     assert_eq!(found.table, before.table, "{durability:?}, {name}, {again}");
+                    assert_eq!(found.next, before.next, "{durability:?}, {name}, {again}");
                     assert!((before.end..=after.end).contains(&found.end), "{durability:?}, {name}: {}", found.end);
                     let left = world.names();
                     assert!(!left.iter().any(|n| n.ends_with("cleaned") || n.ends_with("swap")), "{name}: {left:?}");
@@ -197,6 +220,7 @@ fn what_no_checkpoint_has_synced_is_not_compacted_under_the_journal() -> Outcome
     let options_of = |files| BrokerOptions { checkpoint_bytes: 1 << 30, ..options(&world, files) };
     let broker = Broker::open(options_of(cuts.watch(&world.files)))?;
     create(&broker, "cleanup.policy=compact min.cleanable.dirty.ratio=0 delete.retention.ms=1")?;
+    send_from_outside(&broker, 0, "from-outside=x")?;
     let mut p = producer(&broker, None)?;
     for half in 0..2 {
         for number in 0..30 {

@@ -251,3 +251,42 @@ fn a_producer_whose_batches_are_deleted_goes_on_where_it_was() -> Outcome {
     }
     Ok(())
 }
+
+/// Records of aborted transactions were counted by files that go with their segments, and nothing synced what was known of
+/// producers: after an end without a word, a producer whose batches were deleted was forgotten.
+#[test]
+fn deleted_batches_are_remembered_beside_aborted_ones_and_over_power_cuts() -> Outcome {
+    for durability in [Durability::Os, Durability::Disk] {
+        for seed in 0..20 {
+            let mut world = World::new(durability);
+            let mut broker = world.open()?;
+            create(&broker, "segment.bytes=1024")?;
+            let p = Remote { id: 700, epoch: 0 };
+            let mut local = compacted::producer(&broker, Some("a"))?;
+            p.send(&broker, 0, "a=0")?;
+            for number in 0..20 {
+                compacted::send(local.as_mut(), 5, &format!("b={number}"))?;
+                if number % 2 == 0 { local.abort()? } else { compacted::commit(local.as_mut())? }
+            }
+            p.send(&broker, 1, "a=1")?;
+            if seed % 4 < 2 {
+                broker.tick()?;
+            }
+            for number in 20..40 {
+                compacted::send(local.as_mut(), 5, &format!("b={number}"))?;
+                if number % 2 == 0 { local.abort()? } else { compacted::commit(local.as_mut())? }
+            }
+            let end = broker.end_offset(&t(), compacted::ALL)?;
+            broker.delete_records(&t(), end)?;
+            broker.tick()?;
+            let gone = !world.names().iter().any(|name| name.starts_with("00000000000000000000.log"));
+            assert!(gone, "{:?}", world.names());
+            world.files = if seed % 2 == 0 { world.files.kill() } else { world.files.power_cut(seed) };
+            drop((local, broker));
+            broker = world.open()?;
+            assert_eq!(p.send(&broker, 1, "a=1")?, 41, "{durability:?}, seed {seed}");
+            assert!(is_out_of_order(p.send(&broker, 3, "a=3"), 2), "{durability:?}, seed {seed}");
+        }
+    }
+    Ok(())
+}

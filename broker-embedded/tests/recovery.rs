@@ -135,7 +135,7 @@ fn transactions_are_known_after_a_checkpoint_with_its_files_and_without() -> Out
     }
     broker.close()?;
     drop((p, broker));
-    for suffix in ["", "snapshot", "txnindex", "index", "timeindex"] {
+    for suffix in ["", "snapshot", "index", "timeindex"] {
         let copied = folder.path().join(format!("without-{suffix}"));
         copy(&dir, &copied);
         for entry in fs::read_dir(copied.join("t-0")).expect("a folder").flatten() {

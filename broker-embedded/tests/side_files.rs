@@ -70,7 +70,7 @@ fn what_is_beside_the_batches_is_found_again() -> Outcome {
     let dir = Path::new("/data/t-0");
     let names: Vec<String> =
         world.names().into_iter().filter(|n| !n.ends_with(".log") && n != "topic.properties").collect();
-    let kinds = ["index", "timeindex", "txnindex", "snapshot", "log-start-offset"];
+    let kinds = ["index", "timeindex", "snapshot", "log-start-offset"];
     assert!(kinds.iter().all(|kind| names.iter().any(|n| n.ends_with(kind))), "{names:?}");
     for name in names {
         let bytes = world.files.read(&dir.join(&name)).expect("a file");
