@@ -414,18 +414,20 @@ impl Partition {
     /// Deletes the segments below the start that are there still. Before those go that the last checkpoint has not seen, the next one is
     /// made: after an unclean end nothing else says what their producers have sent.
     pub(crate) fn remove_deleted(&self, checkpoint: impl FnOnce() -> Result<(), LogError>) -> Result<(), LogError> {
-        let is_news = |state: &State| state.segments.get(1).is_some_and(|next| next.base <= state.start);
-        if !is_news(&*self.live()?) {
-            return Ok(());
-        }
-        match checkpoint() {
+        let (start, is_seen) = {
+            let state = self.live()?;
+            if state.segments.get(1).is_none_or(|next| next.base > state.start) {
+                return Ok(());
+            }
+            (state.start, state.point >= state.start)
+        };
+        let seen = match if is_seen { Ok(()) } else { checkpoint() } {
+            Ok(()) => self.live()?.point,
             // There may be more space behind it.
-            Ok(()) | Err(LogError::Full { .. }) => {}
+            Err(LogError::Full { .. }) => start,
             Err(error) => return Err(error),
-        }
-        let mut state = self.live()?;
-        let start = state.start;
-        self.remove_below(&mut state, start)
+        };
+        self.remove_below(&mut *self.live()?, start.min(seen))
     }
 
     /// Deletes the segments that end at an offset or before.
@@ -511,7 +513,13 @@ impl Partition {
             .iter()
             .try_for_each(|segment| segment.write_indexes(files))
             .and_then(|()| Snapshot::write(files, dir, end, &snapshot));
-        let snapshot = written.inspect_err(|_| self.state().segments.iter_mut().for_each(|s| s.unsynced = true))?;
+        let snapshot = {
+            let mut state = self.state();
+            // Deletions went on meanwhile: their segments' indexes are there again.
+            let is_gone = |of: &&Unsynced| state.segments.binary_search_by_key(&of.base, |s| s.base).is_err();
+            unsynced.iter().filter(is_gone).for_each(|of| Segment::remove_indexes(files, dir, of.base));
+            written.inspect_err(|_| state.segments.iter_mut().for_each(|s| s.unsynced = true))?
+        };
         let synced = unsynced
             .iter()
             .try_for_each(Unsynced::sync)

@@ -504,7 +504,7 @@ impl Segment {
         }
         timeindex.extend(crc32c::crc32c(&timeindex).to_be_bytes());
         let side_files = [("index", index), ("timeindex", timeindex)];
-        Unsynced { path: self.path.clone(), file: self.file.clone(), side_files }
+        Unsynced { base: self.base, path: self.path.clone(), file: self.file.clone(), side_files }
     }
 
     /// Removes the segment's files.
@@ -521,6 +521,7 @@ impl Segment {
 
 /// What is to be synced of a segment, without holding its partition.
 pub(crate) struct Unsynced {
+    pub(crate) base: Offset,
     path: PathBuf,
     file: Arc<dyn OpenFile>,
     side_files: [(&'static str, Vec<u8>); 2],

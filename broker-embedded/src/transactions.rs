@@ -115,13 +115,12 @@ impl Coordinator {
         }
         let longest = self.topics.options.transaction_max_timeout.min(LONGEST_TIMEOUT);
         if timeout.is_zero() || timeout > longest {
+            let is_bounded = timeout > longest && longest < LONGEST_TIMEOUT;
+            let or = if is_bounded { ", or raise the log's transaction.max.timeout.ms" } else { "" };
+            let (is, longest) = (timeout.as_millis(), longest.as_millis());
             return Err(LogError::InvalidConfig {
                 key: "transaction.timeout.ms".into(),
-                problem: format!(
-                    "{} is not 1 to {}\n  help: lower it, or raise the log's transaction.max.timeout.ms",
-                    timeout.as_millis(),
-                    longest.as_millis()
-                ),
+                problem: format!("{is} is not 1 to {longest}\n  help: give it a time between these{or}"),
             });
         }
         let fresh = Transactional {

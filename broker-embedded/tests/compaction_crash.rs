@@ -87,7 +87,7 @@ fn prepare(world: &World) -> Outcome {
         for number in 0..8 {
             send(plain.as_mut(), 5, &format!("k{}=p{round}-{number} gone{}", number % 3, number % 2))?;
             send(a.as_mut(), 5, &format!("k{}=a{round}-{number} gone{}=x", number % 4, number % 2))?;
-            if number % 3 == 0 {
+            if aborts && number % 3 == 0 {
                 a.abort()?
             } else {
                 commit(a.as_mut())?

@@ -5,9 +5,11 @@
 mod compacted;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use compacted::{ALL, Dice, Outcome, World, batch, create, seen, t};
-use millstream_broker::{Broker, Durability};
+use compacted::{ALL, Dice, Outcome, Watched, World, batch, create, seen, t};
+use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{Admin, Files, LogError, Offset, SimFiles, TopicSpec};
 use millstream_wire::{ProducerStamp, SealOptions};
 
@@ -288,5 +290,34 @@ fn deleted_batches_are_remembered_beside_aborted_ones_and_over_power_cuts() -> O
             assert!(is_out_of_order(p.send(&broker, 3, "a=3"), 2), "{durability:?}, seed {seed}");
         }
     }
+    Ok(())
+}
+
+/// While the checkpoint before a deletion was under way, more was sent and deleted: it went without having been seen.
+#[test]
+fn what_is_deleted_while_a_checkpoint_is_made_waits_for_the_next() -> Outcome {
+    let world = World::new(Durability::Os);
+    let other = Remote { id: 800, epoch: 0 };
+    let begun: Arc<OnceLock<Broker>> = Arc::default();
+    let (of, done) = (begun.clone(), AtomicBool::new(false));
+    let fill = move |broker: &Broker, from: i32| {
+        (from..from + 30).try_for_each(|number| other.send(broker, number, &format!("b={number}")).map(drop))?;
+        broker.delete_records(&t(), broker.end_offset(&t(), ALL)?)
+    };
+    let files = Watched::files(&world.files, move |call, path| {
+        if call == "sync" && path.extension().is_some_and(|e| e == "snapshot") && !done.swap(true, Ordering::Relaxed) {
+            let broker = of.get().expect("a broker");
+            Remote { id: 700, epoch: 0 }.send(broker, 1, "a=1").expect("an answer");
+            fill(broker, 30).expect("answers");
+        }
+    });
+    let broker = begun.get_or_init(|| Broker::open(BrokerOptions { files, ..world.options() }).expect("a broker"));
+    create(broker, "segment.bytes=1024")?;
+    let p = Remote { id: 700, epoch: 0 };
+    p.send(broker, 0, "a=0")?;
+    fill(broker, 0)?;
+    broker.tick()?;
+    let broker = World { files: world.files.kill(), ..world }.open()?;
+    assert_eq!(p.send(&broker, 1, "a=1")?, 31);
     Ok(())
 }
