@@ -359,7 +359,7 @@ fn lost_changelog(store: &str) -> String {
 fn swapped_join(join: &str, left: &Properties) -> String {
     let of = left.get("topics").map(|topics| format!(", of `{topics}`,")).unwrap_or_default();
     format!(
-        "join `{join}` has changed its sides: its changelogs hold what was on the left{of} as left rows, which is on the right now\n  help: swap them back; or give the join another name to begin without rows, or the application another application.id"
+        "join `{join}` has changed its sides: its changelogs hold what was on the left{of} as left rows, which is on the right now\n  help: swap them back; or give the join another name and start once with topology.compatibility=ignore, to begin without rows, or the application another application.id"
     )
 }
 

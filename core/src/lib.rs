@@ -74,6 +74,7 @@ mod task_id;
 mod thread;
 mod thread_context;
 mod time;
+mod times;
 mod timestamp_extractor;
 mod topic_name;
 mod topic_pattern;

@@ -78,6 +78,15 @@ impl Punctuation {
         self.due.set(END_OF_TIME);
     }
 
+    /// Its clock and interval, in a name.
+    pub(crate) fn pace(&self) -> String {
+        let clock = match self.kind {
+            PunctuationType::StreamTime => "stream",
+            PunctuationType::WallClockTime => "wall",
+        };
+        format!("{clock}.{}", self.interval)
+    }
+
     /// Whether it fires.
     pub fn is_running(&self) -> bool {
         self.due.get() != END_OF_TIME
@@ -93,28 +102,6 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    const DUE: &str = ".punctuate";
-
-    /// The name of the time when one fires next. Another clock, interval or first time is another one: a changed program's begins as it
-    /// says, and not when the earlier one was due.
-    pub(crate) fn time_of(name: &str, punctuation: &Punctuation, first: Option<FirstTime>) -> String {
-        let clock = match punctuation.kind {
-            PunctuationType::StreamTime => "stream",
-            PunctuationType::WallClockTime => "wall",
-        };
-        let first = match first {
-            Some(FirstTime::At(time)) => time.to_string(),
-            Some(FirstTime::Usual) => "usual".to_owned(),
-            None => "started".to_owned(),
-        };
-        format!("{name}.{clock}.{}.{first}{}", punctuation.interval, Self::DUE)
-    }
-
-    /// Whether a time has such a name.
-    pub(crate) fn is_time_of_one(name: &str) -> bool {
-        name.ends_with(Self::DUE)
-    }
-
     /// When it fires next; the end of time while it is stopped.
     pub(crate) fn due(&self) -> Timestamp {
         self.punctuation.due.get()

@@ -29,7 +29,7 @@ use crate::log::{Admin, CommittedOffset, Isolation, Offset, Producer, TopicParti
 use crate::offset_metadata::OffsetMetadata;
 use crate::plan::TaskPlan;
 use crate::position::Position;
-use crate::punctuation::{self, PunctuationType, Schedule};
+use crate::punctuation::{self, PunctuationType};
 use crate::query::{Ask, Part};
 use crate::query_error::QueryError;
 use crate::serde::Payload;
@@ -38,6 +38,7 @@ use crate::store::{ChangelogWriter, StoreInstance};
 use crate::task_builder::{Program, TaskBuilder};
 use crate::task_id::TaskId;
 use crate::time::{END_OF_TIME, NO_TIME, Timestamp};
+use crate::times::{self, Times};
 use crate::topology::Topology;
 use crate::topology_index::StoreId;
 
@@ -64,7 +65,7 @@ pub struct Task {
     /// Its stores on disk, by disk.
     pub(crate) disks: Vec<DiskStores>,
     globals: Rc<HashMap<StoreId, StoreInstance>>,
-    times: HashMap<String, TimeSlot>,
+    times: Times,
     /// Of every store, what it has seen: committed with the positions.
     store_times: Vec<TimeSlot>,
     /// Of every store, how large the batches of its changelog may be.
@@ -165,7 +166,7 @@ impl Task {
             stores,
             disks: Vec::new(),
             globals,
-            times: HashMap::new(),
+            times: Times::default(),
             store_times: Vec::new(),
             changelog_limits: Vec::new(),
             program: Program::default(),
@@ -277,21 +278,14 @@ impl Task {
         Ok(())
     }
 
-    /// Takes up operators' times that were committed, as far as they are larger. Those that are not its own it keeps for others,
-    /// whose inputs it may have now.
+    /// Takes up operators' times that were committed.
     pub(crate) fn take_up<'a>(&mut self, times: impl IntoIterator<Item = &'a (String, Timestamp)>) {
-        for (name, time) in times {
-            let slot = self.slot(name);
-            self.cx.advance_time(slot, *time);
-        }
+        times.into_iter().for_each(|(name, time)| self.times.take_up(name, *time, &mut self.cx.times));
     }
 
     /// A time of the task by its name.
     fn slot(&mut self, name: &str) -> TimeSlot {
-        *self.times.entry(name.to_owned()).or_insert_with(|| {
-            self.cx.times.push(NO_TIME);
-            TimeSlot(self.cx.times.len() - 1)
-        })
+        self.times.slot(name, &mut self.cx.times)
     }
 
     /// Runs what may call the program's code. A panic there becomes an error of this task: it is half done, and whoever
@@ -768,9 +762,9 @@ impl Task {
         let mut kept = snapshot.times.clone();
         self.program.schedules.iter().filter(|s| s.due() == END_OF_TIME).for_each(|s| kept[s.slot.0] = NO_TIME);
         // What is left of timers that the program has no more must not come back with one of their names.
-        let is_own = |slot: &TimeSlot| self.program.schedules.iter().any(|schedule| schedule.slot == *slot);
-        let times = self.times.iter().filter(|(name, slot)| !Schedule::is_time_of_one(name) || is_own(slot));
-        let mut times: Vec<(String, Timestamp)> = times.map(|(name, slot)| (name.clone(), kept[slot.0])).collect();
+        let is_own = |slot: TimeSlot| self.program.schedules.iter().any(|schedule| schedule.slot == slot);
+        let times = self.times.iter().filter(|(name, slot)| !times::is_due(name) || is_own(*slot));
+        let mut times: Vec<(String, Timestamp)> = times.map(|(name, slot)| (name.to_owned(), kept[slot.0])).collect();
         times.sort_unstable();
         let offsets = self.inputs.iter().zip(&snapshot.offsets).map(|(input, (offset, time))| {
             let metadata = OffsetMetadata { partition_time: *time, times: times.clone() }.encode();
@@ -820,7 +814,10 @@ impl Task {
             input.reset(*offset, *time);
         }
         self.cx.stream_time = self.committed.stream_time;
+        // What has got a name since goes on without a time.
+        let slots = self.cx.times.len();
         self.cx.times.clone_from(&self.committed.times);
+        self.cx.times.resize(slots, NO_TIME);
         self.build()?;
         Ok(self.committed.offsets.iter().map(|(offset, _)| *offset).collect())
     }

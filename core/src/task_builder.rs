@@ -13,6 +13,7 @@ use crate::punctuation::{FirstTime, Punctuate, Punctuation, Schedule};
 use crate::source::SourceNode;
 use crate::store::{StateStore, StoreInstance};
 use crate::time::{NO_TIME, Timestamp};
+use crate::times::{self, Times};
 use crate::topic_name::TopicName;
 use crate::topology_index::{NodeId, StoreId};
 
@@ -67,7 +68,7 @@ pub struct TaskBuilder<'a> {
     stores: &'a HashMap<StoreId, StoreInstance>,
     // A port opened twice by one task gives the same listeners.
     pub(crate) ports: HashMap<usize, Box<dyn Any>>,
-    times: &'a mut HashMap<String, TimeSlot>,
+    times: &'a mut Times,
     shared: HashMap<NodeId, Rc<dyn Any>>,
     program: Program,
     failure: Option<crate::error::Error>,
@@ -79,7 +80,7 @@ impl<'a> TaskBuilder<'a> {
         sources: impl Iterator<Item = &'s SourceSupplier>,
         application_id: &'a str,
         stores: &'a HashMap<StoreId, StoreInstance>,
-        times: &'a mut HashMap<String, TimeSlot>,
+        times: &'a mut Times,
         cx: &'a mut TaskContext,
     ) -> Result<Program> {
         let mut builder = TaskBuilder {
@@ -139,15 +140,14 @@ impl<'a> TaskBuilder<'a> {
         }
     }
 
-    /// A time of the task; `name` is unique in the topology and kept with the committed offsets.
+    /// A time of the task, which only grows; `name` is unique in the topology and kept with the committed offsets.
     pub fn time(&mut self, name: &str) -> TimeSlot {
-        if let Some(slot) = self.times.get(name) {
-            return *slot;
-        }
-        let slot = TimeSlot(self.cx.times.len());
-        self.cx.times.push(NO_TIME);
-        self.times.insert(name.to_owned(), slot);
-        slot
+        self.times.slot(name, &mut self.cx.times)
+    }
+
+    /// As [`TaskBuilder::time`], of what waits here: it may move back.
+    pub fn least_time(&mut self, name: &str) -> TimeSlot {
+        self.time(&times::least(name))
     }
 
     /// Registers a node's work besides its records.
@@ -165,7 +165,7 @@ impl<'a> TaskBuilder<'a> {
         node: Rc<RefCell<dyn Punctuate>>,
         token: usize,
     ) {
-        let slot = self.time(&Schedule::time_of(name, &punctuation, first));
+        let slot = self.times.timer(name, &punctuation, first, &mut self.cx.times);
         let schedule = Schedule { punctuation, slot, node, token };
         match (self.cx.time(slot), first) {
             (NO_TIME, None) => {}

@@ -2,13 +2,16 @@
 //! Streams writes rows while it processes.
 
 use std::str::from_utf8;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use millstream_core::{
     Data, Encoded, ExceptionHandler, Headers, Payload, Record, Result, RuntimeConfig, Serde, SerdeContext, SerdeError,
     Topology,
 };
 use millstream_dsl::{
-    Clock, KeyValueStore, Optimization, Out, Processor, SECOND, SessionWindows, StreamsBuilder, TimeWindows,
+    Clock, KeyValueStore, Optimization, Out, Processor, SECOND, SessionWindows, Setup, StreamsBuilder, TimeWindows,
 };
 use millstream_dsl::{TopologyTestDriver, kv};
 
@@ -274,5 +277,44 @@ fn a_table_that_is_rebuilt_from_its_topic_leaves_it_out_too() -> Result<()> {
         assert_eq!(told, [kv("a", 6), kv("b", 0), kv("c", 0), kv("d", 7)]);
         t.restart()?;
     }
+    Ok(())
+}
+
+struct Alarm;
+
+impl Processor for Alarm {
+    type KIn = String;
+    type VIn = i64;
+    type KOut = String;
+    type VOut = i64;
+
+    fn process(&mut self, _: Record<String, i64>, _: &mut Out<'_, String, i64>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A timer whose program says another first time whenever its processor is made: each rollback put it off.
+#[test]
+fn a_timer_is_due_when_it_was_however_often_its_processor_is_made() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.topic("letters", 1);
+    let numbers = b.stream::<String, i64>("in");
+    numbers.group_by_key().aggregate("last", Odd::default, |_, n, odd| odd.0 = n);
+    let made = Arc::new(AtomicI64::new(0));
+    let count = made.clone();
+    let rings =
+        |_: &mut Alarm, now: i64, out: &mut Out<'_, String, i64>| out.forward(Record::new("a".into(), now, now));
+    let alarm = move |s: &mut Setup<'_, Alarm>| {
+        let first = 10 + 10 * count.fetch_add(1, Ordering::Relaxed);
+        s.every_from(first, Duration::from_secs(60), Clock::Wall, rings);
+        Alarm
+    };
+    numbers.process("alarm", alarm).to("out");
+    let t = driver(b.build()?, ExceptionHandler::DeadLetter("letters".into()))?;
+    let before = made.load(Ordering::Relaxed);
+    pipe(&t, &RECORDS)?;
+    assert!(made.load(Ordering::Relaxed) > before + 2, "{made:?}");
+    t.advance(Duration::from_millis(10 * before as u64))?;
+    assert_eq!(t.output::<String, i64>("out")?.read(), [kv("a", 10 * before)]);
     Ok(())
 }

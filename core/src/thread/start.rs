@@ -9,11 +9,11 @@ use crate::input::Input;
 use crate::log::{CommittedOffset, Offset, TopicPartition};
 use crate::offset_metadata::OffsetMetadata;
 use crate::offset_reset::OffsetReset;
-use crate::punctuation::Schedule;
 use crate::restore::{Progress, Restore};
 use crate::task::Task;
 use crate::thread_context::ThreadContext;
 use crate::time::{Now, Timestamp};
+use crate::times;
 
 /// Where an input starts whose source's policy decides; `why` it does, for the message of `none`.
 pub(super) fn first_offset(
@@ -48,8 +48,7 @@ pub(super) fn first_offset(
     Ok(offset)
 }
 
-/// Gives a task the times that an earlier program has committed with inputs that are not the task's now. What punctuates next does
-/// not only grow: what is left of it there may be old.
+/// Gives a task the times that an earlier program has committed with inputs that are not the task's now, timers' excepted.
 fn take_up_earlier_times(shared: &ThreadContext, task: &mut Task) -> Result<()> {
     let stores = task.stores.iter().map(|(id, ..)| &shared.topology.stores()[id.0].name);
     let topics: BTreeSet<&String> = stores.filter_map(|store| shared.plan.known_inputs.get(store)).flatten().collect();
@@ -61,8 +60,7 @@ fn take_up_earlier_times(shared: &ThreadContext, task: &mut Task) -> Result<()> 
     }
     let committed = shared.log.admin().committed(&shared.config.application_id, &earlier)?;
     let metadata = committed.iter().flatten().filter_map(|committed| OffsetMetadata::decode(&committed.metadata));
-    metadata
-        .for_each(|metadata| task.take_up(metadata.times.iter().filter(|(name, _)| !Schedule::is_time_of_one(name))));
+    metadata.for_each(|metadata| task.take_up(metadata.times.iter().filter(|(name, _)| !times::is_due(name))));
     Ok(())
 }
 

@@ -75,7 +75,7 @@ impl<K: Data, L: Data, R: Data> HeldRows<K, L, R> {
     }
 
     pub(crate) fn open(task: &mut TaskBuilder<'_>, id: StoreId, name: &Arc<str>, windows: JoinWindows) -> Self {
-        let least = task.time(&format!("{name}.least"));
+        let least = task.least_time(name);
         HeldRows { table: task.store(id), keys: Keys::new(name), scratch: RefCell::default(), windows, least }
     }
 
