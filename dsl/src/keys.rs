@@ -35,6 +35,9 @@ pub(crate) struct Keys<K: Data> {
 
 const PIECE: usize = 8 << 10;
 
+/// A key of so many bytes shares nothing: most types hold them themselves.
+const SHORT: usize = 24;
+
 impl<K: Data> Keys<K> {
     /// `store` is for messages.
     pub(crate) fn new(store: &Arc<str>) -> Self {
@@ -68,8 +71,11 @@ impl<K: Data> Keys<K> {
         self.serde.partition_bytes(encoded).len()
     }
 
-    /// The key that was encoded. Keys read back share pieces of memory, some hundreds each.
+    /// The key that was encoded. Long ones that are read back share pieces of memory, some hundreds each.
     pub(crate) fn decode(&self, key: &[u8]) -> Result<K> {
+        if key.len() <= SHORT {
+            return self.read(Payload::from(key));
+        }
         let mut piece = self.piece.borrow_mut();
         if piece.capacity() < key.len() {
             piece.reserve(key.len().max(PIECE));
@@ -77,8 +83,13 @@ impl<K: Data> Keys<K> {
         piece.extend_from_slice(key);
         let owner = piece.split().freeze();
         drop(piece);
+        self.read(Payload::from(&owner))
+    }
+
+    #[inline]
+    fn read(&self, key: Payload<'_>) -> Result<K> {
         let cx = SerdeContext { topic: &self.store, half: Half::Key };
-        self.serde.deserialize(Some(Payload::from(&owner)), cx, &Headers::new()).map_err(|e| {
+        self.serde.deserialize(Some(key), cx, &Headers::new()).map_err(|e| {
             let problem = format!("a key cannot be read back: {e}");
             Error::State(Box::new(StateError { store: self.store.to_string(), problem }))
         })

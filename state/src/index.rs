@@ -1,16 +1,21 @@
 //! The index of a table: numbers of rows (or of runs of them) by hash of their key.
 //!
-//! The hash lies beside the number, so that most rows that are not meant are never looked at, and growing looks at none.
+//! The hash lies beside the number, so that most rows that are not meant are never looked at, and growing looks at none. What was
+//! looked up ahead is remembered, until a number goes.
 
-use std::hash::BuildHasher;
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use millstream_core::KEYS_AHEAD;
+
+use crate::ahead::Ahead;
 
 /// Numbers by hash.
 pub struct Index<I> {
     hasher: DefaultHashBuilder,
     table: HashTable<(Hash, I)>,
+    ahead: RefCell<Ahead<I>>,
 }
 
 /// Hash of a key.
@@ -27,7 +32,7 @@ impl Hash {
 
 impl<I> Default for Index<I> {
     fn default() -> Self {
-        Index { hasher: DefaultHashBuilder::default(), table: HashTable::new() }
+        Index { hasher: DefaultHashBuilder::default(), table: HashTable::new(), ahead: RefCell::default() }
     }
 }
 
@@ -38,7 +43,10 @@ impl<I: Copy + Eq> Index<I> {
     /// The hash of a key. Another index knows it if all its hashes come from this one.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> Hash {
-        Hash(self.hasher.hash_one(key) as u32)
+        // Without its length, as `hash_one` would have it: no two keys are hashed one behind the other.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        Hash(hasher.finish() as u32)
     }
 
     /// The number with this hash that `is` meant.
@@ -68,6 +76,39 @@ impl<I: Copy + Eq> Index<I> {
         found
     }
 
+    /// As [`Index::guess`], for keys that are then asked for in this order with [`Index::find_next`].
+    pub(crate) fn look_ahead(&self, keys: &[&[u8]]) -> [Option<I>; KEYS_AHEAD] {
+        let found = self.guess(keys);
+        self.ahead.borrow_mut().set(found);
+        found
+    }
+
+    /// The number of a key, of which `is` tells, most likely without a hash; or its hash if it has none.
+    #[inline]
+    pub(crate) fn find_next(&mut self, key: &[u8], is: impl Fn(I) -> bool) -> Result<I, Hash> {
+        let ahead = self.ahead.get_mut();
+        match ahead.expected() {
+            Some(id) if is(id) => {
+                ahead.pass();
+                Ok(id)
+            }
+            expected => self.find_unexpected(key, expected.is_none(), is),
+        }
+    }
+
+    /// The number of a key that was not looked for ahead, or has none.
+    fn find_unexpected(&mut self, key: &[u8], may_be_new: bool, is: impl Fn(I) -> bool) -> Result<I, Hash> {
+        let hash = self.hash(key);
+        let found = self.find(hash, is);
+        let ahead = self.ahead.get_mut();
+        match found {
+            Some(id) => ahead.pass_to(id),
+            None if may_be_new => ahead.pass(),
+            None => {}
+        }
+        found.ok_or(hash)
+    }
+
     /// Adds a number under the hash of its key.
     pub fn insert(&mut self, hash: Hash, id: I) {
         self.table.insert_unique(hash.spread(), (hash, id), |(hash, _)| hash.spread());
@@ -75,16 +116,19 @@ impl<I: Copy + Eq> Index<I> {
 
     /// Removes a number; `false` if it is not there.
     pub(crate) fn remove(&mut self, hash: Hash, id: I) -> bool {
+        self.ahead.get_mut().forget();
         self.table.find_entry(hash.spread(), |(_, other)| *other == id).map(|found| found.remove()).is_ok()
     }
 
     /// Forgets the numbers that `stays` is not meant for.
     pub(crate) fn retain(&mut self, stays: impl Fn(I) -> bool) {
+        self.ahead.get_mut().forget();
         self.table.retain(|(_, id)| stays(*id));
     }
 
     /// Forgets all numbers.
     pub fn clear(&mut self) {
+        self.ahead.get_mut().forget();
         self.table.clear();
     }
 

@@ -3,6 +3,7 @@
 //! What it is not: it knows no topics, threads or operators. A row is identified and ordered by its serialised key;
 //! only values are decoded. What a table holds is written to the changelog once per changed row and commit.
 
+mod ahead;
 mod arena;
 mod closes;
 pub mod conformance;

@@ -198,7 +198,10 @@ impl<I, C: Content> Rows<I, C> {
     #[inline]
     pub(crate) fn read(&mut self, id: RowId) -> &C {
         let row = &mut self.rows[id.index()];
-        row.recent = true;
+        // A row that is only read stays as the memory has it.
+        if !row.recent {
+            row.recent = true;
+        }
         &row.content
     }
 

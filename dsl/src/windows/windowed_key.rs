@@ -46,8 +46,10 @@ impl<S: Serde> Serde for WindowedSerde<S> {
         if self.0.serialize(&value.key, cx, headers, out)? == Encoded::Null {
             return Err(SerdeError::invalid("the inner key of a windowed key is null"));
         }
-        out.extend(value.window.end.to_be_bytes());
-        out.extend(value.window.start.to_be_bytes());
+        let mut window = [0; 16];
+        window[..8].copy_from_slice(&value.window.end.to_be_bytes());
+        window[8..].copy_from_slice(&value.window.start.to_be_bytes());
+        out.extend_from_slice(&window);
         Ok(Encoded::Bytes)
     }
 

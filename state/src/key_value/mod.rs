@@ -70,12 +70,17 @@ where
 
     #[inline]
     fn find_or_insert(&mut self, key: &[u8]) -> Result<RowId> {
-        let hash = self.index.hash(key);
-        let found = match self.find(hash, key) {
-            Some(id) => Some(id),
-            None => self.read_row(hash, key)?,
-        };
-        Ok(found.unwrap_or_else(|| self.insert(hash, key)))
+        match self.find_next(key) {
+            Ok(id) => Ok(id),
+            Err(hash) => Ok(self.read_row(hash, key)?.unwrap_or_else(|| self.insert(hash, key))),
+        }
+    }
+
+    /// The row of a key that is in memory, or the key's hash.
+    #[inline]
+    fn find_next(&mut self, key: &[u8]) -> Result<RowId, Hash> {
+        let rows = &self.rows;
+        self.index.find_next(key, |id| **rows.identity(id) == *key)
     }
 
     #[inline]
@@ -128,12 +133,13 @@ where
     #[inline]
     pub fn get(&mut self, key: &[u8]) -> Result<Option<(&VS::Value, Timestamp)>> {
         self.drop_surplus();
-        let hash = self.index.hash(key);
-        let id = match self.find(hash, key) {
-            Some(id) => Some(id),
-            None => self.read_row(hash, key)?,
+        let id = match self.find_next(key) {
+            Ok(id) => id,
+            Err(hash) => match self.read_row(hash, key)? {
+                Some(id) => id,
+                None => return Ok(None),
+            },
         };
-        let Some(id) = id else { return Ok(None) };
         self.recency.iter_mut().for_each(|recency| recency.note(id));
         let entry = self.rows.read(id);
         Ok(entry.value.as_ref().map(|value| (value, entry.timestamp)))
@@ -376,7 +382,7 @@ where
     }
 
     fn touch(&self, keys: &[&[u8]]) {
-        let ids = self.index.guess(keys);
+        let ids = self.index.look_ahead(keys);
         for id in ids.into_iter().flatten() {
             self.rows.touch(id);
         }

@@ -5,14 +5,12 @@
 //! are asked for. A row older than the retention is invisible at once, whatever is still held (semantics.md 26); it is
 //! removed some time after the commit that passed it over has taken effect, so that a rollback finds it.
 
-mod ahead;
 mod closing;
 mod disk;
 mod place;
 mod query;
 mod scan;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
 use std::ops::RangeInclusive;
@@ -30,7 +28,6 @@ use crate::key_value::{decode, write_row};
 use crate::rows::{Content, Entry, RowId, Rows};
 use crate::sorted_keys::SortedKeys;
 
-use ahead::Ahead;
 pub use closing::Closing;
 use disk::Disk;
 pub use place::{Place, SessionBounds, WindowStart};
@@ -122,7 +119,6 @@ pub struct TimedTable<P: Place, VS: Serde> {
     committed_observed: Timestamp,
     flushed_observed: Timestamp,
     index: Index<RunId>,
-    ahead: RefCell<Ahead>,
     runs: Vec<Run<P>>,
     free_runs: Vec<RunId>,
     /// Every run once, under a part of the retention that its first place was in: it is looked at when that has
@@ -161,7 +157,6 @@ where
             committed_observed: -1,
             flushed_observed: -1,
             index: Index::default(),
-            ahead: RefCell::default(),
             runs: Vec::new(),
             free_runs: Vec::new(),
             expiring: BTreeMap::new(),
@@ -213,27 +208,9 @@ where
     /// The rows of a key, of which that at `place` is about to be changed, and perhaps others: found once for all.
     #[inline]
     pub fn rows_of(&mut self, key: &[u8], place: P) -> KeyRows {
-        let ahead = self.ahead.get_mut();
-        match ahead.expected() {
-            Some(run) if *self.runs[run as usize].key == *key => {
-                ahead.pass();
-                KeyRows(run)
-            }
-            expected => self.find_or_insert_run(key, place, expected.is_none()),
-        }
-    }
-
-    /// The rows of a key that was not read ahead, or is new.
-    fn find_or_insert_run(&mut self, key: &[u8], place: P, may_be_new: bool) -> KeyRows {
-        let hash = self.index.hash(key);
-        let found = self.find_run(hash, key);
-        let ahead = self.ahead.get_mut();
-        match found {
-            Some(run) => ahead.pass_to(run),
-            None if may_be_new => ahead.pass(),
-            None => {}
-        }
-        KeyRows(found.unwrap_or_else(|| self.insert_run(hash, key, place)))
+        let runs = &self.runs;
+        let found = self.index.find_next(key, |run| *runs[run as usize].key == *key);
+        KeyRows(found.unwrap_or_else(|hash| self.insert_run(hash, key, place)))
     }
 
     /// The same, with all of the key's rows from a place on in memory.
@@ -305,7 +282,6 @@ where
             sorted.remove(key);
         }
         self.index.remove(self.index.hash(key), id);
-        self.ahead.get_mut().forget();
         self.free_runs.push(id);
     }
 
@@ -391,7 +367,12 @@ where
                 runs.clone().for_each(|run| {
                     black_box(run.newest);
                 });
-                runs.flat_map(Run::places).for_each(|(_, row)| self.rows.touch(*row));
+                let due = |run: &'_ Run<P>| {
+                    run.places()
+                        .take_while(|(place, _)| place.time() <= before)
+                        .for_each(|(_, row)| self.rows.touch(*row))
+                };
+                runs.for_each(due);
             }
             let run = &mut self.runs[id as usize];
             let rows = &mut self.rows;
@@ -574,8 +555,7 @@ where
     }
 
     fn touch(&self, keys: &[&[u8]]) {
-        let guess = self.index.guess(keys);
-        self.ahead.borrow_mut().set(guess);
+        let guess = self.index.look_ahead(keys);
         let runs = guess.map(|run| run.map(|run| &self.runs[run as usize]));
         for (_, row) in runs.map(|run| run.and_then(|run| run.newest)).into_iter().flatten() {
             self.rows.touch(row);

@@ -54,9 +54,10 @@ impl Place for WindowStart {
     }
 
     fn encode(&self, key: &mut Vec<u8>) {
-        key.extend(self.0.to_be_bytes());
-        // The sequence number is for stores that keep duplicates.
-        key.extend([0; 4]);
+        // The sequence number behind it is for stores that keep duplicates.
+        let mut place = [0; 12];
+        place[..8].copy_from_slice(&self.0.to_be_bytes());
+        key.extend_from_slice(&place);
     }
 
     fn decode(bytes: &[u8]) -> Option<(&[u8], Self)> {
@@ -112,8 +113,10 @@ impl Place for SessionBounds {
     }
 
     fn encode(&self, key: &mut Vec<u8>) {
-        key.extend(self.end.to_be_bytes());
-        key.extend(self.start.to_be_bytes());
+        let mut place = [0; 16];
+        place[..8].copy_from_slice(&self.end.to_be_bytes());
+        place[8..].copy_from_slice(&self.start.to_be_bytes());
+        key.extend_from_slice(&place);
     }
 
     fn decode(bytes: &[u8]) -> Option<(&[u8], Self)> {
