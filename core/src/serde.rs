@@ -65,6 +65,13 @@ pub trait Serde: Clone + Send + Sync + 'static {
         out: &mut Vec<u8>,
     ) -> Result<Encoded, SerdeError>;
 
+    /// The bytes that [`Serde::serialize`] would append, if the value holds them as they are and no header belongs to them:
+    /// so they need not be copied to be written.
+    #[inline]
+    fn as_encoded<'a>(&self, _value: &'a Self::Value) -> Option<&'a [u8]> {
+        None
+    }
+
     /// The value of `bytes`, `None` being null. Borrowed bytes can be kept without a copy through [`Payload::to_bytes`].
     ///
     /// # Errors
@@ -160,6 +167,11 @@ impl<S: Serde> Serde for Nullable<S> {
             Some(value) => self.0.serialize(value, cx, headers, out),
             None => Ok(Encoded::Null),
         }
+    }
+
+    #[inline]
+    fn as_encoded<'a>(&self, value: &'a Self::Value) -> Option<&'a [u8]> {
+        self.0.as_encoded(value.as_ref()?)
     }
 
     #[inline]

@@ -32,6 +32,11 @@ macro_rules! bytes_serde {
             }
 
             #[inline]
+            fn as_encoded<'a>(&self, value: &'a $type) -> Option<&'a [u8]> {
+                Some(value)
+            }
+
+            #[inline]
             fn deserialize(&self, bytes: Option<Payload<'_>>, _: SerdeContext<'_>, _: &Headers) -> Result<$type, SerdeError> {
                 bytes.map($from).ok_or_else(SerdeError::null::<$type>)
             }

@@ -161,6 +161,11 @@ impl Serde for TextSerde {
     }
 
     #[inline]
+    fn as_encoded<'a>(&self, value: &'a Text) -> Option<&'a [u8]> {
+        Some(value.as_bytes())
+    }
+
+    #[inline]
     fn deserialize(&self, bytes: Option<Payload<'_>>, _: SerdeContext<'_>, _: &Headers) -> Result<Text, SerdeError> {
         let payload = bytes.ok_or_else(SerdeError::null::<Text>)?;
         let bytes = payload.as_slice();
@@ -214,6 +219,11 @@ impl Serde for StringSerde {
     ) -> Result<Encoded, SerdeError> {
         out.extend_from_slice(value.as_bytes());
         Ok(Encoded::Bytes)
+    }
+
+    #[inline]
+    fn as_encoded<'a>(&self, value: &'a String) -> Option<&'a [u8]> {
+        Some(value.as_bytes())
     }
 
     #[inline]

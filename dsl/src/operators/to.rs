@@ -1,8 +1,8 @@
 //! `to`: write a stream to a topic.
 
 use millstream_core::{
-    Data, Encoded, Error, Forward, Half, NodeId, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext, TopicName,
-    unencodable,
+    Data, Encoded, Error, Forward, Half, Headers, NodeId, Record, Result, Serde, SerdeContext, SinkSlot, TaskContext,
+    TopicName, unencodable,
 };
 
 use crate::consumed::{Partitioner, Produced};
@@ -104,19 +104,9 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
         slot: SinkSlot,
         record: &mut Record<KS::Value, VS::Value>,
     ) -> Result<()> {
-        self.key_bytes.clear();
-        self.value_bytes.clear();
-        let place = |half| SerdeContext { topic: &self.topic, half };
-        let key = self
-            .key
-            .serialize(&record.key, place(Half::Key), &mut record.headers, &mut self.key_bytes)
-            .map_err(|e| unencodable(&self.topic, Half::Key, e))?;
-        let value = self
-            .value
-            .serialize(&record.value, place(Half::Value), &mut record.headers, &mut self.value_bytes)
-            .map_err(|e| unencodable(&self.topic, Half::Value, e))?;
-        let key = (key == Encoded::Bytes).then_some(self.key_bytes.as_slice());
-        let value = (value == Encoded::Bytes).then_some(self.value_bytes.as_slice());
+        let headers = &mut record.headers;
+        let key = encoded(&self.key, &record.key, &self.topic, Half::Key, headers, &mut self.key_bytes)?;
+        let value = encoded(&self.value, &record.value, &self.topic, Half::Value, headers, &mut self.value_bytes)?;
         let headers = record.headers.section();
         if let Some(partitioner) = &self.partitioner {
             let partitions = cx.collector.partitions(slot);
@@ -137,6 +127,25 @@ impl<KS: Serde, VS: Serde> SinkWriter<KS, VS> {
         let partition = cx.collector.partition(slot, key.map(|k| self.key.partition_bytes(k)), cx.partition());
         cx.collector.send(slot, partition, record.timestamp, key, value, headers)
     }
+}
+
+/// The bytes of a half of a record, `None` being null: its own, or those that are written to `out`.
+#[inline]
+fn encoded<'a, S: Serde>(
+    serde: &S,
+    value: &'a S::Value,
+    topic: &str,
+    half: Half,
+    headers: &mut Headers,
+    out: &'a mut Vec<u8>,
+) -> Result<Option<&'a [u8]>> {
+    if let Some(bytes) = serde.as_encoded(value) {
+        return Ok(Some(bytes));
+    }
+    out.clear();
+    let encoded = serde.serialize(value, SerdeContext { topic, half }, headers, out);
+    let encoded = encoded.map_err(|e| unencodable(topic, half, e))?;
+    Ok((encoded == Encoded::Bytes).then_some(out.as_slice()))
 }
 
 struct Sink<KS: Serde, VS: Serde> {
