@@ -303,8 +303,14 @@ impl Partition {
         let stable = state.producers.last_stable(state.end);
         state.producers.apply(&batch);
         state.end = batch.header().next_offset();
-        state.tail_bytes += batch.bytes().len();
-        state.tail.push_back(batch);
+        // Who comes later reads the file.
+        if self.dir.is_some() && state.waiting.is_empty() {
+            state.tail.clear();
+            state.tail_bytes = 0;
+        } else {
+            state.tail_bytes += batch.bytes().len();
+            state.tail.push_back(batch);
+        }
         while state.tail_bytes > self.tail_limit && state.tail.len() > 1 {
             let oldest = state.tail.pop_front();
             state.tail_bytes -= oldest.map_or(0, |b| b.bytes().len());
