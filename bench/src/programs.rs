@@ -158,7 +158,8 @@ pub(crate) fn run(input: &Input, program: Program, threads: usize) -> Result<Row
         if streams.state() == State::Error {
             streams.join()?;
         }
-        std::thread::sleep(Duration::from_micros(500));
+        // Each look is counted too.
+        std::thread::sleep(Duration::from_millis(2));
     }
     let (cpu, wall) = meter.stop();
     streams.close()?;
