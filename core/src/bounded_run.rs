@@ -1,5 +1,6 @@
 //! A run that ends with its input: group by group of sub-topologies, in the order of flow (DESIGN 3.17), in rounds. A
-//! group is read to its ends until nothing new comes of it; then its input is ended, and again until nothing comes.
+//! group is read to its ends until nothing new comes of it; then its input is ended, and again until nothing comes. What others write
+//! meanwhile is for the next run.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,12 +15,17 @@ use crate::time::Clock;
 #[derive(Default)]
 pub(crate) struct BoundedRun(Mutex<Option<Progress>>);
 
+/// Where partitions end.
+type Ends = HashMap<TopicPartition, Offset>;
+
 struct Progress {
     round: usize,
     group: usize,
     /// The group's input is ended: windows close.
     ended: bool,
-    ends: HashMap<TopicPartition, Offset>,
+    ends: Ends,
+    /// Where the topics that the program does not write ended at the beginning.
+    given: Ends,
     /// Threads that have not finished this round.
     left: usize,
     threads: usize,
@@ -28,8 +34,12 @@ struct Progress {
 impl BoundedRun {
     /// What is in the input topics now is the last that so many threads process.
     pub(crate) fn begin(&self, context: &ThreadContext, threads: usize) -> Result<()> {
-        let ends = group_ends(context, 0)?;
-        *self.progress() = Some(Progress { round: 0, group: 0, ended: false, ends, left: threads, threads });
+        let mut given = Ends::new();
+        for group in 0..context.plan.order.len() {
+            group_ends(context, group, &mut given)?;
+        }
+        let ends = group_ends(context, 0, &mut given)?;
+        *self.progress() = Some(Progress { round: 0, group: 0, ended: false, ends, given, left: threads, threads });
         Ok(())
     }
 
@@ -77,21 +87,33 @@ impl BoundedRun {
         if run.left == 0 {
             run.left = run.threads;
             run.round += 1;
-            let ends = group_ends(context, run.group)?;
+            let ends = group_ends(context, run.group, &mut run.given)?;
             if ends == run.ends {
                 run.group += usize::from(run.ended);
                 run.ended = !run.ended;
             }
-            run.ends = group_ends(context, run.group)?;
+            run.ends = group_ends(context, run.group, &mut run.given)?;
         }
         Ok(run.group >= order.len())
     }
 }
 
-/// The end offsets of the input partitions of a group of sub-topologies.
-fn group_ends(context: &ThreadContext, group: usize) -> Result<HashMap<TopicPartition, Offset>> {
-    let Some(group) = context.plan.order.get(group) else { return Ok(HashMap::new()) };
-    let tasks = context.plan.tasks.iter().filter(|t| group.contains(&t.id.sub_topology));
-    let inputs = tasks.flat_map(|t| &t.inputs);
-    inputs.map(|(p, _)| Ok((p.clone(), context.log.admin().end_offset(p, Isolation::ReadCommitted)?))).collect()
+/// The end offsets of the input partitions of a group of sub-topologies: of topics that the program writes as they are now, of others as
+/// they were when they were first asked for.
+fn group_ends(context: &ThreadContext, group: usize, given: &mut Ends) -> Result<Ends> {
+    let Some(group) = context.plan.order.get(group) else { return Ok(Ends::new()) };
+    let mut ends = Ends::new();
+    for (partition, _) in
+        context.plan.tasks.iter().filter(|t| group.contains(&t.id.sub_topology)).flat_map(|t| &t.inputs)
+    {
+        let end = match given.get(partition) {
+            Some(end) => *end,
+            None => context.log.admin().end_offset(partition, Isolation::ReadCommitted)?,
+        };
+        if !context.topology.may_write(&context.config.application_id, &partition.topic) {
+            given.insert(partition.clone(), end);
+        }
+        ends.insert(partition.clone(), end);
+    }
+    Ok(ends)
 }

@@ -212,7 +212,7 @@ impl Streams {
     }
 
     /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been
-    /// processed: windows close, all is committed, and the threads end.
+    /// processed: windows close, all is committed, and the threads end. A program whose records come back to it for ever has no end.
     ///
     /// # Errors
     /// The error that stopped a thread.
@@ -222,7 +222,8 @@ impl Streams {
         self.join()
     }
 
-    /// Lets a started application end with its input: what is in the input topics now is the last that is processed.
+    /// Lets a started application end with its input, as [`Streams::run_to_end`] does: what is in the input topics now, and what comes of
+    /// it, is the last that must be processed.
     ///
     /// # Errors
     /// When the log cannot say where the topics end, or when there is no thread.

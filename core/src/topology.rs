@@ -29,6 +29,18 @@ pub enum Topics {
     Pattern(TopicPattern),
 }
 
+impl Topics {
+    /// Whether a sink's topic is, or may be, one of them.
+    fn may_have(&self, sink: Option<&TopicName>) -> bool {
+        match (self, sink) {
+            (Topics::Named(names), Some(sink)) => names.contains(sink),
+            (Topics::Named(names), None) => names.iter().any(|name| matches!(name, TopicName::User(_))),
+            (Topics::Pattern(pattern), Some(TopicName::User(sink))) => pattern.matches(sink),
+            (Topics::Pattern(_), sink) => sink.is_none(),
+        }
+    }
+}
+
 impl fmt::Display for Topics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -248,17 +260,19 @@ impl Topology {
         &self.sub_topologies
     }
 
-    /// Groups of sub-topologies in an order in which every repartition topic is written before it is read, but within a
+    /// Groups of sub-topologies in an order in which every topic of the program's own is written before it is read, but within a
     /// group: a foreign-key join writes both ways.
     pub fn flow(&self) -> Vec<Vec<usize>> {
-        let of_node = |node: NodeId| self.sub_topologies().iter().position(|s| s.nodes.contains(&node));
         let count = self.sub_topologies().len();
+        let sinks = |from: &SubTopology| from.nodes.iter().filter_map(|node| self.sink(*node)).collect::<Vec<_>>();
+        let feeds = |from: &SubTopology, to: &SubTopology| {
+            let sinks = sinks(from);
+            to.sources.iter().any(|source| sinks.iter().any(|sink| self.sources()[*source].topics.may_have(*sink)))
+        };
         // Whether records of one sub-topology can reach another.
-        let mut reaches = vec![vec![false; count]; count];
-        for repartition in self.repartitions() {
-            if let (Some(from), Some(to)) = (of_node(repartition.sink), of_node(repartition.source)) {
-                reaches[from][to] = true;
-            }
+        let mut reaches: Vec<Vec<bool>> = Vec::new();
+        for from in self.sub_topologies() {
+            reaches.push(self.sub_topologies().iter().map(|to| feeds(from, to)).collect());
         }
         for via in 0..count {
             for from in 0..count {
@@ -278,6 +292,23 @@ impl Topology {
             order.push(group);
         }
         order
+    }
+
+    /// What a node writes, if it is a sink; `None` within if its records decide.
+    fn sink(&self, node: NodeId) -> Option<Option<&TopicName>> {
+        match &self.nodes()[node.0].kind {
+            NodeKind::Sink(topic) => Some(topic.as_ref()),
+            _ => None,
+        }
+    }
+
+    /// Whether the program writes a topic, or may.
+    pub(crate) fn may_write(&self, application_id: &str, topic: &str) -> bool {
+        let mut sinks = self.nodes().iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink(topic) => Some(topic),
+            _ => None,
+        });
+        sinks.any(|sink| sink.as_ref().is_none_or(|name| name.resolve(application_id) == topic))
     }
 
     /// A store that the program wants on the application's disk.

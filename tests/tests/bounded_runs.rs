@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use millstream_core::{Log, Result, RuntimeConfig, StateDisk, Streams, Topology};
 use millstream_dsl::{
-    BufferConfig, JoinWindows, KTable, MIN, SECOND, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindows,
-    Windowed,
+    BufferConfig, JoinWindows, KStream, KTable, MIN, SECOND, SessionWindows, SlidingWindows, StreamsBuilder,
+    TimeWindows, Windowed, pattern,
 };
 use millstream_tests::embedded::Embedded;
 use millstream_tests::failing_disk::{FailingCalls, FailingDisk, Trouble};
@@ -251,5 +251,86 @@ fn what_the_end_of_a_run_has_let_go_of_a_suppression_is_deleted_when_it_merges()
         &["a 20000 1", "a 20000 2", "b 21000 1"],
     ];
     assert_eq!(texts(runs(sessions, &[first, second, &[], fourth])?), wanted);
+    Ok(())
+}
+
+/// What passes over a topic of the user's is read before its windows close, whichever end the program names first; so is what comes
+/// back to its first topic.
+#[test]
+fn what_passes_over_a_topic_of_the_users_is_not_left_behind() -> Result<()> {
+    for reader_first in [false, true] {
+        for by_pattern in [false, true] {
+            let embedded = Embedded::in_memory()?;
+            let topology = || {
+                let b = StreamsBuilder::new();
+                b.topic("in", 1).topic("mid", 1).topic("out", 1);
+                let write = || b.stream::<String, String>("in").to("mid");
+                if !reader_first {
+                    write();
+                }
+                let mid: KStream<String, String> = if by_pattern { b.stream(pattern("m.d")?) } else { b.stream("mid") };
+                let windows = mid.group_by_key().windowed_by(TimeWindows::of(SECOND)).emit_on_close().count("n");
+                windows.to_stream().map(|key, n| (key.key, n)).to("out");
+                if reader_first {
+                    write();
+                }
+                b.build()
+            };
+            let config = RuntimeConfig { poll_records: 10, ..RuntimeConfig::embedded("app") };
+            for number in 1..=2 {
+                let streams = embedded.streams(topology()?, config.clone())?;
+                let records: Vec<_> = (0..100).map(|_| (2_000 * number, Some("a"), "x")).collect();
+                embedded.write("in", 0, &records)?;
+                streams.run_to_end()?;
+                let counts = vec![("a".to_owned(), 100); number as usize];
+                assert_eq!(embedded.read::<String, i64>("out")?.concat(), counts, "{reader_first} {by_pattern}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_comes_back_is_processed_until_nothing_comes() -> Result<()> {
+    let loops: [fn(&StreamsBuilder, KStream<String, String>); 4] = [
+        |_, more| more.to("in"),
+        |_, more| more.to_dynamic(|_, _, _| "in".into()),
+        |_, more| more.repartition("again").to("in"),
+        |b, more| {
+            more.to("back");
+            b.stream::<String, String>("back").to("in");
+        },
+    ];
+    for (number, comes_back) in loops.into_iter().enumerate() {
+        let embedded = Embedded::in_memory()?;
+        let b = StreamsBuilder::new();
+        b.topic("in", 1).topic("back", 1).topic("done", 1);
+        let ahead = b.stream::<String, String>("in");
+        ahead.filter(|_, left| left.is_empty()).to("done");
+        comes_back(&b, ahead.filter(|_, left| !left.is_empty()).map_values(|left| left[1..].to_owned()));
+        let streams = embedded.streams(b.build()?, RuntimeConfig::embedded("app"))?;
+        embedded.write("in", 0, &[(1, Some("a"), "xxxxxxxxxxxxxxxxxxxx")])?;
+        streams.run_to_end()?;
+        assert_eq!(embedded.read::<String, String>("done")?.concat(), [("a".to_owned(), String::new())], "{number}");
+    }
+    Ok(())
+}
+
+/// Somebody else goes on writing: that is for the next run, and this one ends.
+#[test]
+fn a_run_ends_while_others_go_on_writing() -> Result<()> {
+    let embedded = Arc::new(Embedded::in_memory()?);
+    let b = StreamsBuilder::new();
+    b.topic("in", 1).topic("out", 1);
+    let log = embedded.clone();
+    let writes = move |v: String| {
+        log.write("in", 0, &[(1, Some("a"), "more")]).expect("a record");
+        v
+    };
+    b.stream::<String, String>("in").map_values(writes).to("out");
+    let streams = embedded.streams(b.build()?, RuntimeConfig::embedded("app"))?;
+    embedded.write("in", 0, &[(1, Some("a"), "x")])?;
+    let processed = streams.run_to_end()?.process;
+    assert!((1..1_000_000).contains(&processed), "{processed}");
     Ok(())
 }
