@@ -6,16 +6,20 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
-    Bound, Error, Log, ProcessingGuarantee, Result, Settings, StateDisk, Streams, SystemClock, ThreadContext,
+    Bound, Error, Log, ProcessingGuarantee, Result, Settings, State, StateDisk, Streams, SystemClock, ThreadContext,
     TopicName, Topology,
 };
 
 use crate::console::{Printer, check_topic, feed};
 use crate::open_files::raise_open_files;
 use crate::restoring::Restoring;
+
+/// How often is looked whether an application that is fed has failed.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Flags of [`run`] besides the settings.
 const FLAGS: [&str; 3] = ["stdin", "stdout", "help"];
@@ -98,18 +102,45 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     let read: BTreeSet<String> = inputs(&context).collect();
     if let Some(topic) = own("stdin") {
         check_topic(&log, "--stdin", &topic, |name| read.contains(name))?;
+        if !read.contains(&topic) {
+            let wanted = read.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(Error::Config(Box::new(vec![format!(
+                "--stdin {topic}: the program does not read this topic\n  help: wanted is one of {wanted}"
+            )])));
+        }
     }
     if let Some(topic) = own("stdout") {
         check_topic(&log, "--stdout", &topic, |name| !name.starts_with("__"))?;
     }
     let printer = own("stdout").map(|topic| Printer::start(&log, &topic, &context)).transpose()?;
-    let stopper = streams.stopper();
+    let (stopper, main) = (streams.stopper(), std::thread::current());
+    let stopped = main.clone();
     // A second handler in one process is refused; the program then keeps its own.
-    let _already_set = ctrlc::set_handler(move || stopper.stop());
+    let _already_set = ctrlc::set_handler(move || {
+        stopper.stop();
+        stopped.unpark();
+    });
     streams.start()?;
     if let Some(topic) = own("stdin") {
-        feed(&log, &topic, std::io::stdin().lock())?;
-        streams.drain()?;
+        let log = log.clone();
+        let feeding = std::thread::spawn(move || {
+            let fed = feed(&log, &topic, std::io::stdin().lock());
+            main.unpark();
+            fed
+        });
+        // An application that is stopped, or has failed, waits for no more lines.
+        while !feeding.is_finished()
+            && !matches!(
+                streams.state(),
+                State::PendingShutdown | State::PendingError | State::NotRunning | State::Error
+            )
+        {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        if feeding.is_finished() {
+            feeding.join().map_err(|_| Error::user("reading standard input failed"))??;
+            streams.drain()?;
+        }
     }
     streams.join()?;
     if let Some(printer) = printer {

@@ -205,6 +205,8 @@ fn a_topic_that_is_not_there_is_answered_with_one_that_fits() {
     let wrong = "Error: the settings are wrong: --stdin";
     assert_eq!(error(&stdin("lodd")), format!("{wrong} lodd: {none} wanted is one of lines"));
     assert_eq!(error(&stdin("lins")), format!("{wrong} lins: {none} did you mean `lines`?"));
+    let written = "Error: the settings are wrong: --stdin loud: the program does not read this topic\n  help: wanted is one of lines";
+    assert_eq!(error(&stdin("loud")), written);
     let said = run(None, &[], &["--stdout=lodd"]);
     assert_eq!(error(&said), format!("Error: the settings are wrong: --stdout lodd: {none} did you mean `loud`?"));
 }
@@ -257,4 +259,26 @@ fn a_variable_that_is_no_text_harms_nobody() {
         .output()
         .expect("the program starts");
     assert!(done.status.success(), "{done:?}");
+}
+
+/// At a terminal, or behind a pipe that nobody closes.
+#[cfg(unix)]
+#[test]
+fn a_program_that_waits_for_lines_ends_when_it_is_stopped() {
+    use std::io::{BufRead as _, BufReader};
+    let dir = TempDir::new().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_program"));
+    command.current_dir(dir.path()).args(["--stdin=lines", "--stdout=loud"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a start");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"hello\n").expect("a line");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "null\tHELLO\n");
+    let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(stopped.success());
+    let done = child.wait_with_output().expect("the program ends");
+    assert!(done.status.success(), "{done:?}");
+    drop(input);
 }
