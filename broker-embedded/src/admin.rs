@@ -73,6 +73,6 @@ impl Admin for Broker {
 
     fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
         self.storage().check_open()?;
-        self.topics().partition(partition)?.delete_before(before)
+        self.topics().foreign_partition(partition)?.delete_before(before)
     }
 }

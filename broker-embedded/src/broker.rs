@@ -15,7 +15,7 @@ use crate::data_dir::DataDir;
 use crate::fetch;
 use crate::groups::Groups;
 use crate::housekeeping::{Chores, Housekeeping};
-use crate::internal_topic::{OFFSETS_TOPIC, STATE_TOPIC};
+use crate::internal_topic::{OFFSETS_TOPIC, STATE_TOPIC, check_foreign};
 use crate::journal::Journal;
 use crate::options::{BrokerOptions, Durability};
 use crate::partition::Partition;
@@ -137,7 +137,7 @@ impl Broker {
     /// been, and is kept when there is space.
     pub fn append(&self, to: &TopicPartition, batch: &[u8]) -> Result<Offset, LogError> {
         self.storage().check_open()?;
-        let offset = self.topics().partition(to)?.append_checked(batch)?;
+        let offset = self.topics().foreign_partition(to)?.append_checked(batch)?;
         self.storage().wait(self.storage().position())?;
         Ok(offset)
     }
@@ -150,10 +150,11 @@ impl Broker {
     /// Deletes a topic, its records, and the positions that groups have in it.
     ///
     /// # Errors
-    /// [`LogError::UnknownTopic`], or when its files cannot be removed. [`LogError::Full`] also when it is deleted, and that its
+    /// [`LogError::UnknownTopic`], [`LogError::InternalTopic`], or when its files cannot be removed. [`LogError::Full`] also when it is deleted, and that its
     /// positions are too is not synced yet.
     pub fn delete_topic(&self, topic: &str) -> Result<(), LogError> {
         self.storage().check_open()?;
+        check_foreign(topic)?;
         // No commit is under way, with positions in a topic that goes, or in one that is made anew at once.
         let no_commit = self.coordinator();
         // Neither a checkpoint nor a compacted segment is under way to a folder that goes.

@@ -156,7 +156,7 @@ impl Producer for LocalProducer {
     fn send(&mut self, to: &TopicPartition, batch: BatchBuilder) -> Result<(), LogError> {
         self.broker.storage().check_open()?;
         if !self.partitions.contains_key(to) {
-            self.partitions.insert(to.clone(), self.broker.topics().partition(to)?);
+            self.partitions.insert(to.clone(), self.broker.topics().foreign_partition(to)?);
         }
         let partition = &self.partitions[to];
         partition.check_keys(batch.is_keyless())?;

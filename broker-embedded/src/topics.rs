@@ -214,6 +214,12 @@ impl Topics {
         found.cloned().ok_or_else(|| LogError::UnknownTopic(id.clone()))
     }
 
+    /// One that is not of the log's own topics.
+    pub(crate) fn foreign_partition(&self, id: &TopicPartition) -> Result<Arc<Partition>, LogError> {
+        internal_topic::check_foreign(&id.topic)?;
+        self.partition(id)
+    }
+
     /// The id of a partition's topic; `None` if there is no such partition.
     pub(crate) fn id_of(&self, partition: &TopicPartition) -> Option<u64> {
         self.partition(partition).ok().map(|found| found.topic_id)
@@ -245,9 +251,7 @@ impl Topics {
     /// Creates a topic that somebody asks for.
     pub(crate) fn create(&self, spec: &TopicSpec) -> Result<(), LogError> {
         check_name(&spec.name)?;
-        if internal_topic::is_internal(&spec.name) {
-            return Err(LogError::TopicExists(spec.name.clone()));
-        }
+        internal_topic::check_foreign(&spec.name)?;
         self.create_unchecked(spec)
     }
 
@@ -291,9 +295,10 @@ impl Topics {
 
     /// Sets some of a topic's configuration keys: in its file first, so that a start after a crash finds them.
     pub(crate) fn alter(&self, name: &str, configs: &BTreeMap<String, String>) -> Result<(), LogError> {
+        internal_topic::check_foreign(name)?;
         let mut topics = self.write();
         let unknown = || LogError::UnknownTopic(TopicPartition::new(name, 0));
-        let topic = topics.get_mut(name).filter(|_| !internal_topic::is_internal(name)).ok_or_else(unknown)?;
+        let topic = topics.get_mut(name).ok_or_else(unknown)?;
         let mut given = topic.config.given.clone();
         given.extend(configs.clone());
         let config = TopicConfig::asked_for(configs, &given, &self.options)?;

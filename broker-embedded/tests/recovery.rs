@@ -128,7 +128,7 @@ fn transactions_are_known_after_a_checkpoint_with_its_files_and_without() -> Out
     for (value, keep) in [("a", true), ("gone", false), ("b", true), ("gone too", false)] {
         p.send(&id("t", 0), batch(&[value]))?;
         if keep {
-            assert!(matches!(commit(p.as_mut(), 1), millstream_core::CommitOutcome::Done));
+            assert!(matches!(commit(p.as_mut(), 1), CommitOutcome::Done));
         } else {
             p.abort()?;
         }
@@ -289,7 +289,7 @@ fn only_the_logs_own_topics_and_markers_are_not_bounded() -> Outcome {
         let refused = p.send(&id(name, 0), batch(&[&"x".repeat(100)])).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(refused.contains("max.message.bytes=100"), "{refused}");
         p.send(&id(name, 0), batch(&["x"]))?;
-        assert!(matches!(commit(p.as_mut(), 1), millstream_core::CommitOutcome::Done));
+        assert!(matches!(commit(p.as_mut(), 1), CommitOutcome::Done));
         assert_eq!(read(&broker, &id(name, 0), 0, Isolation::ReadCommitted)?, ["x"]);
     }
     Ok(())
@@ -340,7 +340,7 @@ fn positions_of_groups_survive() -> Outcome {
     let broker = open(&dir)?;
     create(&broker, "in", 1)?;
     let mut p = producer(&broker, None)?;
-    assert!(matches!(commit(p.as_mut(), 7), millstream_core::CommitOutcome::Done));
+    assert!(matches!(commit(p.as_mut(), 7), CommitOutcome::Done));
     drop((p, broker));
     assert_eq!(common::committed(&open(&dir)?), Some(7));
     Ok(())
@@ -392,5 +392,33 @@ fn an_altered_configuration_counts_at_once_and_survives() -> Outcome {
     drop((p, broker));
     let wanted = config("cleanup.policy=compact retention.ms=7 max.message.bytes=1000");
     assert_eq!(open(&dir)?.topic_config("t"), Some(wanted));
+    Ok(())
+}
+
+/// A position could be deleted from outside, and be back in memory until the next start.
+#[test]
+fn nobody_else_writes_or_deletes_the_logs_own_topics() -> Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broker = open(folder.path())?;
+    create(&broker, "t", 1)?;
+    let mut p = producer(&broker, Some("app"))?;
+    p.send(&id("t", 0), batch(&["a"]))?;
+    assert!(matches!(commit(p.as_mut(), 1), CommitOutcome::Done));
+    for topic in ["__consumer_offsets", "__transaction_state"] {
+        let own = id(topic, 0);
+        let refused = [
+            p.send(&own, batch(&["a"])).err(),
+            broker.append(&own, &batch(&["a"]).seal(&Default::default()).expect("a batch")).err(),
+            broker.delete_records(&own, 1).err(),
+            broker.delete_topic(topic).err(),
+            broker.alter_configs(topic, &Default::default()).err(),
+            broker.create_topic(&TopicSpec { name: topic.into(), partitions: 1, configs: Default::default() }).err(),
+        ];
+        for error in refused {
+            assert!(matches!(&error, Some(LogError::InternalTopic(name)) if name == topic), "{error:?}");
+        }
+    }
+    p.send(&id("t", 0), batch(&["b"]))?;
+    assert!(matches!(commit(p.as_mut(), 2), CommitOutcome::Done));
     Ok(())
 }

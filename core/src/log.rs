@@ -332,6 +332,8 @@ pub enum LogError {
         /// The rule it breaks.
         rule: &'static str,
     },
+    /// The log keeps a topic of this name for itself: nobody else writes, cuts or deletes it (`INVALID_TOPIC_EXCEPTION`).
+    InternalTopic(String),
     /// A configuration key or value is refused.
     InvalidConfig {
         /// The key.
@@ -445,6 +447,12 @@ impl fmt::Display for LogError {
             }
             LogError::TopicExists(name) => write!(f, "topic `{name}` is there already"),
             LogError::InvalidTopic { name, rule } => write!(f, "`{name}` cannot be a topic's name: {rule}"),
+            LogError::InternalTopic(name) => {
+                write!(
+                    f,
+                    "topic `{name}` is the log's own: nobody else writes, changes or deletes it\n  help: name a topic of yours"
+                )
+            }
             LogError::InvalidConfig { key, problem } => write!(f, "topic configuration `{key}`: {problem}"),
             LogError::OutOfRange { partition, offset, start, end } => {
                 write!(f, "{partition} holds offsets {start} to {end}, asked for {offset}")
