@@ -475,7 +475,7 @@ impl fmt::Display for LogError {
             ),
             LogError::Full { place } => write!(
                 f,
-                "no space left at {place}; nothing was lost\n  help: free space; what is running goes on by itself"
+                "no space left at {place}; nothing was lost\n  help: free space; a program that runs goes on by itself, one that has ended when it is started again"
             ),
             LogError::Io { doing, source } => {
                 let help = match source.kind() {

@@ -215,8 +215,13 @@ impl Streams {
     /// processed: windows close, all is committed, and the threads end. A program whose records come back to it for ever has no end.
     ///
     /// # Errors
-    /// The error that stopped a thread.
+    /// The error that stopped a thread, or that it is paused: nobody could let it go on.
     pub fn run_to_end(mut self) -> Result<Counters> {
+        if self.is_paused() {
+            return Err(Error::user(
+                "a paused application does not come to the end of its input\n  help: resume() before run_to_end()",
+            ));
+        }
         self.start()?;
         self.drain()?;
         self.join()

@@ -334,3 +334,13 @@ fn a_run_ends_while_others_go_on_writing() -> Result<()> {
     assert!((1..1_000_000).contains(&processed), "{processed}");
     Ok(())
 }
+
+#[test]
+fn a_paused_application_says_that_it_has_no_end() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    let streams = embedded.streams(windows()?, RuntimeConfig::embedded("app"))?;
+    streams.pause();
+    let said = streams.run_to_end().err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.contains("help: resume() before run_to_end()"), "{said}");
+    Ok(())
+}

@@ -122,7 +122,9 @@ impl<Q: Query> StateQueryRequest<Q> {
         StateQueryRequest { bound, ..self }
     }
 
-    /// Waits so long for a store that is being restored, or has not come to the bound; for each part of an answer anew.
+    /// Waits so long for a store that is being restored, or has not come to the bound; for each part of an answer anew. What the
+    /// store's thread is doing just then is waited for besides, however long it takes: two applications of one process whose closures ask
+    /// each other wait for ever.
     #[must_use]
     pub fn waiting(self, wait: Duration) -> Self {
         StateQueryRequest { wait, ..self }
