@@ -12,6 +12,7 @@ mod join_buffer;
 mod key_bytes;
 mod key_order;
 mod key_value;
+mod own_bytes;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod rows;

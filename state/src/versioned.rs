@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use millstream_core::{
     ChangelogRecord, ChangelogWriter, DiskRows, Error, Expired, Isolation, Result, RowOrder, Serde, StateBudget,
     StateStore, StoreQuery, Timestamp,
@@ -16,6 +15,7 @@ use millstream_core::{
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
 use crate::key_value::{decode, write_row, write_value};
+use crate::own_bytes::own;
 use crate::rows::{Entry, RowId, Rows};
 use crate::rows_on_disk::RowsOnDisk;
 
@@ -313,7 +313,7 @@ where
                 let versions = rows.parts(id).1.value.as_deref_mut().unwrap_or_default();
                 disk.iter_mut().for_each(|disk| disk.share.saw(versions.len() * each));
                 let values = versions.iter_mut().flat_map(|(_, value)| value);
-                values.for_each(|value| serde.detach(value, &mut Bytes::copy_from_slice));
+                values.for_each(|value| serde.detach(value, &mut own));
                 Ok::<(), millstream_core::Error>(())
             },
         )?;

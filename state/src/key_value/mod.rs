@@ -6,7 +6,6 @@ mod scan;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use millstream_core::{
     ChangelogRecord, ChangelogWriter, DiskRows, Encoded, Error, Half, Headers, Isolation, Payload, Result, Serde,
     SerdeContext, StateBudget, StateStore, StoreQuery, Timestamp, unencodable,
@@ -14,6 +13,7 @@ use millstream_core::{
 
 use crate::index::{Hash, Index};
 use crate::key_bytes::KeyBytes;
+use crate::own_bytes::own;
 use crate::rows::{Entry, RowId, Rows};
 use crate::rows_on_disk::RowsOnDisk;
 use crate::sorted_keys::SortedKeys;
@@ -440,7 +440,7 @@ pub(crate) fn write_row<VS: Serde>(
     changelog: &mut ChangelogWriter,
 ) -> Result<()> {
     if let Some(value) = &mut entry.value {
-        serde.detach(value, &mut Bytes::copy_from_slice);
+        serde.detach(value, &mut own);
     }
     write_value(name, serde, scratch, key, entry.value.as_ref(), entry.timestamp, changelog)
 }
