@@ -292,7 +292,8 @@ fn what_passes_over_a_topic_of_the_users_is_not_left_behind() -> Result<()> {
 
 #[test]
 fn what_comes_back_is_processed_until_nothing_comes() -> Result<()> {
-    let loops: [fn(&StreamsBuilder, KStream<String, String>); 4] = [
+    type Back = fn(&StreamsBuilder, KStream<String, String>);
+    let loops: [Back; 4] = [
         |_, more| more.to("in"),
         |_, more| more.to_dynamic(|_, _, _| "in".into()),
         |_, more| more.repartition("again").to("in"),
