@@ -65,6 +65,16 @@ pub struct NodeDescription {
     pub types: Option<RecordTypes>,
 }
 
+impl NodeDescription {
+    /// What it writes, if it is a sink: `None` within if its records decide.
+    fn sink(&self) -> Option<Option<&TopicName>> {
+        match &self.kind {
+            NodeKind::Sink(topic) => Some(topic.as_ref()),
+            _ => None,
+        }
+    }
+}
+
 /// Types and serdes of a source or sink.
 #[derive(Debug, Clone)]
 pub struct RecordTypes {
@@ -263,17 +273,15 @@ impl Topology {
     /// Groups of sub-topologies in an order in which every topic of the program's own is written before it is read, but within a
     /// group: a foreign-key join writes both ways.
     pub fn flow(&self) -> Vec<Vec<usize>> {
-        let count = self.sub_topologies().len();
-        let sinks = |from: &SubTopology| from.nodes.iter().filter_map(|node| self.sink(*node)).collect::<Vec<_>>();
         let feeds = |from: &SubTopology, to: &SubTopology| {
-            let sinks = sinks(from);
-            to.sources.iter().any(|source| sinks.iter().any(|sink| self.sources()[*source].topics.may_have(*sink)))
+            let mut sinks = from.nodes.iter().filter_map(|node| self.nodes()[node.0].sink());
+            sinks.any(|sink| to.sources.iter().any(|source| self.sources()[*source].topics.may_have(sink)))
         };
         // Whether records of one sub-topology can reach another.
-        let mut reaches: Vec<Vec<bool>> = Vec::new();
-        for from in self.sub_topologies() {
-            reaches.push(self.sub_topologies().iter().map(|to| feeds(from, to)).collect());
-        }
+        let parts = self.sub_topologies();
+        let mut reaches: Vec<Vec<bool>> =
+            parts.iter().map(|from| parts.iter().map(|to| feeds(from, to)).collect()).collect();
+        let count = parts.len();
         for via in 0..count {
             for from in 0..count {
                 for to in 0..count {
@@ -294,21 +302,10 @@ impl Topology {
         order
     }
 
-    /// What a node writes, if it is a sink; `None` within if its records decide.
-    fn sink(&self, node: NodeId) -> Option<Option<&TopicName>> {
-        match &self.nodes()[node.0].kind {
-            NodeKind::Sink(topic) => Some(topic.as_ref()),
-            _ => None,
-        }
-    }
-
     /// Whether the program writes a topic, or may.
     pub(crate) fn may_write(&self, application_id: &str, topic: &str) -> bool {
-        let mut sinks = self.nodes().iter().filter_map(|node| match &node.kind {
-            NodeKind::Sink(topic) => Some(topic),
-            _ => None,
-        });
-        sinks.any(|sink| sink.as_ref().is_none_or(|name| name.resolve(application_id) == topic))
+        let mut sinks = self.nodes().iter().filter_map(NodeDescription::sink);
+        sinks.any(|sink| sink.is_none_or(|name| name.resolve(application_id) == topic))
     }
 
     /// A store that the program wants on the application's disk.

@@ -100,7 +100,13 @@ impl<P: Place> Closes<P> {
         (self.listed, self.stale) = (0..0, 0);
     }
 
-    /// The first bucket within a range, taken out: its rows are to be listed again, at the times where they are now.
+    /// The rows of a bucket that was taken out, as far as they are there still.
+    pub(crate) fn put_back(&mut self, time: Timestamp, rows: Vec<RowId>) {
+        *self.buckets.entry(time).or_default() = rows;
+    }
+
+    /// The first bucket within a range, taken out: those of its rows that are there still are to be put back, the others to be listed
+    /// where they are now.
     pub(crate) fn take(&mut self, times: RangeInclusive<Timestamp>) -> Option<(Timestamp, Vec<RowId>)> {
         self.read = self.read.max(*times.end());
         let (time, rows) = self.buckets.range_mut(times).next()?;

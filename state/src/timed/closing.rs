@@ -1,5 +1,6 @@
 //! What closes, in the order in which it is emitted.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::ops::{Range, RangeInclusive};
@@ -57,22 +58,30 @@ where
         let (mut from, to) = times.into_inner();
         let mut bucket = Vec::new();
         while from <= to
-            && let Some((time, rows)) = closes.take(from..=to)
+            && let Some((time, mut rows)) = closes.take(from..=to)
         {
             from = time.saturating_add(1);
             bucket.clear();
+            let mut moved = false;
             for ahead in rows.chunks(KEYS_AHEAD) {
                 read(&self.rows, &self.runs, ahead);
                 for row in ahead.iter().copied() {
                     let (content, key) = (self.rows.content(row), &self.runs[*self.rows.identity(row) as usize].key);
-                    if content.place.time() >= time {
-                        closes.list(content.place.time(), row);
-                    }
-                    if content.is_there() && content.place.time() == time {
-                        bucket.push((closes.keys.number(key), row));
+                    match content.place.time().cmp(&time) {
+                        Ordering::Equal if content.is_there() => bucket.push((closes.keys.number(key), row)),
+                        Ordering::Equal => {}
+                        Ordering::Greater => {
+                            closes.list(content.place.time(), row);
+                            moved = true;
+                        }
+                        Ordering::Less => moved = true,
                     }
                 }
             }
+            if moved {
+                rows.retain(|row| self.rows.content(*row).place.time() == time);
+            }
+            closes.put_back(time, rows);
             let place = |row| (&*self.runs[*self.rows.identity(row) as usize].key, self.rows.content(row).place);
             key_order::sort(&mut bucket, place);
             bucket.dedup();

@@ -11,6 +11,7 @@ mod place;
 mod query;
 mod scan;
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
 use std::ops::RangeInclusive;
@@ -32,6 +33,9 @@ pub use closing::Closing;
 use disk::Disk;
 pub use place::{Place, SessionBounds, WindowStart};
 
+/// So many places are looked at one by one.
+const NEAR: usize = 8;
+
 /// The places of one key, ascending. The newest is where most records go: found on the run's own cache line.
 #[repr(C, align(64))]
 struct Run<P> {
@@ -43,9 +47,20 @@ struct Run<P> {
 impl<P: Place> Run<P> {
     #[inline]
     fn find(&self, place: P) -> Option<RowId> {
-        match self.newest {
-            Some((newest, row)) if newest == place => Some(row),
-            _ => self.earlier.binary_search_by(|(p, _)| p.cmp(&place)).ok().map(|at| self.earlier[at].1),
+        let (newest, row) = self.newest?;
+        match place.cmp(&newest) {
+            Ordering::Equal => Some(row),
+            Ordering::Greater => None,
+            Ordering::Less => self.find_earlier(place),
+        }
+    }
+
+    /// Most are among the last ones.
+    fn find_earlier(&self, place: P) -> Option<RowId> {
+        let (far, near) = self.earlier.split_at(self.earlier.len().saturating_sub(NEAR));
+        match near.first() {
+            Some((first, _)) if *first <= place => near.iter().rfind(|(p, _)| *p == place).map(|(_, row)| *row),
+            _ => far.binary_search_by(|(p, _)| p.cmp(&place)).ok().map(|at| far[at].1),
         }
     }
 
