@@ -15,7 +15,7 @@ use millstream_wire::{BatchError, BatchHeader, Limits, RecordBatch, patch_offset
 use crate::cleanable::Ages;
 use crate::data_dir::sync_failed;
 use crate::internal_topic::is_internal;
-use crate::partition_files::{self, Snapshot};
+use crate::partition_files;
 use crate::producers::{AbortedList, Producers, Unfit};
 use crate::segment::{Segment, SegmentReader, Unsynced, newest};
 use crate::storage::Storage;
@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) segments: Vec<Segment>,
     pub(crate) start: Offset,
     pub(crate) end: Offset,
+    /// Where the last segment ends: before `end`, if what was between was deleted and is nowhere any more.
+    pub(crate) segments_end: Offset,
     pub(crate) producers: Producers,
     /// Compacted up to here.
     pub(crate) cleaned: Offset,
@@ -283,18 +285,23 @@ impl Partition {
         let (header, config) = (batch.header(), self.config());
         let full = state.segments.last().is_none_or(|s| {
             let more = batch.bytes().len() as u64;
-            config.is_full(s.size, more, s.begun().zip(newest(header))) || !s.fits(header.last_offset())
+            let is_full = config.is_full(s.size, more, s.begun().zip(newest(header)));
+            // A gap within a segment would be taken for something that was synced, and is damaged.
+            is_full || !s.fits(header.last_offset()) || header.base_offset > state.segments_end
         });
         if full {
             self.begin_segment(state, dir, header.base_offset)?;
         }
-        state.segments.last_mut().map_or(Ok(()), |active| active.append(std::slice::from_ref(batch)))
+        state.segments.last_mut().map_or(Ok(()), |active| active.append(std::slice::from_ref(batch)))?;
+        state.segments_end = header.next_offset();
+        Ok(())
     }
 
     /// Closes the active segment and begins the next one.
     fn begin_segment(&self, state: &mut State, dir: &Path, base: Offset) -> Result<(), LogError> {
         state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
         state.segments.push(Segment::create(&*self.storage.files, dir, base)?);
+        state.segments_end = base;
         Ok(())
     }
 
@@ -518,18 +525,17 @@ impl Partition {
         let written = unsynced
             .iter()
             .try_for_each(|segment| segment.write_indexes(files))
-            .and_then(|()| Snapshot::write(files, dir, end, &snapshot));
-        let snapshot = {
+            .and_then(|()| partition_files::write_snapshot(files, dir, end, &snapshot));
+        {
             let mut state = self.state();
             // Deletions went on meanwhile: their segments' indexes are there again.
             let is_gone = |of: &&Unsynced| state.segments.binary_search_by_key(&of.base, |s| s.base).is_err();
             unsynced.iter().filter(is_gone).for_each(|of| Segment::remove_indexes(files, dir, of.base));
-            written.inspect_err(|_| state.segments.iter_mut().for_each(|s| s.unsynced = true))?
-        };
+            written.inspect_err(|_| state.segments.iter_mut().for_each(|s| s.unsynced = true))?;
+        }
         let synced = unsynced
             .iter()
             .try_for_each(Unsynced::sync)
-            .and_then(|()| snapshot.sync())
             .and_then(|()| files.sync_dir(dir).map_err(|e| sync_failed(dir, e)));
         synced.inspect_err(|error| self.storage.fail(error.clone()))?;
         Ok(end)

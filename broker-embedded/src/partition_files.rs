@@ -2,11 +2,10 @@
 //! as of the last checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use millstream_core::{Files, LogError, Offset, OpenFile, OpenMode};
+use millstream_core::{Files, LogError, Offset};
 
-use crate::data_dir::{io, sync_failed};
+use crate::data_dir::io;
 use crate::sealed::{Kind, Text};
 
 pub(crate) const START: &str = "log-start-offset";
@@ -21,36 +20,20 @@ pub(crate) fn read_snapshot(files: &dyn Files, dir: &Path, point: Offset) -> Opt
     files.read(&snapshot_path(dir, point)).ok()
 }
 
-/// The producers as of an offset, written and not synced yet.
-pub(crate) struct Snapshot {
-    path: PathBuf,
-    file: Arc<dyn OpenFile>,
+/// Keeps the producers as of an offset, for good: where segments were deleted, nothing else says who had sent what was in them. One of the
+/// same offset, which the last checkpoint has written, is there until this one is.
+pub(crate) fn write_snapshot(files: &dyn Files, dir: &Path, point: Offset, bytes: &[u8]) -> Result<(), LogError> {
+    let path = snapshot_path(dir, point);
+    files.replace(&path, bytes).map_err(|e| io("cannot write", &path, e))
 }
 
-impl Snapshot {
-    /// Writes them.
-    pub(crate) fn write(files: &dyn Files, dir: &Path, point: Offset, bytes: &[u8]) -> Result<Self, LogError> {
-        let path = snapshot_path(dir, point);
-        let file = files.open(&path, OpenMode::Create);
-        let written = file.and_then(|file| file.write_all_at(bytes, 0).map(|()| file));
-        match written {
-            Ok(file) => Ok(Snapshot { path, file }),
-            Err(e) => Err(io("cannot write", &path, e)),
-        }
-    }
-
-    /// Syncs them: where segments were deleted, nothing else says who had sent what was in them.
-    pub(crate) fn sync(&self) -> Result<(), LogError> {
-        self.file.sync().map_err(|e| sync_failed(&self.path, e))
-    }
-}
-
-/// Removes the snapshots of other offsets.
+/// Removes the snapshots of other offsets, and those that were not written to their end.
 pub(crate) fn remove_snapshots_but(files: &dyn Files, dir: &Path, point: Offset) -> Result<(), LogError> {
     let keep = snapshot_path(dir, point);
     for name in files.list(dir).map_err(|e| io("cannot list", dir, e))? {
         let path = dir.join(&name);
-        if name.ends_with(".snapshot") && path != keep {
+        let is_unfinished = name.ends_with(".new") && name.starts_with(|c: char| c.is_ascii_digit());
+        if name.ends_with(".snapshot") && path != keep || is_unfinished {
             files.remove(&path).map_err(|e| io("cannot remove", &path, e))?;
         }
     }

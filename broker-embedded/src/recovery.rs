@@ -126,6 +126,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
     if state.start > state.end && !start.sealed {
         return damaged(format!("its {} says {}, and it ends at {}", partition_files::START, state.start, state.end));
     }
+    state.segments_end = state.end;
     state.end = state.end.max(state.start);
     if let Some(point) = point.filter(|point| state.end < *point) {
         return damaged(format!("it ends at offset {}, and was synced up to {point}", state.end));
