@@ -3,7 +3,7 @@
 //! meanwhile is for the next run.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 use crate::log::{Isolation, Offset, TopicPartition};
@@ -16,7 +16,7 @@ use crate::time::Clock;
 pub(crate) struct BoundedRun(Mutex<Option<Progress>>);
 
 /// Where partitions end.
-type Ends = HashMap<TopicPartition, Offset>;
+pub(crate) type Ends = HashMap<TopicPartition, Offset>;
 
 struct Progress {
     round: usize,
@@ -24,8 +24,10 @@ struct Progress {
     /// The group's input is ended: windows close.
     ended: bool,
     ends: Ends,
-    /// Where the topics that the program does not write ended at the beginning.
-    given: Ends,
+    /// Where the topics that the program does not write ended at the beginning: nothing behind is taken.
+    given: Arc<Ends>,
+    /// Where groups that are done have read to.
+    done: Ends,
     /// Threads that have not finished this round.
     left: usize,
     threads: usize,
@@ -34,18 +36,24 @@ struct Progress {
 impl BoundedRun {
     /// What is in the input topics now is the last that so many threads process.
     pub(crate) fn begin(&self, context: &ThreadContext, threads: usize) -> Result<()> {
-        let mut given = Ends::new();
+        let mut given = Arc::default();
         for group in 0..context.plan.order.len() {
             group_ends(context, group, &mut given)?;
         }
         let ends = group_ends(context, 0, &mut given)?;
-        *self.progress() = Some(Progress { round: 0, group: 0, ended: false, ends, given, left: threads, threads });
+        let (done, left) = (Ends::new(), threads);
+        *self.progress() = Some(Progress { round: 0, group: 0, ended: false, ends, given, done, left, threads });
         Ok(())
     }
 
     /// Whether it was asked for.
     pub(crate) fn is_asked_for(&self) -> bool {
         self.progress().is_some()
+    }
+
+    /// Where inputs end for it; `None` while none was asked for.
+    pub(crate) fn given(&self) -> Option<Arc<Ends>> {
+        self.progress().as_ref().map(|run| run.given.clone())
     }
 
     fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
@@ -89,8 +97,14 @@ impl BoundedRun {
             run.round += 1;
             let ends = group_ends(context, run.group, &mut run.given)?;
             if ends == run.ends {
-                run.group += usize::from(run.ended);
+                if run.ended {
+                    run.done.extend(ends);
+                    run.group += 1;
+                }
                 run.ended = !run.ended;
+            }
+            if run.group == order.len() {
+                run.group = run.left_over(context)?.unwrap_or(run.group);
             }
             run.ends = group_ends(context, run.group, &mut run.given)?;
         }
@@ -98,9 +112,22 @@ impl BoundedRun {
     }
 }
 
+impl Progress {
+    /// The first group to which something has come since it was done: by a topic that records or handlers name.
+    fn left_over(&mut self, context: &ThreadContext) -> Result<Option<usize>> {
+        for group in 0..context.plan.order.len() {
+            let ends = group_ends(context, group, &mut self.given)?;
+            if ends.iter().any(|(partition, end)| self.done.get(partition).is_none_or(|done| done < end)) {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// The end offsets of the input partitions of a group of sub-topologies: of topics that the program writes as they are now, of others as
 /// they were when they were first asked for.
-fn group_ends(context: &ThreadContext, group: usize, given: &mut Ends) -> Result<Ends> {
+fn group_ends(context: &ThreadContext, group: usize, given: &mut Arc<Ends>) -> Result<Ends> {
     let Some(group) = context.plan.order.get(group) else { return Ok(Ends::new()) };
     let mut ends = Ends::new();
     for (partition, _) in
@@ -110,8 +137,8 @@ fn group_ends(context: &ThreadContext, group: usize, given: &mut Ends) -> Result
             Some(end) => *end,
             None => context.log.admin().end_offset(partition, Isolation::ReadCommitted)?,
         };
-        if !context.topology.may_write(&context.config.application_id, &partition.topic) {
-            given.insert(partition.clone(), end);
+        if !given.contains_key(partition) && !context.topology.may_write(&context.config, &partition.topic) {
+            Arc::make_mut(given).insert(partition.clone(), end);
         }
         ends.insert(partition.clone(), end);
     }

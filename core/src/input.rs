@@ -20,6 +20,8 @@ pub struct Input {
     pub(crate) consumed: Offset,
     /// Next offset to fetch: behind everything queued.
     pub(crate) position: Offset,
+    /// Nothing from here on is taken.
+    pub(crate) until: Offset,
     /// First offset not visible at the last fetch; unknown (-1) before the first.
     pub(crate) end: Offset,
     /// Partition time (semantics.md 1).
@@ -61,6 +63,7 @@ impl Input {
             queue: VecDeque::new(),
             consumed: 0,
             position: 0,
+            until: Offset::MAX,
             end: -1,
             time: NO_TIME,
             head: None,
@@ -90,10 +93,27 @@ impl Input {
         }
     }
 
+    /// Takes nothing from an offset on, of what is queued neither.
+    pub(crate) fn stop_at(&mut self, until: Offset) {
+        self.until = until;
+        self.queue.iter_mut().for_each(|batch| batch.cut(until));
+        self.position = self.position.min(until.max(self.consumed));
+        self.head = None;
+    }
+
+    /// Whether there is something to fetch that may be taken.
+    pub(crate) fn may_take(&self) -> bool {
+        self.position < self.until
+    }
+
     /// Queues what a fetch brought.
     pub(crate) fn take(&mut self, fetch: Fetch) {
-        self.queue.extend(fetch.batches.into_iter().filter(|b| b.remaining() > 0));
-        self.position = fetch.position;
+        let mut batches = fetch.batches;
+        if fetch.position > self.until {
+            batches.iter_mut().for_each(|batch| batch.cut(self.until));
+        }
+        self.queue.extend(batches.into_iter().filter(|b| b.remaining() > 0));
+        self.position = fetch.position.min(self.until);
         self.end = fetch.end;
         if self.queue.is_empty() {
             self.consumed = self.position;
@@ -131,6 +151,6 @@ impl Input {
 
     /// Whether the log has, or may have, records that are not queued here (semantics.md 5).
     pub(crate) fn may_lag(&self) -> bool {
-        self.end < 0 || self.position < self.end
+        self.may_take() && (self.end < 0 || self.position < self.end)
     }
 }

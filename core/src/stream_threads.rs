@@ -358,6 +358,9 @@ fn run(
         }
         thread.pause(shared.paused.load(Ordering::Relaxed));
         let was_held_up = thread.held_up().is_some();
+        if let Some(ends) = shared.bounded.given() {
+            thread.stop_at(&ends);
+        }
         let mut next = thread.step(now)?;
         shared.publish(number, thread);
         // Before it waits: the step may have brought what a query waits for.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::RuntimeConfig;
 use crate::offset_reset::OffsetReset;
 use crate::placed_by::PlacedBy;
 use crate::rebuilt_from::RebuiltFrom;
@@ -27,6 +28,17 @@ pub enum Topics {
     Named(Vec<TopicName>),
     /// Every topic of the user's whose whole name matches, found at start.
     Pattern(TopicPattern),
+}
+
+/// One reaches another, and with it all that reach the one all that the other reaches.
+fn connect(reaches: &mut [Vec<bool>], from: usize, to: usize) {
+    let behind = reaches[to].clone();
+    for (at, row) in reaches.iter_mut().enumerate() {
+        if at == from || row[from] {
+            row[to] = true;
+            row.iter_mut().zip(&behind).for_each(|(reached, behind)| *reached |= behind);
+        }
+    }
 }
 
 impl Topics {
@@ -271,24 +283,29 @@ impl Topology {
     }
 
     /// Groups of sub-topologies in an order in which every topic of the program's own is written before it is read, but within a
-    /// group: a foreign-key join writes both ways.
-    pub fn flow(&self) -> Vec<Vec<usize>> {
-        let feeds = |from: &SubTopology, to: &SubTopology| {
-            let mut sinks = from.nodes.iter().filter_map(|node| self.nodes()[node.0].sink());
-            sinks.any(|sink| to.sources.iter().any(|source| self.sources()[*source].topics.may_have(sink)))
-        };
-        // Whether records of one sub-topology can reach another.
+    /// group: a foreign-key join writes both ways. What records name, and handlers if they do, comes before those who may read it, as far
+    /// as that goes with the rest.
+    pub fn flow(&self, handlers_write: bool) -> Vec<Vec<usize>> {
         let parts = self.sub_topologies();
-        let mut reaches: Vec<Vec<bool>> =
-            parts.iter().map(|from| parts.iter().map(|to| feeds(from, to)).collect()).collect();
-        let count = parts.len();
-        for via in 0..count {
-            for from in 0..count {
-                for to in 0..count {
-                    reaches[from][to] |= reaches[from][via] && reaches[via][to];
+        let sinks = |from: &SubTopology| from.nodes.iter().filter_map(|node| self.nodes()[node.0].sink()).collect();
+        let reads = |to: &SubTopology, sink| to.sources.iter().any(|s| self.sources()[*s].topics.may_have(sink));
+        // Whether records of one sub-topology can reach another.
+        let mut reaches = vec![vec![false; parts.len()]; parts.len()];
+        for named in [true, false] {
+            for (from, writer) in parts.iter().enumerate() {
+                let mut sinks: Vec<Option<&TopicName>> = sinks(writer);
+                if handlers_write {
+                    sinks.push(None);
+                }
+                sinks.retain(|sink| sink.is_some() == named);
+                for (to, reader) in parts.iter().enumerate() {
+                    if (named || !reaches[to][from]) && sinks.iter().any(|sink| reads(reader, *sink)) {
+                        connect(&mut reaches, from, to);
+                    }
                 }
             }
         }
+        let count = parts.len();
         let mut order: Vec<Vec<usize>> = Vec::new();
         let mut left: BTreeSet<usize> = (0..count).collect();
         while let Some(first) = left.first().copied() {
@@ -303,9 +320,10 @@ impl Topology {
     }
 
     /// Whether the program writes a topic, or may.
-    pub(crate) fn may_write(&self, application_id: &str, topic: &str) -> bool {
+    pub(crate) fn may_write(&self, config: &RuntimeConfig, topic: &str) -> bool {
         let mut sinks = self.nodes().iter().filter_map(NodeDescription::sink);
-        sinks.any(|sink| sink.is_none_or(|name| name.resolve(application_id) == topic))
+        config.handlers_write()
+            || sinks.any(|sink| sink.is_none_or(|name| name.resolve(&config.application_id) == topic))
     }
 
     /// A store that the program wants on the application's disk.

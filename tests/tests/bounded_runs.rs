@@ -8,7 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use millstream_core::{Log, Result, RuntimeConfig, StateDisk, Streams, Topology};
+use millstream_core::{
+    BatchBuilder, Error, ErrorHandlerContext, ExceptionHandler, HandlerResponse, Log, ProducerOptions, Result,
+    RuntimeConfig, StateDisk, Streams, TopicPartition, Topology,
+};
 use millstream_dsl::{
     BufferConfig, JoinWindows, KStream, KTable, MIN, SECOND, SessionWindows, SlidingWindows, StreamsBuilder,
     TimeWindows, Windowed, pattern,
@@ -293,10 +296,11 @@ fn what_passes_over_a_topic_of_the_users_is_not_left_behind() -> Result<()> {
 #[test]
 fn what_comes_back_is_processed_until_nothing_comes() -> Result<()> {
     type Back = fn(&StreamsBuilder, KStream<String, String>);
-    let loops: [Back; 4] = [
+    let loops: [Back; 5] = [
         |_, more| more.to("in"),
         |_, more| more.to_dynamic(|_, _, _| "in".into()),
         |_, more| more.repartition("again").to("in"),
+        |_, more| more.repartition("again").to_dynamic(|_, _, _| "in".into()),
         |b, more| {
             more.to("back");
             b.stream::<String, String>("back").to("in");
@@ -317,22 +321,92 @@ fn what_comes_back_is_processed_until_nothing_comes() -> Result<()> {
     Ok(())
 }
 
-/// Somebody else goes on writing: that is for the next run, and this one ends.
+/// Somebody else goes on writing: that is for the next run, this one ends, and a window is passed on once.
 #[test]
-fn a_run_ends_while_others_go_on_writing() -> Result<()> {
-    let embedded = Arc::new(Embedded::in_memory()?);
-    let b = StreamsBuilder::new();
-    b.topic("in", 1).topic("out", 1);
-    let log = embedded.clone();
-    let writes = move |v: String| {
-        log.write("in", 0, &[(1, Some("a"), "more")]).expect("a record");
-        v
-    };
-    b.stream::<String, String>("in").map_values(writes).to("out");
-    let streams = embedded.streams(b.build()?, RuntimeConfig::embedded("app"))?;
-    embedded.write("in", 0, &[(1, Some("a"), "x")])?;
-    let processed = streams.run_to_end()?.process;
-    assert!((1..1_000_000).contains(&processed), "{processed}");
+fn what_others_write_meanwhile_is_for_the_next_run() -> Result<()> {
+    for threads in [1, 2] {
+        let embedded = Embedded::in_memory()?;
+        let b = StreamsBuilder::new();
+        b.topic("in", 1).topic("out", 1);
+        let (log, written) = (embedded.log.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = written.clone();
+        // One more for each, behind what is there.
+        let more = move |_: &String, v: String| {
+            let mut producer = log.producer(&ProducerOptions::plain("more"), Arc::default()).expect("a producer");
+            let mut batch = BatchBuilder::new();
+            batch.push(1, Some(b"a"), Some(b"more"), &[]);
+            producer.send(&TopicPartition::new("in", 0), batch).expect("a record");
+            count.fetch_add(1, Ordering::Relaxed);
+            ("a".to_owned(), v)
+        };
+        let windows = b.stream::<String, String>("in").map(move |k, v| more(&k, v)).group_by_key();
+        let windows = windows.windowed_by(TimeWindows::of(SECOND)).emit_on_close();
+        windows.count("n").to_stream().map(|key, n| (key.key, n)).to("out");
+        let config = RuntimeConfig { threads, poll_records: 10, ..RuntimeConfig::embedded("app") };
+        let streams = embedded.streams(b.build()?, config)?;
+        embedded.write("in", 0, &vec![(1, Some("a"), "x"); 100])?;
+        streams.run_to_end()?;
+        assert_eq!(written.load(Ordering::Relaxed), 100);
+        assert_eq!(embedded.read::<String, i64>("out")?.concat(), [("a".to_owned(), 100)]);
+    }
+    Ok(())
+}
+
+/// Topics that records name are written before they may be read, but not where that would turn the flow: windows in front of them close
+/// before those behind.
+#[test]
+fn windows_before_a_topic_that_records_name_close_one_behind_the_other() -> Result<()> {
+    for by_name in [false, true] {
+        let embedded = Embedded::in_memory()?;
+        let b = StreamsBuilder::new();
+        b.topic("in", 1).topic("alerts", 1);
+        let windows = b.stream::<String, String>("in").group_by_key().windowed_by(TimeWindows::of(SECOND));
+        let counts = windows.emit_on_close().count("first").to_stream();
+        let again = counts
+            .group_by("again", |key: &Windowed<String>, _| key.key.clone())
+            .windowed_by(TimeWindows::of(MIN))
+            .emit_on_close();
+        let again = again.count("second").to_stream().map(|key, n| (key.key, n));
+        if by_name {
+            again.to_dynamic(|_, _, _| "alerts".into())
+        } else {
+            again.to("alerts")
+        }
+        let config = RuntimeConfig { poll_records: 1, ..RuntimeConfig::embedded("app") };
+        let streams = embedded.streams(b.build()?, config)?;
+        let records: Vec<_> = (0..5).map(|n| (n * 2_000, Some("a"), "x")).collect();
+        embedded.write("in", 0, &records)?;
+        streams.run_to_end()?;
+        assert_eq!(embedded.read::<String, i64>("alerts")?.concat(), [("a".to_owned(), 5)], "{by_name}");
+    }
+    Ok(())
+}
+
+/// Letters that a function of the program's sends are read too, whichever is named first.
+#[test]
+fn letters_to_a_topic_that_the_program_reads_are_not_left_behind() -> Result<()> {
+    for reader_first in [false, true] {
+        let embedded = Embedded::in_memory()?;
+        let b = StreamsBuilder::new();
+        b.topic("in", 1).topic("letters", 1).topic("read", 1).topic("out", 1);
+        let read = || b.stream::<String, String>("letters").to("read");
+        if reader_first {
+            read();
+        }
+        let odd = |v: String| if v == "odd" { Err(Error::user("odd")) } else { Ok(v) };
+        b.stream::<String, String>("in").try_map_values(odd).to("out");
+        if !reader_first {
+            read();
+        }
+        let letters = |c: &ErrorHandlerContext<'_>| HandlerResponse::ContinueWith(vec![c.dead_letter("letters")]);
+        let processing = ExceptionHandler::new(letters);
+        let config = RuntimeConfig { poll_records: 10, processing, ..RuntimeConfig::embedded("app") };
+        let streams = embedded.streams(b.build()?, config)?;
+        let records: Vec<_> = (0..200).map(|n| (n, Some("a"), if n % 2 == 0 { "odd" } else { "even" })).collect();
+        embedded.write("in", 0, &records)?;
+        streams.run_to_end()?;
+        assert_eq!(embedded.read::<String, String>("read")?.concat().len(), 100, "{reader_first}");
+    }
     Ok(())
 }
 

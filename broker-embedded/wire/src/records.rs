@@ -184,6 +184,21 @@ impl Records {
         (found, offset)
     }
 
+    /// Leaves out the records from `offset` on: the batch ends there. One that cannot be read stays, with what follows it.
+    pub fn cut(&mut self, offset: i64) {
+        let (mut look, mut kept) = (self.clone(), 0);
+        while self.next_offset > offset
+            && let Some(record) = look.next()
+        {
+            let Ok(record) = record else { return };
+            if record.offset >= offset {
+                (self.count, self.remaining, self.next_offset) = (self.count - self.remaining + kept, kept, offset);
+                return;
+            }
+            kept += 1;
+        }
+    }
+
     /// Passes over the records below `offset`.
     pub fn skip_to(&mut self, offset: i64) {
         while self.remaining > 0 {

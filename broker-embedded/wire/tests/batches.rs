@@ -113,6 +113,11 @@ proptest! {
             prop_assert_eq!((h.producer_id, h.producer_epoch, h.base_sequence, h.is_transactional()), (7, 3, 11, true));
             prop_assert_eq!(read(&batch).expect("records"), records.clone());
             let mut cursor = batch.records().expect("records");
+            let half = records.len() as i64 / 2;
+            let mut cut = cursor.clone();
+            cut.cut(1_000 + half);
+            prop_assert_eq!(i64::from(cut.remaining()), half);
+            prop_assert_eq!(cut.next_offset(), 1_000 + half);
             cursor.skip_to(1_000 + records.len() as i64 - 1);
             prop_assert_eq!(cursor.remaining(), 1);
         }

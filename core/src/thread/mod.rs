@@ -23,6 +23,7 @@ use self::commit::Commit;
 use self::globals::Globals;
 use self::start::first_offset;
 use crate::alignment::Head;
+use crate::bounded_run::Ends;
 use crate::collector::{Collector, Target};
 use crate::config::ProcessingGuarantee;
 use crate::counters::Counters;
@@ -93,6 +94,8 @@ pub struct StreamThread {
     broken: bool,
     /// Nothing is taken for processing.
     paused: bool,
+    /// Nothing is taken from here on.
+    stops_at: Option<Arc<Ends>>,
     /// How often state was found damaged since the last commit.
     rebuilt: usize,
     /// The producer has failed to end its transaction, and a new one has been asked for: that may have fenced this one even
@@ -143,6 +146,7 @@ impl StreamThread {
             running: false,
             broken: false,
             paused: false,
+            stops_at: None,
             rebuilt: 0,
             spent: false,
             fenced: None,
@@ -274,6 +278,19 @@ impl StreamThread {
         self.running && inputs.all(|input| ends.get(&input.partition).is_none_or(|end| input.consumed >= *end))
     }
 
+    /// Takes nothing from these ends on.
+    pub(crate) fn stop_at(&mut self, ends: &Arc<Ends>) {
+        if self.stops_at.as_ref().is_some_and(|before| Arc::ptr_eq(before, ends)) {
+            return;
+        }
+        for input in self.tasks.iter_mut().flat_map(|task| &mut task.inputs) {
+            if let Some(end) = ends.get(&input.partition) {
+                input.stop_at(*end);
+            }
+        }
+        self.stops_at = Some(ends.clone());
+    }
+
     /// Closes windows as if time had gone on, for the tasks of one sub-topology.
     pub(crate) fn end_input(&mut self, sub_topology: usize) -> Result<()> {
         self.tasks.iter_mut().filter(|t| t.id().sub_topology == sub_topology).try_for_each(Task::end)
@@ -331,6 +348,9 @@ impl StreamThread {
     fn fetch_slot(&mut self, slot: usize, wall: Timestamp) -> Result<bool> {
         let (index, input) = self.slots[slot];
         let task = &mut self.tasks[index];
+        if !task.inputs[input].may_take() {
+            return Ok(false);
+        }
         match self.consumer.fetch(slot, self.shared.config.fetch_bytes) {
             Ok(fetch) => {
                 let any = !fetch.batches.is_empty();

@@ -110,6 +110,9 @@ impl StreamThread {
             task.start(self.shared.log.admin(), committed, &positions, Handlers::new(&self.shared.config), now.wall)?;
         }
         self.consumer.assign(&assignment)?;
+        if let Some(ends) = self.stops_at.take() {
+            self.stop_at(&ends);
+        }
         // Not before: should anything above fail, the next try must not restore the same rows once more.
         self.restore = None;
         self.last_commit = now.ticks;
