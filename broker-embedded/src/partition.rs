@@ -522,22 +522,22 @@ impl Partition {
             return Ok(end);
         }
         let files = &*self.storage.files;
-        let written = unsynced
-            .iter()
-            .try_for_each(|segment| segment.write_indexes(files))
-            .and_then(|()| partition_files::write_snapshot(files, dir, end, &snapshot));
+        let written = unsynced.iter().try_for_each(|segment| segment.write_indexes(files));
+        let again = |state: &mut State| state.segments.iter_mut().for_each(|s| s.unsynced = true);
         {
             let mut state = self.state();
             // Deletions went on meanwhile: their segments' indexes are there again.
             let is_gone = |of: &&Unsynced| state.segments.binary_search_by_key(&of.base, |s| s.base).is_err();
             unsynced.iter().filter(is_gone).for_each(|of| Segment::remove_indexes(files, dir, of.base));
-            written.inspect_err(|_| state.segments.iter_mut().for_each(|s| s.unsynced = true))?;
+            written.inspect_err(|_| again(&mut state))?;
         }
         let synced = unsynced
             .iter()
             .try_for_each(Unsynced::sync)
             .and_then(|()| files.sync_dir(dir).map_err(|e| sync_failed(dir, e)));
         synced.inspect_err(|error| self.storage.fail(error.clone()))?;
+        let written = partition_files::write_snapshot(files, dir, end, &snapshot);
+        written.inspect_err(|_| again(&mut self.state()))?;
         Ok(end)
     }
 

@@ -84,6 +84,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
     state.producers = snapshot.unwrap_or_default();
     // The end of the last segment that was compacted into the one before it.
     let (mut covered, mut merged) = (None, Vec::new());
+    let mut ends = Vec::new();
     for (i, base) in bases.iter().enumerate() {
         if *base < state.end {
             let end = Segment::read_end(files, dir, *base, "log")?;
@@ -116,17 +117,19 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
         let (segment, end) = Segment::open(files, dir, *base, &opening, |batch| state.producers.apply(batch))?;
         state.end = end;
         state.segments.push(segment);
+        ends.push(end);
     }
     check_whole(dir, covered, &state)?;
     // Segments that begin behind the cut are empty now.
     while state.segments.len() > 1 && state.segments.last().is_some_and(|s| s.size == 0) {
         surplus.extend(state.segments.pop().map(|segment| segment.base));
+        ends.pop();
         state.end = state.end.min(cut.unwrap_or(state.end));
     }
     if state.start > state.end && !start.sealed {
         return damaged(format!("its {} says {}, and it ends at {}", partition_files::START, state.start, state.end));
     }
-    state.segments_end = state.end;
+    state.segments_end = ends.last().copied().unwrap_or(0);
     state.end = state.end.max(state.start);
     if let Some(point) = point.filter(|point| state.end < *point) {
         return damaged(format!("it ends at offset {}, and was synced up to {point}", state.end));

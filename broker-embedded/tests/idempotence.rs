@@ -351,10 +351,17 @@ fn a_log_that_was_deleted_before_it_was_synced_opens_after_a_kill_and_a_power_cu
             let broker = world.open().unwrap_or_else(|error| panic!("{deleted}, {seed}: {error}"));
             assert_eq!(all_from(&broker, deleted)?, wanted, "{deleted}, {seed}");
             assert_eq!(p.send(&broker, 7, "k=v7")?, 7);
+            let wanted = format!("{wanted} k=v7");
+            // And once more.
+            for again in 0..5 {
+                let world = World { files: world.files.power_cut(seed + 100 * again), ..world.clone() };
+                let broker = world.open().unwrap_or_else(|error| panic!("{deleted}, {seed}, {again}: {error}"));
+                assert_eq!(all_from(&broker, deleted)?, wanted, "{deleted}, {seed}, {again}");
+            }
             broker.tick()?;
             broker.close()?;
             drop(broker);
-            assert_eq!(all_from(&world.open()?, deleted)?, format!("{wanted} k=v7"), "{deleted}, {seed}");
+            assert_eq!(all_from(&world.open()?, deleted)?, wanted, "{deleted}, {seed}");
         }
     }
     Ok(())

@@ -34,8 +34,11 @@ struct Progress {
 }
 
 impl BoundedRun {
-    /// What is in the input topics now is the last that so many threads process.
+    /// What is in the input topics now is the last that so many threads process. Asked for again, it is as it was the first time.
     pub(crate) fn begin(&self, context: &ThreadContext, threads: usize) -> Result<()> {
+        if self.is_asked_for() {
+            return Ok(());
+        }
         let mut given = Arc::default();
         for group in 0..context.plan.order.len() {
             group_ends(context, group, &mut given)?;
@@ -99,12 +102,11 @@ impl BoundedRun {
             if ends == run.ends {
                 if run.ended {
                     run.done.extend(ends);
-                    run.group += 1;
+                    // Should the log not answer, this round is done once more.
+                    let next = run.group + 1;
+                    run.group = if next == order.len() { run.left_over(context)?.unwrap_or(next) } else { next };
                 }
                 run.ended = !run.ended;
-            }
-            if run.group == order.len() {
-                run.group = run.left_over(context)?.unwrap_or(run.group);
             }
             run.ends = group_ends(context, run.group, &mut run.given)?;
         }

@@ -573,9 +573,9 @@ impl Task {
         self.idle.iter_mut().for_each(|idle| idle.look(wall, alignment));
     }
 
-    /// Whether the last look has found nothing that is not processed.
+    /// Whether the last look has found nothing that is not processed. At what nobody looks any more it may be there.
     fn is_quiet(&self) -> bool {
-        self.inputs.iter().all(|input| input.is_empty() && !input.may_lag())
+        self.inputs.iter().all(|input| input.is_empty() && input.may_take() && !input.may_lag())
     }
 
     /// Lets go what waits for time, if idle sources have been silent for long enough (see [`crate::idleness`]).

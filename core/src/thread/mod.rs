@@ -486,7 +486,7 @@ fn new_tasks(shared: &ThreadContext, planned: &[usize], globals: &Rc<HashMap<Sto
 fn published(ready: Ready, task: &Task, position: Timestamp) -> Head {
     match ready {
         Ready::Now(time) => Head::At(time),
-        Ready::Empty if task.inputs.iter().any(|i| i.end < 0) => Head::Unknown,
+        Ready::Empty if task.inputs.iter().any(|i| i.end < 0 && i.may_take()) => Head::Unknown,
         Ready::Empty | Ready::Until(_) => Head::NoneAt(position),
     }
 }
