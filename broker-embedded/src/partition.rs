@@ -516,11 +516,11 @@ impl Partition {
             state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
             let of = |segment: &mut Segment| std::mem::take(&mut segment.unsynced).then(|| segment.unsynced());
             let unsynced: Vec<_> = state.segments.iter_mut().filter_map(of).collect();
+            if unsynced.is_empty() {
+                return Ok(state.end);
+            }
             (state.end, unsynced, state.producers.snapshot())
         };
-        if unsynced.is_empty() {
-            return Ok(end);
-        }
         let files = &*self.storage.files;
         let written = unsynced.iter().try_for_each(|segment| segment.write_indexes(files));
         let again = |state: &mut State| state.segments.iter_mut().for_each(|s| s.unsynced = true);

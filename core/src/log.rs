@@ -264,7 +264,8 @@ pub trait Admin: Send + Sync {
     /// Creates a topic.
     ///
     /// # Errors
-    /// [`LogError::TopicExists`], [`LogError::InvalidTopic`] or [`LogError::InvalidConfig`]; nothing is created then.
+    /// [`LogError::TopicExists`], [`LogError::InvalidTopic`], [`LogError::InternalTopic`] or [`LogError::InvalidConfig`]; nothing is
+    /// created then.
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), LogError>;
 
     /// The configuration keys of a topic that are known; the others have Kafka's defaults.
