@@ -13,6 +13,10 @@ use crate::error::failed;
 /// Messages put into batches before they are asked for.
 const AHEAD: usize = 10_000;
 
+/// A partition of which so many bytes wait to be asked for is paused until they are. Going on costs: the client fetches again what it
+/// had ahead.
+const ROOM: usize = 4 << 20;
+
 pub(crate) struct ClusterConsumer {
     client: BaseConsumer,
     slots: Vec<Slot>,
@@ -27,8 +31,18 @@ struct Slot {
     arrived: BatchBuilder,
     base: Offset,
     next: Offset,
+    /// The client brings no more until this is asked for.
+    paused: bool,
     /// Whether the last look brought nothing at all.
     idle: bool,
+}
+
+impl Slot {
+    fn list(&self) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(&self.partition.topic, self.partition.partition);
+        list
+    }
 }
 
 impl ClusterConsumer {
@@ -51,6 +65,10 @@ impl ClusterConsumer {
 
     /// Takes what has arrived, for all slots.
     fn poll(&mut self) -> Result<(), LogError> {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.paused && slot.arrived.len() > ROOM) {
+            self.client.pause(&slot.list()).map_err(|e| failed("pausing", &e))?;
+            slot.paused = true;
+        }
         let mut taken = 0;
         while taken < AHEAD {
             // The first look waits a moment, so that whoever asks again and again does not spin.
@@ -95,6 +113,7 @@ impl Consumer for ClusterConsumer {
             arrived: BatchBuilder::new(),
             base: *position,
             next: *position,
+            paused: false,
             idle: false,
         };
         self.slots = partitions.iter().map(slot).collect();
@@ -116,6 +135,10 @@ impl Consumer for ClusterConsumer {
             self.poll()?;
         }
         let slot = &mut self.slots[slot];
+        if slot.paused {
+            self.client.resume(&slot.list()).map_err(|e| failed("resuming", &e))?;
+            slot.paused = false;
+        }
         let mut fetch = Fetch::default();
         if !slot.arrived.is_empty() {
             fetch.batches.push(std::mem::take(&mut slot.arrived).into_records(slot.base));
