@@ -43,22 +43,31 @@ fn send_when_possible(producer: &mut dyn Producer, to: &TopicPartition, batch: &
     Ok(())
 }
 
-/// The topic that a flag names; `fits` says which ones may be meant where there is none.
+/// The topic that a flag names must be there, and one that `fits`; `unfit` says what one that does not is.
 ///
 /// # Errors
-/// When there is none of this name.
-pub(crate) fn check_topic(log: &Broker, flag: &str, topic: &str, fits: impl Fn(&str) -> bool) -> Result<()> {
+/// When it is not.
+pub(crate) fn check_topic(
+    log: &Broker,
+    flag: &str,
+    topic: &str,
+    unfit: &str,
+    fits: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let wrong = |problem: String| Err(Error::Config(Box::new(vec![problem])));
     if topic.is_empty() {
-        return Err(Error::Config(Box::new(vec![format!("{flag} needs a topic\n  help: {flag} TOPIC")])));
+        return wrong(format!("{flag} needs a topic\n  help: {flag} TOPIC"));
     }
-    if log.partitions(topic)?.is_some() {
+    let is_there = log.partitions(topic)?.is_some();
+    if is_there && fits(topic) {
         return Ok(());
     }
+    let problem = if is_there { unfit } else { "there is no topic of this name" };
     let topics: Vec<String> = log.topics()?.into_iter().filter(|name| fits(name)).collect();
     let nearest = millstream_core::nearest_word(topic, topics.iter().map(String::as_str));
     let help =
         nearest.map_or_else(|| format!("wanted is one of {}", topics.join(", ")), |n| format!("did you mean `{n}`?"));
-    Err(Error::Config(Box::new(vec![format!("{flag} {topic}: there is no topic of this name\n  help: {help}")])))
+    wrong(format!("{flag} {topic}: {problem}\n  help: {help}"))
 }
 
 /// Prints a topic's records as they are committed: `key<tab>value`.

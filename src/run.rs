@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
-    Bound, Error, Log, ProcessingGuarantee, Result, Settings, State, StateDisk, Streams, SystemClock, ThreadContext,
+    Bound, Error, Log, ProcessingGuarantee, Result, Settings, StateDisk, Streams, SystemClock, ThreadContext,
     TopicName, Topology,
 };
 
@@ -101,16 +101,10 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
     );
     let read: BTreeSet<String> = inputs(&context).collect();
     if let Some(topic) = own("stdin") {
-        check_topic(&log, "--stdin", &topic, |name| read.contains(name))?;
-        if !read.contains(&topic) {
-            let wanted = read.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(Error::Config(Box::new(vec![format!(
-                "--stdin {topic}: the program does not read this topic\n  help: wanted is one of {wanted}"
-            )])));
-        }
+        check_topic(&log, "--stdin", &topic, "the program does not read this topic", |name| read.contains(name))?;
     }
     if let Some(topic) = own("stdout") {
-        check_topic(&log, "--stdout", &topic, |name| !name.starts_with("__"))?;
+        check_topic(&log, "--stdout", &topic, "this is a topic of the log itself", |name| !name.starts_with("__"))?;
     }
     let printer = own("stdout").map(|topic| Printer::start(&log, &topic, &context)).transpose()?;
     let (stopper, main) = (streams.stopper(), std::thread::current());
@@ -129,12 +123,7 @@ pub fn run_with(application_id: &str, topology: Topology, mut settings: Settings
             fed
         });
         // An application that is stopped, or has failed, waits for no more lines.
-        while !feeding.is_finished()
-            && !matches!(
-                streams.state(),
-                State::PendingShutdown | State::PendingError | State::NotRunning | State::Error
-            )
-        {
+        while !feeding.is_finished() && !streams.state().has_started_or_finished_shutting_down() {
             std::thread::park_timeout(LOOK_EVERY);
         }
         if feeding.is_finished() {

@@ -27,6 +27,14 @@ pub enum State {
 }
 
 impl State {
+    /// Whether threads are ending, or have ended.
+    pub fn has_started_or_finished_shutting_down(self) -> bool {
+        match self {
+            State::Created | State::Rebalancing | State::Running => false,
+            State::PendingShutdown | State::NotRunning | State::PendingError | State::Error => true,
+        }
+    }
+
     /// The arrows above; threads that are late may ask for others.
     pub(crate) fn may_become(self, next: State) -> bool {
         match next {
