@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) cleaned: Offset,
     /// Up to here the last checkpoint has synced it.
     pub(crate) point: Offset,
+    /// Up to here the last snapshot says what producers have sent: as far as `point`, or nothing if it is gone or cannot be read.
+    pub(crate) snapshot: Offset,
     /// Compaction found damage here and lets it be.
     pub(crate) uncleanable: bool,
     /// The newest batches: all of them from the first one's offset to `end`. At durability `memory` all there are.
@@ -389,7 +391,7 @@ impl Partition {
         segment.map_or(state.start, |s| s.offset_before_time(time)).max(state.start)
     }
 
-    /// Moves the start of the log. Segments below it that the last checkpoint has seen are deleted.
+    /// Moves the start of the log. Segments below it whose producers are in a snapshot are deleted.
     pub(crate) fn delete_before(&self, before: Offset) -> Result<(), LogError> {
         let mut state = self.live()?;
         if before > state.end {
@@ -420,7 +422,7 @@ impl Partition {
         }
         state.start = before;
         state.trim_tail(before);
-        let seen = state.point;
+        let seen = state.snapshot;
         self.remove_below(&mut state, before.min(seen))
     }
 
@@ -432,10 +434,10 @@ impl Partition {
             if state.segments.get(1).is_none_or(|next| next.base > state.start) {
                 return Ok(());
             }
-            (state.start, state.point >= state.start)
+            (state.start, state.snapshot >= state.start)
         };
         let seen = match if is_seen { Ok(()) } else { checkpoint() } {
-            Ok(()) => self.live()?.point,
+            Ok(()) => self.live()?.snapshot,
             // There may be more space behind it.
             Err(LogError::Full { .. }) => start,
             Err(error) => return Err(error),
@@ -516,7 +518,8 @@ impl Partition {
             state.segments.last_mut().map_or(Ok(()), Segment::cut_torn_end)?;
             let of = |segment: &mut Segment| std::mem::take(&mut segment.unsynced).then(|| segment.unsynced());
             let unsynced: Vec<_> = state.segments.iter_mut().filter_map(of).collect();
-            if unsynced.is_empty() {
+            // All of it, and what is known of producers, is as the last checkpoint has left it.
+            if unsynced.is_empty() && state.end == state.snapshot {
                 return Ok(state.end);
             }
             (state.end, unsynced, state.producers.snapshot())
@@ -543,7 +546,9 @@ impl Partition {
 
     /// Takes note of a checkpoint that is complete, and removes what only earlier ones needed.
     pub(crate) fn checkpointed(&self, end: Offset) -> Result<(), LogError> {
-        self.state().point = end;
+        let mut state = self.state();
+        (state.point, state.snapshot) = (end, end);
+        drop(state);
         self.dir.as_ref().map_or(Ok(()), |dir| partition_files::remove_snapshots_but(&*self.storage.files, dir, end))
     }
 

@@ -77,10 +77,10 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
     if let Some(first) = bases.first().filter(|first| **first > state.start) {
         return damaged(format!("its first segment begins at {first}, and the log at {}", state.start));
     }
-    state.point = point.unwrap_or(0);
     let snapshot = point.filter(|_| !known.doubted).and_then(|point| read_producers(files, dir, point));
-    // Without its snapshot everything is read, to find the producers again.
-    let read_from = if snapshot.is_some() { state.point } else { 0 };
+    state.point = point.unwrap_or(0);
+    // Without it everything is read, to find the producers again, and nothing of that goes before there is another.
+    state.snapshot = if snapshot.is_some() { state.point } else { 0 };
     state.producers = snapshot.unwrap_or_default();
     // The end of the last segment that was compacted into the one before it.
     let (mut covered, mut merged) = (None, Vec::new());
@@ -108,7 +108,7 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
             continue;
         }
         let opening = Opening {
-            known: read_from,
+            known: state.snapshot,
             cut,
             repair_from: point.or(Some(0)).filter(|_| next_base.is_none()),
             gapless_from: point.unwrap_or(if known.compacts { Offset::MAX } else { 0 }),

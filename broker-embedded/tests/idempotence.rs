@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "shared by several test programs")]
 mod compacted;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -297,19 +297,26 @@ fn deleted_batches_are_remembered_beside_aborted_ones_and_over_power_cuts() -> O
     Ok(())
 }
 
+/// Whether a file is a snapshot of producers, or is to be one.
+fn is_snapshot(path: &Path) -> bool {
+    let is_offset = path.file_stem().is_some_and(|stem| stem.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
+    is_offset && path.extension().is_some_and(|e| e == "snapshot" || e == "new")
+}
+
 /// While the checkpoint before a deletion was under way, more was sent and deleted: it went without having been seen.
 #[test]
 fn what_is_deleted_while_a_checkpoint_is_made_waits_for_the_next() -> Outcome {
     let world = World::new(Durability::Os);
     let other = Remote { id: 800, epoch: 0 };
     let begun: Arc<OnceLock<Broker>> = Arc::default();
-    let (of, done) = (begun.clone(), AtomicBool::new(false));
+    let (of, done) = (begun.clone(), Arc::new(AtomicBool::new(false)));
+    let called = done.clone();
     let fill = move |broker: &Broker, from: i32| {
         (from..from + 30).try_for_each(|number| other.send(broker, number, &format!("b={number}")).map(drop))?;
         broker.delete_records(&t(), broker.end_offset(&t(), ALL)?)
     };
     let files = Watched::files(&world.files, move |call, path| {
-        if call == "sync" && path.extension().is_some_and(|e| e == "snapshot") && !done.swap(true, Ordering::Relaxed) {
+        if call == "sync" && is_snapshot(path) && !called.swap(true, Ordering::Relaxed) {
             let broker = of.get().expect("a broker");
             Remote { id: 700, epoch: 0 }.send(broker, 1, "a=1").expect("an answer");
             fill(broker, 30).expect("answers");
@@ -321,6 +328,7 @@ fn what_is_deleted_while_a_checkpoint_is_made_waits_for_the_next() -> Outcome {
     p.send(broker, 0, "a=0")?;
     fill(broker, 0)?;
     broker.tick()?;
+    assert!(done.load(Ordering::Relaxed), "no snapshot was synced");
     let broker = World { files: world.files.kill(), ..world }.open()?;
     assert_eq!(p.send(&broker, 1, "a=1")?, 31);
     Ok(())
@@ -367,6 +375,65 @@ fn a_log_that_was_deleted_before_it_was_synced_opens_after_a_kill_and_a_power_cu
     Ok(())
 }
 
+/// Nothing was left of the segments to be synced, so the start behind the power cut wrote no snapshot, and took the last one away.
+#[test]
+fn a_producer_whose_deleted_batches_a_power_cut_took_is_known_at_every_later_start() -> Outcome {
+    for seed in 0..20 {
+        let mut world = World::new(Durability::Disk);
+        let mut broker = world.open()?;
+        create(&broker, "")?;
+        let p = Remote { id: 700, epoch: 0 };
+        for number in 0..2 {
+            p.send(&broker, number, "k=v")?;
+        }
+        broker.delete_records(&t(), 2)?;
+        world.files = world.files.power_cut(seed);
+        drop(broker);
+        for _ in 0..2 {
+            broker = world.open()?;
+            broker.close()?;
+            drop(broker);
+        }
+        let broker = world.open()?;
+        assert_eq!(p.send(&broker, 1, "k=v")?, 1, "{seed}");
+        assert_eq!(p.send(&broker, 2, "k=v")?, 2, "{seed}");
+    }
+    Ok(())
+}
+
+/// Producers that no snapshot had were in memory alone, and the checkpoint before them was taken for one that has them.
+#[test]
+fn what_a_start_without_its_snapshot_has_read_is_not_deleted_before_a_checkpoint() -> Outcome {
+    for durability in [Durability::Os, Durability::Disk] {
+        let world = World::new(durability);
+        let broker = world.open()?;
+        create(&broker, "segment.bytes=1024")?;
+        let p = Remote { id: 700, epoch: 0 };
+        p.send(&broker, 0, "a=0")?;
+        let mut end = 0;
+        for number in 0..40 {
+            end = Remote { id: 800, epoch: 0 }.send(&broker, number, &format!("b={number}"))? + 1;
+        }
+        broker.close()?;
+        drop(broker);
+        let snapshots: Vec<PathBuf> = world
+            .names()
+            .iter()
+            .map(|name| Path::new("/data/t-0").join(name))
+            .filter(|path| is_snapshot(path))
+            .collect();
+        assert!(!snapshots.is_empty(), "{durability:?}");
+        snapshots.iter().try_for_each(|path| world.files.remove(path)).expect("files");
+        let broker = world.open()?;
+        broker.delete_records(&t(), end)?;
+        let world = World { files: world.files.kill(), ..world };
+        drop(broker);
+        let broker = world.open()?;
+        assert_eq!(p.send(&broker, 0, "a=0")?, 0, "{durability:?}");
+    }
+    Ok(())
+}
+
 /// Compaction alone makes another checkpoint at the same offset: its snapshot of producers was written over the last one's.
 #[test]
 fn a_snapshot_of_producers_is_there_until_the_next_one_is() -> Outcome {
@@ -390,17 +457,17 @@ fn a_snapshot_of_producers_is_there_until_the_next_one_is() -> Outcome {
             let mut seen = seen.lock().expect("no panic");
             for _ in 0..10 {
                 let cut = disk.power_cut(seen.len() as u64);
-                seen.push((format!("{call} {}", path.display()), cut));
+                seen.push((call.to_owned(), path.to_owned(), cut));
             }
         });
         let broker = Broker::open(BrokerOptions { files, ..world.options() })?;
         cuts.lock().expect("no panic").clear();
         broker.tick()?;
         let cuts = std::mem::take(&mut *cuts.lock().expect("no panic"));
-        assert!(cuts.iter().any(|(call, _)| call.starts_with("rename")), "{durability:?}");
-        for (call, files) in cuts {
+        assert!(cuts.iter().any(|(call, path, _)| call == "rename" && is_snapshot(path)), "{durability:?}");
+        for (call, path, files) in cuts {
             let broker = World { files, ..world.clone() }.open()?;
-            assert_eq!(p.send(&broker, 1, "p1=v")?, 1, "{durability:?}, before {call}");
+            assert_eq!(p.send(&broker, 1, "p1=v")?, 1, "{durability:?}, before {call} {}", path.display());
         }
     }
     Ok(())
