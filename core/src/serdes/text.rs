@@ -189,7 +189,7 @@ impl Serde for TextSerde {
         }
     }
 
-    /// The count of references, which a clone changes, lies apart from the text.
+    /// The count of references, which a clone changes, may lie apart from the text.
     #[inline]
     fn touch(&self, value: &Text) {
         match &value.0 {
