@@ -54,8 +54,10 @@ impl TopologyParts {
             (Some(a), Some(b)) => a.places_like(b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        // Whether a partitioner is what the program says of it cannot be known, but that the default one is not.
-        let denied = !stated.is_empty() && all.contains(&None);
+        // Whether a partitioner is what the program says of it cannot be known, but that the default one is not, and that two are
+        // not one.
+        let contradicted = stated.iter().flatten().any(|a| stated.iter().flatten().any(|b| a.contradicts(b)));
+        let denied = contradicted || !stated.is_empty() && all.contains(&None);
         if denied || all.len() > 1 && all[1..].iter().any(|placed| !alike(&all[0], placed)) {
             let list: Vec<String> = members
                 .iter()

@@ -47,7 +47,7 @@ impl Fingerprint {
         for (id, store) in topology.stores().iter().enumerate() {
             if store.changelog.is_some() || store.rebuilt_from.is_some() {
                 let name = TopicName::Changelog(store.name.clone());
-                let mut properties = of_store(topology, store);
+                let mut properties = of_store(topology, plan, store);
                 let inputs: Vec<&str> = plan.store_inputs(StoreId(id)).into_iter().collect();
                 properties.insert(INPUTS.to_owned(), inputs.join(" "));
                 entries.insert(name, properties);
@@ -194,7 +194,7 @@ fn is_nowhere(was: &Properties) -> bool {
     was.contains_key(LEFT_BEHIND) || was.contains_key(REBUILT_FROM)
 }
 
-fn of_store(topology: &Topology, store: &StoreDescription) -> Properties {
+fn of_store(topology: &Topology, plan: &Plan, store: &StoreDescription) -> Properties {
     let format = &store.format;
     let mut properties: Properties = [("kind", format.kind), ("key", &format.key), ("value", &format.value)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -205,9 +205,8 @@ fn of_store(topology: &Topology, store: &StoreDescription) -> Properties {
     if let Some(from) = &store.rebuilt_from {
         properties.insert(REBUILT_FROM.to_owned(), from.topic.clone());
     }
-    if let Some(topics) = topics_behind(topology, store) {
-        properties.insert("topics".to_owned(), topics.into_iter().collect::<Vec<_>>().join(" "));
-    }
+    let topics = topics_behind(topology, plan, store).into_iter().collect::<Vec<_>>().join(" ");
+    properties.insert("topics".to_owned(), topics);
     let partitioners = partitioners_behind(topology, store);
     if !partitioners.is_empty() {
         properties.insert(PARTITIONER.to_owned(), partitioners.into_iter().collect::<Vec<_>>().join(" "));
@@ -251,9 +250,10 @@ fn partitioners_behind(topology: &Topology, store: &StoreDescription) -> BTreeSe
     found
 }
 
-/// The user's topics whose records end up in a store, over however many repartition topics; `None` if a pattern does. What
-/// only looks into it does not count: a join's sides, each with rows of its own, would have each other's topics.
-fn topics_behind(topology: &Topology, store: &StoreDescription) -> Option<BTreeSet<String>> {
+/// The user's topics whose records end up in a store, over however many repartition topics. A pattern is one of them, beside those that
+/// it matches now: it may come to match others. What only looks into the store does not count: a join's sides, each with
+/// rows of its own, would have each other's topics.
+fn topics_behind(topology: &Topology, plan: &Plan, store: &StoreDescription) -> BTreeSet<String> {
     let nodes = topology.nodes();
     let mut next: Vec<usize> = store.made_of.iter().map(|node| node.0).collect();
     let mut seen = BTreeSet::new();
@@ -264,7 +264,11 @@ fn topics_behind(topology: &Topology, store: &StoreDescription) -> Option<BTreeS
         }
         next.extend(nodes[id].inputs.iter().map(|input| input.0));
         match &nodes[id].kind {
-            NodeKind::Source(Topics::Pattern(_)) => return None,
+            NodeKind::Source(Topics::Pattern(pattern)) => {
+                // No space ends a topic's name.
+                topics.insert(pattern.to_string().replace(char::is_whitespace, "_"));
+                topics.extend(plan.source_topics(topology, NodeId(id)).map(str::to_owned));
+            }
             NodeKind::Source(Topics::Named(names)) => {
                 for name in names {
                     match name {
@@ -281,7 +285,7 @@ fn topics_behind(topology: &Topology, store: &StoreDescription) -> Option<BTreeS
             NodeKind::Processor | NodeKind::Sink(_) => {}
         }
     }
-    Some(topics)
+    topics
 }
 
 fn changed_store(store: &str, was: &Properties, is: &Properties) -> Vec<String> {

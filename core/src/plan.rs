@@ -85,6 +85,13 @@ impl Plan {
         Ok(Plan { tasks, globals, create, internal_topics, order, known_inputs, warnings })
     }
 
+    /// The topics that a source reads, each once or more.
+    pub(crate) fn source_topics<'a>(&'a self, topology: &'a Topology, source: NodeId) -> impl Iterator<Item = &'a str> {
+        let inputs = self.tasks.iter().chain([&self.globals]).flat_map(|task| &task.inputs);
+        let own = inputs.filter(move |(_, index)| topology.sources()[*index].node == source);
+        own.map(|(partition, _)| &*partition.topic)
+    }
+
     /// The topics that the tasks of a store read.
     pub(crate) fn store_inputs(&self, store: StoreId) -> BTreeSet<&str> {
         let tasks = self.tasks.iter().filter(|task| task.stores.iter().any(|(id, _)| *id == store));

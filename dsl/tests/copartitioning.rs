@@ -420,6 +420,35 @@ fn what_a_foreign_key_join_says_of_a_table_counts_where_that_is_joined_with_othe
     }
 }
 
+/// Each was compared with the default partitioner alone.
+#[test]
+fn two_foreign_key_joins_say_the_same_of_a_table() {
+    fn by_letter(town: &String, partitions: i32) -> i32 {
+        town.bytes().next().map_or(0, i32::from) % partitions
+    }
+    fn by_size(town: &String, partitions: i32) -> i32 {
+        town.len() as i32 % partitions
+    }
+    let of = |first: TableJoined<String>, second: TableJoined<String>| {
+        let b = StreamsBuilder::new();
+        let [people, dogs, towns] = ["people", "dogs", "towns"].map(|topic| b.table::<String, String>(topic, topic));
+        people.join_on(first, &towns, |town| Some(town.clone()), plus).to_stream().to("homes");
+        dogs.join_on(second, &towns, |town| Some(town.clone()), plus).to_stream().to("kennels");
+        problem(&b)
+    };
+    let said = |name: &str| TableJoined::named(name);
+    assert_eq!(of(said("a").other_partitioner(by_letter), said("b").other_partitioner(by_letter)), "");
+    let one = of(said("a").other_partitioner(by_letter), said("b").other_partitioner(by_size));
+    assert!(one.contains("`towns` by by_letter and by_size"), "{one}");
+    let other = of(said("a").other_partitioner(by_letter), said("b").other_partitioner(|town, n| by_size(town, n)));
+    let closure = "a closure in two_foreign_key_joins_say_the_same_of_a_table";
+    assert!(other.contains(&format!("`towns` by by_letter and {closure}")), "{other}");
+    // Of what has captured something nothing is known.
+    let seed = 7;
+    let unknown = move |town: &String, n: i32| (by_size(town, n) + seed) % n;
+    assert_eq!(of(said("a").other_partitioner(by_letter), said("b").other_partitioner(unknown)), "");
+}
+
 /// Its answers go back to where they were asked for.
 #[test]
 fn the_table_on_the_left_of_a_foreign_key_join_may_be_placed_in_any_way() {

@@ -268,7 +268,7 @@ fn a_join_of_streams_keeps_its_sides() -> Result<()> {
     Ok(())
 }
 
-/// A topic more or less changes no side; sides may share some, or be of topics that are not known by name.
+/// A topic more or less changes no side; sides may share some, or be of a pattern.
 #[test]
 fn sides_with_topics_in_common_are_told_apart() -> Result<()> {
     type Sides = fn(&StreamsBuilder) -> Result<[Words; 2]>;
@@ -301,6 +301,37 @@ fn sides_with_topics_in_common_are_told_apart() -> Result<()> {
     let b = StreamsBuilder::new();
     JOINS[0](&b.stream("orders").merge(&b.stream("refunds")), &b.stream("payments"));
     assert_eq!(said(&embedded, b.build()?), "");
+    Ok(())
+}
+
+/// Another pattern, or a topic that it does not match, was taken for the same.
+#[test]
+fn a_store_that_is_made_of_a_pattern_goes_on_with_what_has_a_topic_in_common() -> Result<()> {
+    let of = |expression: &str| -> Result<Topology> {
+        let b = StreamsBuilder::new();
+        b.stream::<String, String>(pattern(expression)?).group_by_key().count("counts");
+        b.build()
+    };
+    let by_name = |topic: &str| {
+        let b = StreamsBuilder::new();
+        b.stream::<String, String>(topic).group_by_key().count("counts");
+        b.build()
+    };
+    let embedded = after_an_order(of("ord.*")?)?;
+    for (program, now) in [(of("pay.*")?, "pay.* payments"), (of("ref.*|pay.*")?, "payments ref.*|pay.* refunds")] {
+        let problem = said(&embedded, program);
+        let wanted =
+            format!("store `counts`: is made from `{now}` now, its changelog was written with `ord.* orders`\n");
+        assert!(problem.contains(&wanted), "{problem}");
+    }
+    assert!(said(&embedded, by_name("refunds")?).contains("is made from `refunds` now"));
+    for program in [by_name("orders")?, of("(?x) orders | refunds")?, of("ord.*")?] {
+        assert_eq!(said(&embedded, program), "");
+    }
+    // Other topics of the same pattern.
+    embedded.create("ordinary", 1)?;
+    embedded.log.delete_topic("orders")?;
+    assert_eq!(said(&embedded, of("ord.*")?), "");
     Ok(())
 }
 
