@@ -1,8 +1,9 @@
-//! A run that ends with its input: group by group of sub-topologies, in the order of flow (DESIGN 3.17), in rounds. A
-//! group is read to its ends until nothing new comes of it; then its input is ended, and again until nothing comes. What others write
-//! meanwhile is for the next run.
+//! A run that ends with its input, in rounds: everything is read to its ends until nothing new comes anywhere. Then group by group of
+//! sub-topologies, in the order of flow (DESIGN 3.17), the input is ended, and what comes of that is read in the same way. What others
+//! write meanwhile to topics that the program has not written is for the next run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
@@ -20,12 +21,16 @@ pub(crate) type Ends = HashMap<TopicPartition, Offset>;
 
 struct Progress {
     round: usize,
+    /// Nothing has been ended: records may go from any group to any other.
+    flows: bool,
     group: usize,
     /// The group's input is ended: windows close.
     ended: bool,
     ends: Ends,
-    /// Where the topics that the program does not write ended at the beginning: nothing behind is taken.
+    /// Where the topics that the program has not written ended at the beginning: nothing behind is taken.
     given: Arc<Ends>,
+    /// Topics that records or handlers have named: written besides those of its sinks.
+    named: BTreeSet<Arc<str>>,
     /// Where groups that are done have read to.
     done: Ends,
     /// Threads that have not finished this round.
@@ -39,13 +44,20 @@ impl BoundedRun {
         if self.is_asked_for() {
             return Ok(());
         }
-        let mut given = Arc::default();
-        for group in 0..context.plan.order.len() {
-            group_ends(context, group, &mut given)?;
-        }
-        let ends = group_ends(context, 0, &mut given)?;
-        let (done, left) = (Ends::new(), threads);
-        *self.progress() = Some(Progress { round: 0, group: 0, ended: false, ends, given, done, left, threads });
+        let mut run = Progress {
+            round: 0,
+            flows: true,
+            group: 0,
+            ended: false,
+            ends: Ends::new(),
+            given: Arc::default(),
+            named: BTreeSet::new(),
+            done: Ends::new(),
+            left: threads,
+            threads,
+        };
+        run.ends = run.find_ends(context, run.groups(context))?;
+        *self.progress() = Some(run);
         Ok(())
     }
 
@@ -71,22 +83,26 @@ impl BoundedRun {
         round: &mut usize,
         thread: &mut StreamThread,
     ) -> Result<bool> {
-        let order = &context.plan.order;
-        let (group, ended) = match self.progress().as_ref() {
+        let (groups, ended) = match self.progress().as_mut() {
             None => return Ok(false),
-            Some(run) => match order.get(run.group) {
-                None => return Ok(true),
-                Some(group) if run.round == *round && group.iter().all(|s| thread.has_consumed(*s, &run.ends)) => {
-                    (group, run.ended)
+            Some(run) => {
+                run.named.extend(thread.named_topics().cloned());
+                let groups = run.groups(context);
+                if groups.is_empty() {
+                    return Ok(true);
                 }
-                Some(_) => return Ok(false),
-            },
+                let mut parts = context.plan.order[groups.clone()].iter().flatten();
+                if run.round != *round || !parts.all(|part| thread.has_consumed(*part, &run.ends)) {
+                    return Ok(false);
+                }
+                (groups, run.ended)
+            }
         };
         if !thread.commit_now(clock.now())? {
             return Ok(false);
         }
         if ended {
-            group.iter().try_for_each(|s| thread.end_input(*s))?;
+            context.plan.order[groups].iter().flatten().try_for_each(|part| thread.end_input(*part))?;
             if !thread.commit_now(clock.now())? {
                 return Ok(false);
             }
@@ -94,55 +110,72 @@ impl BoundedRun {
         *round += 1;
         let mut run = self.progress();
         let Some(run) = run.as_mut() else { return Ok(false) };
+        run.named.extend(thread.named_topics().cloned());
         run.left -= 1;
         if run.left == 0 {
             run.left = run.threads;
             run.round += 1;
-            let ends = group_ends(context, run.group, &mut run.given)?;
-            if ends == run.ends {
-                if run.ended {
-                    run.done.extend(ends);
-                    // Should the log not answer, this round is done once more.
-                    let next = run.group + 1;
-                    run.group = if next == order.len() { run.left_over(context)?.unwrap_or(next) } else { next };
-                }
-                run.ended = !run.ended;
-            }
-            run.ends = group_ends(context, run.group, &mut run.given)?;
+            // Should the log not answer, this round is done once more.
+            run.go_on(context)?;
         }
-        Ok(run.group >= order.len())
+        Ok(run.groups(context).is_empty())
     }
 }
 
 impl Progress {
+    /// The groups that are waited for, of those in the order of flow; none at the end.
+    fn groups(&self, context: &ThreadContext) -> Range<usize> {
+        let all = context.plan.order.len();
+        if self.flows { 0..all } else { self.group..all.min(self.group + 1) }
+    }
+
+    /// What the next round is, behind one that all threads have finished.
+    fn go_on(&mut self, context: &ThreadContext) -> Result<()> {
+        let ends = self.find_ends(context, self.groups(context))?;
+        if ends == self.ends {
+            if self.flows {
+                self.flows = false;
+            } else if self.ended {
+                self.done.extend(ends);
+                let (next, all) = (self.group + 1, context.plan.order.len());
+                self.group = if next == all { self.left_over(context)?.unwrap_or(next) } else { next };
+            }
+            self.ended = !self.ended;
+        }
+        self.ends = self.find_ends(context, self.groups(context))?;
+        Ok(())
+    }
+
     /// The first group to which something has come since it was done: by a topic that records or handlers name.
     fn left_over(&mut self, context: &ThreadContext) -> Result<Option<usize>> {
         for group in 0..context.plan.order.len() {
-            let ends = group_ends(context, group, &mut self.given)?;
+            let ends = self.find_ends(context, group..group + 1)?;
             if ends.iter().any(|(partition, end)| self.done.get(partition).is_none_or(|done| done < end)) {
                 return Ok(Some(group));
             }
         }
         Ok(None)
     }
-}
 
-/// The end offsets of the input partitions of a group of sub-topologies: of topics that the program writes as they are now, of others as
-/// they were when they were first asked for.
-fn group_ends(context: &ThreadContext, group: usize, given: &mut Arc<Ends>) -> Result<Ends> {
-    let Some(group) = context.plan.order.get(group) else { return Ok(Ends::new()) };
-    let mut ends = Ends::new();
-    for (partition, _) in
-        context.plan.tasks.iter().filter(|t| group.contains(&t.id.sub_topology)).flat_map(|t| &t.inputs)
-    {
-        let end = match given.get(partition) {
-            Some(end) => *end,
-            None => context.log.admin().end_offset(partition, Isolation::ReadCommitted)?,
-        };
-        if !given.contains_key(partition) && !context.topology.may_write(&context.config, &partition.topic) {
-            Arc::make_mut(given).insert(partition.clone(), end);
+    /// The end offsets of the input partitions of groups of sub-topologies: of topics that the program has written as they are now, of
+    /// others as they were when they were first asked for.
+    fn find_ends(&mut self, context: &ThreadContext, groups: Range<usize>) -> Result<Ends> {
+        let parts: BTreeSet<usize> = context.plan.order[groups].iter().flatten().copied().collect();
+        let tasks = context.plan.tasks.iter().filter(|task| parts.contains(&task.id.sub_topology));
+        let mut ends = Ends::new();
+        for (partition, _) in tasks.flat_map(|task| &task.inputs) {
+            let topic = &partition.topic;
+            let is_written =
+                self.named.contains(topic) || context.topology.writes(&context.config.application_id, topic);
+            let given = if is_written { None } else { self.given.get(partition).copied() };
+            let end = given.map_or_else(|| context.log.admin().end_offset(partition, Isolation::ReadCommitted), Ok)?;
+            if is_written && self.given.contains_key(partition) {
+                Arc::make_mut(&mut self.given).remove(partition);
+            } else if !is_written && given.is_none() {
+                Arc::make_mut(&mut self.given).insert(partition.clone(), end);
+            }
+            ends.insert(partition.clone(), end);
         }
-        ends.insert(partition.clone(), end);
+        Ok(ends)
     }
-    Ok(ends)
 }

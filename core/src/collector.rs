@@ -36,6 +36,8 @@ pub(crate) struct Target {
 pub struct Collector {
     sinks: Vec<Sink>,
     by_topic: HashMap<Arc<str>, SinkSlot>,
+    /// Topics that the program has named while running.
+    named: Vec<Arc<str>>,
     full: Vec<(SinkSlot, i32, BatchBuilder)>,
     batch_bytes: usize,
     max_request_bytes: usize,
@@ -63,6 +65,7 @@ impl Collector {
         Collector {
             sinks: Vec::new(),
             by_topic: HashMap::new(),
+            named: Vec::new(),
             full: Vec::new(),
             batch_bytes,
             max_request_bytes,
@@ -102,13 +105,23 @@ impl Collector {
     /// # Errors
     /// As [`Collector::slot`], and [`Error::User`] for a topic of the application's own.
     pub fn slot_of_users(&mut self, topic: &str) -> Result<SinkSlot> {
+        let known = self.sinks.len();
         let slot = self.slot(topic)?;
-        if self.sinks[slot.0].is_internal {
+        let sink = &self.sinks[slot.0];
+        if slot.0 >= known {
+            self.named.push(sink.topic.clone());
+        }
+        if sink.is_internal {
             return Err(Error::user(format!(
                 "topic `{topic}` is one of the application's own, for its state or for records on their way\n  help: name another topic"
             )));
         }
         Ok(slot)
+    }
+
+    /// Topics that have a slot since the program has named them while running.
+    pub(crate) fn named(&self) -> &[Arc<str>] {
+        &self.named
     }
 
     /// Number of partitions of a slot's topic.

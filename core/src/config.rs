@@ -169,12 +169,6 @@ impl RuntimeConfig {
         if problems.is_empty() { Ok(()) } else { Err(Error::Config(Box::new(problems))) }
     }
 
-    /// Whether a function of the program's decides about failures: it may send letters to any topic.
-    pub(crate) fn handlers_write(&self) -> bool {
-        let handlers = [&self.undecodable, &self.processing, &self.production];
-        handlers.iter().any(|handler| matches!(handler, ExceptionHandler::Function(_)))
-    }
-
     /// The defaults on a cluster, which are Kafka Streams'.
     pub fn cluster(application_id: &str) -> Self {
         RuntimeConfig {

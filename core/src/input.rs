@@ -101,6 +101,11 @@ impl Input {
         self.head = None;
     }
 
+    /// Has no end any more; `false` if it had none.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        std::mem::replace(&mut self.until, Offset::MAX) != Offset::MAX
+    }
+
     /// Whether there is something to fetch that may be taken.
     pub(crate) fn may_take(&self) -> bool {
         self.position < self.until

@@ -79,7 +79,7 @@ impl Plan {
             return Err(Error::Build(Box::new(planner.problems)));
         }
         let (tasks, globals) = planner.tasks();
-        let (internal_topics, order) = (Arc::new(planner.internal_topics()), topology.flow(config.handlers_write()));
+        let (internal_topics, order) = (Arc::new(planner.internal_topics()), topology.flow());
         let Planner { create, warnings, .. } = planner;
         let (create, known_inputs) = (create.into_values().collect(), BTreeMap::new());
         Ok(Plan { tasks, globals, create, internal_topics, order, known_inputs, warnings })

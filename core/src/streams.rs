@@ -212,7 +212,8 @@ impl Streams {
     }
 
     /// Starts the threads and runs until everything that is in the input topics now, and what comes of it, has been
-    /// processed: windows close, all is committed, and the threads end. A program whose records come back to it for ever has no end.
+    /// processed: windows close, all is committed, and the threads end. A program whose records come back to it for ever has no end, and
+    /// neither has one with a timer of the wall clock that passes something on in every round, which takes some milliseconds.
     ///
     /// # Errors
     /// The error that stopped a thread, or that it is paused: nobody could let it go on.

@@ -197,6 +197,11 @@ impl Task {
         self.id
     }
 
+    /// Topics that its records or handlers have named.
+    pub(crate) fn named_topics(&self) -> &[Arc<str>] {
+        self.cx.collector.named()
+    }
+
     /// The task's counters.
     pub(crate) fn counters(&self) -> crate::counters::Counters {
         self.cx.counters
@@ -359,7 +364,8 @@ impl Task {
             match Self::head(&mut self.program, &self.left_out, index, input, wall) {
                 Some(time) => oldest = Some(oldest.map_or(time, |o| o.min(time))),
                 None => {
-                    missing = true;
+                    // Of one that has come to the end of a bounded run nothing is waited for.
+                    missing |= input.may_take();
                     lags |= input.may_lag();
                 }
             }

@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::RuntimeConfig;
 use crate::offset_reset::OffsetReset;
 use crate::placed_by::PlacedBy;
 use crate::rebuilt_from::RebuiltFrom;
@@ -283,9 +282,9 @@ impl Topology {
     }
 
     /// Groups of sub-topologies in an order in which every topic of the program's own is written before it is read, but within a
-    /// group: a foreign-key join writes both ways. What records name, and handlers if they do, comes before those who may read it, as far
-    /// as that goes with the rest.
-    pub fn flow(&self, handlers_write: bool) -> Vec<Vec<usize>> {
+    /// group: a foreign-key join writes both ways. Who lets records name their topic comes before those who may read it, as far as that
+    /// goes with the rest.
+    pub fn flow(&self) -> Vec<Vec<usize>> {
         let parts = self.sub_topologies();
         let sinks = |from: &SubTopology| from.nodes.iter().filter_map(|node| self.nodes()[node.0].sink()).collect();
         let reads = |to: &SubTopology, sink| to.sources.iter().any(|s| self.sources()[*s].topics.may_have(sink));
@@ -294,9 +293,6 @@ impl Topology {
         for named in [true, false] {
             for (from, writer) in parts.iter().enumerate() {
                 let mut sinks: Vec<Option<&TopicName>> = sinks(writer);
-                if handlers_write {
-                    sinks.push(None);
-                }
                 sinks.retain(|sink| sink.is_some() == named);
                 for (to, reader) in parts.iter().enumerate() {
                     if (named || !reaches[to][from]) && sinks.iter().any(|sink| reads(reader, *sink)) {
@@ -319,11 +315,10 @@ impl Topology {
         order
     }
 
-    /// Whether the program writes a topic, or may.
-    pub(crate) fn may_write(&self, config: &RuntimeConfig, topic: &str) -> bool {
-        let mut sinks = self.nodes().iter().filter_map(NodeDescription::sink);
-        config.handlers_write()
-            || sinks.any(|sink| sink.is_none_or(|name| name.resolve(&config.application_id) == topic))
+    /// Whether a sink of the program's writes a topic.
+    pub(crate) fn writes(&self, application_id: &str, topic: &str) -> bool {
+        let sinks = self.nodes().iter().filter_map(NodeDescription::sink);
+        sinks.flatten().any(|name| name.resolve(application_id) == topic)
     }
 
     /// A store that the program wants on the application's disk.

@@ -321,10 +321,11 @@ fn what_comes_back_is_processed_until_nothing_comes() -> Result<()> {
     Ok(())
 }
 
-/// Somebody else goes on writing: that is for the next run, this one ends, and a window is passed on once.
+/// Somebody else goes on writing: that is for the next run, this one ends, and a window is passed on once. Handlers and records might
+/// name any topic, and name others.
 #[test]
 fn what_others_write_meanwhile_is_for_the_next_run() -> Result<()> {
-    for threads in [1, 2] {
+    for (threads, dynamic) in [(1, false), (2, false), (1, true), (2, true)] {
         let embedded = Embedded::in_memory()?;
         let b = StreamsBuilder::new();
         b.topic("in", 1).topic("out", 1);
@@ -341,8 +342,14 @@ fn what_others_write_meanwhile_is_for_the_next_run() -> Result<()> {
         };
         let windows = b.stream::<String, String>("in").map(move |k, v| more(&k, v)).group_by_key();
         let windows = windows.windowed_by(TimeWindows::of(SECOND)).emit_on_close();
-        windows.count("n").to_stream().map(|key, n| (key.key, n)).to("out");
-        let config = RuntimeConfig { threads, poll_records: 10, ..RuntimeConfig::embedded("app") };
+        let counts = windows.count("n").to_stream().map(|key, n| (key.key, n));
+        if dynamic {
+            counts.to_dynamic(|_, _, _| "out".into())
+        } else {
+            counts.to("out")
+        }
+        let processing = ExceptionHandler::new(|_: &ErrorHandlerContext<'_>| HandlerResponse::Continue);
+        let config = RuntimeConfig { threads, poll_records: 10, processing, ..RuntimeConfig::embedded("app") };
         let streams = embedded.streams(b.build()?, config)?;
         embedded.write("in", 0, &vec![(1, Some("a"), "x"); 100])?;
         streams.run_to_end()?;
@@ -402,6 +409,87 @@ fn windows_before_a_topic_that_records_name_close_one_behind_the_other() -> Resu
         streams.run_to_end()?;
         assert_eq!(embedded.read::<String, i64>("alerts")?.concat(), [("a".to_owned(), 5)], "{by_name}");
     }
+    Ok(())
+}
+
+/// Windows are closed when nothing flows any more: whoever of those that name topics by their records comes first, it was passed on once
+/// for each of the others' rounds.
+#[test]
+fn windows_behind_a_topic_that_records_name_close_once() -> Result<()> {
+    for reader_first in [false, true] {
+        let embedded = Embedded::in_memory()?;
+        let b = StreamsBuilder::new();
+        b.topic("in", 1).topic("alerts", 1).topic("rest", 1).topic("report", 1);
+        let read = || {
+            let windows = b.stream::<String, String>("alerts").group_by_key().windowed_by(TimeWindows::of(SECOND));
+            let counts = windows.emit_on_close().count("n").to_stream().map(|key, n| (key.key, n));
+            counts.to_dynamic(|_, _, _| "report".into());
+        };
+        if reader_first {
+            read();
+        }
+        let input = b.stream::<String, String>("in");
+        input.to_dynamic(|_, v, _| if v == "odd" { "alerts".into() } else { "rest".into() });
+        if !reader_first {
+            read();
+        }
+        let config = RuntimeConfig { poll_records: 10, ..RuntimeConfig::embedded("app") };
+        let streams = embedded.streams(b.build()?, config)?;
+        let odd = [5, 80, 150];
+        let records: Vec<_> = (0..200).map(|n| (n, Some("a"), if odd.contains(&n) { "odd" } else { "even" })).collect();
+        embedded.write("in", 0, &records)?;
+        streams.run_to_end()?;
+        let report = embedded.read::<String, i64>("report")?.concat();
+        assert_eq!(report, [("a".to_owned(), 3)], "reader first: {reader_first}");
+    }
+    Ok(())
+}
+
+/// A topic that others write is read up to its end of the beginning, until the program itself writes there.
+#[test]
+fn a_topic_has_no_given_end_any_more_when_a_letter_has_gone_there() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    let b = StreamsBuilder::new();
+    b.topic("in", 1).topic("letters", 1).topic("read", 1).topic("out", 1);
+    b.stream::<String, String>("letters").to("read");
+    let log = embedded.log.clone();
+    let work = move |v: String| {
+        // Others write behind the end, too.
+        let mut producer = log.producer(&ProducerOptions::plain("more"), Arc::default())?;
+        let mut batch = BatchBuilder::new();
+        batch.push(1, Some(b"a"), Some(b"more"), &[]);
+        producer.send(&TopicPartition::new("letters", 0), batch)?;
+        if v == "odd" { Err(Error::user("odd")) } else { Ok(v) }
+    };
+    b.stream::<String, String>("in").try_map_values(work).to("out");
+    let letters = |c: &ErrorHandlerContext<'_>| HandlerResponse::ContinueWith(vec![c.dead_letter("letters")]);
+    let processing = ExceptionHandler::new(letters);
+    let config = RuntimeConfig { poll_records: 10, processing, ..RuntimeConfig::embedded("app") };
+    let streams = embedded.streams(b.build()?, config)?;
+    embedded.write("letters", 0, &[(0, Some("a"), "first")])?;
+    let records: Vec<_> = (0..50).map(|n| (n, Some("a"), if n == 45 { "odd" } else { "even" })).collect();
+    embedded.write("in", 0, &records)?;
+    streams.run_to_end()?;
+    let read = embedded.read::<String, String>("read")?.concat();
+    assert_eq!(read, embedded.read::<String, String>("letters")?.concat());
+    assert!(read.iter().any(|(_, value)| value == "odd") && read.len() == 52, "{read:?}");
+    Ok(())
+}
+
+/// An input at its end was waited for as long as `max.task.idle.ms` says.
+#[test]
+fn nothing_is_waited_for_at_an_input_whose_end_is_reached() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    let b = StreamsBuilder::new();
+    b.topic("in", 1).topic("other", 1).topic("out", 1);
+    b.stream::<String, String>("in").merge(&b.stream("other")).group_by_key().count("n").to_stream().to("out");
+    let config = RuntimeConfig { max_task_idle: Some(i64::MAX), ..RuntimeConfig::embedded("app") };
+    let streams = embedded.streams(b.build()?, config)?;
+    embedded.write("other", 0, &[(0, Some("a"), "x")])?;
+    embedded.write("in", 0, &[(5, Some("a"), "x"), (6, Some("a"), "x")])?;
+    streams.run_to_end()?;
+    let counts: Vec<i64> = embedded.read::<String, i64>("out")?.concat().into_iter().map(|(_, n)| n).collect();
+    assert_eq!(counts, [1, 2, 3]);
     Ok(())
 }
 

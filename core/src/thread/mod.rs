@@ -278,17 +278,25 @@ impl StreamThread {
         self.running && inputs.all(|input| ends.get(&input.partition).is_none_or(|end| input.consumed >= *end))
     }
 
-    /// Takes nothing from these ends on.
+    /// Takes nothing from these ends on; of an input that has none any more, what comes behind the last one.
     pub(crate) fn stop_at(&mut self, ends: &Arc<Ends>) {
         if self.stops_at.as_ref().is_some_and(|before| Arc::ptr_eq(before, ends)) {
             return;
         }
-        for input in self.tasks.iter_mut().flat_map(|task| &mut task.inputs) {
-            if let Some(end) = ends.get(&input.partition) {
-                input.stop_at(*end);
+        for (slot, (task, input)) in self.slots.iter().enumerate() {
+            let input = &mut self.tasks[*task].inputs[*input];
+            match ends.get(&input.partition) {
+                Some(end) => input.stop_at(*end),
+                None if input.goes_on() => self.consumer.seek(slot, input.position),
+                None => {}
             }
         }
         self.stops_at = Some(ends.clone());
+    }
+
+    /// Topics that records or handlers of the tasks here have named.
+    pub(crate) fn named_topics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tasks.iter().flat_map(|task| task.named_topics())
     }
 
     /// Closes windows as if time had gone on, for the tasks of one sub-topology.

@@ -93,7 +93,7 @@ fn run(topology: &str, case: &Case, options: &Options, fetch: Fetch) -> Result<F
     }
     let built = topologies::build(&builder, topology, &case.params)?;
     let detour = built.sub_topologies().len() > 1 || built.global_sources().next().is_some();
-    let way_back = built.flow(false).iter().any(|group| group.len() > 1);
+    let way_back = built.flow().iter().any(|group| group.len() > 1);
     let within_fetch = options.cut == Cut::One && options.abort_every.is_some();
     let commits = Commits { abort_every: options.abort_every, within_fetch, store: options.store };
     let mut world: Box<dyn World> = match options.via {
