@@ -21,6 +21,7 @@ use millstream_core::{
     ChangelogRecord, ChangelogWriter, DiskRows, Error, Expired, Isolation, KEYS_AHEAD, Result, RowOrder, Serde,
     StateBudget, StateError, StateStore, StoreQuery, Timestamp,
 };
+use thin_vec::ThinVec;
 
 use crate::closes::Closes;
 use crate::index::{Hash, Index};
@@ -36,13 +37,16 @@ pub use place::{Place, SessionBounds, WindowStart};
 /// So many places are looked at one by one.
 const NEAR: usize = 8;
 
-/// The places of one key, ascending. The newest is where most records go: found on the run's own cache line.
+/// The places of one key, ascending. The newest is where most records go: found on the run's own cache line, which a thin list of the
+/// others leaves room on for a session's bounds.
 #[repr(C, align(64))]
 struct Run<P> {
     key: KeyBytes,
     newest: Option<(P, RowId)>,
-    earlier: Vec<(P, RowId)>,
+    earlier: ThinVec<(P, RowId)>,
 }
+
+const _: () = assert!(size_of::<Run<SessionBounds>>() == 64);
 
 impl<P: Place> Run<P> {
     #[inline]
@@ -265,7 +269,7 @@ where
     }
 
     fn insert_run(&mut self, hash: Hash, key: &[u8], place: P) -> RunId {
-        let run = Run { key: key.into(), newest: None, earlier: Vec::new() };
+        let run = Run { key: key.into(), newest: None, earlier: ThinVec::new() };
         let id = match self.free_runs.pop() {
             Some(id) => {
                 self.runs[id as usize] = run;
