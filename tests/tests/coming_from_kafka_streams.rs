@@ -1,10 +1,12 @@
-//! docs/coming-from-kafka-streams.md names what there is, and all there is; and where it says that the meaning differs from
-//! Kafka Streams, or does not although one might think so, it is right.
+//! docs/coming-from-kafka-streams.md names what there is, and all there is, and what Kafka Streams has; and where it says that the
+//! meaning differs from Kafka Streams, or does not although one might think so, it is right.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use millstream::core::{Half, RuntimeConfig};
 use millstream::prelude::*;
 
 fn root() -> PathBuf {
@@ -36,7 +38,64 @@ fn rust_of(folder: &str) -> String {
 fn ours(page: &str) -> Vec<String> {
     let rows = page.lines().filter(|line| line.starts_with('|')).map(|line| line.replace("\\|", "¦"));
     let cells = rows.filter_map(|row| row.split('|').nth(2).map(str::to_owned));
-    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+    cells.flat_map(|cell| pieces(&cell).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// The pieces of code in a text.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// What the page has of Kafka Streams: its code but for the middle column and the examples in Rust.
+#[derive(Default)]
+struct Theirs {
+    /// Pieces as they are, and the names in them.
+    named: BTreeSet<String>,
+    /// How all names begin for which a piece such as `metrics.…` stands.
+    begun: Vec<String>,
+    /// Pieces of rows that say **not there**.
+    absent: BTreeSet<String>,
+}
+
+impl Theirs {
+    fn of(page: &str) -> Self {
+        let (mut theirs, mut example) = (Theirs::default(), None);
+        for line in page.lines() {
+            if let Some(language) = line.strip_prefix("```") {
+                example = example.is_none().then_some(language);
+            } else if example == Some("java") {
+                theirs.add(line);
+            } else if example.is_none() {
+                let row = line.replace("\\|", "¦");
+                match row.split('|').collect::<Vec<_>>()[..] {
+                    [_, java, ours, differs, _] => {
+                        pieces(java).chain(pieces(differs)).for_each(|piece| theirs.add(piece));
+                        let absent = pieces(java).filter(|_| ours.contains("**not there**"));
+                        theirs.absent.extend(absent.map(str::to_owned));
+                    }
+                    _ => pieces(&row).for_each(|piece| theirs.add(piece)),
+                }
+            }
+        }
+        theirs
+    }
+
+    fn add(&mut self, piece: &str) {
+        self.named.insert(piece.to_owned());
+        self.named.extend(names(piece).into_iter().map(|(name, _)| name));
+        let begun = piece.split([' ', '(']).filter_map(|name| name.strip_suffix('…'));
+        self.begun.extend(begun.filter(|begun| !begun.is_empty()).map(str::to_owned));
+    }
+
+    fn have(&self, name: &str) -> bool {
+        self.named.contains(name) || self.begun.iter().any(|begun| name.starts_with(begun))
+    }
+
+    /// Whether a class is not there, or the one that it is in, or its package: then none of its methods is.
+    fn lack(&self, package: &str, class: &str) -> bool {
+        let outer = class.match_indices('.').map(|(at, _)| &class[..at]);
+        outer.chain([class, package]).any(|name| self.absent.contains(name))
+    }
 }
 
 /// Names in a piece of code, each with what follows it.
@@ -105,6 +164,28 @@ fn every_operator_and_setting_is_on_the_page() {
     assert!(absent.is_empty(), "not on the page: {absent:?}");
 }
 
+/// The page is for programs of Kafka Streams: what one of them can say is there, or is said not to be.
+#[test]
+fn every_name_of_kafka_streams_is_on_the_page() {
+    let theirs = Theirs::of(&page());
+    let list = fs::read_to_string(root().join("tests/java-names.txt")).expect("the list is there");
+    let (mut missing, mut looked_up, mut package) = (Vec::new(), 0, "");
+    for line in list.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (class, members) = line.split_once(':').unwrap_or(("", line));
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            package = name;
+        } else if !theirs.lack(package, class) {
+            let simple = class.rsplit('.').next().filter(|simple| !simple.is_empty());
+            let wanted = simple.into_iter().chain(members.split_whitespace());
+            looked_up += wanted.clone().count();
+            let absent = wanted.filter(|name| !theirs.have(name));
+            missing.extend(absent.map(|name| format!("{name} of {package} {class}")));
+        }
+    }
+    assert!(looked_up > 500, "only {looked_up} names are in the list");
+    assert!(missing.is_empty(), "not on the page:\n  {}", missing.join("\n  "));
+}
+
 /// Kafka Streams forgets the time of its windows when it restarts, and takes a record that was late before.
 #[test]
 fn what_was_late_before_a_restart_is_late_after_it() -> Result<()> {
@@ -129,6 +210,56 @@ fn a_filter_deletes_only_what_it_has_passed_on() -> Result<()> {
     let (input, out) = (t.input::<String, i64>("in")?, t.output::<String, Option<i64>>("out")?);
     [-1, 1, -2, -3].into_iter().for_each(|n| input.pipe("a", n));
     assert_eq!(out.read(), [kv("a", Some(1)), kv("a", None)]);
+    Ok(())
+}
+
+/// Numbers, of which negative ones have no bytes.
+#[derive(Clone)]
+struct Natural;
+
+impl Serde for Natural {
+    type Value = i64;
+
+    fn serialize(
+        &self,
+        n: &i64,
+        _: SerdeContext<'_>,
+        _: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        out.extend(u64::try_from(*n).map_err(|error| SerdeError::invalid(error.to_string()))?.to_be_bytes());
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<i64, SerdeError> {
+        <i64 as Data>::Serde::default().deserialize(bytes, cx, headers)
+    }
+}
+
+/// Kafka Streams calls another method of the handler for that, with the half as an argument.
+#[test]
+fn a_production_handler_is_told_which_half_of_a_record_has_no_bytes() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<i64, i64>("in").to_with("out", Produced::with(Natural, Natural));
+    let halves = Arc::new(Mutex::new(Vec::new()));
+    let told = halves.clone();
+    let production = ExceptionHandler::new(move |context| {
+        let Error::Production(failure) = context.error else { return HandlerResponse::Fail };
+        let Some(Error::Unencodable(refused)) = failure.source.downcast_ref() else { return HandlerResponse::Fail };
+        told.lock().expect("nobody panics").push((refused.topic.clone(), refused.half));
+        HandlerResponse::Continue
+    });
+    let t =
+        TopologyTestDriver::with_config(b.build()?, RuntimeConfig { production, ..RuntimeConfig::embedded("test") })?;
+    let input = t.input::<i64, i64>("in")?;
+    [(1, 2), (-1, 2), (1, -2)].into_iter().for_each(|(key, value)| input.pipe(key, value));
+    assert_eq!(t.output::<i64, i64>("out")?.read(), [(1, 2)]);
+    assert_eq!(*halves.lock().expect("nobody panics"), [("out".into(), Half::Key), ("out".into(), Half::Value)]);
     Ok(())
 }
 
