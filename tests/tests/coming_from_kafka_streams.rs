@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use millstream::core::{Half, RuntimeConfig};
 use millstream::prelude::*;
 
 fn root() -> PathBuf {
@@ -208,6 +210,56 @@ fn a_filter_deletes_only_what_it_has_passed_on() -> Result<()> {
     let (input, out) = (t.input::<String, i64>("in")?, t.output::<String, Option<i64>>("out")?);
     [-1, 1, -2, -3].into_iter().for_each(|n| input.pipe("a", n));
     assert_eq!(out.read(), [kv("a", Some(1)), kv("a", None)]);
+    Ok(())
+}
+
+/// Numbers, of which negative ones have no bytes.
+#[derive(Clone)]
+struct Natural;
+
+impl Serde for Natural {
+    type Value = i64;
+
+    fn serialize(
+        &self,
+        n: &i64,
+        _: SerdeContext<'_>,
+        _: &mut Headers,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, SerdeError> {
+        out.extend(u64::try_from(*n).map_err(|error| SerdeError::invalid(error.to_string()))?.to_be_bytes());
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(
+        &self,
+        bytes: Option<Payload<'_>>,
+        cx: SerdeContext<'_>,
+        headers: &Headers,
+    ) -> Result<i64, SerdeError> {
+        <i64 as Data>::Serde::default().deserialize(bytes, cx, headers)
+    }
+}
+
+/// Kafka Streams calls another method of the handler for that, with the half as an argument.
+#[test]
+fn a_production_handler_is_told_which_half_of_a_record_has_no_bytes() -> Result<()> {
+    let b = StreamsBuilder::new();
+    b.stream::<i64, i64>("in").to_with("out", Produced::with(Natural, Natural));
+    let halves = Arc::new(Mutex::new(Vec::new()));
+    let told = halves.clone();
+    let production = ExceptionHandler::new(move |context| {
+        let Error::Production(failure) = context.error else { return HandlerResponse::Fail };
+        let Some(Error::Unencodable(refused)) = failure.source.downcast_ref() else { return HandlerResponse::Fail };
+        told.lock().expect("nobody panics").push((refused.topic.clone(), refused.half));
+        HandlerResponse::Continue
+    });
+    let t =
+        TopologyTestDriver::with_config(b.build()?, RuntimeConfig { production, ..RuntimeConfig::embedded("test") })?;
+    let input = t.input::<i64, i64>("in")?;
+    [(1, 2), (-1, 2), (1, -2)].into_iter().for_each(|(key, value)| input.pipe(key, value));
+    assert_eq!(t.output::<i64, i64>("out")?.read(), [(1, 2)]);
+    assert_eq!(*halves.lock().expect("nobody panics"), [("out".into(), Half::Key), ("out".into(), Half::Value)]);
     Ok(())
 }
 
