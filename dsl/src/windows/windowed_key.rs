@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use millstream_core::{Data, Encoded, Headers, Payload, Serde, SerdeContext, SerdeError, Timestamp};
 
 /// A stretch of event time, in milliseconds since 1970 UTC. Whether the end is in it depends on the kind of window.
@@ -69,6 +70,14 @@ impl<S: Serde> Serde for WindowedSerde<S> {
         Ok(Windowed { key: self.0.deserialize(Some(Payload::from(&key)), cx, headers)?, window })
     }
 
+    fn detach(&self, value: &mut Self::Value, copy: &mut impl FnMut(&[u8]) -> Bytes) {
+        self.0.detach(&mut value.key, copy);
+    }
+
+    fn touch(&self, value: &Self::Value) {
+        self.0.touch(&value.key);
+    }
+
     fn partition_bytes<'a>(&self, encoded: &'a [u8]) -> &'a [u8] {
         &encoded[..encoded.len().saturating_sub(16)]
     }
@@ -87,5 +96,26 @@ impl<K: Data<NonNull = K>> Data for Windowed<K> {
     }
     fn as_non_null(&self) -> Option<&Self> {
         Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::{Half, Text};
+
+    use super::*;
+
+    /// It kept the batch that it came in, whatever else was in that.
+    #[test]
+    fn a_windowed_key_that_is_kept_shares_no_batch() -> Result<(), SerdeError> {
+        let batch = Bytes::from([b"a key of more than twenty bytes".as_slice(), &[0; 16]].concat());
+        let cx = SerdeContext { topic: "t", half: Half::Value };
+        let serde = <Windowed<Text> as Data>::Serde::default();
+        let mut windowed = serde.deserialize(Some(Payload::from(&batch)), cx, &Headers::new())?;
+        assert!(!batch.is_unique());
+        serde.detach(&mut windowed, &mut Bytes::copy_from_slice);
+        assert!(batch.is_unique());
+        assert_eq!(windowed.key, "a key of more than twenty bytes");
+        Ok(())
     }
 }
