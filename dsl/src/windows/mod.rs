@@ -1,9 +1,11 @@
 //! Windows: which stretches of event time a record belongs to, and the key of a windowed result.
 
 mod definitions;
+mod time_windowed_serde;
 mod windowed_key;
 
 pub use definitions::{JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows};
+pub use time_windowed_serde::TimeWindowedSerde;
 pub use windowed_key::{Window, Windowed, WindowedSerde};
 
 use std::time::Duration;

@@ -30,7 +30,7 @@ impl<K: fmt::Display> fmt::Display for Windowed<K> {
 }
 
 /// Key bytes, end, start: Kafka's format of session keys, which says both ends for every kind of window. The record is
-/// placed by the inner key (semantics.md 17).
+/// placed by the inner key (semantics.md 17). Kafka's format of time windows is [`crate::TimeWindowedSerde`].
 #[derive(Debug, Clone, Default)]
 pub struct WindowedSerde<S>(pub S);
 
@@ -44,9 +44,7 @@ impl<S: Serde> Serde for WindowedSerde<S> {
         headers: &mut Headers,
         out: &mut Vec<u8>,
     ) -> Result<Encoded, SerdeError> {
-        if self.0.serialize(&value.key, cx, headers, out)? == Encoded::Null {
-            return Err(SerdeError::invalid("the inner key of a windowed key is null"));
-        }
+        serialize_inner(&self.0, &value.key, cx, headers, out)?;
         let mut window = [0; 16];
         window[..8].copy_from_slice(&value.window.end.to_be_bytes());
         window[8..].copy_from_slice(&value.window.start.to_be_bytes());
@@ -65,7 +63,7 @@ impl<S: Serde> Serde for WindowedSerde<S> {
             let (key, end) = rest.split_last_chunk::<8>()?;
             Some((key.len(), Window { start: Timestamp::from_be_bytes(*start), end: Timestamp::from_be_bytes(*end) }))
         });
-        let (len, window) = split.ok_or_else(|| SerdeError::invalid("too short for a windowed key"))?;
+        let (len, window) = split.ok_or_else(too_short)?;
         let key = owner.slice(..len);
         Ok(Windowed { key: self.0.deserialize(Some(Payload::from(&key)), cx, headers)?, window })
     }
@@ -85,6 +83,24 @@ impl<S: Serde> Serde for WindowedSerde<S> {
     fn partition_serde() -> String {
         S::partition_serde()
     }
+}
+
+/// The bytes in front of the window's.
+pub(super) fn serialize_inner<S: Serde>(
+    serde: &S,
+    key: &S::Value,
+    cx: SerdeContext<'_>,
+    headers: &mut Headers,
+    out: &mut Vec<u8>,
+) -> Result<(), SerdeError> {
+    match serde.serialize(key, cx, headers, out)? {
+        Encoded::Bytes => Ok(()),
+        Encoded::Null => Err(SerdeError::invalid("the inner key of a windowed key is null")),
+    }
+}
+
+pub(super) fn too_short() -> SerdeError {
+    SerdeError::invalid("too short for a windowed key")
 }
 
 impl<K: Data<NonNull = K>> Data for Windowed<K> {
