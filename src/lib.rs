@@ -107,9 +107,9 @@ pub mod prelude {
         UsePartitionTimeOnInvalidTimestamp, WallclockTimestampExtractor,
     };
     pub use millstream_dsl::{
-        BufferConfig, Clock, Consumed, DAY, EmitStrategy, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable,
-        HOUR, JoinWindows, Joined, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out,
-        Processor, Produced, RecordContext, Repartitioned, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows,
+        BufferConfig, Clock, Consumed, DAY, FixedKeyRecord, GlobalKTable, GroupedStream, GroupedTable, HOUR,
+        JoinWindows, Joined, Json, KStream, KTable, KeyValueStore, MIN, Materialized, Optimization, Out, Processor,
+        Produced, RecordContext, Repartitioned, SECOND, SessionStore, SessionWindows, Setup, SlidingWindows,
         StoreHandle, StreamJoined, StreamsBuilder, TableJoined, TimeWindows, Timer, TopologyTestDriver,
         UnlimitedWindows, ValueOut, ValueProcessor, ValueSetup, VersionedStore, Window, WindowStore, Windowed,
         event_time, kv, pattern,

@@ -58,6 +58,6 @@ pub use row_serde::RowSerde;
 pub use tables::{BufferConfig, GroupedTable};
 pub use test_driver::{TestInput, TestOutput, TopologyTestDriver, kv};
 pub use windows::{
-    DAY, EmitStrategy, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindowedSerde, TimeWindows,
+    DAY, HOUR, JoinWindows, MIN, SECOND, SessionWindows, SlidingWindows, TimeWindowedSerde, TimeWindows,
     UnlimitedWindows, Window, Windowed, WindowedSerde,
 };

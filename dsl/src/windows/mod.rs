@@ -20,10 +20,9 @@ pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// When a windowed result is passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EmitStrategy {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EmitStrategy {
     /// Every change of a window.
-    #[default]
     OnUpdate,
     /// Every window once, when its grace is over.
     OnWindowClose,
