@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,13 +94,39 @@ impl TopologyTestDriver {
     /// # Errors
     /// When the program has no such source, or reads it with other types; the error names both.
     pub fn input<K: Data, V: Data>(&self, topic: &str) -> Result<TestInput<K, V>> {
-        self.check_types::<K, V>(topic, true)?;
-        Ok(TestInput {
-            driver: self.clone(),
-            topic: topic.to_owned(),
-            key: K::Serde::default(),
-            value: V::Serde::default(),
-        })
+        self.input_with(topic, K::Serde::default(), V::Serde::default())
+    }
+
+    /// An input of the program that it reads by serdes of its own.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Consumed, Produced, StreamsBuilder, TopologyTestDriver, kv};
+    /// # use millstream_dsl::core::{NumberSerde, StringSerde};
+    /// # use millstream_dsl::{TimeWindowedSerde, MIN, Windowed, Window};
+    /// # let b = StreamsBuilder::new();
+    /// let minutes = TimeWindowedSerde::new(StringSerde, MIN); // Kafka's, and not what windowed keys have by default
+    /// let counts = NumberSerde::<i64>::default();
+    /// b.stream_with("in", Consumed::with(minutes.clone(), counts.clone()))
+    ///     .to_with("out", Produced::with(minutes.clone(), counts.clone()));
+    /// let t = TopologyTestDriver::new(b.build()?)?;
+    /// let input = t.input_with("in", minutes.clone(), counts.clone())?;
+    /// let out = t.output_with("out", minutes, counts)?;
+    /// let key = Windowed { key: "ann".to_owned(), window: Window { start: 0, end: 60_000 } };
+    /// input.pipe(key.clone(), 5);
+    /// assert_eq!(out.read(), [(key, 5)]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TopologyTestDriver::input`].
+    pub fn input_with<KS: Serde, VS: Serde>(
+        &self,
+        topic: &str,
+        key: KS,
+        value: VS,
+    ) -> Result<TestInput<KS::Value, VS::Value, KS, VS>> {
+        self.check_types::<KS::Value, VS::Value>(topic, true)?;
+        Ok(TestInput { driver: self.clone(), topic: topic.to_owned(), key, value, types: PhantomData })
     }
 
     /// An output of the program, or any topic it writes while running.
@@ -107,13 +134,21 @@ impl TopologyTestDriver {
     /// # Errors
     /// When the program writes the topic with other types; the error names both.
     pub fn output<K: Data, V: Data>(&self, topic: &str) -> Result<TestOutput<K, V>> {
-        self.check_types::<K, V>(topic, false)?;
-        Ok(TestOutput {
-            driver: self.clone(),
-            topic: topic.to_owned(),
-            key: K::Serde::default(),
-            value: V::Serde::default(),
-        })
+        self.output_with(topic, K::Serde::default(), V::Serde::default())
+    }
+
+    /// An output that the program writes by serdes of its own: see [`TopologyTestDriver::input_with`].
+    ///
+    /// # Errors
+    /// As [`TopologyTestDriver::output`].
+    pub fn output_with<KS: Serde, VS: Serde>(
+        &self,
+        topic: &str,
+        key: KS,
+        value: VS,
+    ) -> Result<TestOutput<KS::Value, VS::Value, KS, VS>> {
+        self.check_types::<KS::Value, VS::Value>(topic, false)?;
+        Ok(TestOutput { driver: self.clone(), topic: topic.to_owned(), key, value, types: PhantomData })
     }
 
     /// Moves the wall clock and lets what is due happen.
@@ -190,7 +225,7 @@ impl TopologyTestDriver {
         self.inner.borrow().thread.counters()
     }
 
-    fn check_types<K: Data, V: Data>(&self, topic: &str, source: bool) -> Result<()> {
+    fn check_types<K, V>(&self, topic: &str, source: bool) -> Result<()> {
         let wanted = (std::any::type_name::<K>(), std::any::type_name::<V>());
         let inner = self.inner.borrow();
         let topology = &inner.shared.topology;
@@ -278,14 +313,15 @@ fn start(shared: &ThreadContext, clock: &ManualClock) -> Result<StreamThread> {
 /// assert_eq!(out.read(), [kv("a", 1), kv("a", 2), kv("a", 3)]);
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
-pub struct TestInput<K: Data, V: Data> {
+pub struct TestInput<K, V, KS = <K as Data>::Serde, VS = <V as Data>::Serde> {
     driver: TopologyTestDriver,
     topic: String,
-    key: K::Serde,
-    value: V::Serde,
+    key: KS,
+    value: VS,
+    types: PhantomData<(K, V)>,
 }
 
-impl<K: Data, V: Data> TestInput<K, V> {
+impl<K, V, KS: Serde<Value = K>, VS: Serde<Value = V>> TestInput<K, V, KS, VS> {
     /// Pipes a record with the wall clock's time and processes it.
     ///
     /// # Panics
@@ -358,14 +394,15 @@ impl<K: Data, V: Data> TestInput<K, V> {
 /// assert_eq!(out.try_read()?, []);
 /// # Ok::<(), millstream_dsl::core::Error>(())
 /// ```
-pub struct TestOutput<K: Data, V: Data> {
+pub struct TestOutput<K, V, KS = <K as Data>::Serde, VS = <V as Data>::Serde> {
     driver: TopologyTestDriver,
     topic: String,
-    key: K::Serde,
-    value: V::Serde,
+    key: KS,
+    value: VS,
+    types: PhantomData<(K, V)>,
 }
 
-impl<K: Data, V: Data> TestOutput<K, V> {
+impl<K, V, KS: Serde<Value = K>, VS: Serde<Value = V>> TestOutput<K, V, KS, VS> {
     /// Keys and values since the last read, partition by partition, each in order. A topic that may have nulls, as of a table
     /// or of dead letters, is read as `Option`: `t.output::<String, Option<i64>>("out")?`.
     ///
