@@ -16,6 +16,7 @@ use crate::consumed::{Consumed, Produced};
 use crate::durations::{self, FirstBad, Least};
 use crate::keyed_stores;
 use crate::materialized::Materialized;
+use crate::named;
 use crate::once::Made;
 use crate::optimization::Optimization;
 use crate::windows::JoinWindows;
@@ -58,6 +59,8 @@ struct Graph {
     graces: BTreeMap<NodeId, Timestamp>,
     /// Which stores the program's own code has asked for, and where.
     asked: BTreeSet<(NodeId, StoreId)>,
+    /// Nodes that the program has named.
+    named: BTreeSet<NodeId>,
 }
 
 /// How a source reads, besides its records.
@@ -155,6 +158,7 @@ impl StreamsBuilder {
         problems.extend(illegal_topics(&graph.parts));
         problems.extend(unreadable_lists(&graph.parts));
         problems.extend(overlapping_sources(&graph.parts));
+        problems.extend(named::names_of_several(&graph.parts));
         let mut parts = graph.parts.clone();
         parts.copartitions.extend(keyed_stores::copartitions(&parts, &graph.asked));
         problems.extend(parts.scattered_keys(true));
@@ -408,6 +412,20 @@ impl StreamsBuilder {
     /// What a node is called.
     pub(crate) fn node_name(&self, node: NodeId) -> String {
         self.graph().parts.nodes[node.0].name.clone()
+    }
+
+    /// Gives a node a name of the program's, if it has none yet.
+    pub(crate) fn name_node(&self, id: NodeId, name: &str) {
+        let mut graph = self.graph();
+        let Graph { parts, problems, named, .. } = &mut *graph;
+        let node = &mut parts.nodes[id.0];
+        if !TopicName::is_legal(name) {
+            problems.push(format!("`{name}` cannot name a node\n  help: {}", TopicName::RULE));
+        } else if named.insert(id) {
+            name.clone_into(&mut node.name);
+        } else if node.name != name {
+            problems.push(format!("node `{}` is named again, `{name}`\n  help: name it once", node.name));
+        }
     }
 
     /// Leads one node more to a node.

@@ -17,6 +17,7 @@ mod kstream;
 mod ktable;
 mod late;
 mod materialized;
+mod named;
 mod once;
 mod operators;
 mod optimization;
