@@ -1,4 +1,5 @@
-//! The serdes of the library's own types. Numbers are big-endian, text is UTF-8, truth is a byte, as Kafka's own serdes write them.
+//! The serdes of the library's own types. Numbers are big-endian, text is UTF-8, truth is a byte, what is void is null, as Kafka's
+//! own serdes write them.
 
 mod boolean;
 mod bytes;
@@ -7,6 +8,7 @@ mod number;
 mod text;
 #[cfg(feature = "uuid")]
 mod uuid;
+mod void;
 
 pub use self::boolean::BooleanSerde;
 pub use self::bytes::BytesSerde;
@@ -15,3 +17,4 @@ pub use self::uuid::UuidSerde;
 pub use list::ListSerde;
 pub use number::{Number, NumberSerde};
 pub use text::{StringSerde, Text, TextSerde};
+pub use void::VoidSerde;
