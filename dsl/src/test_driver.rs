@@ -137,7 +137,19 @@ impl TopologyTestDriver {
         self.output_with(topic, K::Serde::default(), V::Serde::default())
     }
 
-    /// An output that the program writes by serdes of its own: see [`TopologyTestDriver::input_with`].
+    /// An output that the program writes by serdes of its own.
+    ///
+    /// ```
+    /// # use millstream_dsl::{Produced, StreamsBuilder, TopologyTestDriver};
+    /// # use millstream_dsl::core::{ListSerde, NumberSerde, StringSerde};
+    /// # let b = StreamsBuilder::new();
+    /// let lists = ListSerde(NumberSerde::<i64>::default());
+    /// b.stream::<String, Vec<i64>>("in").to_with("out", Produced::with(StringSerde, lists.clone()));
+    /// # let t = TopologyTestDriver::new(b.build()?)?;
+    /// t.input::<String, Vec<i64>>("in")?.pipe("ann", [1, 2]);
+    /// assert_eq!(t.output_with("out", StringSerde, lists)?.read(), [("ann".to_owned(), vec![1, 2])]);
+    /// # Ok::<(), millstream_dsl::core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`TopologyTestDriver::output`].
