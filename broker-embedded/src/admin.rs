@@ -72,7 +72,12 @@ impl Admin for Broker {
     }
 
     fn delete_records(&self, partition: &TopicPartition, before: Offset) -> Result<(), LogError> {
-        self.storage().check_open()?;
-        self.topics().foreign_partition(partition)?.delete_before(before)
+        let storage = self.storage();
+        storage.check_open()?;
+        let partition = self.topics().foreign_partition(partition)?;
+        // A deletion is for good at once. Who has seen to it that these records are needed no more, by a commit say, has that lost by a
+        // kill before it is kept.
+        storage.wait(storage.position())?;
+        partition.delete_before(before)
     }
 }

@@ -74,6 +74,10 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
     if let Some(point) = known.point.filter(|point| state.start < point.start) {
         return damaged(format!("its {} says {}, and was {} before", partition_files::START, state.start, point.start));
     }
+    // Whoever moved it may have ended before it was synced, and the next checkpoint relies on it.
+    if state.start > known.point.map_or(0, |point| point.start) {
+        files.sync_dir(dir).map_err(|e| sync_failed(dir, e))?;
+    }
     if let Some(first) = bases.first().filter(|first| **first > state.start) {
         return damaged(format!("its first segment begins at {first}, and the log at {}", state.start));
     }
@@ -130,6 +134,10 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Fou
         return damaged(format!("its {} says {}, and it ends at {}", partition_files::START, state.start, state.end));
     }
     state.segments_end = ends.last().copied().unwrap_or(0);
+    // A start before this one may have cut it, and ended before that was synced.
+    if let Some(last) = state.segments.last_mut().filter(|_| cut.is_some()) {
+        last.unsynced = true;
+    }
     state.end = state.end.max(state.start);
     if let Some(point) = point.filter(|point| state.end < *point) {
         return damaged(format!("it ends at offset {}, and was synced up to {point}", state.end));

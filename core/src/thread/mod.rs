@@ -238,11 +238,14 @@ impl StreamThread {
         self.settle_blocking(now)?;
         if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
             match self.begin_commit(now) {
-                // The record at fault is looked for by the next start: what is not committed is read again.
+                // What is not committed is read again by the next start, which looks for the record at fault.
                 Err(
                     error @ (Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_) | Error::Damaged(_)),
                 ) => {
                     self.recover(error, now)?;
+                }
+                Err(Error::Log(error)) if matches!(*error, LogError::TimedOut { .. }) => {
+                    self.recover(Error::Log(error), now)?;
                 }
                 begun => begun?,
             }
