@@ -119,6 +119,9 @@ impl Journal {
         let Some(first) = checkpoint.journal else { return Ok(()) };
         let synced = Mark::of(files.read(&dir.join(SYNCED)).ok().as_deref()).filter(|mark| mark.number >= first);
         let there: Vec<u64> = numbers(files, dir)?.into_iter().filter(|n| *n >= first).collect();
+        // Who made them may have ended before their names were synced. Another one is made soon, and a power cut must not take one
+        // of these and leave that.
+        files.sync_dir(dir).map_err(|e| sync_failed(dir, e))?;
         let last = synced.map_or(first, |mark| mark.number).max(there.last().copied().unwrap_or(first));
         // How long the one before was, and whether its end is torn.
         let (mut before, mut torn) = (0, None);

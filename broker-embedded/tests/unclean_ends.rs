@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use compacted::{ALL, Outcome, Watched, World, batch, create, t};
 use millstream_broker::{Broker, BrokerOptions, Durability};
-use millstream_core::{Admin, CommitOutcome, CommittedOffset, GroupOffsets, Log, LogError, Offset, ProducerOptions};
+use millstream_core::{
+    Admin, CommitOutcome, CommittedOffset, GroupOffsets, Log, LogError, Offset, ProducerOptions, SimFiles,
+};
 use millstream_wire::SealOptions;
 
 fn send(broker: &Broker, number: i32) -> Result<Offset, LogError> {
@@ -103,4 +105,40 @@ fn a_segment_that_a_start_has_cut_is_synced_by_the_next_one() -> Outcome {
         assert_eq!(broker.end_offset(&t(), ALL)?, 4, "{seed}");
     }
     Ok(())
+}
+
+/// The name of a journal that a killed start had made, and not synced, was taken by a power cut in the next one, which had made another: that
+/// entries were synced in what is not there.
+#[test]
+fn a_power_cut_in_a_start_behind_one_that_was_killed_loses_nothing() -> Outcome {
+    let world = World::new(Durability::Disk);
+    let broker = world.open()?;
+    create(&broker, "segment.bytes=1024")?;
+    (0..4).try_for_each(|number| send(&broker, number).map(drop))?;
+    broker.tick()?;
+    broker.delete_records(&t(), 2)?;
+    (4..7).try_for_each(|number| send(&broker, number).map(drop))?;
+    let world = World { files: world.files.kill(), ..world };
+    drop(broker);
+    let mut opened = 0;
+    for files in killed_at_each_call(&world)? {
+        for files in killed_at_each_call(&World { files, ..world.clone() })? {
+            for seed in 0..4 {
+                let broker = World { files: files.power_cut(seed), ..world.clone() }.open()?;
+                assert_eq!((broker.start_offset(&t())?, broker.end_offset(&t(), ALL)?), (2, 7), "{opened}");
+                opened += 1;
+            }
+        }
+    }
+    assert!(opened > 1_000, "{opened}");
+    Ok(())
+}
+
+/// What a start leaves that is killed before each of its calls.
+fn killed_at_each_call(world: &World) -> Result<Vec<SimFiles>, LogError> {
+    let (left, disk) = (Arc::new(Mutex::new(Vec::new())), world.files.kill());
+    let (seen, watched) = (left.clone(), disk.clone());
+    let files = Watched::files(&disk, move |_, _| seen.lock().expect("no panic").push(watched.kill()));
+    drop(Broker::open(BrokerOptions { files, ..world.options() })?);
+    Ok(std::mem::take(&mut *left.lock().expect("no panic")))
 }

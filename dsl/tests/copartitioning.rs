@@ -440,7 +440,7 @@ fn two_foreign_key_joins_say_the_same_of_a_table() {
     assert_eq!(of(said("a").other_partitioner(by_letter), said("b").other_partitioner(by_letter)), "");
     let one = of(said("a").other_partitioner(by_letter), said("b").other_partitioner(by_size));
     assert!(one.contains("`towns` by by_letter and by_size"), "{one}");
-    let other = of(said("a").other_partitioner(by_letter), said("b").other_partitioner(|town, n| by_size(town, n)));
+    let other = of(said("a").other_partitioner(by_letter), said("b").other_partitioner(|town, n| by_size(town, n + 1)));
     let closure = "a closure in two_foreign_key_joins_say_the_same_of_a_table";
     assert!(other.contains(&format!("`towns` by by_letter and {closure}")), "{other}");
     // Of what has captured something nothing is known.
