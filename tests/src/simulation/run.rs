@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use millstream_broker::Durability;
 use millstream_core::{
-    Admin, BatchBuilder, Call, CommitOutcome, Fault, GroupOffsets, Isolation, Log, ManualClock, Next, Offset, Producer,
-    ProducerOptions, RowOrder, SimFiles, TopicPartition,
+    Admin, BatchBuilder, Call, Clock, CommitOutcome, Fault, GroupOffsets, Isolation, Log, ManualClock, Next, Offset,
+    Producer, ProducerOptions, RowOrder, SimFiles, Timestamp, TopicPartition,
 };
 
 use super::dice::Dice;
@@ -24,6 +24,9 @@ use crate::reference::Row;
 
 /// Why there is a process: a life begins with one and ends when it is taken away, and only a life is told to do anything.
 const ALIVE: &str = "a life has a process";
+
+/// `delete.retention.ms` of the changelogs: for so long they keep deletions.
+const DELETE_RETENTION: Timestamp = 86_400_000;
 
 /// A simulation of a seed.
 pub struct Simulation {
@@ -566,6 +569,11 @@ impl Simulation {
                 let Ok(end) = process.broker.end_offset(&changelog, Isolation::ReadCommitted) else { continue };
                 // What the log has lost with a power cut is found out when the store is opened.
                 if position.offset > end {
+                    continue;
+                }
+                // The changelog may have forgotten deletions since: a start does not use rows that are so old.
+                let age = self.clock.now().wall.saturating_sub(position.written);
+                if position.offset < end && age >= DELETE_RETENTION {
                     continue;
                 }
                 let (mut wanted, mut later) = (Content::default(), Content::default());
