@@ -8,8 +8,8 @@ use crate::reference::program::{CLOCK, Order, Run, Stages, around, gathered, sta
 use crate::reference::runs::{
     by_first, by_window, count_then_table, even, foreign_key, global_table, join_chain, key_value, only, reveal,
     session_windows, side, slashed, sliding_windows, stamp, stamped, stream, stream_table, table_filter, table_group,
-    table_values, tagged, tagged_or_deleted, then_by_first, time_windows, two_streams, two_tables, until_closed,
-    versioned, with_itself, without_nulls, words,
+    table_values, tagged, tagged_or_deleted, then_by_first, time_windows, two_streams, two_tables, unlimited_windows,
+    until_closed, versioned, with_itself, without_nulls, words,
 };
 use crate::reference::session_windows::SessionWindows;
 use crate::reference::sliding_windows::SlidingWindows;
@@ -20,6 +20,7 @@ use crate::reference::table::Table;
 use crate::reference::table_group::{AGGREGATE_ROWS, COUNT_ROWS, REDUCE_ROWS};
 use crate::reference::table_table::TableTable;
 use crate::reference::time_windows::TimeWindows;
+use crate::reference::unlimited_windows::UnlimitedWindows;
 
 /// How a program is made from its parameters.
 pub(crate) type Build = fn(&Params<'_>) -> Stages;
@@ -161,6 +162,7 @@ pub(crate) const WITHOUT_TRACE: &[(&str, Build)] = &[
     ("cogroup-hopping-final", |p| stays(tagged(time_windows(hopping(p, CONCATENATE).on_close())))),
     ("cogroup-sliding-final", |p| stays(tagged(sliding_windows(sliding(p, CONCATENATE).on_close())))),
     ("cogroup-session-final", |p| stays(tagged(session_windows(sessions(p, CONCATENATE).on_close())))),
+    ("unlimited-count", |p| stays(unlimited_windows(UnlimitedWindows::new(p.ms("after"), COUNT)))),
     ("rekey-then-tumbling-final", |p| {
         idle(p, through(without_nulls(by_first()), time_windows(tumbling(p, COUNT).on_close())))
     }),

@@ -20,6 +20,7 @@ mod table;
 mod table_group;
 mod table_table;
 mod time_windows;
+mod unlimited_windows;
 
 pub use catalogue::known;
 pub use program::Program;

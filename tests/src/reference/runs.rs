@@ -16,6 +16,7 @@ use crate::reference::table::Table;
 use crate::reference::table_group::{Groups, TableGroup};
 use crate::reference::table_table::TableTable;
 use crate::reference::time_windows::TimeWindows;
+use crate::reference::unlimited_windows::UnlimitedWindows;
 
 /// A table's rows are a stream's records again.
 pub(crate) fn stream(rows: impl IntoIterator<Item = Row<String>>) -> Vec<Row> {
@@ -35,6 +36,10 @@ pub(crate) fn time_windows(mut windows: TimeWindows) -> Run {
 }
 
 pub(crate) fn sliding_windows(mut windows: SlidingWindows) -> Run {
+    Box::new(move |topic, row| text(windows.process(topic, row)))
+}
+
+pub(crate) fn unlimited_windows(mut windows: UnlimitedWindows) -> Run {
     Box::new(move |topic, row| text(windows.process(topic, row)))
 }
 

@@ -35,6 +35,7 @@ fn windows() {
         ("session-count", &["in"]),
         ("session-aggregate", &["in"]),
         ("session-count-final", &["in"]),
+        ("unlimited-count", &["in"]),
         ("cogroup-tumbling", &["left", "right"]),
         ("cogroup-tumbling-final", &["left", "right"]),
         ("cogroup-hopping", &["left", "right"]),

@@ -2,7 +2,7 @@
 
 use millstream_dsl::{
     GroupedStream, SessionWindowedStream, SessionWindows, SlidingWindows, StreamsBuilder, TimeWindowedStream,
-    TimeWindows, WindowsOf,
+    TimeWindows, UnlimitedWindows, WindowsOf,
 };
 
 use crate::golden::topologies::{KEPT, Params, Text, count_out, counts_out, first, table_out, text_out};
@@ -58,6 +58,10 @@ pub(crate) fn add(name: &str, b: &StreamsBuilder, p: &Params<'_>) -> bool {
                 .stream::<Text, Text>("in")
                 .flat_map_values(|v| v.iter().flat_map(|v| v.split(' ')).map(str::to_owned).collect::<Vec<_>>());
             counts_out(&words.group_by("by-word", |_, w| w.clone()).count("counts"));
+        }
+        "unlimited-count" => {
+            let windows = UnlimitedWindows::of().start_on(p.ms("after").as_millis() as i64);
+            count_out(&grouped().windowed_by(windows).count("counts"));
         }
         "tumbling-count" => count_out(&in_windows(grouped(), tumbling(p), p).count("counts")),
         "tumbling-reduce" => {
