@@ -21,11 +21,7 @@ pub(crate) type Ends = HashMap<TopicPartition, Offset>;
 
 struct Progress {
     round: usize,
-    /// Nothing has been ended: records may go from any group to any other.
-    flows: bool,
-    group: usize,
-    /// The group's input is ended: windows close.
-    ended: bool,
+    phase: Phase,
     ends: Ends,
     /// Where the topics that the program has not written ended at the beginning: nothing behind is taken.
     given: Arc<Ends>,
@@ -38,6 +34,17 @@ struct Progress {
     threads: usize,
 }
 
+/// What a round does, of groups in the order of flow.
+enum Phase {
+    /// Reads all groups' input: nothing has been ended, so records may go from any group to any other.
+    Flow,
+    /// Reads what has come to this group since.
+    Read(usize),
+    /// Ends this group's input: windows close.
+    End(usize),
+    Over,
+}
+
 impl BoundedRun {
     /// What is in the input topics now is the last that so many threads process. Asked for again, it is as it was the first time.
     pub(crate) fn begin(&self, context: &ThreadContext, threads: usize) -> Result<()> {
@@ -46,9 +53,7 @@ impl BoundedRun {
         }
         let mut run = Progress {
             round: 0,
-            flows: true,
-            group: 0,
-            ended: false,
+            phase: Phase::Flow,
             ends: Ends::new(),
             given: Arc::default(),
             named: BTreeSet::new(),
@@ -83,10 +88,10 @@ impl BoundedRun {
         round: &mut usize,
         thread: &mut StreamThread,
     ) -> Result<bool> {
-        let (groups, ended) = match self.progress().as_mut() {
+        let (groups, ends_input) = match self.progress().as_mut() {
             None => return Ok(false),
             Some(run) => {
-                run.named.extend(thread.named_topics().cloned());
+                run.name(thread.named_topics());
                 let groups = run.groups(context);
                 if groups.is_empty() {
                     return Ok(true);
@@ -95,13 +100,13 @@ impl BoundedRun {
                 if run.round != *round || !parts.all(|part| thread.has_consumed(*part, &run.ends)) {
                     return Ok(false);
                 }
-                (groups, run.ended)
+                (groups, matches!(run.phase, Phase::End(_)))
             }
         };
         if !thread.commit_now(clock.now())? {
             return Ok(false);
         }
-        if ended {
+        if ends_input {
             context.plan.order[groups].iter().flatten().try_for_each(|part| thread.end_input(*part))?;
             if !thread.commit_now(clock.now())? {
                 return Ok(false);
@@ -110,7 +115,7 @@ impl BoundedRun {
         *round += 1;
         let mut run = self.progress();
         let Some(run) = run.as_mut() else { return Ok(false) };
-        run.named.extend(thread.named_topics().cloned());
+        run.name(thread.named_topics());
         run.left -= 1;
         if run.left == 0 {
             run.left = run.threads;
@@ -125,22 +130,37 @@ impl BoundedRun {
 impl Progress {
     /// The groups that are waited for, of those in the order of flow; none at the end.
     fn groups(&self, context: &ThreadContext) -> Range<usize> {
-        let all = context.plan.order.len();
-        if self.flows { 0..all } else { self.group..all.min(self.group + 1) }
+        match self.phase {
+            Phase::Flow => 0..context.plan.order.len(),
+            Phase::Read(group) | Phase::End(group) => group..group + 1,
+            Phase::Over => 0..0,
+        }
+    }
+
+    /// Takes topics as written from here on: they have no given end any more.
+    fn name<'a>(&mut self, topics: impl Iterator<Item = &'a Arc<str>>) {
+        for topic in topics {
+            if self.named.insert(topic.clone()) && self.given.keys().any(|partition| partition.topic == *topic) {
+                Arc::make_mut(&mut self.given).retain(|partition, _| partition.topic != *topic);
+            }
+        }
     }
 
     /// What the next round is, behind one that all threads have finished.
     fn go_on(&mut self, context: &ThreadContext) -> Result<()> {
         let ends = self.find_ends(context, self.groups(context))?;
         if ends == self.ends {
-            if self.flows {
-                self.flows = false;
-            } else if self.ended {
-                self.done.extend(ends);
-                let (next, all) = (self.group + 1, context.plan.order.len());
-                self.group = if next == all { self.left_over(context)?.unwrap_or(next) } else { next };
-            }
-            self.ended = !self.ended;
+            self.phase = match self.phase {
+                Phase::Flow => Phase::End(0),
+                Phase::Read(group) => Phase::End(group),
+                Phase::End(group) => {
+                    self.done.extend(ends);
+                    let next = group + 1;
+                    let next = if next < context.plan.order.len() { Some(next) } else { self.left_over(context)? };
+                    next.map_or(Phase::Over, Phase::Read)
+                }
+                Phase::Over => Phase::Over,
+            };
         }
         self.ends = self.find_ends(context, self.groups(context))?;
         Ok(())
@@ -164,18 +184,17 @@ impl Progress {
         let tasks = context.plan.tasks.iter().filter(|task| parts.contains(&task.id.sub_topology));
         let mut ends = Ends::new();
         for (partition, _) in tasks.flat_map(|task| &task.inputs) {
-            let topic = &partition.topic;
-            let is_written =
-                self.named.contains(topic) || context.topology.writes(&context.config.application_id, topic);
-            let given = if is_written { None } else { self.given.get(partition).copied() };
+            let given = self.given.get(partition).copied();
             let end = given.map_or_else(|| context.log.admin().end_offset(partition, Isolation::ReadCommitted), Ok)?;
-            if is_written && self.given.contains_key(partition) {
-                Arc::make_mut(&mut self.given).remove(partition);
-            } else if !is_written && given.is_none() {
+            if given.is_none() && !self.is_written(context, &partition.topic) {
                 Arc::make_mut(&mut self.given).insert(partition.clone(), end);
             }
             ends.insert(partition.clone(), end);
         }
         Ok(ends)
+    }
+
+    fn is_written(&self, context: &ThreadContext, topic: &Arc<str>) -> bool {
+        self.named.contains(topic) || context.topology.writes(&context.config.application_id, topic)
     }
 }
