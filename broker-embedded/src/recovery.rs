@@ -58,7 +58,8 @@ impl Found {
     }
 }
 
-/// Reads a partition's folder, and changes nothing there but what a compaction has left half-way.
+/// Reads a partition's folder. There it finishes what a compaction has left half-way, and syncs a start that was moved; all else is left
+/// to [`Found::mend`].
 pub(crate) fn recover(files: &dyn Files, dir: &Path, known: Known) -> Result<Found, LogError> {
     let damaged = |problem: String| Err(LogError::Corrupt { place: dir.display().to_string(), problem });
     let point = known.point.map(|point| point.end);

@@ -74,6 +74,16 @@ impl Error {
         matches!(self, Error::State(_) | Error::Damaged(_))
     }
 
+    /// Whether a start that reads again what was not committed may go on: it looks for the record at fault, rebuilds what is damaged,
+    /// or has a transaction of its own.
+    pub(crate) fn is_for_next_start(&self) -> bool {
+        match self {
+            Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_) | Error::Damaged(_) => true,
+            Error::Log(e) => matches!(**e, LogError::TimedOut { .. } | LogError::Forgotten { .. }),
+            _ => false,
+        }
+    }
+
     /// The operator that failed, if it is an operator's failure.
     pub(crate) fn node(&self) -> Option<&str> {
         match self {

@@ -238,14 +238,9 @@ impl StreamThread {
         self.settle_blocking(now)?;
         if self.running && !self.broken && self.tasks.iter().any(Task::needs_commit) {
             match self.begin_commit(now) {
-                // What is not committed is read again by the next start, which looks for the record at fault.
-                Err(
-                    error @ (Error::Unencodable(_) | Error::TooLarge(_) | Error::Processing(_) | Error::Damaged(_)),
-                ) => {
+                // What is not committed is read again by the next start.
+                Err(error) if error.is_for_next_start() => {
                     self.recover(error, now)?;
-                }
-                Err(Error::Log(error)) if matches!(*error, LogError::TimedOut { .. }) => {
-                    self.recover(Error::Log(error), now)?;
                 }
                 begun => begun?,
             }
