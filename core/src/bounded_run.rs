@@ -2,12 +2,13 @@
 //! sub-topologies, in the order of flow (DESIGN 3.17), the input is ended, and what comes of that is read in the same way. What others
 //! write meanwhile to topics that the program has not written is for the next run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
-use crate::log::{Isolation, Offset, TopicPartition};
+use crate::input::Ends;
+use crate::log::Isolation;
 use crate::thread::StreamThread;
 use crate::thread_context::ThreadContext;
 use crate::time::Clock;
@@ -15,9 +16,6 @@ use crate::time::Clock;
 /// How far the run is; `None` while none was asked for.
 #[derive(Default)]
 pub(crate) struct BoundedRun(Mutex<Option<Progress>>);
-
-/// Where partitions end.
-pub(crate) type Ends = HashMap<TopicPartition, Offset>;
 
 struct Progress {
     round: usize,

@@ -1,7 +1,7 @@
 //! One input partition of a task: the batches that were fetched and not processed yet.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use millstream_wire::Records;
@@ -9,6 +9,9 @@ use millstream_wire::Records;
 use crate::log::{Fetch, Offset, TopicPartition};
 use crate::store::{KEYS_AHEAD, StateStore};
 use crate::time::{NO_TIME, Timestamp};
+
+/// Where partitions end.
+pub(crate) type Ends = HashMap<TopicPartition, Offset>;
 
 /// A partition's queue and positions.
 pub struct Input {

@@ -11,7 +11,7 @@
 mod commit;
 mod globals;
 mod queries;
-mod recovery;
+pub(crate) mod recovery;
 mod start;
 
 use std::collections::HashMap;
@@ -23,12 +23,12 @@ use self::commit::Commit;
 use self::globals::Globals;
 use self::start::first_offset;
 use crate::alignment::Head;
-use crate::bounded_run::Ends;
 use crate::collector::{Collector, Target};
 use crate::config::ProcessingGuarantee;
 use crate::counters::Counters;
 use crate::disk_stores::DiskStores;
 use crate::error::{Error, Result};
+use crate::input::Ends;
 use crate::log::{Consumer, LogError, Offset, Producer, ProducerOptions, TopicPartition};
 use crate::mailbox::Letter;
 use crate::restore::{Progress, Restore};
@@ -271,7 +271,7 @@ impl StreamThread {
     }
 
     /// Whether every input of the sub-topology's tasks here has reached its end offset.
-    pub(crate) fn has_consumed(&self, sub_topology: usize, ends: &HashMap<TopicPartition, Offset>) -> bool {
+    pub(crate) fn has_consumed(&self, sub_topology: usize, ends: &Ends) -> bool {
         let mut inputs = self.tasks.iter().filter(|t| t.id().sub_topology == sub_topology).flat_map(|t| &t.inputs);
         self.running && inputs.all(|input| ends.get(&input.partition).is_none_or(|end| input.consumed >= *end))
     }
