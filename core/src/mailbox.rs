@@ -72,6 +72,14 @@ impl Mailbox {
         Mailbox { any: AtomicBool::new(false), letters: Mutex::new(Some(Vec::new())) }
     }
 
+    /// Tells those who do not wait that there is no task yet.
+    pub(crate) fn put_off(&self) {
+        let mut letters = Vec::new();
+        self.take(&mut letters);
+        letters.extract_if(.., |letter| !letter.patient).for_each(|letter| letter.answer(Err(QueryError::Restoring)));
+        self.put_back(letters);
+    }
+
     fn letters(&self) -> MutexGuard<'_, Option<Vec<Letter>>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }

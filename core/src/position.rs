@@ -48,7 +48,7 @@ impl Position {
     }
 
     /// Whether, being that of a task of this partition, or of all (`None`), it is at a bound. What the bound says of other partitions
-    /// is for other tasks; a topic that the task does not read is never reached, as in Kafka Streams (`StoreQueryUtils.isPermitted`).
+    /// is for other tasks; a topic that the task does not read is never reached (Kafka Streams' `StoreQueryUtils.isPermitted`).
     pub(crate) fn has_reached(&self, bound: &Position, partition: Option<i32>) -> bool {
         let mut own = bound.iter().filter(|(of, _)| partition.is_none_or(|partition| of.partition == partition));
         own.all(|(partition, offset)| self.0.get(partition).is_some_and(|reached| *reached >= offset))

@@ -48,6 +48,15 @@ pub enum QueryError {
         /// How far it has come.
         position: Position,
     },
+    /// The query's bound is in a topic that the store's task does not read: it is never reached.
+    UnknownTopic {
+        /// The store.
+        store: String,
+        /// What the bound names.
+        topic: String,
+        /// What is read.
+        reads: Vec<String>,
+    },
     /// The thread has ended, or has failed before it could answer.
     Stopped,
     /// A key or a row could not be encoded, read or decoded.
@@ -91,6 +100,11 @@ impl fmt::Display for QueryError {
             QueryError::NotUpToBound { partition, position } => write!(
                 f,
                 "partition {partition} has come to {position} and not to the query's bound\n  help: ask again, or let the query wait"
+            ),
+            QueryError::UnknownTopic { store, topic, reads } => write!(
+                f,
+                "the query's bound is in `{topic}`, and the task of `{store}` does not read it\n  help: it reads {}",
+                reads.join(", ")
             ),
             QueryError::Stopped => write!(f, "the store's thread has ended"),
             QueryError::Failed(error) => error.fmt(f),

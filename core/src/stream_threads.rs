@@ -15,6 +15,7 @@ use crate::own_threads::OwnThreads;
 use crate::plan::Plan;
 use crate::rebalance::{Generation, Rebalance};
 use crate::restore_listener::StateRestoreListener;
+use crate::thread::recovery::RETRY_BACKOFF;
 use crate::thread::{Next, StreamThread};
 use crate::thread_context::ThreadContext;
 use crate::time::{Clock, Now};
@@ -222,6 +223,12 @@ impl Shared {
         }
     }
 
+    fn tell_held_up(&self, error: &Error) {
+        if let Some(listener) = &*self.held_up.lock().unwrap_or_else(PoisonError::into_inner) {
+            listener(error);
+        }
+    }
+
     /// Lets the threads take up topics that have come since the plan was made, and let go of those that are gone.
     fn look_for_topics(&self, context: &ThreadContext) -> Result<()> {
         let found = match Plan::new(&context.topology, &context.config, context.log.admin()) {
@@ -331,8 +338,29 @@ fn run(
     thread: &mut Option<StreamThread>,
 ) -> Result<End> {
     let (context, member) = (&generation.context, &generation.members[number]);
-    let (wakeup, begin) = (member.wakeup.clone(), shared.clock.now());
-    let thread = thread.insert(StreamThread::new(context.clone(), name.to_owned(), &member.tasks, wakeup, begin)?);
+    let mut is_told = false;
+    let (made, begin) = loop {
+        let (wakeup, begin) = (member.wakeup.clone(), shared.clock.now());
+        match StreamThread::new(context.clone(), name.to_owned(), &member.tasks, wakeup, begin) {
+            // The log has no room for a producer, say.
+            Err(error) if error.is_retriable() => {
+                if shared.is_stopped() {
+                    shared.change(State::PendingShutdown);
+                    return Ok(End::Stopped);
+                }
+                if shared.rebalance.is_asked_for() {
+                    return Ok(End::Rebalance);
+                }
+                if !std::mem::replace(&mut is_told, true) {
+                    shared.tell_held_up(&error);
+                }
+                member.mailbox.put_off();
+                member.wakeup.wait(RETRY_BACKOFF);
+            }
+            made => break (made?, begin),
+        }
+    };
+    let thread = thread.insert(made);
     if let Some(listener) = &*shared.restore.lock().unwrap_or_else(PoisonError::into_inner) {
         thread.on_restore(listener.clone());
     }
@@ -376,10 +404,8 @@ fn run(
             // The round is not finished: its records are read again.
             Err(error) => next = thread.recover(error, now)?,
         }
-        if let (Some(error), false) = (thread.held_up(), was_held_up)
-            && let Some(listener) = &*shared.held_up.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            listener(error);
+        if let (Some(error), false) = (thread.held_up(), was_held_up) {
+            shared.tell_held_up(error);
         }
         if let Next::Wait(until) = next {
             let is_bounded = shared.bounded.is_asked_for() && thread.held_up().is_none();

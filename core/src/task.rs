@@ -6,7 +6,7 @@
 //!                             └───────── rollback ◄────────┴── any failure
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -702,7 +702,21 @@ impl Task {
         };
         // A global store has all partitions of its topic.
         let is_global = self.topology.stores()[ask.store.0].global;
-        if !position.has_reached(&ask.bound, (!is_global).then_some(ask.partition)) {
+        let partition = (!is_global).then_some(ask.partition);
+        // One of a pattern may be read one day.
+        let unread = ask.bound.iter().find(|(of, _)| {
+            let is_read = position.iter().any(|(own, _)| own.topic == of.topic) || self.topology.reads_patterns();
+            partition.is_none_or(|partition| of.partition == partition) && !is_read
+        });
+        if let Some((of, _)) = unread {
+            let reads: BTreeSet<String> = position.iter().map(|(own, _)| own.topic.to_string()).collect();
+            return Err(QueryError::UnknownTopic {
+                store: self.topology.stores()[ask.store.0].name.to_string(),
+                topic: of.topic.to_string(),
+                reads: reads.into_iter().collect(),
+            });
+        }
+        if !position.has_reached(&ask.bound, partition) {
             return Err(QueryError::NotUpToBound { partition: ask.partition, position });
         }
         self.cx.has_record = false;

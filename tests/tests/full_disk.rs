@@ -3,18 +3,61 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use millstream_broker::{Broker, BrokerOptions, Durability};
 use millstream_core::{
     Admin, BatchBuilder, Call, Clock, CommitOutcome, ConsumerOptions, Fault, GroupOffsets, Isolation, Log, LogError,
-    ManualClock, Next, Plan, ProducerOptions, Result, RuntimeConfig, SimFiles, StateDisk, StreamThread, ThreadContext,
-    TopicPartition, TopicSpec, Wakeup,
+    ManualClock, Next, Plan, ProducerOptions, QueryError, Result, RuntimeConfig, SimFiles, StateDisk, StreamThread,
+    Streams, ThreadContext, TopicPartition, TopicSpec, Topology, Wakeup,
 };
-use millstream_dsl::StreamsBuilder;
+use millstream_dsl::{InteractiveQueries as _, KeyQuery, StreamsBuilder, in_store};
 use millstream_tests::simulation::{Dice, Mishaps, SimDisk};
 
 const RECORDS: i64 = 60;
+
+fn open(files: &SimFiles, durability: Durability, clock: Arc<ManualClock>) -> Result<Broker> {
+    let broker = Broker::open(BrokerOptions {
+        files: Arc::new(files.clone()),
+        durability,
+        threads: false,
+        checkpoint_bytes: 10_000,
+        ..BrokerOptions::new(Path::new("/data"), clock)
+    })?;
+    if broker.partitions("in")?.is_none() {
+        broker.create_topic(&TopicSpec { name: "in".into(), partitions: 1, configs: Default::default() })?;
+    }
+    Ok(broker)
+}
+
+/// Counts values.
+fn program() -> Result<Topology> {
+    let b = StreamsBuilder::new();
+    b.topic("out", 1);
+    b.stream::<String, String>("in").group_by("by-value", |_, v| v.clone()).count("counts").to_stream().to("out");
+    b.build()
+}
+
+/// What readers of committed records see of the results.
+fn counts(broker: &Broker) -> Result<Vec<u64>> {
+    let options = ConsumerOptions { client_id: "test".into(), group: "".into(), isolation: Isolation::ReadCommitted };
+    let mut consumer = broker.consumer(&options, Arc::default())?;
+    consumer.assign(&[(TopicPartition::new("out", 0), 0)])?;
+    let mut counts = Vec::new();
+    loop {
+        let fetch = consumer.fetch(0, 1 << 20)?;
+        if fetch.batches.is_empty() {
+            return Ok(counts);
+        }
+        for mut batch in fetch.batches {
+            while let Some(Ok(record)) = batch.next() {
+                let value = record.value.map(|v| v.to_bytes().as_ref().try_into().map(i64::from_be_bytes));
+                counts.extend(value.and_then(std::result::Result::ok).map(|n| n as u64));
+            }
+        }
+    }
+}
 
 /// A broker on a simulated disk and a program on it, stepped by hand.
 struct Platform {
@@ -32,20 +75,8 @@ impl Platform {
     /// With state on a disk of its own.
     fn start_with(files: &SimFiles, durability: Durability, state: Option<&SimDisk>) -> Result<Self> {
         let clock = Arc::new(ManualClock::at(1_000));
-        let broker = Broker::open(BrokerOptions {
-            files: Arc::new(files.clone()),
-            durability,
-            threads: false,
-            checkpoint_bytes: 10_000,
-            ..BrokerOptions::new(Path::new("/data"), clock.clone())
-        })?;
-        if broker.partitions("in")?.is_none() {
-            broker.create_topic(&TopicSpec { name: "in".into(), partitions: 1, configs: Default::default() })?;
-        }
-        let b = StreamsBuilder::new();
-        b.topic("out", 1);
-        b.stream::<String, String>("in").group_by("by-value", |_, v| v.clone()).count("counts").to_stream().to("out");
-        let topology = b.build()?;
+        let broker = open(files, durability, clock.clone())?;
+        let topology = program()?;
         let disk = state.map(|disk| Arc::new(disk.clone()) as Arc<dyn StateDisk>);
         let config = RuntimeConfig { poll_records: 7, disk, ..RuntimeConfig::embedded("app") };
         let plan = Plan::new(&topology, &config, broker.admin())?;
@@ -75,27 +106,6 @@ impl Platform {
             }
         }
         Ok(())
-    }
-
-    /// What readers of committed records see of the results.
-    fn counts(&self) -> Result<Vec<u64>> {
-        let options =
-            ConsumerOptions { client_id: "test".into(), group: "".into(), isolation: Isolation::ReadCommitted };
-        let mut consumer = self.broker.consumer(&options, Arc::default())?;
-        consumer.assign(&[(TopicPartition::new("out", 0), 0)])?;
-        let mut counts = Vec::new();
-        loop {
-            let fetch = consumer.fetch(0, 1 << 20)?;
-            if fetch.batches.is_empty() {
-                return Ok(counts);
-            }
-            for mut batch in fetch.batches {
-                while let Some(Ok(record)) = batch.next() {
-                    let value = record.value.map(|v| v.to_bytes().as_ref().try_into().map(i64::from_be_bytes));
-                    counts.extend(value.and_then(std::result::Result::ok).map(|n| n as u64));
-                }
-            }
-        }
     }
 }
 
@@ -132,7 +142,7 @@ fn a_disk_that_is_full_for_a_while_holds_the_program_up_and_loses_nothing() -> R
             files.fail(Fault { call: Call::Write, skip, times: 12, kind: ErrorKind::StorageFull });
             platform.run(150)?;
             waited += platform.waited;
-            check(platform.counts()?);
+            check(counts(&platform.broker)?);
         }
         assert!(waited > 50, "the disk was never full: {waited}");
     }
@@ -151,7 +161,7 @@ fn power_cuts_at_any_moment_count_nothing_twice_and_lose_nothing() -> Result<()>
         }
         let mut platform = Platform::start(&files, Durability::Disk)?;
         platform.run(150)?;
-        check(platform.counts()?);
+        check(counts(&platform.broker)?);
     }
     Ok(())
 }
@@ -178,7 +188,43 @@ fn a_program_ends_while_the_disk_is_full() -> Result<()> {
         files.heal();
         let mut platform = Platform::start_with(&files, Durability::Disk, Some(&state))?;
         platform.run(150)?;
-        check(platform.counts()?);
+        check(counts(&platform.broker)?);
     }
+    Ok(())
+}
+
+/// Its threads ended: the log had no room for what it knows of their producers. At durability `disk` the journal takes that.
+#[test]
+fn a_program_that_starts_on_a_full_disk_waits_for_space() -> Result<()> {
+    let (files, clock) = (SimFiles::default(), Arc::new(ManualClock::at(1_000)));
+    feed(&files, Durability::Os)?;
+    let broker = open(&files, Durability::Os, clock.clone())?;
+    let streams = || {
+        let config = RuntimeConfig { threads: 2, ..RuntimeConfig::embedded("app") };
+        Streams::new(program()?, config, Arc::new(broker.clone()) as Arc<dyn Log>, clock.clone())
+    };
+    // One that is ended before there is space, and one that goes on.
+    for heals in [false, true] {
+        let mut streams = streams()?;
+        let (tell, told) = channel();
+        streams.on_held_up(move |error| tell.send(error.to_string()).expect("somebody listens"));
+        files.fail(Fault { call: Call::Write, skip: 0, times: u64::MAX, kind: ErrorKind::StorageFull });
+        streams.start()?;
+        for _ in 0..2 {
+            let why = told.recv_timeout(Duration::from_secs(60)).expect("both threads wait");
+            assert!(why.contains("no space left"), "{why}");
+        }
+        let asked = streams.query(in_store("counts", KeyQuery::<String, i64>::with_key("a".to_owned())));
+        assert!(matches!(asked, Err(QueryError::Restoring)), "{asked:?}");
+        if heals {
+            files.heal();
+            streams.drain()?;
+            streams.join()?;
+        } else {
+            streams.close()?;
+            files.heal();
+        }
+    }
+    check(counts(&broker)?);
     Ok(())
 }

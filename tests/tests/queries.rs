@@ -111,9 +111,16 @@ fn a_bound_is_kept() -> Result<()> {
     // A bound in what another partition reads says nothing here.
     let elsewhere = in_store("counts", key("a")).with_partitions([0]).with_isolation(Isolation::ReadUncommitted);
     assert!(streams.query(elsewhere.with_position_bound(Position::new().with("in", 1, 99))).is_ok());
-    // One in a topic that is not read is never reached: a name that is spelt wrong is no "whatever is there".
+    // One in a topic that is not read is never reached: a name that is spelt wrong is no "whatever is there", and nothing to wait for.
     let misspelt = request().with_position_bound(Position::new().with("im", 0, 0));
-    assert!(matches!(streams.query(misspelt), Err(QueryError::NotUpToBound { .. })));
+    let error = streams.query(misspelt.waiting(LONG)).map(drop).expect_err("an error");
+    assert_eq!(
+        (error.to_string(), error.is_retriable()),
+        (
+            "the query's bound is in `im`, and the task of `counts` does not read it\n  help: it reads in".to_owned(),
+            false
+        )
+    );
     // Somebody who waits is told when it comes.
     let queries = streams.queries();
     std::thread::scope(|scope| {

@@ -9,7 +9,7 @@ use crate::task::Task;
 use crate::time::{Now, Timestamp};
 
 /// How long a thread waits after an error that may pass, such as a full disk.
-pub(super) const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(500);
 
 impl StreamThread {
     /// Rolls back to the last commit after an error, and says how to go on.
