@@ -167,25 +167,11 @@ struct StateFolder {
     rows: Option<usize>,
 }
 
-/// Whether a folder, which need not be there yet, is where systems keep what they may remove.
-fn is_temporary(folder: &Path) -> bool {
-    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-    // As far as it is there, it is known where it really is.
-    let real = absolute.ancestors().find_map(|above| above.canonicalize().ok());
-    let temporary = ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).into_iter().chain([std::env::temp_dir()]);
-    temporary.filter_map(|folder| folder.canonicalize().ok()).any(|temporary| {
-        absolute.starts_with(&temporary) || real.as_ref().is_some_and(|real| real.starts_with(&temporary))
-    })
-}
-
 fn state_folder(application_id: &str, settings: &mut Settings) -> StateFolder {
     let on_disk = settings.one_of("default.dsl.store", &[("in_memory", false), ("rocksDB", true)]).unwrap_or(false);
     let rows: Option<usize> = settings.parsed("statestore.cache.max.bytes", "a number of bytes");
-    let folder = settings.folder("state.dir");
-    if on_disk && folder.as_deref().is_some_and(is_temporary) {
-        settings.warning("`state.dir` is in a folder for temporary files: a system may empty that".to_owned());
-    }
-    let folder = folder.unwrap_or_else(|| data_dir(application_id, settings).join("state")).join(application_id);
+    let folder = settings.folder("state.dir").unwrap_or_else(|| data_dir(application_id, settings).join("state"));
+    let folder = folder.join(application_id);
     StateFolder { folder, on_disk, rows }
 }
 

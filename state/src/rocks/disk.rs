@@ -1,5 +1,6 @@
 //! The databases of a process: where they lie, what they share, how one is opened, and what is done with a damaged one.
 
+use std::env;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -72,13 +73,21 @@ const MEMTABLE_FILTER: f64 = 0.03;
 
 impl RocksDisk {
     /// The state of an application under a folder (`<state.dir>/<application.id>`), which is made if it is missing, and is its
-    /// owner's alone from now on. Where that cannot be had there is a [warning](RocksDisk::warnings).
+    /// owner's alone from now on. Where that cannot be had, or a system may empty the folder, there is a
+    /// [warning](RocksDisk::warnings).
     ///
     /// # Errors
     /// When the folder or the thread that writes cannot be made.
     pub fn new(folder: &Path, options: RocksOptions) -> Result<Self> {
         make_folder(folder).map_err(|e| unmade(folder, &e))?;
-        let warnings = close_to_others(folder).err().map(|error| open_to_others(folder, &error));
+        let mut warnings: Vec<String> =
+            close_to_others(folder).err().map(|error| open_to_others(folder, &error)).into_iter().collect();
+        if is_temporary(folder) {
+            let folder = folder.display();
+            warnings.push(format!(
+                "state is kept in {folder}, where temporary files are: a system may empty that\n  help: another `state.dir`"
+            ));
+        }
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&Cache::new_lru_cache(options.blocks));
         // As little is read and decompressed for a row as its block is small: twice this takes a sixth more time.
@@ -120,7 +129,7 @@ impl RocksDisk {
             writers: writers.collect::<io::Result<_>>().map_err(|e| failed(folder, "no thread to write it", &e))?,
             opened: AtomicUsize::new(0),
             space: Arc::new(Space::new(folder, options.unflushed / 4)),
-            warnings: warnings.into_iter().collect(),
+            warnings,
         })
     }
 
@@ -213,6 +222,13 @@ fn close_to_others(folder: &Path) -> io::Result<()> {
     if mode()? & others == 0 { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
+/// Whether a folder is where systems keep what they may remove.
+fn is_temporary(folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let temporary = ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).into_iter().chain([env::temp_dir()]);
+    temporary.filter_map(|temporary| temporary.canonicalize().ok()).any(|temporary| folder.starts_with(temporary))
+}
+
 /// A folder of another version is left alone. The version is written as a whole: a process that is killed here must not leave
 /// a folder that no version knows.
 fn check_format(folder: &Path) -> Result<()> {
@@ -272,13 +288,15 @@ mod tests {
     /// The folder was somebody else's: permissions of what a kernel shows are nobody's to change.
     #[cfg(target_os = "linux")]
     #[test]
-    fn state_that_stays_open_to_others_is_warned_of() {
+    fn state_that_stays_open_to_others_or_is_temporary_is_warned_of() {
         let disk = RocksDisk::new(Path::new("/proc/self/task"), RocksOptions::default()).expect("a disk");
         let [warning] = disk.warnings() else { panic!("{:?}", disk.warnings()) };
         assert!(warning.starts_with("/proc/self/task: other users can read this state"), "{warning}");
         assert!(warning.contains("\n  help: let this user own the folder"), "{warning}");
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk").warnings().is_empty());
+        let disk = RocksDisk::new(folder.path(), RocksOptions::default()).expect("a disk");
+        let [warning] = disk.warnings() else { panic!("{:?}", disk.warnings()) };
+        assert!(warning.ends_with("a system may empty that\n  help: another `state.dir`"), "{warning}");
     }
 
     /// A process that was killed between making this file and writing it left an empty one, which no version knew: the state
