@@ -51,11 +51,11 @@ impl Journal {
         of.get(place).copied().unwrap_or(0)
     }
 
-    /// Writes what was acknowledged, and what a reader sees, as JSON lines for a checker outside.
+    /// Writes what was acknowledged, and what a reader sees if it can read the log, as JSON lines for a checker outside.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub(crate) fn write(&self, folder: &Path, seed: u64, dump: &[Dumped]) -> io::Result<()> {
+    pub(crate) fn write(&self, folder: &Path, seed: u64, dump: Option<&[Dumped]>) -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
         let mut out = BufWriter::new(File::create(folder.join("acknowledged.jsonl"))?);
         for ((topic, partition), count) in &self.acknowledged {
@@ -65,6 +65,7 @@ impl Journal {
             }
         }
         out.flush()?;
+        let Some(dump) = dump else { return Ok(()) };
         let mut out = BufWriter::new(File::create(folder.join("committed.jsonl"))?);
         for r in dump {
             line(&mut out, &r.topic, r.partition, r.offset, r.key.as_deref(), r.value.as_deref())?;

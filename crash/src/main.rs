@@ -126,7 +126,7 @@ fn plant(name: &str) -> Result<()> {
 
 fn no_plant(name: &str) -> Error {
     match plants()[..] {
-        [] => Error::user("this was built without defects\n  help: cargo build -p millstream-crash --features plant"),
+        [] => Error::user("this was built without defects\n  help: ./dev crash --plant NAME builds them in"),
         _ => Error::user(format!("no defect is called {name}: there are every, {}", plants().join(", "))),
     }
 }
@@ -259,6 +259,16 @@ mod tests {
             let copy = own_program(folder.path()).expect("a copy");
             assert_eq!(fs::read(&copy).expect("read").len() as u64, own_size());
         }
+    }
+
+    /// What it had left there was fed to a second round: false violations, and defects that were found before they were there.
+    #[test]
+    fn a_round_wants_a_folder_of_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("seed-7")).expect("a folder");
+        let plan = Plan { program: "no program".into(), folder: folder.path().to_owned(), journal: None, plant: None };
+        let refused = play(&plan, 7).map(drop).expect_err("an error").to_string();
+        assert!(refused.contains("seed-7") && refused.contains("help: remove it"), "{refused}");
     }
 
     fn own_size() -> u64 {

@@ -114,10 +114,13 @@ struct Round<'a> {
 /// Plays a round.
 ///
 /// # Errors
-/// When the harness itself cannot go on: a folder that cannot be written, a program that does not start.
+/// When the harness itself cannot go on: a folder that cannot be made, or is of an earlier round, a program that does not start.
 pub(crate) fn play(plan: &Plan, seed: u64) -> Result<Outcome> {
-    let folder = plan.folder.join(format!("seed-{seed}"));
-    fs::create_dir_all(&folder).map_err(Error::user)?;
+    let folder = folder(plan, seed);
+    fs::create_dir(&folder).map_err(|error| {
+        let folder = folder.display();
+        Error::user(format!("{folder}: {error}\n  help: remove it if it is of an earlier run, or name another --keep"))
+    })?;
     let journal = Journal::default();
     let dice = Dice::new(seed, &[4]);
     let mut round = Round { plan, seed, folder, dice, journal, outcome: Outcome::default(), heir: None };
@@ -133,36 +136,45 @@ impl Round<'_> {
     fn play(&mut self) -> Result<()> {
         let setup = Setup::of(self.seed);
         self.log(&setup.to_string())?;
+        let mut wrong = self.lives(&setup)?;
+        self.heir = None;
+        if wrong.is_none() || self.plan.journal.is_some() {
+            // The reader is without a defect: what it sees is there.
+            let dumped = dump(&setup, &self.folder);
+            if let Some(folder) = &self.plan.journal {
+                let folder = folder.join(format!("seed-{}", self.seed));
+                self.journal.write(&folder, self.seed, dumped.as_deref().ok()).map_err(Error::user)?;
+            }
+            match dumped {
+                Ok(dumped) if wrong.is_none() => {
+                    self.outcome.checked = check(self.seed, &self.journal.acknowledged, &dumped);
+                }
+                Ok(_) => {}
+                Err(error) => wrong = wrong.or(Some(format!("the log cannot be read: {error}"))),
+            }
+        }
+        if let Some(what) = wrong {
+            self.log(&what)?;
+            self.outcome.checked.violation(what);
+        }
+        Ok(())
+    }
+
+    /// Until all is drained, or something is wrong: what.
+    fn lives(&mut self, setup: &Setup) -> Result<Option<String>> {
         for life in 0..setup.kills {
             let moment = Moment::draw(&mut self.dice);
             self.log(&format!("life {life}: to be killed {moment}"))?;
             match self.live(Some(moment))? {
                 End::Killed | End::Done => self.outcome.kills[moment.index()] += 1,
-                End::Wrong(what) => return self.wrong(what),
+                End::Wrong(what) => return Ok(Some(what)),
             }
         }
         self.log("the last life")?;
         match self.live(None)? {
-            End::Killed | End::Done => {}
-            End::Wrong(what) => return self.wrong(what),
+            End::Killed | End::Done => Ok(None),
+            End::Wrong(what) => Ok(Some(what)),
         }
-        // The reader is without a defect: what it sees is there.
-        let dumped = match dump(&setup, &self.folder) {
-            Ok(dumped) => dumped,
-            Err(error) => return self.wrong(format!("the log cannot be read: {error}")),
-        };
-        if let Some(folder) = &self.plan.journal {
-            let folder = folder.join(format!("seed-{}", self.seed));
-            self.journal.write(&folder, self.seed, &dumped).map_err(Error::user)?;
-        }
-        self.outcome.checked = check(self.seed, &self.journal.acknowledged, &dumped);
-        Ok(())
-    }
-
-    fn wrong(&mut self, what: String) -> Result<()> {
-        self.log(&what)?;
-        self.outcome.checked.violation(what);
-        Ok(())
     }
 
     fn log(&self, line: &str) -> Result<()> {
