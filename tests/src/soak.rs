@@ -70,11 +70,12 @@ fn create(broker: &Broker, name: &str, policy: &str) -> Result<()> {
     Ok(broker.create_topic(&TopicSpec { name: name.to_owned(), partitions: PARTITIONS, configs })?)
 }
 
-/// Writes [`RATE`] records a second until it is told to stop. Returns how many of them were for `left`.
-fn load(broker: &Broker, clock: &SystemClock, written: &AtomicU64, stop: &AtomicBool) -> Result<u64> {
+/// Writes [`RATE`] records a second until it is told to stop. Returns how many of `left` had each key.
+fn load(broker: &Broker, clock: &SystemClock, written: &AtomicU64, stop: &AtomicBool) -> Result<BTreeMap<String, i64>> {
     let mut producer = broker.producer(&ProducerOptions::plain("load"), Arc::default())?;
     let (dice, began) = (Dice::new(1), Instant::now());
-    let mut left = 0;
+    // As many as there will be: memory is looked at.
+    let mut left: BTreeMap<String, i64> = (0..KEYS).map(|key| (key.to_string(), 0)).collect();
     while !stop.load(Ordering::Relaxed) {
         let due = (began.elapsed().as_secs_f64() * RATE as f64) as u64;
         let time = clock.now().wall;
@@ -83,17 +84,20 @@ fn load(broker: &Broker, clock: &SystemClock, written: &AtomicU64, stop: &Atomic
             let records = due.saturating_sub(written.load(Ordering::Relaxed)) / 4;
             for _ in 0..records {
                 // A key is always in one partition.
-                let key = dice.below(KEYS) / 2 * 2 + partition;
-                batch.push(time, Some(format!("{key}").as_bytes()), Some(b"a value of some twenty"), &[]);
+                let key = (dice.below(KEYS) / 2 * 2 + partition).to_string();
+                batch.push(time, Some(key.as_bytes()), Some(b"a value of some twenty"), &[]);
+                if topic == "left" {
+                    *left.entry(key).or_default() += 1;
+                }
             }
             if !batch.is_empty() {
                 producer.send(&TopicPartition::new(topic, partition as i32), batch)?;
             }
             written.fetch_add(records, Ordering::Relaxed);
-            left += if topic == "left" { records } else { 0 };
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+    left.retain(|_, records| *records > 0);
     Ok(left)
 }
 
@@ -158,12 +162,14 @@ pub fn run(folder: &Path, length: Duration, every: Duration, tell: &mut dyn FnMu
     streams.join()?;
     let embedded = Embedded { log: broker.clone(), clock: Arc::new(ManualClock::at(0)) };
     let totals: BTreeMap<String, i64> = embedded.read("totals")?.into_iter().flatten().collect();
-    let counted = totals.values().sum::<i64>() as u64;
     broker.close()?;
-    if counted != left {
-        return Err(Error::user(format!("{left} records were written and {counted} counted")));
+    match left.iter().find(|(key, records)| totals.get(*key) != Some(*records)) {
+        Some((key, records)) => Err(Error::user(format!(
+            "{records} records with the key {key} were written, {:?} counted",
+            totals.get(key)
+        ))),
+        None => Ok(samples),
     }
-    Ok(samples)
 }
 
 /// What may grow: its name, how much of it a sample has, and the part and the amount by which it may.

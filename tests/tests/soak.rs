@@ -26,7 +26,7 @@ fn one_that_is_too_short_to_judge_is_refused() {
     for minutes in ["0.5", "1", "2.9", "ten"] {
         let soak = std::process::Command::new(env!("CARGO_BIN_EXE_soak")).args(["--minutes", minutes]).output();
         let soak = soak.expect("it runs");
-        let says = String::from_utf8_lossy(&soak.stdout).into_owned();
+        let says = String::from_utf8_lossy(&soak.stderr).into_owned();
         assert_eq!((soak.status.code(), says.contains("from 3 on")), (Some(2), true), "{minutes}: {says}");
     }
 }

@@ -100,11 +100,19 @@ fn run_file(path: &Path, arguments: &Arguments) -> Result<String, String> {
     Ok(format!("{} cases{aborted}", trace.cases.len()))
 }
 
+const USAGE: &str =
+    "golden DIR [--only SECTION-or-topology,…] [--store memory|rocksdb] [--via driver|thread] [--cut step|one]
+       [--abort-every N] [--restart-every N] [--optimize none|all] [--emit DIR]";
+
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(problem) => {
-            println!("golden: {problem}");
+            eprintln!("golden: {problem}\n  help: {USAGE}");
             return ExitCode::from(2);
         }
     };

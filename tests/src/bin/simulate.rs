@@ -19,6 +19,7 @@ struct Arguments {
 fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments { from: 0, seeds: 1_000, only: None };
     let mut rest = std::env::args().skip(1);
+    let mut several = false;
     while let Some(flag) = rest.next() {
         if !["--from", "--seeds", "--seed"].contains(&&*flag) {
             return Err(format!("unknown: {flag}\n  help: {USAGE}"));
@@ -26,10 +27,13 @@ fn arguments() -> Result<Arguments, String> {
         let value = rest.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let number = value.parse().map_err(|_| format!("{flag} {value}: a number, please"))?;
         match flag.as_str() {
-            "--from" => arguments.from = number,
-            "--seeds" => arguments.seeds = number,
+            "--from" => (arguments.from, several) = (number, true),
+            "--seeds" => (arguments.seeds, several) = (number, true),
             _ => arguments.only = Some(number),
         }
+    }
+    if several && arguments.only.is_some() {
+        return Err(format!("--seed is one alone, without --seeds and --from\n  help: {USAGE}"));
     }
     if arguments.seeds == 0 {
         return Err("--seeds 0 checks nothing: 1 at least, please".to_owned());
@@ -60,7 +64,7 @@ fn main() -> ExitCode {
     let Arguments { from, seeds, only } = match arguments() {
         Ok(arguments) => arguments,
         Err(problem) => {
-            println!("{problem}");
+            eprintln!("{problem}");
             return ExitCode::from(2);
         }
     };

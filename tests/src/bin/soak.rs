@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let minutes = match minutes() {
         Ok(minutes) => minutes,
         Err(problem) => {
-            println!("{problem}");
+            eprintln!("{problem}");
             return ExitCode::from(2);
         }
     };
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     };
     let warm = &samples[samples.len() / 3..];
     println!(
-        "every record was counted once; in the last two thirds memory grew by {:+.2} MB",
+        "every key was counted as often as it was written; in the last two thirds memory grew by {:+.2} MB",
         growth(warm.iter().map(|s| s.usage.memory)) / 1e6
     );
     let grown = grown(&samples);
