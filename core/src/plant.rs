@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Plant {
-    /// A producer of an earlier epoch may go on.
+    /// A producer of an earlier epoch may go on, and no sequence number is looked at.
     SkipFence = 1,
     /// A batch is acknowledged before it is synced.
     AckEarly,
