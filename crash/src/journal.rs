@@ -65,8 +65,15 @@ impl Journal {
             }
         }
         out.flush()?;
-        let Some(dump) = dump else { return Ok(()) };
-        let mut out = BufWriter::new(File::create(folder.join("committed.jsonl"))?);
+        let committed = folder.join("committed.jsonl");
+        let Some(dump) = dump else {
+            // That of an earlier run would say what this one has lost.
+            return match std::fs::remove_file(committed) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        };
+        let mut out = BufWriter::new(File::create(committed)?);
         for r in dump {
             line(&mut out, &r.topic, r.partition, r.offset, r.key.as_deref(), r.value.as_deref())?;
         }

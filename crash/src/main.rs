@@ -158,9 +158,18 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Some(name) => return Err(no_plant(name)),
     };
     if ok {
-        fs::remove_dir_all(&arguments.keep).map_err(Error::user)?;
+        leave(&arguments.keep, &plan.program)?;
     }
     Ok(ok)
+}
+
+/// Removes the program, and the folder if that was all: what else there is is not ours.
+fn leave(folder: &Path, program: &Path) -> Result<()> {
+    fs::remove_file(program).map_err(Error::user)?;
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => Err(Error::user(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The program as it is now: a build that replaces it meanwhile changes nothing.
@@ -269,6 +278,22 @@ mod tests {
         let plan = Plan { program: "no program".into(), folder: folder.path().to_owned(), journal: None, plant: None };
         let refused = play(&plan, 7).map(drop).expect_err("an error").to_string();
         assert!(refused.contains("seed-7") && refused.contains("help: remove it"), "{refused}");
+    }
+
+    #[test]
+    fn what_was_in_the_folder_stays() {
+        for is_used in [false, true] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let kept = folder.path().join("kept");
+            fs::create_dir(&kept).expect("a folder");
+            let program = own_program(&kept).expect("a copy");
+            if is_used {
+                fs::write(kept.join("file"), "of the user's").expect("written");
+            }
+            leave(&kept, &program).expect("left");
+            let left: Vec<_> = fs::read_dir(&kept).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+            assert_eq!((left.len(), kept.exists()), (usize::from(is_used), is_used));
+        }
     }
 
     fn own_size() -> u64 {
