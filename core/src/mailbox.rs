@@ -76,6 +76,7 @@ impl Mailbox {
     pub(crate) fn put_off(&self) {
         let mut letters = Vec::new();
         self.take(&mut letters);
+        letters.retain(|letter| !letter.is_abandoned());
         letters.extract_if(.., |letter| !letter.patient).for_each(|letter| letter.answer(Err(QueryError::Restoring)));
         self.put_back(letters);
     }

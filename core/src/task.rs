@@ -703,9 +703,10 @@ impl Task {
         // A global store has all partitions of its topic.
         let is_global = self.topology.stores()[ask.store.0].global;
         let partition = (!is_global).then_some(ask.partition);
-        // One of a pattern may be read one day.
         let unread = ask.bound.iter().find(|(of, _)| {
-            let is_read = position.iter().any(|(own, _)| own.topic == of.topic) || self.topology.reads_patterns();
+            let is_read = position.iter().any(|(own, _)| own.topic == of.topic);
+            // One of a pattern may be read one day.
+            let is_read = is_read || self.topology.has_pattern_of(&of.topic);
             partition.is_none_or(|partition| of.partition == partition) && !is_read
         });
         if let Some((of, _)) = unread {

@@ -241,6 +241,11 @@ impl Topology {
         self.sources().iter().any(|source| matches!(source.topics, Topics::Pattern(_)))
     }
 
+    /// Whether a source reads a topic of this name as soon as there is one.
+    pub(crate) fn has_pattern_of(&self, topic: &str) -> bool {
+        self.sources().iter().any(|source| matches!(&source.topics, Topics::Pattern(pattern) if pattern.matches(topic)))
+    }
+
     /// All sources.
     pub fn sources(&self) -> &[SourceDescription] {
         &self.parts.sources

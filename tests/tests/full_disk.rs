@@ -193,7 +193,7 @@ fn a_program_ends_while_the_disk_is_full() -> Result<()> {
     Ok(())
 }
 
-/// Its threads ended: the log had no room for what it knows of their producers. At durability `disk` the journal takes that.
+/// Its threads ended: the log had no room for what it knows of their producers.
 #[test]
 fn a_program_that_starts_on_a_full_disk_waits_for_space() -> Result<()> {
     let (files, clock) = (SimFiles::default(), Arc::new(ManualClock::at(1_000)));

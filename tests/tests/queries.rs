@@ -11,7 +11,7 @@ use millstream_core::{
     Isolation, Position, Queries, QueryError, Result, RuntimeConfig, State, StateRestoreListener, Streams,
     TopicPartition, Topology, Uncaught,
 };
-use millstream_dsl::{InteractiveQueries, KeyQuery, RangeQuery, StreamsBuilder, in_store};
+use millstream_dsl::{InteractiveQueries, KeyQuery, RangeQuery, StreamsBuilder, in_store, pattern};
 use millstream_state::{RocksDisk, RocksOptions};
 use millstream_tests::embedded::Embedded;
 
@@ -86,6 +86,26 @@ fn committed_hides_what_is_not() -> Result<()> {
     assert_eq!((latest(behind([3, 0]))?, committed(Position::new())?), (Some(3), Some(1)));
     embedded.clock.advance(Duration::from_millis(100));
     assert_eq!(committed(behind([3, 0]))?, Some(3));
+    Ok(())
+}
+
+/// A program with a pattern anywhere told every typo to ask again.
+#[test]
+fn a_bound_in_what_a_pattern_may_come_to_read_is_waited_for_and_no_other() -> Result<()> {
+    let embedded = Embedded::in_memory()?;
+    embedded.create("in-0", 1)?;
+    let b = StreamsBuilder::new();
+    b.topic("out", 1);
+    b.stream::<String, String>(pattern("in-.*")?).group_by_key().count("counts").to_stream().to("out");
+    let mut streams = embedded.streams(b.build()?, RuntimeConfig::embedded("app"))?;
+    streams.start()?;
+    let told = |topic: &str| {
+        let request = in_store("counts", key("a")).with_position_bound(Position::new().with(topic, 0, 1));
+        streams.query(request).map(drop).expect_err("an error")
+    };
+    while matches!(told("in-1"), QueryError::Restoring) {}
+    assert!(matches!(told("in-1"), QueryError::NotUpToBound { .. }));
+    assert!(matches!(told("im-1"), QueryError::UnknownTopic { .. }));
     Ok(())
 }
 
