@@ -121,8 +121,9 @@ fn run(topology: &str, case: &Case, options: &Options, fetch: Fetch) -> Result<F
                     world.run()?;
                     queued.clear();
                 }
-                queued.push_back(head);
-                world.queue(topic, key.clone(), value.clone(), *ts)?;
+                if world.queue(topic, key.clone(), value.clone(), *ts)? {
+                    queued.push_back(head);
+                }
             }
         }
         if options.cut == Cut::Step {

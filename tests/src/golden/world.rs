@@ -25,7 +25,8 @@ const OUTPUTS: [&str; 4] = ["out", "out-a", "out-even", "out-rest"];
 
 /// Runs a topology; what was queued is processed by `run`.
 pub(crate) trait World {
-    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()>;
+    /// `false`: the topic takes no such record.
+    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<bool>;
     fn run(&mut self) -> Result<()>;
     fn advance(&mut self, by: Duration) -> Result<()>;
     fn restart(&mut self) -> Result<()>;
@@ -80,9 +81,9 @@ impl Driver {
 }
 
 impl World for Driver {
-    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()> {
+    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<bool> {
         let input: TestInput<Text, Text> = self.driver.input(topic)?;
-        input.enqueue(Record::new(key, value, ts))
+        input.enqueue(Record::new(key, value, ts)).map(|()| true)
     }
 
     fn run(&mut self) -> Result<()> {
@@ -192,14 +193,14 @@ fn start(shared: &ThreadContext, clock: &ManualClock) -> Result<StreamThread> {
 }
 
 impl World for Thread {
-    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<()> {
+    fn queue(&mut self, topic: &str, key: Text, value: Text, ts: i64) -> Result<bool> {
         // A table's own topic, where it stands for a changelog, takes no records without a key; a table would leave them out.
         if key.is_none() && self.compacted.contains(topic) {
-            return Ok(());
+            return Ok(false);
         }
         let batch = self.queued.entry(topic.to_owned()).or_default();
         batch.push(ts, key.as_ref().map(String::as_bytes), value.as_ref().map(String::as_bytes), &[]);
-        Ok(())
+        Ok(true)
     }
 
     fn run(&mut self) -> Result<()> {
