@@ -163,10 +163,12 @@ pub fn run(folder: &Path, length: Duration, every: Duration, tell: &mut dyn FnMu
     let embedded = Embedded { log: broker.clone(), clock: Arc::new(ManualClock::at(0)) };
     let totals: BTreeMap<String, i64> = embedded.read("totals")?.into_iter().flatten().collect();
     broker.close()?;
-    match left.iter().find(|(key, records)| totals.get(*key) != Some(*records)) {
-        Some((key, records)) => Err(Error::user(format!(
-            "{records} records with the key {key} were written, {:?} counted",
-            totals.get(key)
+    // Also one that was never written.
+    match left.keys().chain(totals.keys()).find(|key| left.get(*key) != totals.get(*key)) {
+        Some(key) => Err(Error::user(format!(
+            "of the key {key} {} records were written, {} counted",
+            left.get(key).unwrap_or(&0),
+            totals.get(key).unwrap_or(&0)
         ))),
         None => Ok(samples),
     }
